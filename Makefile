@@ -1,0 +1,46 @@
+# The single entry: what a person, a hook or the CI calls. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell tools/find-python 3.12 3.11 3.10 | head -n 1)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := UV_SYSTEM_CERTS=1 $(BIN)/uv
+RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
+PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi') pyproject.toml
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# --- environment -------------------------------------------------------------------------------
+
+$(VENV)/.ready: locks/test.txt
+	@tools/check-machine
+	"$(PYTHON)" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' locks/test.txt)"
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes locks/test.txt
+	touch $@
+
+# The wheel is what ships, so the wheel is what is installed and tested.
+$(VENV)/.built: $(VENV)/.ready $(RUST_SOURCES) $(PYTHON_SOURCES)
+	rm -rf target/wheels
+	$(BIN)/maturin build --quiet --release --locked --interpreter $(BIN)/python --out target/wheels
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --reinstall target/wheels/*.whl
+	touch $@
+
+.PHONY: build
+build: $(VENV)/.built ## Build the wheel and install it in .venv
+
+.PHONY: develop
+develop: $(VENV)/.ready ## An editable install: edits under python/ are live (make build undoes it)
+	rm -f $(VENV)/.built
+	$(BIN)/maturin develop --quiet --release --locked --uv
+
+.PHONY: lock
+lock: $(VENV)/.ready ## Resolve the dependencies anew into locks/
+	compile() { $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml "$$@"; }; \
+	compile --upgrade --extra embedded --group build --group lint --group host --group test --group demo -o locks/test.txt; \
+	compile --upgrade --extra embedded --group host --group test --group bench -c locks/test.txt -o locks/bench.txt
+	cargo update

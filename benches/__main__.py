@@ -1,0 +1,148 @@
+"""The command: `python -m benches --help`."""
+
+import argparse
+import asyncio
+import gc
+import resource
+import sys
+from functools import partial
+from pathlib import Path
+
+from benches import growth, latency, limits, machine, memory, payloads, plot, report
+from benches.measure import Action, measure
+from benches.peers import FILES, Peer, roster
+from benches.results import Results, Timing
+from benches.server import MAX_CLIENTS, Server, running_server
+from benches.stage import Entrant, enter, leave
+from benches.workloads import Workload, workloads
+
+DOCS = Path(__file__).parents[1] / "docs"
+LATENCY, MEMORY, GROWTH = "latency", "memory", "growth"
+QUICK, FULL = 1.2, 12.0  # seconds for each workload
+GROWTH_SHARE = 0.25  # of that, for each size of a sweep
+
+
+def main() -> None:
+    """Run what was asked for, print the report, and write it where `--write` says so."""
+    every = workloads(payloads.build())
+    peers = roster()
+    parser = _parser(every, peers)
+    options = parser.parse_args()
+    if options.write and (options.only or options.peers):
+        parser.error("--write replaces the whole report, so it takes neither --only nor --peers")
+    _raise_socket_limit()
+    loop = _event_loop(uvloop=options.uvloop)
+    chosen = [peer for peer in peers if not options.peers or peer.name in options.peers]
+    sections = [LATENCY] if options.quick else [LATENCY, MEMORY, GROWTH]
+    only = set(options.only or [*(workload.name for workload in every), *sections])
+    results = run(loop, chosen, only, QUICK if options.quick else FULL)
+    loop.close()
+    text = report.markdown(results)
+    print(text)
+    if options.write:
+        (DOCS / "benchmark.md").write_text(text, encoding="utf-8")
+        plot.draw(results, DOCS / "benchmark.png")
+
+
+def run(
+    loop: asyncio.AbstractEventLoop, peers: list[Peer], only: set[str], budget: float
+) -> Results:
+    """Measure the workloads and sections named in `only`, within `budget` seconds for each."""
+    data = payloads.build()
+    with running_server() as server:
+        start = machine.Load.now(server)
+        results = Results(
+            machine.describe(server, type(loop).__module__.partition(".")[0]), data.sizes()
+        )
+        _say("storing the payloads and comparing the answers")
+        entrants = loop.run_until_complete(enter(peers, server, data))
+        # What lives from here on is nobody's garbage, and collecting it takes longer than a round.
+        gc.collect()
+        gc.freeze()
+        named = [each for each in workloads(data) if each.name in only]
+        results.timings = _timings(loop, server, entrants, data, named, budget)
+        if LATENCY in only:
+            _say(LATENCY)
+            stores = {each.peer.name: each.stores for each in entrants if each.peer.name != FILES}
+            results.latencies = latency.measure_latency(loop, stores, data, budget)
+        if MEMORY in only:
+            _say(MEMORY)
+            results.memory = memory.measure_memory(server, peers) if memory.measurable() else []
+        if GROWTH in only:
+            _say(GROWTH)
+            storages = loop.run_until_complete(growth.open_growth(entrants, server))
+            results.curves = growth.measure_growth(
+                loop, storages, data, _most_callers(), budget * GROWTH_SHARE
+            )
+        loop.run_until_complete(leave(entrants))
+        results.load = machine.Load.now(server).since(start)
+    return results
+
+
+def _timings(
+    loop: asyncio.AbstractEventLoop,
+    server: Server,
+    entrants: list[Entrant],
+    data: payloads.Payloads,
+    named: list[Workload],
+    budget: float,
+) -> list[Timing]:
+    bare = limits.BareSocket(server, data)
+    loop.run_until_complete(bare.fill())
+    timings = []
+    for workload in named:
+        _say(workload.name)
+        actions: dict[str, Action] = {
+            each.peer.name: partial(workload.run, each.stores)
+            for each in entrants
+            if (workload.files or each.peer.name != FILES)
+            and (each.stores.blocking or not workload.blocking)
+        }
+        reference = None
+        if not workload.mixed:
+            actions[limits.SOCKET] = bare.action(workload.traffic)
+            if codec := limits.codec(workload.traffic, data):
+                actions[limits.CODEC] = codec
+            reference = limits.redis_benchmark(server, bare, workload.traffic)
+        series = measure(loop, actions, workload.items, budget)
+        timings.append(Timing(workload, series, reference))
+    bare.close()
+    return timings
+
+
+def _parser(every: list[Workload], peers: list[Peer]) -> argparse.ArgumentParser:
+    names = [workload.name for workload in every]
+    parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="about a minute: calls and latency")
+    parser.add_argument("--only", nargs="+", choices=[*names, LATENCY, MEMORY, GROWTH])
+    parser.add_argument("--peers", nargs="+", choices=[peer.name for peer in peers])
+    parser.add_argument("--uvloop", action="store_true", help="on uvloop instead of asyncio's own")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmark.md and .png")
+    return parser
+
+
+def _event_loop(*, uvloop: bool) -> asyncio.AbstractEventLoop:
+    if not uvloop:
+        return asyncio.new_event_loop()
+    import uvloop as faster
+
+    return faster.new_event_loop()
+
+
+def _raise_socket_limit() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _most_callers() -> int:
+    """How many callers may open a socket each, beside what is open already."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(allowed, MAX_CLIENTS) - 1_500
+
+
+def _say(what: str) -> None:
+    print(f"... {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

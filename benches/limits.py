@@ -1,0 +1,129 @@
+"""What no Python client can beat: the socket alone, the codec alone, and redis-benchmark."""
+
+import csv
+import shutil
+import socket
+import subprocess
+
+import orjson
+
+from benches.measure import Action
+from benches.payloads import Payloads
+from benches.peers import TTL
+from benches.server import Server
+from benches.workloads import Traffic
+
+SOCKET, CODEC = "bare-socket", "orjson"
+REQUESTS = 20_000  # of one redis-benchmark run
+
+
+class BareSocket:
+    """A blocking socket that sends prepared requests and counts the bytes of the answers.
+
+    It parses nothing and makes no Python value: what is left is the server and the kernel.
+    """
+
+    def __init__(self, server: Server, payloads: Payloads) -> None:
+        self._socket = socket.create_connection((server.host, server.port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = bytearray(1 << 20)
+        self._texts = {
+            namespace: {id: orjson.dumps(value) for id, value in table.items()}
+            for namespace, table in payloads.tables().items()
+        }
+
+    async def fill(self) -> None:
+        """Store the payloads under keys of its own."""
+        for namespace, texts in self._texts.items():
+            await self.action(Traffic("SET", namespace, list(texts), together=1))()
+
+    def action(self, traffic: Traffic) -> Action:
+        """The traffic of one workload, its requests encoded beforehand."""
+        requests = [_encode(self.command(traffic, id)) for id in traffic.ids]
+        sizes = [self._answer_size(traffic, id) for id in traffic.ids]
+        waves = [
+            (b"".join(requests[start:end]), sum(sizes[start:end]))
+            for start in range(0, len(requests), traffic.together)
+            for end in [start + traffic.together]
+        ]
+
+        async def run() -> None:
+            for request, size in waves:
+                self._socket.sendall(request)
+                self._receive(size)
+
+        return run
+
+    def command(self, traffic: Traffic, id: str) -> list[bytes]:
+        """The command for one id, as its words."""
+        words = [traffic.command.encode(), f"{SOCKET}:{traffic.namespace}:{id}".encode()]
+        if traffic.command == "SET":
+            words.append(self._texts[traffic.namespace][id])
+            if ttl := TTL.get(traffic.namespace):
+                words += [b"EX", str(ttl).encode()]
+        return words
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _receive(self, size: int) -> None:
+        while size:
+            received = self._socket.recv_into(self._buffer, min(size, len(self._buffer)))
+            if not received:
+                raise ConnectionError("The server closed the bare socket.")
+            size -= received
+
+    def _answer_size(self, traffic: Traffic, id: str) -> int:
+        if traffic.command == "GET":
+            size = len(self._texts[traffic.namespace][id])
+            return size + len(f"${size}\r\n\r\n")
+        return len("+OK\r\n" if traffic.command == "SET" else ":1\r\n")
+
+
+def codec(traffic: Traffic, payloads: Payloads) -> Action | None:
+    """Time orjson alone on the values of one workload; None where no value travels."""
+    table = payloads.tables()[traffic.namespace]
+    if traffic.command == "GET":
+        texts = [orjson.dumps(table[id]) for id in traffic.ids]
+
+        async def decode() -> object:
+            return [orjson.loads(text) for text in texts]
+
+        return decode
+    if traffic.command == "SET":
+        values = [table[id] for id in traffic.ids]
+
+        async def encode() -> object:
+            return [orjson.dumps(value) for value in values]
+
+        return encode
+    return None
+
+
+def redis_benchmark(server: Server, bare: BareSocket, traffic: Traffic) -> float | None:
+    """Microseconds of a request, from redis-benchmark with the same value and as many clients.
+
+    None where it is not installed, or where the workload is not independent single requests.
+    """
+    program = shutil.which("redis-benchmark")
+    if program is None or traffic.one_call:
+        return None
+    words = bare.command(traffic, traffic.ids[0])
+    text = b""
+    if traffic.command == "SET":
+        # The value is its standard input, as the last word, so there is no room for a TTL.
+        words, text = words[:2], words[2]
+    command = [program, "-h", server.host, "-p", str(server.port), "--csv"]
+    command += ["-c", str(traffic.together), "-n", str(REQUESTS), *(["-x"] if text else [])]
+    words = [*map(str.encode, command), *words]
+    run = subprocess.run(words, input=text, capture_output=True, check=True)
+    *_, row = csv.DictReader(run.stdout.decode(errors="replace").splitlines())
+    return 1e6 / float(row["rps"])
+
+
+def _encode(words: list[bytes]) -> bytes:
+    parts = [b"*%d\r\n" % len(words)]
+    for word in words:
+        parts += [b"$%d\r\n" % len(word), word, b"\r\n"]
+    return b"".join(parts)

@@ -1,0 +1,89 @@
+"""Rounds and statistics: who is timed when, and what is quoted of it."""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from statistics import median, quantiles
+from time import perf_counter
+
+Action = Callable[[], Awaitable[object]]
+
+MIN_ROUNDS = 5
+MAX_ROUNDS = 200
+NOISY = 0.4  # of the median, between the 10th and the 90th percentile
+
+
+@dataclass(frozen=True)
+class Series:
+    """What one competitor took for one workload: seconds, a figure for each round."""
+
+    items: int
+    seconds: list[float]
+
+    @property
+    def per_item(self) -> float:
+        """Median microseconds of an item."""
+        return median(self.seconds) / self.items * 1e6
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Microseconds of an item: 10th and 90th percentile of the rounds."""
+        if len(self.seconds) < 2:
+            return self.per_item, self.per_item
+        deciles = quantiles(self.seconds, n=10, method="inclusive")
+        return deciles[0] / self.items * 1e6, deciles[-1] / self.items * 1e6
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the rounds disagree so much that only the order of magnitude counts."""
+        low, high = self.spread
+        return high - low > NOISY * self.per_item
+
+    def ratio(self, other: "Series") -> float:
+        """How many times longer this one took: the median over the rounds both were in.
+
+        Two times of one round share the machine's mood, so their ratio is steadier than the ratio
+        of the medians.
+        """
+        pairs = zip(self.seconds, other.seconds, strict=True)
+        return median(mine / theirs for mine, theirs in pairs)
+
+
+def measure(
+    loop: asyncio.AbstractEventLoop,
+    entrants: Mapping[str, Action],
+    items: int,
+    budget: float,
+    min_rounds: int = MIN_ROUNDS,
+) -> dict[str, Series]:
+    """Time all entrants in turn, round after round, until the budget (seconds) is spent.
+
+    The first round warms up and is dropped. The order changes with each round: rotated, and every
+    other time backwards, so that nobody always runs after the same neighbour.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in entrants}
+    names = list(entrants)
+    end = perf_counter() + budget
+    number = 0
+    while number <= min_rounds or (number <= MAX_ROUNDS and perf_counter() < end):
+        turn = number % len(names)
+        order = names[turn:] + names[:turn]
+        for name in order if number % 2 else reversed(order):
+            elapsed = loop.run_until_complete(_timed(entrants[name]))
+            if number > 0:
+                seconds[name].append(elapsed)
+        number += 1
+    return {name: Series(items, taken) for name, taken in seconds.items()}
+
+
+async def _timed(action: Action) -> float:
+    """Seconds of one action, without the garbage collector and without freeing the answers."""
+    gc.collect()
+    gc.disable()
+    start = perf_counter()
+    answers = await action()
+    elapsed = perf_counter() - start
+    gc.enable()
+    del answers
+    return elapsed

@@ -1,0 +1,71 @@
+"""Who competes. Each module is one backend, written the way its title says, with nothing shared.
+
+A peer opens one storage for each namespace, with the host's method names. All keep the same JSON
+under keys of their own prefix, with the same TTL, on the same server and port.
+"""
+
+import importlib.util
+from typing import Any, Protocol
+
+from benches.server import Server
+
+# Seconds; 0 keeps a value for ever. What this library does when it is told nothing.
+TTL = {"llm_response_cache": 43_200}
+
+
+class Storage(Protocol):
+    """The part of the host's contract that the benchmark calls."""
+
+    async def get_by_id(self, id: str, /) -> Any: ...
+    async def get_by_ids(self, ids: list[str], /) -> list[Any]: ...
+    async def filter_keys(self, data: list[str], /) -> set[str]: ...
+    async def upsert(self, data: dict[str, Any], /) -> None: ...
+    async def index_done_callback(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class BlockingReader(Protocol):
+    """A client for callers without an event loop."""
+
+    def get_by_id(self, id: str, /) -> Any: ...
+    def close(self) -> None: ...
+
+
+class Peer(Protocol):
+    """One competitor. `name` is its prefix on the server too."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    async def open(self, server: Server, namespace: str, /) -> Storage: ...
+    def open_blocking(self, server: Server, namespace: str, /) -> BlockingReader | None: ...
+
+
+OURS = "ours"
+FILES = "json-files"
+
+
+def roster() -> list[Peer]:
+    """Every peer that is installed here, this library first."""
+    from benches.peers.glide import Glide
+    from benches.peers.hand_tuned import HandTuned
+    from benches.peers.json_files import JsonFiles
+    from benches.peers.straightforward import CONNECTION_PER_CALLER, QUEUE_FOR_64, Straightforward
+
+    peers: list[Peer] = [
+        Straightforward(CONNECTION_PER_CALLER),
+        Straightforward(QUEUE_FOR_64),
+        HandTuned(),
+        Glide(),
+        JsonFiles(),
+    ]
+    if _installed("nano_graphrag_redis") and _installed("nano_graphrag_redis._core"):
+        from benches.peers.ours import Ours
+
+        peers.insert(0, Ours())
+    return peers
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None

@@ -1,0 +1,26 @@
+"""Our own storage as it is after installation: default settings, nothing tuned for this."""
+
+from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
+
+from benches.peers import OURS
+from benches.server import Server
+
+
+class Ours:
+    """The peer."""
+
+    name = OURS
+    title = "nano-graphrag-redis"
+
+    async def open(self, server: Server, namespace: str) -> RedisKVStorage:
+        return RedisKVStorage(namespace, self._settings(server))
+
+    def open_blocking(self, server: Server, namespace: str) -> SyncRedisKVStorage:
+        return SyncRedisKVStorage(namespace, self._settings(server))
+
+    def _settings(self, server: Server) -> dict[str, object]:
+        return {
+            "working_dir": str(server.directory),
+            "redis_url": server.url,
+            "redis_key_prefix": self.name,
+        }

@@ -1,0 +1,173 @@
+"""The report: Markdown tables out of one run's results."""
+
+import inspect
+from collections.abc import Iterable, Sequence
+
+from benches.growth import Curve
+from benches.limits import CODEC, SOCKET
+from benches.measure import NOISY, Series
+from benches.memory import MEBIBYTE
+from benches.peers import OURS
+from benches.peers.straightforward import StraightforwardStorage
+from benches.results import COLUMNS, STRAIGHTFORWARD, Results, Timing
+
+ABSENT = "—"
+METHOD = """## How it was measured, and what is noisy
+
+All clients run in one process against one server, in turn, round after round; the order changes
+with each round and the first round is dropped. Each client has its own keys, holding the same
+JSON with the same TTL, and gave the right answers to every call before it was timed. Garbage is
+collected before each timing and not during it. An upsert overwrites values already there.
+
+Client and server share the machine, so a client that keeps several cores busy takes them from
+the server too. Single calls, one after another, measure the kernel's scheduling as much as the
+client; a 99th percentile moves with everything else on the machine; redis-benchmark runs beside the
+rounds, not in them. Differences within the brackets are none.
+
+{load} {noisy} of {series} medians are marked `~`."""
+
+
+def markdown(results: Results) -> str:
+    """The whole report; a section for each thing that was measured."""
+    sections = [_head(results)]
+    if results.timings:
+        sections += [_calls(results.timings), _limits(results.timings)]
+    if results.latencies:
+        sections.append(_latency(results))
+    if results.memory:
+        sections.append(_memory(results))
+    sections += [_curve(curve) for curve in results.curves]
+    sections += [_method(results), _source()]
+    return "\n\n".join(sections) + "\n"
+
+
+def _head(results: Results) -> str:
+    sizes = ", ".join(f"`{name}` {size:,}" for name, size in results.sizes.items())
+    rows = [*results.machine.items(), ("Bytes of a stored value", f"{sizes} (mean)")]
+    return "# Benchmark\n\n![Microseconds of an item](benchmark.png)\n\n" + _table(
+        ["", "this run"], rows
+    )
+
+
+def _calls(timings: Sequence[Timing]) -> str:
+    header = ["microseconds of an item", *COLUMNS.values(), "straightforward ÷ ours", "best ÷ ours"]
+    rows = [
+        [
+            timing.workload.title,
+            *(_cell(timing.column(name)) for name in COLUMNS),
+            _times(timing.against(STRAIGHTFORWARD)),
+            _times(timing.against(timing.best_rival) if timing.best_rival else None),
+        ]
+        for timing in timings
+    ]
+    return (
+        "## The calls nano-graphrag makes\n\n"
+        "Median of the rounds, and in brackets their 10th and 90th percentile. `~` marks a median "
+        f"whose brackets are more than {NOISY:.0%} of it apart. A ratio is the median of the "
+        "rounds' own ratios; over 1 is in our favour.\n\n"
+        f"{_table(header, rows)}\n\n{_pool_sizes(timings)}"
+    )
+
+
+def _pool_sizes(timings: Sequence[Timing]) -> str:
+    chosen: dict[str, list[str]] = {}
+    for timing in timings:
+        if timing.pool_size:
+            chosen.setdefault(timing.pool_size, []).append(timing.workload.name)
+    parts = (f"`{size}` in {', '.join(names)}" for size, names in chosen.items())
+    return f"The straightforward column is the better of two pool sizes: {'; '.join(parts)}."
+
+
+def _limits(timings: Sequence[Timing]) -> str:
+    header = ["microseconds of an item", "ours", "bare socket", "orjson alone", "both",
+              "ours ÷ both", "redis-benchmark", "ours ÷ redis-benchmark"]  # fmt: skip
+    rows = []
+    for timing in timings:
+        ours = timing.column(OURS)
+        if timing.floor is None:
+            continue
+        reference = timing.redis_benchmark
+        rows.append(
+            [
+                timing.workload.title,
+                _cell(ours),
+                _cell(timing.series.get(SOCKET)),
+                _cell(timing.series.get(CODEC)),
+                _number(timing.floor),
+                _times(ours.per_item / timing.floor if ours else None),
+                _number(reference),
+                _times(ours.per_item / reference if ours and reference else None),
+            ]
+        )
+    return (
+        "### How far from the wire\n\n"
+        "The bare socket sends prepared requests and throws the answers away; orjson decodes or "
+        "encodes the same values and talks to nobody; redis-benchmark is C, with the same value "
+        f"and as many clients as there are callers.\n\n{_table(header, rows)}"
+    )
+
+
+def _latency(results: Results) -> str:
+    header = ["callers", "call", "client", "p50 ms", "p99 ms", "calls a second", "calls timed"]
+    rows = [
+        [str(one.callers), one.call, one.peer, f"{one.percentile(50):.2f}",
+         f"{one.percentile(99):.2f}", f"{one.throughput:,.0f}", f"{len(one.seconds):,}"]
+        for one in results.latencies
+    ]  # fmt: skip
+    return f"## How long a caller waits\n\n{_table(header, rows)}"
+
+
+def _memory(results: Results) -> str:
+    header = ["job, in a fresh process", "client", "peak growth, MiB", "of it answers, MiB",
+              "beyond the answers, MiB", "threads", "sockets"]  # fmt: skip
+    rows = [
+        [one.job, one.peer, f"{one.peak / MEBIBYTE:.1f}", f"{one.values / MEBIBYTE:.1f}",
+         f"{(one.peak - one.values) / MEBIBYTE:.1f}", str(one.threads), str(one.sockets)]
+        for one in results.memory
+    ]  # fmt: skip
+    return f"## Memory\n\n{_table(header, rows)}"
+
+
+def _curve(curve: Curve) -> str:
+    names = list(next(iter(curve.points.values())))
+    rows = [
+        [f"{size:,}", *(_cell(series[name]) for name in names)]
+        for size, series in curve.points.items()
+    ]
+    title = f"### As the work grows: {curve.sweep.title}\n\nMicroseconds of an item.\n\n"
+    return title + _table([curve.sweep.axis, *names], rows)
+
+
+def _method(results: Results) -> str:
+    series = [each for timing in results.timings for each in timing.series.values()]
+    noisy = sum(each.noisy for each in series)
+    return METHOD.format(load=results.load, noisy=noisy, series=len(series))
+
+
+def _source() -> str:
+    return (
+        "## The straightforward backend\n\n"
+        f"```python\n{inspect.getsource(StraightforwardStorage).rstrip()}\n```"
+    )
+
+
+def _cell(series: Series | None) -> str:
+    if series is None:
+        return ABSENT
+    low, high = series.spread
+    return f"{'~' * series.noisy}{_number(series.per_item)} ({_number(low)}–{_number(high)})"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _times(ratio: float | None) -> str:
+    return ABSENT if ratio is None else f"{ratio:.2f}×"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,82 @@
+"""The Redis key-value backend of nano-graphrag.
+
+Importing this package opens no connection and imports neither the host nor pydantic: each name is
+loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .config import RedisConfig
+    from .exceptions import (
+        CircuitOpenError,
+        CorruptValueError,
+        DurabilityError,
+        StorageAuthError,
+        StorageClosedError,
+        StorageConfigError,
+        StorageError,
+        StorageOperationError,
+        StorageSerializationError,
+        StorageTimeoutError,
+        StorageUnavailableError,
+    )
+    from .hosts import register, unregister
+    from .storage import RedisKVStorage
+    from .sync import SyncRedisKVStorage
+
+_HOMES = {
+    "RedisKVStorage": "storage",
+    "SyncRedisKVStorage": "sync",
+    "RedisConfig": "config",
+    "register": "hosts",
+    "unregister": "hosts",
+    "StorageError": "exceptions",
+    "StorageUnavailableError": "exceptions",
+    "CircuitOpenError": "exceptions",
+    "StorageTimeoutError": "exceptions",
+    "StorageOperationError": "exceptions",
+    "StorageAuthError": "exceptions",
+    "StorageSerializationError": "exceptions",
+    "CorruptValueError": "exceptions",
+    "StorageConfigError": "exceptions",
+    "DurabilityError": "exceptions",
+    "StorageClosedError": "exceptions",
+    "__version__": "_core",
+}
+
+__all__ = [
+    "CircuitOpenError",
+    "CorruptValueError",
+    "DurabilityError",
+    "RedisConfig",
+    "RedisKVStorage",
+    "StorageAuthError",
+    "StorageClosedError",
+    "StorageConfigError",
+    "StorageError",
+    "StorageOperationError",
+    "StorageSerializationError",
+    "StorageTimeoutError",
+    "StorageUnavailableError",
+    "SyncRedisKVStorage",
+    "register",
+    "unregister",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Loads a public name from the module it lives in, once."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, those not loaded yet included."""
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,216 @@
+"""``RedisConfig``: the table of settings, filled from the sources and checked as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+
+from ..exceptions import StorageConfigError
+from . import sources
+from .namespaces import (
+    DEFAULT_OUTAGE_POLICIES,
+    DEFAULT_TTLS,
+    EVERY_NAMESPACE,
+    MUST_NOT_EXPIRE,
+)
+from .notices import warn_once
+from .refusal import explain
+from .table import SettingsTable
+from .values import check_name
+
+_CORE_SETTINGS = (
+    "key_prefix",
+    "min_connections",
+    "max_connections",
+    "connection_timeout",
+    "socket_timeout",
+    "operation_timeout",
+    "prewarm_connections",
+    "retry_on_timeout",
+    "max_retries",
+    "health_check_interval",
+    "breaker_failures",
+    "breaker_recovery",
+    "max_value_bytes",
+)
+"""The settings that the core takes as they are, under the same name without ``redis_``."""
+
+
+class RedisConfig(SettingsTable):
+    """The settings of a storage: validated, frozen, and showing no secret.
+
+    Example:
+        >>> config = RedisConfig.from_env({"REDIS_URL": "redis://:secret@cache.example/2"})
+        >>> config.redis_url
+        RedisUrl('redis://***@cache.example:6379/2')
+        >>> config.ttl_for("llm_response_cache")
+        43200
+    """
+
+    def __init__(
+        self,
+        /,
+        origins: Mapping[sources.SettingPath, sources.Origin] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Checks ``settings``, named as in ``global_config``.
+
+        Args:
+            origins: Where each was found, for the error message.
+            **settings: The settings; those left out have their default.
+
+        Raises:
+            StorageConfigError: One for all that is wrong, naming each setting and its value.
+        """
+        refusal = None
+        try:
+            super().__init__(**settings)
+        except ValidationError as refused:
+            refusal = explain(refused, origins)
+        # Raised out here, so that no __context__ leads to pydantic's error, which holds the input.
+        if refusal is not None:
+            raise StorageConfigError(refusal)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> RedisConfig:
+        """Reads the environment alone.
+
+        Args:
+            environ: The environment; ``os.environ`` when None.
+
+        Raises:
+            StorageConfigError: A value is wrong, or not supported yet.
+        """
+        return cls.from_global_config({}, environ)
+
+    @classmethod
+    def from_global_config(
+        cls, global_config: Mapping[str, Any], environ: Mapping[str, str] | None = None
+    ) -> RedisConfig:
+        """Reads the host's configuration, its ``addon_params`` and the environment.
+
+        Args:
+            global_config: What the host gives a storage. None as a value counts as absent, and
+                keys that do not start with ``redis_`` are the host's own.
+            environ: The environment; ``os.environ`` when None.
+
+        Raises:
+            StorageConfigError: A value is wrong or not supported yet, or a ``redis_*`` key unknown.
+        """
+        found = sources.read(cls.model_fields, global_config, environ)
+        return cls(found.origins, **found.values)
+
+    @property
+    def embedded_directory(self) -> Path | None:
+        """The directory of the private server that the URL asks for; None for a server's URL."""
+        return self.redis_url.embedded_directory
+
+    def ttl_for(self, namespace: str) -> int:
+        """Seconds that an entry of ``namespace`` lives; 0 for ever."""
+        return self.redis_ttl.get(namespace, DEFAULT_TTLS.get(namespace, 0))
+
+    def outage_policy_for(self, namespace: str) -> str:
+        """What a failing call on ``namespace`` does: ``raise`` or ``miss``."""
+        named = self.redis_outage_policy
+        default = named.get(EVERY_NAMESPACE) or DEFAULT_OUTAGE_POLICIES.get(namespace, "raise")
+        return named.get(namespace, default)
+
+    def workspace_for(self, namespace: str) -> str:
+        """The workspace that ``namespace`` lies in; empty for none and for a shared namespace."""
+        return "" if namespace in self.redis_shared_namespaces else self.redis_workspace
+
+    def core_settings(self, namespace: str, *, url: str | None = None) -> dict[str, object]:
+        """What the core needs to serve ``namespace``.
+
+        Args:
+            namespace: The host's namespace.
+            url: The address of the socket, in place of an ``embedded://`` URL.
+
+        Raises:
+            StorageConfigError: No key can be made of ``namespace``.
+            ValueError: The URL is an embedded server's and ``url`` is not given.
+        """
+        try:
+            check_name(namespace)
+        except ValueError as reason:
+            raise StorageConfigError(
+                f"namespace {namespace!r} {reason}", namespace=namespace
+            ) from None
+        server = self.redis_url
+        if server.embedded_directory is not None and url is None:
+            raise ValueError("an embedded server is reached by the URL of its socket: pass url=")
+        username, password = self._credentials()
+        settings: dict[str, object] = {
+            "namespace": namespace,
+            "workspace": self.workspace_for(namespace),
+            "url": url or server.address,
+            "username": username,
+            "password": password.get_secret_value() if password else None,
+            "ttl": self.ttl_for(namespace),
+            "outage_policy": self.outage_policy_for(namespace),
+        }
+        return settings | {name: getattr(self, f"redis_{name}") for name in _CORE_SETTINGS}
+
+    def _credentials(self) -> tuple[str | None, SecretStr | None]:
+        """Who logs in. A private server is ours, on a socket of ours: it asks for nothing."""
+        if self.redis_url.embedded_directory is not None:
+            return None, None
+        return (
+            self.redis_username or self.redis_url.username,
+            self.redis_password or self.redis_url.password,
+        )
+
+    @field_validator("*")
+    @classmethod
+    def _refuse_later_settings(cls, value: object, info: ValidationInfo) -> object:
+        setting = cls.model_fields[info.field_name or ""]
+        later = setting.json_schema_extra == {"supported": False}
+        if later and value != setting.default:
+            raise ValueError("is not supported yet")
+        return value
+
+    @field_validator("redis_max_connections")
+    @classmethod
+    def _hold_the_minimum(cls, most: int, info: ValidationInfo) -> int:
+        least = info.data.get("redis_min_connections", 0)
+        if most < least:
+            raise ValueError(f"must be at least redis_min_connections, which is {least}")
+        return most
+
+    @field_validator("redis_ttl", mode="before")
+    @classmethod
+    def _refuse_one_ttl_for_all(cls, ttls: object) -> object:
+        if isinstance(ttls, Mapping) and EVERY_NAMESPACE in ttls:
+            raise ValueError("must be a mapping {namespace: seconds}")
+        return ttls
+
+    @field_validator("redis_ttl")
+    @classmethod
+    def _warn_of_odd_ttls(cls, ttls: dict[str, int]) -> dict[str, int]:
+        for namespace, seconds in ttls.items():
+            if seconds < 0:
+                warn_once(f"The TTL of {namespace} is {seconds}: below 0 is taken as 0, for ever")
+            elif seconds > 0 and namespace in MUST_NOT_EXPIRE:
+                warn_once(
+                    f"{namespace} has a TTL of {seconds} s: {MUST_NOT_EXPIRE[namespace]}. "
+                    "Set it to 0 unless that is meant"
+                )
+        return {namespace: max(seconds, 0) for namespace, seconds in ttls.items()}
+
+    @field_validator("redis_outage_policy", mode="before")
+    @classmethod
+    def _name_for_all(cls, policy: object) -> object:
+        return policy if isinstance(policy, Mapping) else {EVERY_NAMESPACE: policy}
+
+    @model_validator(mode="after")
+    def _refuse_a_user_without_password(self) -> RedisConfig:
+        username, password = self._credentials()
+        if username and not password:
+            raise ValueError(
+                f"the user {username!r} (of redis_username or redis_url) has no password: set "
+                "redis_password (to any text for a user that needs none)"
+            )
+        return self

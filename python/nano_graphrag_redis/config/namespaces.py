@@ -1,0 +1,49 @@
+"""What differs from namespace to namespace: time to live and outage policy, their names, defaults.
+
+The host has four namespaces, each with two names in the environment: ``REDIS_TTL_DOCS`` and
+``REDIS_TTL_FULL_DOCS`` are the same setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+# Stands for every namespace not named; no namespace is empty, so it is none of them.
+EVERY_NAMESPACE: Final = ""
+
+HOST_NAMESPACES: Final[Mapping[str, tuple[str, ...]]] = {
+    "full_docs": ("DOCS", "FULL_DOCS"),
+    "text_chunks": ("CHUNKS", "TEXT_CHUNKS"),
+    "community_reports": ("COMMUNITY_REPORTS",),
+    "llm_response_cache": ("LLM_CACHE", "LLM_RESPONSE_CACHE"),
+}
+"""The host's namespaces, each with its names in the environment."""
+
+DEFAULT_TTLS: Final[Mapping[str, int]] = {"llm_response_cache": 12 * 60 * 60}
+"""Seconds; 0, which means never, for a namespace not listed."""
+
+DEFAULT_OUTAGE_POLICIES: Final[Mapping[str, str]] = {"llm_response_cache": "miss"}
+"""``raise`` for a namespace not listed."""
+
+MUST_NOT_EXPIRE: Final[Mapping[str, str]] = {
+    "full_docs": "a document that expired is indexed, and paid for, again",
+    "text_chunks": "a chunk that expired makes the host's queries fail with TypeError",
+    "community_reports": "a report that expired makes the host's local query fail with KeyError",
+}
+"""The namespaces that the host relies on, each with what happens when an entry expires."""
+
+PER_NAMESPACE: Final = ("redis_ttl", "redis_outage_policy")
+"""The settings that have a value for each namespace."""
+
+
+def environment_names(setting: str, namespace: str) -> tuple[str, ...]:
+    """The variables that hold ``setting`` for one of the host's namespaces.
+
+    >>> environment_names("redis_ttl", "full_docs")
+    ('REDIS_TTL_DOCS', 'REDIS_TTL_FULL_DOCS')
+    """
+    suffixes = HOST_NAMESPACES[namespace]
+    if setting != "redis_ttl":
+        suffixes = (namespace.upper(),)
+    return tuple(f"{setting.upper()}_{suffix}" for suffix in suffixes)

@@ -1,0 +1,21 @@
+"""Warnings about settings, each said once in a process.
+
+A host builds four storages from one configuration; the reader needs each warning once.
+"""
+
+import logging
+import threading
+
+logger = logging.getLogger("nano_graphrag_redis")
+
+_said: set[str] = set()
+_lock = threading.Lock()
+
+
+def warn_once(message: str) -> None:
+    """Logs ``message`` as a warning, unless this process has logged the same before."""
+    with _lock:
+        if message in _said:
+            return
+        _said.add(message)
+    logger.warning("%s", message)

@@ -1,0 +1,188 @@
+"""Where settings come from, and which source wins.
+
+A key in ``global_config`` beats one in its ``addon_params``, which beats the environment. Settings
+that have a value for each namespace are weighed namespace by namespace.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from ..exceptions import StorageConfigError
+from .namespaces import EVERY_NAMESPACE, HOST_NAMESPACES, PER_NAMESPACE, environment_names
+from .notices import warn_once
+from .url import redacted
+
+SettingPath = tuple[str, ...]
+"""A setting, or a setting and a namespace."""
+
+SECRETS = ("redis_password", "redis_sentinel_password")
+"""The settings whose value is never shown."""
+
+_NOT_IN_ENVIRONMENT = frozenset({"clear_on_start", "working_dir", "redis_ttl"})
+_OTHER_NAMES = {"redis_dual_write": ("REDIS_DUAL_WRITE", "KV_BACKEND_MIGRATION")}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value was found: its name as the user wrote it, and the place."""
+
+    name: str
+    place: str
+
+
+@dataclass
+class Settings:
+    """Values as found, unchecked, and where each came from."""
+
+    values: dict[str, object] = field(default_factory=dict)
+    origins: dict[SettingPath, Origin] = field(default_factory=dict)
+
+    def put(self, path: SettingPath, value: object, origin: Origin) -> None:
+        """Sets a value, over what a weaker source said."""
+        setting, *namespaces = path
+        self.origins[path] = origin
+        if setting not in PER_NAMESPACE:
+            self.values[setting] = value
+        elif namespaces:
+            each = cast("dict[str, object]", self.values.setdefault(setting, {}))
+            each[namespaces[0]] = value
+        else:
+            self.values[setting] = {EVERY_NAMESPACE: value}
+            self.origins[setting, EVERY_NAMESPACE] = origin
+
+
+def read(
+    known: Collection[str], global_config: Mapping[str, object], environ: Mapping[str, str] | None
+) -> Settings:
+    """Collects the settings from all sources.
+
+    Args:
+        known: The names of all settings.
+        global_config: The host's configuration; its other keys are left alone.
+        environ: The environment, ``os.environ`` when None.
+
+    Raises:
+        StorageConfigError: An unknown ``redis_*`` key; two names of one setting that disagree.
+    """
+    environ = os.environ if environ is None else environ
+    addon_params = global_config.get("addon_params") or {}
+    if not isinstance(addon_params, Mapping):
+        raise StorageConfigError(
+            f"addon_params must be a mapping, not {type(addon_params).__name__}"
+        )
+    settings = Settings()
+    for found in _from_environment(known, environ):
+        settings.put(*found)
+    for place, keys in (("addon_params", addon_params), ("global_config", global_config)):
+        for path, value, origin in _from_mapping(known, keys, place):
+            _warn_of_logged_secret(path[0], value, origin, environ)
+            settings.put(path, value, origin)
+    return settings
+
+
+def kv_backend(environ: Mapping[str, str] | None = None) -> Literal["json", "redis"]:
+    """The storage that ``STORAGE_KV_BACKEND`` asks for; ``json`` when it is absent or empty.
+
+    Raises:
+        StorageConfigError: It says anything else.
+    """
+    asked = (os.environ if environ is None else environ).get("STORAGE_KV_BACKEND", "")
+    backend = asked.strip().lower() or "json"
+    if backend not in ("json", "redis"):
+        raise StorageConfigError(
+            f"STORAGE_KV_BACKEND={asked!r} (environment): must be 'redis' or 'json'"
+        )
+    return cast("Literal['json', 'redis']", backend)
+
+
+def _from_environment(
+    known: Collection[str], environ: Mapping[str, str]
+) -> Iterator[tuple[SettingPath, object, Origin]]:
+    for setting in known:
+        if setting not in _NOT_IN_ENVIRONMENT:
+            names = _OTHER_NAMES.get(setting, (setting.upper(),))
+            yield from _from_variables((setting,), names, environ)
+    for setting in PER_NAMESPACE:
+        read_names = {setting.upper()} - {"REDIS_TTL"}
+        for namespace in HOST_NAMESPACES:
+            spellings = environment_names(setting, namespace)
+            read_names.update(spellings)
+            yield from _from_variables((setting, namespace), spellings, environ)
+        for name in sorted(environ):
+            if f"{name}_".startswith(f"{setting.upper()}_") and name not in read_names:
+                warn_once(
+                    f"{name} is not read: only the host's namespaces have a variable; "
+                    f"use the key {setting} for others"
+                )
+
+
+def _from_variables(
+    path: SettingPath, names: tuple[str, ...], environ: Mapping[str, str]
+) -> Iterator[tuple[SettingPath, object, Origin]]:
+    """The value of a setting that may have several names; an empty variable counts as absent."""
+    said = {name: environ[name].strip() for name in names if environ.get(name, "").strip()}
+    if len({value.lower() for value in said.values()}) > 1:
+        both = " and ".join(f"{name}={value!r}" for name, value in said.items())
+        raise StorageConfigError(f"{both} (environment) are one setting: keep one of them")
+    for name in list(said)[:1]:
+        yield path, environ[name], Origin(name, "environment")
+
+
+def _from_mapping(
+    known: Collection[str], keys: Mapping[str, object], place: str
+) -> Iterator[tuple[SettingPath, object, Origin]]:
+    """The settings among the keys of a mapping; None counts as absent."""
+    ttl_keys = {f"redis_ttl_{namespace}": namespace for namespace in HOST_NAMESPACES}
+    found: dict[SettingPath, tuple[object, Origin]] = {}
+    for key, value in keys.items():
+        entries: list[tuple[SettingPath, object, str]]
+        if key in ttl_keys:
+            entries = [(("redis_ttl", ttl_keys[key]), value, key)]
+        elif key in PER_NAMESPACE and isinstance(value, Mapping):
+            entries = [((key, name), each, f"{key}[{name!r}]") for name, each in value.items()]
+        elif key in known:
+            entries = [((key,), value, key)]
+        else:
+            _refuse_if_ours([*known, *ttl_keys], key, place)
+            continue
+        for path, each, name in entries:
+            if each is None:
+                continue
+            before, origin = found.setdefault(path, (each, Origin(name, place)))
+            if before is not each and before != each:
+                raise StorageConfigError(
+                    f"{origin.name}={before!r} and {name}={each!r} ({place}) are one setting: "
+                    "keep one of them"
+                )
+    for path, (first, origin) in found.items():
+        yield path, first, origin
+
+
+def _refuse_if_ours(known: list[str], key: object, place: str) -> None:
+    """Refuses an unknown key that is meant for this library; the other keys are the host's."""
+    if not isinstance(key, str) or not key.lower().startswith("redis_"):
+        return
+    close = difflib.get_close_matches(key.lower(), known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "see RedisConfig for the settings there are"
+    raise StorageConfigError(f"{key} ({place}) is no setting of nano-graphrag-redis: {hint}")
+
+
+def _warn_of_logged_secret(
+    setting: str, value: object, origin: Origin, environ: Mapping[str, str]
+) -> None:
+    """Warns about a secret where the host logs it, unless the host itself put it there.
+
+    The factory host copies ``REDIS_URL`` and ``REDIS_PASSWORD`` into ``global_config``.
+    """
+    secret = value if isinstance(value, str) else ""
+    holds_one = bool(secret) if setting in SECRETS else redacted(secret) != secret
+    if setting in (*SECRETS, "redis_url") and holds_one and environ.get(setting.upper()) != value:
+        warn_once(
+            f"{origin.name} ({origin.place}) holds a password, and nano-graphrag logs its "
+            f"configuration at DEBUG: set {setting.upper()} in the environment instead"
+        )

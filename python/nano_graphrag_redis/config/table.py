@@ -1,0 +1,159 @@
+"""The table of settings: name, meaning, unit, default and range of each, in one place.
+
+A setting's name is its key in ``global_config``; in capitals it is its environment variable.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .url import RedisUrl
+from .values import (
+    LARGEST_VALUE,
+    Count,
+    Flag,
+    Interval,
+    Name,
+    Names,
+    OutagePolicy,
+    Seconds,
+    Secret,
+    Text,
+    Ttl,
+    Url,
+    WorkingDir,
+    Workspace,
+    word,
+)
+
+DEFAULT_URL: Final = RedisUrl.parse("redis://localhost:6379")
+
+_DURABILITY: Final = r"^(ack|fsync|snapshot|(fsync\+)?replicas:[1-9][0-9]{0,4})$"
+
+
+def _later(default: object, description: str, **limits: Any) -> Any:
+    """A setting that is read and checked, but has no effect yet and is refused when it is used."""
+    return Field(default, description=description, json_schema_extra={"supported": False}, **limits)
+
+
+class SettingsTable(BaseModel):
+    """The settings, without behaviour."""
+
+    # The values are shown by our own messages, which know what is a secret.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    redis_url: Url = Field(
+        DEFAULT_URL,
+        description="The server: redis://USER:PASSWORD@HOST:PORT/DATABASE, "
+        "redis+unix:///SOCKET?db=DATABASE, or embedded://DIRECTORY for a private server.",
+    )
+    redis_username: Text = Field(None, description="The ACL user; beats one in the URL.")
+    redis_password: Secret = Field(None, description="The password; beats one in the URL.")
+    redis_min_connections: Count = Field(
+        0, ge=0, le=10_000, description="Connections that stay open when idle."
+    )
+    redis_max_connections: Count = Field(
+        50,
+        ge=1,
+        le=10_000,
+        validate_default=True,
+        description="Connections of this process to one server, at most; calls share them.",
+    )
+    redis_connection_timeout: Seconds = Field(
+        5.0, description="Seconds to open a connection, login included."
+    )
+    redis_socket_timeout: Seconds = Field(
+        5.0, description="Seconds that one attempt waits for its answer."
+    )
+    redis_operation_timeout: Seconds = Field(
+        10.0,
+        description="Seconds for a call on one id, or for each piece of a batch, with its retries "
+        "and reconnects.",
+    )
+    redis_prewarm_connections: Flag = Field(
+        False, description="Open redis_min_connections at first use rather than one by one."
+    )
+    redis_retry_on_timeout: Flag = Field(
+        True, description="Send a read or a write again when its answer did not come in time."
+    )
+    redis_max_retries: Count = Field(3, ge=0, le=100, description="Attempts after the first.")
+    redis_health_check_interval: Interval = Field(
+        30.0,
+        description="Seconds after which an idle connection is tried with PING before use; 0 for "
+        "never.",
+    )
+    redis_breaker_failures: Count = Field(
+        5,
+        ge=1,
+        le=1_000_000,
+        description="Calls in a row that found no server before further ones fail at once.",
+    )
+    redis_breaker_recovery: Seconds = Field(
+        1.0, description="Seconds between two looks for the server's return, at most."
+    )
+    redis_outage_policy: dict[str, OutagePolicy] = Field(
+        default_factory=dict,
+        description="What a call does when the storage fails: 'raise', or 'miss' (a read finds "
+        "nothing, a write is dropped). One name for all, or {namespace: name}. Without it, "
+        "llm_response_cache misses and the others raise.",
+    )
+    redis_ttl: dict[Name, Ttl] = Field(
+        default_factory=dict,
+        description="Seconds that an entry lives, {namespace: seconds}; 0 for ever. Without it, "
+        "llm_response_cache 43200 and the others 0. Also redis_ttl_full_docs and the like.",
+    )
+    redis_key_prefix: Name = Field("nano_graphrag", description="The first part of every key.")
+    redis_workspace: Workspace = Field(
+        "", description="A deployment's own partition, so that several graphs share one server."
+    )
+    redis_shared_namespaces: Names = Field(
+        frozenset(),
+        description="Namespaces that stay outside the workspace, such as one LLM cache for "
+        "several graphs; comma-separated.",
+    )
+    redis_max_value_bytes: Count = Field(
+        64 * 1024 * 1024,
+        ge=1,
+        le=LARGEST_VALUE,
+        description="Bytes of one value as JSON, at most; a larger one is refused before sending.",
+    )
+    redis_durability_timeout: Seconds = Field(
+        1.0, description="Seconds that index_done_callback waits for what redis_durability asks."
+    )
+    clear_on_start: Flag = Field(
+        False,
+        description="Empty the namespace in index_start_callback; never the LLM cache, never a "
+        "shared namespace. Has no environment variable.",
+    )
+    working_dir: WorkingDir = Field(
+        None, description="The host's own working directory; has no environment variable here."
+    )
+
+    redis_password_file: Text = _later(None, "A file that holds the password.")
+    redis_cluster: Flag = _later(False, "The server is a cluster.")
+    redis_sentinel_master: Text = _later(None, "The name that the sentinels watch.")
+    redis_sentinel_username: Text = _later(None, "The ACL user at the sentinels.")
+    redis_sentinel_password: Secret = _later(None, "The password at the sentinels.")
+    redis_tls_ca_file: Text = _later(None, "The certificates to trust, instead of the system's.")
+    redis_tls_cert_file: Text = _later(None, "This client's certificate.")
+    redis_tls_key_file: Text = _later(None, "The key of this client's certificate.")
+    redis_compression: Annotated[Literal["none", "zstd", "lz4"], word] = _later(
+        "none", "The frame that values are stored in."
+    )
+    redis_compression_min_bytes: Count = _later(
+        1024, "Bytes of JSON below which a value is stored as it is.", ge=0
+    )
+    redis_compression_level: Count | None = _later(None, "The codec's level; None for its own.")
+    redis_near_cache_mb: Count = _later(0, "Mebibytes of local copies; 0 for none.", ge=0)
+    redis_registry: Flag = _later(False, "Keep the ids of each namespace in an index.")
+    redis_durability: Annotated[str, word] = _later(
+        "ack", "What index_done_callback waits for.", pattern=_DURABILITY
+    )
+    redis_dual_write: Flag = _later(
+        False, "Write the host's JSON files too. KV_BACKEND_MIGRATION is the same."
+    )
+    redis_tracing: Annotated[Literal["off", "on", "ids"], word] = _later(
+        "off", "OpenTelemetry spans, with ids or without."
+    )

@@ -1,0 +1,162 @@
+"""The URL of a server: taken apart, checked, and shown without its credentials."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+
+from pydantic import SecretStr
+
+DEFAULT_PORT = 6379
+
+_SUPPORTED = "redis://HOST:PORT/DATABASE, redis+unix:///SOCKET?db=DATABASE or embedded://DIRECTORY"
+_LATER = {"rediss": "TLS", "redis+sentinel": "Sentinel", "rediss+sentinel": "Sentinel"}
+_EMBEDDED = "embedded://"
+
+# Only what has this shape is shown, its user and password replaced. Anything else may hold an
+# unescaped password in any place, so nothing of it is shown but the scheme.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SHOWABLE = re.compile(
+    r"(?P<credentials>[^/?#]*@)?"
+    r"(?P<server>(\[[0-9a-f:.%]+\]|[^/?#@:,\[\]]*)(:\d+)?(/[^?#@,]*)?(\?db=\d+)?)",
+    re.IGNORECASE,
+)
+
+
+def redacted(url: str) -> str:
+    """Returns ``url`` without anything that may be a credential, well-formed or not."""
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        return "***"
+    shown = _SHOWABLE.fullmatch(url, scheme.end())
+    if shown is None:
+        return f"{scheme[0]}***"
+    return f"{scheme[0]}{'***@' if shown['credentials'] else ''}{shown['server']}"
+
+
+@dataclass(frozen=True)
+class RedisUrl:
+    """Where the server is, and who logs in there.
+
+    Attributes:
+        address: The URL without user and password, in the one spelling that the core reads:
+            ``redis://host:port/database`` or ``redis+unix:///path?db=database``. For an embedded
+            server, ``embedded://`` and its directory.
+        username: The ACL user, percent-decoded; None for the server's default user.
+        password: The password, percent-decoded; None for none.
+        embedded_directory: The directory of an embedded server, else None.
+    """
+
+    address: str
+    username: str | None = None
+    password: SecretStr | None = None
+    embedded_directory: Path | None = None
+
+    @classmethod
+    def parse(cls, url: object) -> RedisUrl:
+        """Reads ``url``.
+
+        Raises:
+            ValueError: It is no URL of a server supported here. The message holds none of it.
+        """
+        if isinstance(url, RedisUrl):
+            return url
+        if not isinstance(url, str):
+            raise ValueError("must be text")
+        if any(ord(character) < 0x20 or ord(character) == 0x7F for character in url):
+            # urlsplit drops some of them without a word, a password's among them.
+            raise ValueError("holds a control character: percent-encode it")
+        if "#" in url:
+            raise ValueError("has a fragment (write a # in a password as %23)")
+        if url.lower().startswith(_EMBEDDED):
+            return cls._embedded(url[len(_EMBEDDED) :])
+        return cls._server(_split(url))
+
+    @classmethod
+    def _embedded(cls, path: str) -> RedisUrl:
+        if not path or "?" in path:
+            raise ValueError("must name a directory and nothing else: embedded://./cache/redis")
+        directory = Path(_decoded(path)).expanduser()
+        return cls(address=f"{_EMBEDDED}{path}", embedded_directory=directory)
+
+    @classmethod
+    def _server(cls, parts: SplitResult) -> RedisUrl:
+        userinfo, _, host = parts.netloc.rpartition("@")
+        username, _, password = userinfo.partition(":")
+        database = _database(parts)
+        if parts.scheme == "redis":
+            address = f"redis://{_host_and_port(parts, host)}/{database}"
+        else:
+            if host or len(parts.path) < 2:
+                raise ValueError("must name the absolute path of a socket: redis+unix:///run/redis")
+            address = f"redis+unix://{quote(_decoded(parts.path))}?db={database}"
+        return cls(
+            address=address,
+            username=_decoded(username) or None,
+            password=SecretStr(_decoded(password)) if password else None,
+        )
+
+    def __repr__(self) -> str:
+        return f"RedisUrl({str(self)!r})"
+
+    def __str__(self) -> str:
+        scheme, _, rest = self.address.partition("://")
+        return f"{scheme}://{'***@' if self.username or self.password else ''}{rest}"
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a redis or socket URL, the scheme checked."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("has a malformed IPv6 address") from None
+    if "," in parts.netloc.rpartition("@")[2] or re.search(r",\s*[a-z+]+://", url):
+        raise ValueError("several servers (a cluster, sentinels) are not supported yet")
+    if parts.scheme in _LATER:
+        raise ValueError(f"{_LATER[parts.scheme]} ({parts.scheme}://) is not supported yet")
+    if parts.scheme == "unix":
+        parts = parts._replace(scheme="redis+unix")
+    if parts.scheme not in ("redis", "redis+unix"):
+        raise ValueError(f"must be {_SUPPORTED}")
+    if parts.scheme == "redis" and "@" in parts.path + parts.query:
+        raise ValueError("has an @ in its path: percent-encode / and ? in user name and password")
+    return parts
+
+
+def _host_and_port(parts: SplitResult, host: str) -> str:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("must have a port from 1 to 65535")
+    # A template with an empty variable gives redis://:6379; localhost would be the wrong guess.
+    if not parts.hostname or " " in host:
+        raise ValueError("names no host")
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{name}:{port or DEFAULT_PORT}"
+
+
+def _database(parts: SplitResult) -> int:
+    """The number of the database: the path of a redis URL, else ``?db=``; 0 when not given."""
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if any(name != "db" for name, _ in query):
+        raise ValueError("may have no option but ?db=NUMBER (a password goes to redis_password)")
+    given = [value for _, value in query]
+    if parts.scheme == "redis" and parts.path.strip("/"):
+        given.append(parts.path.strip("/"))
+    if len(set(given)) > 1:
+        raise ValueError("names two databases")
+    number = given[0] if given else "0"
+    if not (number.isascii() and number.isdigit() and len(number) <= 9):
+        raise ValueError("must have a number for a database")
+    return int(number)
+
+
+def _decoded(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("holds a percent-encoding that is no UTF-8") from None

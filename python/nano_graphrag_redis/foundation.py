@@ -1,0 +1,80 @@
+"""What a storage stands on: its settings, its store in the core, its private server if it has one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ._core import KvStore
+from .config import RedisConfig
+
+LLM_CACHE = "llm_response_cache"
+
+
+class Foundation:
+    """The common ground of the awaiting and the blocking storage of one namespace.
+
+    Making one checks every setting and does no I/O. An embedded server is joined, or started, by
+    the first call.
+
+    Args:
+        namespace: The host's partition.
+        global_config: The host's settings; those named ``redis_*`` are read, from ``addon_params``
+            in it too.
+
+    Raises:
+        StorageConfigError: A setting is wrong or not supported yet.
+    """
+
+    def __init__(self, namespace: str, global_config: Mapping[str, Any]) -> None:
+        self.namespace = namespace
+        self.config = RedisConfig.from_global_config(global_config)
+        directory = self.config.embedded_directory
+        # Resolved now: the working directory of the first call may be another one.
+        self._directory: Path | None = directory.resolve() if directory else None
+        self.store = KvStore(self.config.core_settings(namespace, url=self._socket_url()))
+        self._joining = threading.Lock()
+        self.ready = self._directory is None
+
+    def _socket_url(self) -> str | None:
+        if self._directory is None:
+            return None
+        from .embedded import socket_path
+
+        return "unix://" + quote(str(socket_path(self._directory)))
+
+    def join_server(self) -> None:
+        """Joins or starts the embedded server; blocks until it answers, at once if joined before.
+
+        Raises:
+            StorageConfigError: The directory or the server program will not do.
+            StorageUnavailableError: The server does not start.
+        """
+        from .embedded import acquire
+
+        with self._joining:
+            if self._directory is not None and not self.ready and not self.store.closed:
+                acquire(self._directory)
+                self.ready = True
+
+    def close(self) -> None:
+        """Lets go of the connections and the embedded server; may be called again."""
+        self.store.close()
+        with self._joining:
+            if self._directory is not None and self.ready:
+                from .embedded import release
+
+                release(self._directory)
+                self.ready = False
+
+    @property
+    def clears_on_start(self) -> bool:
+        """Whether ``index_start_callback`` empties the namespace.
+
+        Never the LLM cache, which cost money, nor a shared namespace, which is not ours alone.
+        """
+        spared = self.namespace == LLM_CACHE or self.namespace in self.config.redis_shared_namespaces
+        return self.config.clear_on_start and not spared

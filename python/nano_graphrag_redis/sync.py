@@ -1,0 +1,132 @@
+"""``SyncRedisKVStorage``: the same storage, blocking; it needs no nano-graphrag."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from ._core import BlockingKvStore
+from .exceptions import StorageError
+from .foundation import Foundation
+
+
+class SyncRedisKVStorage:
+    """One namespace on Redis, for code that does not await.
+
+    Names, meaning and errors are those of ``RedisKVStorage``. Calls may come from any thread, and
+    from inside a running event loop, which waits with them. Ctrl-C interrupts a call; a write
+    that has left is not taken back.
+
+    Args:
+        namespace: The host's partition, ``full_docs`` say.
+        global_config: Settings named ``redis_*``; the environment gives the rest.
+
+    Raises:
+        StorageConfigError: A setting is wrong or not supported yet.
+
+    Example:
+        >>> with SyncRedisKVStorage("full_docs", {"redis_url": url}) as docs:
+        ...     docs.upsert({"doc-1": {"content": "Marley was dead: to begin with."}})
+        ...     docs.get_by_ids(["doc-1", "doc-2"])
+        [{'content': 'Marley was dead: to begin with.'}, None]
+    """
+
+    def __init__(self, namespace: str, global_config: Mapping[str, Any] | None = None) -> None:
+        self._stand_on(Foundation(namespace, global_config or {}), global_config or {})
+
+    @classmethod
+    def over(
+        cls, foundation: Foundation, global_config: Mapping[str, Any]
+    ) -> SyncRedisKVStorage:
+        """The twin of a storage that stands on ``foundation``."""
+        twin = cls.__new__(cls)
+        twin._stand_on(foundation, global_config)
+        return twin
+
+    def _stand_on(self, foundation: Foundation, global_config: Mapping[str, Any]) -> None:
+        self.namespace = foundation.namespace
+        self.global_config = global_config
+        self._foundation = foundation
+        # None until an embedded server was joined; see _store.
+        self._core: BlockingKvStore | None = foundation.store.blocking if foundation.ready else None
+
+    def __repr__(self) -> str:
+        return f"SyncRedisKVStorage({self.namespace!r}, {self._foundation.config.redis_url!r})"
+
+    def _store(self) -> BlockingKvStore:
+        self._foundation.join_server()
+        self._core = self._foundation.store.blocking
+        return self._core
+
+    def all_keys(self) -> list[str]:
+        """Every id of the namespace, each once, in no order."""
+        return (self._core or self._store()).all_keys()
+
+    def get_by_id(self, id: str) -> Any | None:
+        """The value of ``id``; None if it is absent."""
+        return (self._core or self._store()).get_by_id(id)
+
+    def get_by_ids(
+        self, ids: Iterable[str], fields: Collection[str] | None = None
+    ) -> list[Any | None]:
+        """The values of ``ids``, in their order, repeats included; None for each absent one."""
+        return (self._core or self._store()).get_by_ids(ids, fields)
+
+    def filter_keys(self, data: Iterable[str]) -> set[str]:
+        """Those of the ids that do *not* exist."""
+        return (self._core or self._store()).filter_keys(data)
+
+    def upsert(self, data: dict[str, Any]) -> None:
+        """Writes each value under its id; all are checked before the first is sent."""
+        (self._core or self._store()).upsert(data)
+
+    def delete_by_id(self, id: str) -> bool:
+        """Deletes ``id``; True if it was there."""
+        return (self._core or self._store()).delete_by_id(id)
+
+    def delete_by_ids(self, ids: Iterable[str]) -> int:
+        """Deletes the ids and counts those that were there."""
+        return (self._core or self._store()).delete_by_ids(ids)
+
+    def drop(self) -> None:
+        """Deletes every id of the namespace."""
+        (self._core or self._store()).drop()
+
+    def index_start_callback(self) -> None:
+        """Empties the namespace if ``clear_on_start`` says so; never the LLM cache."""
+        if self._foundation.clears_on_start:
+            self.drop()
+
+    def index_done_callback(self) -> None:
+        """Returns once earlier writes are as safe as ``redis_durability`` asks."""
+        (self._core or self._store()).index_done()
+
+    def query_done_callback(self) -> None:
+        """Nothing to do: every write was acknowledged when it returned."""
+
+    def get_stats(self, light: bool = False) -> dict[str, Any]:
+        """Counts and sizes of the namespace, as ``RedisKVStorage.get_stats``."""
+        return (self._core or self._store()).stats(light)
+
+    def check_health(self) -> bool:
+        """Whether the server answers."""
+        try:
+            return (self._core or self._store()).ping()
+        except StorageError:
+            return False
+
+    def close(self) -> None:
+        """Lets go of the connections, which close with their last storage; may be called again."""
+        self._foundation.close()
+
+    def __enter__(self) -> SyncRedisKVStorage:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

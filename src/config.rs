@@ -1,0 +1,175 @@
+//! Validated settings of one store, the named defaults with their units, and a `Debug` that hides secrets.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Kind, Result};
+use crate::keyspace::Keyspace;
+
+/// Bytes a stored value may take.
+pub const MAX_VALUE_BYTES: usize = 64 * 1024 * 1024;
+/// Time to open a connection, handshake included.
+pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time one attempt may wait for its answer.
+pub const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time one operation may take, retries and reconnects included.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two looks at idle connections.
+pub const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest pause between two probes of an unreachable server.
+pub const BREAKER_RECOVERY: Duration = Duration::from_secs(1);
+
+/// What happens when the server fails an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutagePolicy {
+    /// The caller gets the error.
+    Raise,
+    /// Reads miss, writes are dropped; both are counted and the change is logged.
+    Miss,
+}
+
+/// A user and a password, never shown.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    /// ACL user; None is the server's `default` user.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.password.is_some() { "Credentials(***)" } else { "Credentials(none)" })
+    }
+}
+
+/// All that decides which set of connections a store uses: equal settings share one set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerConfig {
+    /// Where the server is.
+    pub endpoint: Endpoint,
+    /// Who we are.
+    pub credentials: Credentials,
+    /// Connections kept open when idle.
+    pub min_connections: usize,
+    /// Connections never exceeded.
+    pub max_connections: usize,
+    /// Open the minimum at first use, not one by one.
+    pub prewarm: bool,
+    /// See [`CONNECTION_TIMEOUT`].
+    pub connection_timeout: Duration,
+    /// See [`SOCKET_TIMEOUT`].
+    pub socket_timeout: Duration,
+    /// See [`OPERATION_TIMEOUT`].
+    pub operation_timeout: Duration,
+    /// Whether an attempt that timed out may be repeated, where repeating is safe.
+    pub retry_on_timeout: bool,
+    /// Repetitions after the first attempt.
+    pub max_retries: u32,
+    /// See [`HEALTH_CHECK_INTERVAL`].
+    pub health_check_interval: Duration,
+    /// Operations in a row that must fail for want of a server to open the breaker.
+    pub breaker_failures: u32,
+    /// See [`BREAKER_RECOVERY`].
+    pub breaker_recovery: Duration,
+}
+
+impl ServerConfig {
+    /// The defaults, for a server at `url`.
+    pub fn new(url: &str) -> Result<Self> {
+        Ok(Self {
+            endpoint: Endpoint::parse(url)?,
+            credentials: Credentials::default(),
+            min_connections: 0,
+            max_connections: 50,
+            prewarm: false,
+            connection_timeout: CONNECTION_TIMEOUT,
+            socket_timeout: SOCKET_TIMEOUT,
+            operation_timeout: OPERATION_TIMEOUT,
+            retry_on_timeout: true,
+            max_retries: 3,
+            health_check_interval: HEALTH_CHECK_INTERVAL,
+            breaker_failures: 5,
+            breaker_recovery: BREAKER_RECOVERY,
+        })
+    }
+
+    fn validate(&self) -> Result<()> {
+        let refuse = |message: &str| Err(Error::new(Kind::Config, message));
+        if self.max_connections == 0 {
+            return refuse("redis_max_connections must be at least 1");
+        }
+        if self.min_connections > self.max_connections {
+            return refuse("redis_min_connections must not exceed redis_max_connections");
+        }
+        if self.breaker_failures == 0 {
+            return refuse("redis_breaker_failures must be at least 1");
+        }
+        for (setting, time) in [
+            ("redis_connection_timeout", self.connection_timeout),
+            ("redis_socket_timeout", self.socket_timeout),
+            ("redis_operation_timeout", self.operation_timeout),
+            ("redis_health_check_interval", self.health_check_interval),
+            ("redis_breaker_recovery", self.breaker_recovery),
+        ] {
+            if time.is_zero() {
+                return refuse(&format!("{setting} must be more than 0 seconds"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The validated settings of one store: one namespace on one server.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The host's partition.
+    pub namespace: String,
+    /// Its keys.
+    pub keyspace: Keyspace,
+    /// Seconds a value lives; None is for ever.
+    pub ttl: Option<NonZeroU64>,
+    /// What a failure means to the caller.
+    pub outage_policy: OutagePolicy,
+    /// See [`MAX_VALUE_BYTES`].
+    pub max_value_bytes: usize,
+    /// The server.
+    pub server: ServerConfig,
+}
+
+impl StoreConfig {
+    /// A store of `namespace` under the default key prefix: no workspace, no TTL, errors raised.
+    pub fn new(server: ServerConfig, namespace: &str) -> Result<Self> {
+        server.validate()?;
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            keyspace: Keyspace::new("nano_graphrag", "", namespace)?,
+            ttl: None,
+            outage_policy: OutagePolicy::Raise,
+            max_value_bytes: MAX_VALUE_BYTES,
+            server,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_password() {
+        let mut server = ServerConfig::new("redis://localhost").unwrap();
+        server.credentials.password = Some("canary".to_owned());
+        assert!(!format!("{server:?}").contains("canary"));
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_refused_by_name() {
+        let mut server = ServerConfig::new("redis://localhost").unwrap();
+        server.min_connections = 51;
+        let error = StoreConfig::new(server, "docs").unwrap_err();
+        assert!(error.to_string().contains("redis_min_connections"));
+    }
+}

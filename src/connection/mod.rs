@@ -1,0 +1,223 @@
+//! One handle over the server: pooled connections, deadlines, retries and the breaker.
+//!
+//! [`Connections::send`] is the only way out of this process. Topologies other than a standalone
+//! server get their place beside `pool`, behind the same handle.
+
+mod breaker;
+mod pool;
+mod request;
+mod shared;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use redis::aio::ConnectionLike;
+use redis::{RedisError, Value};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::config::ServerConfig;
+use crate::error::{Error, Kind, Result};
+use breaker::Breaker;
+use pool::Pool;
+pub(crate) use request::{Request, answer, command};
+pub use shared::SharedConnections;
+
+/// First pause before an attempt is repeated; doubled each time, and jittered.
+const FIRST_BACKOFF: Duration = Duration::from_millis(8);
+/// Longest such pause.
+const LONGEST_BACKOFF: Duration = Duration::from_millis(512);
+/// First pause between two probes of an unreachable server.
+const FIRST_PROBE: Duration = Duration::from_millis(20);
+
+/// What [`Connections::load`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Open connections.
+    pub connections: usize,
+    /// Requests under way on them.
+    pub in_flight: usize,
+    /// Attempts repeated since the start.
+    pub retries: u64,
+    /// Whether the breaker is open.
+    pub breaker_open: bool,
+}
+
+/// The connections to one server, shared by every store that names it alike.
+pub struct Connections {
+    config: ServerConfig,
+    pool: Arc<Pool>,
+    breaker: Breaker,
+    retries: AtomicU64,
+    tended: AtomicBool,
+}
+
+/// Why an attempt failed, and whether anything may have reached the server.
+struct Failed {
+    error: RedisError,
+    sent: bool,
+}
+
+impl Connections {
+    /// Opens nothing: the first request does.
+    #[must_use]
+    pub fn new(config: ServerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            pool: Arc::new(Pool::new(config.clone())),
+            breaker: Breaker::new(config.breaker_failures),
+            retries: AtomicU64::new(0),
+            tended: AtomicBool::new(false),
+            config,
+        })
+    }
+
+    /// Sends a request and waits for its answers, one a command, within the operation's deadline.
+    pub(crate) async fn send(self: &Arc<Self>, request: &Request) -> Result<Vec<Value>> {
+        self.breaker.admit()?;
+        if !self.tended.swap(true, Relaxed) {
+            self.spawn_tending();
+        }
+        let deadline = Instant::now() + self.config.operation_timeout;
+        let mut backoff = FIRST_BACKOFF;
+        let mut attempt = 0;
+        loop {
+            let failed = match self.attempt(request, deadline).await {
+                Ok(values) => {
+                    self.breaker.answered();
+                    return Ok(values);
+                }
+                Err(failed) => failed,
+            };
+            attempt += 1;
+            let pause = backoff.mul_f64(jitter());
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            let again = self.may_repeat(request, &failed)
+                && attempt <= self.config.max_retries
+                && Instant::now() + pause < deadline;
+            if !again {
+                return Err(self.give_up(&failed.error, attempt));
+            }
+            self.retries.fetch_add(1, Relaxed);
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt(&self, request: &Request, deadline: Instant) -> Result<Vec<Value>, Failed> {
+        let unsent = |error| Failed { error, sent: false };
+        let lease = timeout_at(deadline, self.pool.lease()).await;
+        let lease = lease.map_err(|_| unsent(timed_out()))?.map_err(unsent)?;
+        let limit = deadline.min(Instant::now() + self.config.socket_timeout);
+        let mut connection = lease.connection();
+        let answers = connection.req_packed_commands(&request.pipeline, 0, request.pipeline.len());
+        let error = match timeout_at(limit, answers).await {
+            Ok(Ok(values)) => match values.first() {
+                Some(Value::ServerError(error)) if refuses_for_now(error.code()) => {
+                    return Err(unsent(error.clone().into()));
+                }
+                _ => return Ok(values),
+            },
+            Ok(Err(error)) => error,
+            Err(_) => timed_out(),
+        };
+        // A connection that failed or fell silent is not trusted with another request.
+        self.pool.discard(&lease);
+        Err(Failed { error, sent: true })
+    }
+
+    fn may_repeat(&self, request: &Request, failed: &Failed) -> bool {
+        let kind = Error::from_redis(&failed.error).kind();
+        match kind {
+            Kind::Timeout if !self.config.retry_on_timeout => false,
+            Kind::Timeout | Kind::Unavailable => request.resendable || !failed.sent,
+            _ => failed.error.code().is_some_and(refuses_for_now),
+        }
+    }
+
+    fn give_up(self: &Arc<Self>, error: &RedisError, attempts: u32) -> Error {
+        let error = Error::from_redis(error);
+        if error.is_outage() {
+            if self.breaker.failed() {
+                tokio::spawn(Self::probe_until_back(Arc::clone(self)));
+            }
+        } else {
+            self.breaker.answered();
+        }
+        let endpoint = &self.config.endpoint;
+        Error::new(error.kind(), format!("{endpoint}: {error} (attempts: {attempts})"))
+    }
+
+    /// Pings until the server answers, then closes the breaker. Ends when no store is left.
+    async fn probe_until_back(connections: Arc<Self>) {
+        let recovery = connections.config.breaker_recovery;
+        let weak = Arc::downgrade(&connections);
+        drop(connections);
+        let mut pause = FIRST_PROBE.min(recovery);
+        loop {
+            sleep(pause.mul_f64(jitter())).await;
+            let Some(connections) = weak.upgrade() else { return };
+            if connections.answers_ping().await {
+                connections.breaker.close();
+                return;
+            }
+            pause = (pause * 2).min(recovery);
+        }
+    }
+
+    async fn answers_ping(&self) -> bool {
+        let deadline = Instant::now() + self.config.socket_timeout;
+        let ping = Request::resendable([redis::cmd("PING")]);
+        // An error answered is an answer: the breaker asks for a server, not for a permission.
+        match self.attempt(&ping, deadline).await {
+            Ok(_) => true,
+            Err(failed) => !Error::from_redis(&failed.error).is_outage(),
+        }
+    }
+
+    /// Looks after idle connections for as long as a store uses them.
+    fn spawn_tending(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let (interval, patience) = (self.config.health_check_interval, self.config.socket_timeout);
+        tokio::spawn(async move {
+            loop {
+                sleep(interval).await;
+                let Some(connections) = weak.upgrade() else { return };
+                for lease in connections.pool.shrink() {
+                    let mut connection = lease.connection();
+                    let ping = redis::cmd("PING");
+                    if !matches!(timeout(patience, connection.req_packed_command(&ping)).await, Ok(Ok(_))) {
+                        connections.pool.discard(&lease);
+                    }
+                }
+            }
+        });
+    }
+
+    /// How many connections are open and how busy they are.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let (connections, in_flight) = self.pool.load();
+        Load {
+            connections,
+            in_flight,
+            retries: self.retries.load(Relaxed),
+            breaker_open: self.breaker.is_open(),
+        }
+    }
+}
+
+fn timed_out() -> RedisError {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time").into()
+}
+
+/// Errors a server gives for every command alike, having done nothing, while it loads its data or
+/// runs a script.
+fn refuses_for_now(code: &str) -> bool {
+    matches!(code, "LOADING" | "BUSY")
+}
+
+/// A factor between 0.5 and 1, so that clients that failed together do not return together.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new().hash_one(std::process::id());
+    0.5 + f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX) / 2.0
+}

@@ -1,0 +1,180 @@
+//! The connections to one server: multiplexed, grown under load up to the cap, shrunk when idle.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError};
+use tokio::time::timeout;
+
+use crate::config::ServerConfig;
+
+/// Requests under way on every connection before one more is opened. A request is a gathered
+/// batch, so a connection at this mark carries about a thousand reads.
+const GROW_AT: usize = 16;
+/// Requests a connection's queue holds before a sender waits for it.
+const QUEUE: usize = 1024;
+
+/// The open connections. Cloned handles share them.
+pub(super) struct Pool {
+    config: ServerConfig,
+    slots: Mutex<Vec<Arc<Slot>>>,
+    /// Held while a first connection is opened, so that many waiting callers open one.
+    opening: tokio::sync::Mutex<()>,
+    growing: AtomicBool,
+    prewarmed: AtomicBool,
+}
+
+struct Slot {
+    connection: MultiplexedConnection,
+    in_flight: AtomicUsize,
+    /// Whether a request used it since the last look.
+    used: AtomicBool,
+}
+
+/// A connection in use by one request.
+pub(super) struct Lease(Arc<Slot>);
+
+impl Lease {
+    pub(super) fn connection(&self) -> MultiplexedConnection {
+        self.0.connection.clone()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Pool {
+    pub(super) fn new(config: ServerConfig) -> Self {
+        Self {
+            config,
+            slots: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            growing: AtomicBool::new(false),
+            prewarmed: AtomicBool::new(false),
+        }
+    }
+
+    /// The least busy connection; opens the first one, and starts another under load.
+    pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, RedisError> {
+        if let Some(lease) = self.least_busy() {
+            return Ok(lease);
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(lease) = self.least_busy() {
+            return Ok(lease);
+        }
+        self.open_one().await?;
+        if self.config.prewarm && !self.prewarmed.swap(true, Relaxed) {
+            self.spawn_growth(self.config.min_connections);
+        }
+        self.least_busy().ok_or_else(|| RedisError::from((ErrorKind::Io, "the connection was lost")))
+    }
+
+    fn least_busy(self: &Arc<Self>) -> Option<Lease> {
+        let slots = self.lock();
+        let slot = slots.iter().min_by_key(|slot| slot.in_flight.load(Relaxed))?;
+        let busy = slot.in_flight.fetch_add(1, Relaxed);
+        slot.used.store(true, Relaxed);
+        let lease = Lease(Arc::clone(slot));
+        let open = slots.len();
+        drop(slots);
+        if busy >= GROW_AT && open < self.config.max_connections {
+            self.spawn_growth(open + 1);
+        }
+        Some(lease)
+    }
+
+    /// Opens connections up to `target` in the background, one such task at a time.
+    fn spawn_growth(self: &Arc<Self>, target: usize) {
+        if self.growing.swap(true, Relaxed) {
+            return;
+        }
+        let pool = Arc::clone(self);
+        tokio::spawn(async move {
+            // A connection that cannot be opened now is no error of anyone: load asks again.
+            while pool.lock().len() < target && pool.open_one().await.is_ok() {}
+            pool.growing.store(false, Relaxed);
+        });
+    }
+
+    async fn open_one(&self) -> Result<(), RedisError> {
+        let connection = timeout(self.config.connection_timeout, connect(&self.config))
+            .await
+            .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
+        self.lock().push(Arc::new(Slot {
+            connection,
+            in_flight: AtomicUsize::new(0),
+            used: AtomicBool::new(true),
+        }));
+        Ok(())
+    }
+
+    /// Forgets a connection that failed. Requests still under way on it fail by themselves.
+    pub(super) fn discard(&self, lease: &Lease) {
+        self.lock().retain(|slot| !Arc::ptr_eq(slot, &lease.0));
+    }
+
+    /// Closes what was not used since the last call, down to the minimum, and leases the rest for
+    /// a health check.
+    pub(super) fn shrink(&self) -> Vec<Lease> {
+        let mut slots = self.lock();
+        let mut spare = slots.len().saturating_sub(self.config.min_connections);
+        slots.retain(|slot| {
+            let idle = !slot.used.swap(false, Relaxed) && slot.in_flight.load(Relaxed) == 0;
+            let close = idle && spare > 0;
+            spare -= usize::from(close);
+            !close
+        });
+        let leases = slots.iter().map(|slot| {
+            slot.in_flight.fetch_add(1, Relaxed);
+            Lease(Arc::clone(slot))
+        });
+        leases.collect()
+    }
+
+    /// Open connections, and requests under way on them.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let slots = self.lock();
+        (slots.len(), slots.iter().map(|slot| slot.in_flight.load(Relaxed)).sum())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        // A panic while it was held leaves a list of connections that is still a valid list.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn connect(config: &ServerConfig) -> Result<MultiplexedConnection, RedisError> {
+    let mut login = RedisConnectionInfo::default()
+        .set_db(config.endpoint.database)
+        .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    if let Some(username) = &config.credentials.username {
+        login = login.set_username(username);
+    }
+    if let Some(password) = &config.credentials.password {
+        login = login.set_password(password);
+    }
+    let info = config
+        .endpoint
+        .connection_address()
+        .into_connection_info()?
+        .set_redis_settings(login)
+        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    // Deadlines are ours, one for the attempt and one for the operation; see `Connections::send`.
+    let settings = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(QUEUE);
+    let mut connection =
+        Client::open(info)?.get_multiplexed_async_connection_with_config(&settings).await?;
+    // Named for CLIENT LIST; a user who may not name itself still may work.
+    let name = format!("{}:{}", env!("CARGO_PKG_NAME"), std::process::id());
+    let _: Result<redis::Value, _> =
+        redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async(&mut connection).await;
+    Ok(connection)
+}

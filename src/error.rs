@@ -1,0 +1,175 @@
+//! The crate's error, its kinds, and the one place that classifies what the `redis` crate reports.
+
+use std::fmt;
+
+use redis::{ErrorKind as RedisKind, RedisError, ServerErrorKind};
+
+/// What every fallible call of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure an [`Error`] is. Each kind is one exception class in Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// No server could be reached, or it could not serve (loading, cluster down).
+    Unavailable,
+    /// Refused at once: recent operations failed for want of a server.
+    CircuitOpen,
+    /// No answer within the deadline. A write may or may not have been applied.
+    Timeout,
+    /// The server answered with an error: wrong type, full, read-only, no permission.
+    Operation,
+    /// The server refused the credentials.
+    Auth,
+    /// A value cannot be stored; nothing was written.
+    Serialization,
+    /// Stored bytes cannot be read as a value.
+    Corrupt,
+    /// A setting is wrong.
+    Config,
+    /// Used after `close`.
+    Closed,
+}
+
+/// A failure: its kind, a sentence that says what to do, and what it is about.
+#[derive(Clone, Debug)]
+pub struct Error(Box<Details>);
+
+#[derive(Clone, Debug)]
+struct Details {
+    kind: Kind,
+    message: String,
+    namespace: Option<String>,
+    id: Option<String>,
+    unconfirmed: Option<Vec<String>>,
+}
+
+impl Error {
+    /// An error of this kind. `message` says what happened and what to do, and holds no credential.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self(Box::new(Details {
+            kind,
+            message: message.into(),
+            namespace: None,
+            id: None,
+            unconfirmed: None,
+        }))
+    }
+
+    /// Names the namespace, unless one is named already.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        self.0.namespace.get_or_insert_with(|| namespace.to_owned());
+        self
+    }
+
+    /// Names the id, unless one is named already.
+    #[must_use]
+    pub fn about(mut self, id: &str) -> Self {
+        self.0.id.get_or_insert_with(|| id.to_owned());
+        self
+    }
+
+    /// Lists the ids of a batch for which the server's confirmation was not received.
+    #[must_use]
+    pub fn with_unconfirmed(mut self, ids: Vec<String>) -> Self {
+        self.0.unconfirmed = Some(ids);
+        self
+    }
+
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The namespace it happened in, where there is one.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.0.namespace.as_deref()
+    }
+
+    /// The id it is about, where there is one.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.0.id.as_deref()
+    }
+
+    /// For a batch that failed half-way: the ids that were not confirmed as written.
+    #[must_use]
+    pub fn unconfirmed(&self) -> Option<&[String]> {
+        self.0.unconfirmed.as_deref()
+    }
+
+    /// Whether the server could not be reached or did not answer: what the breaker counts.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self.kind(), Kind::Unavailable | Kind::Timeout)
+    }
+
+    /// Classifies what the `redis` crate reported.
+    #[must_use]
+    pub fn from_redis(error: &RedisError) -> Self {
+        let (kind, advice) = classify(error);
+        Self::new(kind, format!("{}; {advice}", said(error)))
+    }
+}
+
+/// What the server or the system said, without a trailing full stop. No reply repeats a credential.
+fn said(error: &RedisError) -> String {
+    let text = match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("the server answered {code} {detail}"),
+        (Some(code), None) => format!("the server answered {code}"),
+        _ => error.to_string(),
+    };
+    text.trim_end().trim_end_matches('.').to_owned()
+}
+
+/// Asks a few questions in order: refused credentials, no answer, no server, an error answered.
+fn classify(error: &RedisError) -> (Kind, &'static str) {
+    let code = error.code().unwrap_or_default();
+    if error.kind() == RedisKind::AuthenticationFailed
+        || matches!(code, "NOAUTH" | "WRONGPASS" | "DENIED")
+    {
+        return (Kind::Auth, "check redis_username and redis_password");
+    }
+    if error.is_timeout() {
+        return (Kind::Timeout, "the outcome is unknown: a write may or may not have been applied");
+    }
+    match error.kind() {
+        RedisKind::Server(
+            ServerErrorKind::BusyLoading | ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown,
+        ) => (Kind::Unavailable, "try again when the server is ready"),
+        RedisKind::Io | RedisKind::Parse | RedisKind::ClusterConnectionNotFound => {
+            (Kind::Unavailable, "check that the server runs and that redis_url is right")
+        }
+        _ => (Kind::Operation, advice_for(code)),
+    }
+}
+
+/// What an operator does about an error the server answered with.
+fn advice_for(code: &str) -> &'static str {
+    match code {
+        "WRONGTYPE" => "another program keeps a value of another type under this key",
+        "OOM" => "the server has reached maxmemory: give it more, or drop what is not needed",
+        "READONLY" => "this is a replica: redis_url must name the primary",
+        "NOPERM" => "grant this user the command and the keys",
+        "MISCONF" => "the server cannot persist its data: see its log",
+        "BUSY" => "a script blocks the server: SCRIPT KILL, or wait",
+        "MOVED" | "ASK" | "CROSSSLOT" => "this server is part of a Redis Cluster",
+        _ => "see the server's log",
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        match (&self.0.namespace, &self.0.id) {
+            (Some(namespace), Some(id)) => write!(f, " (namespace {namespace:?}, id {id:?})"),
+            (Some(namespace), None) => write!(f, " (namespace {namespace:?})"),
+            (None, Some(id)) => write!(f, " (id {id:?})"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

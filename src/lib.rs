@@ -1,0 +1,26 @@
+//! The Redis key-value backend of nano-graphrag: the core, and the Python binding over it.
+//!
+//! In layer order; imports point down this list:
+//!
+//! - `python`: the binding, feature `python`: pyclasses, the bridge to event loops, the JSON codec
+//! - [`store`]: [`KvStore`](store::KvStore), the storage contract over bytes
+//! - [`outage`]: what a failure means to the caller: raised, or a counted miss
+//! - [`connection`]: one handle over the server: pool, deadlines, retries, breaker
+//! - [`config`]: validated settings, named defaults with units
+//! - [`endpoint`]: where a server is
+//! - [`value`]: stored bytes <-> JSON bytes: size caps, frames
+//! - [`keyspace`]: ids <-> Redis keys
+//! - [`error`]: the error, its kinds, and the one place that classifies a redis error
+//!
+//! All but `python` builds and tests without Python: `cargo test --no-default-features`.
+
+pub mod config;
+pub mod connection;
+pub mod endpoint;
+pub mod error;
+pub mod keyspace;
+pub mod outage;
+#[cfg(feature = "python")]
+mod python;
+pub mod store;
+pub mod value;

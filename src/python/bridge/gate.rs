@@ -1,0 +1,52 @@
+//! Threads that come back to Python from a wait, and the moment after which none may.
+//!
+//! A thread that attaches to an interpreter being finalized is ended by Python in the middle of
+//! its Rust frames, which aborts the process. So everyone who is about to attach passes the gate,
+//! and the `atexit` hook closes it and waits until those who passed are through.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+static CLOSED: AtomicBool = AtomicBool::new(false);
+static PASSING: AtomicUsize = AtomicUsize::new(0);
+
+/// How long the exit waits for threads that are attaching: each needs the lock once.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The right to attach to the interpreter, to be held until attached.
+pub(super) struct Pass(());
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        PASSING.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A pass, unless the interpreter is exiting.
+pub(super) fn enter() -> Option<Pass> {
+    // Counted before the gate is looked at: the hook looks the other way round.
+    PASSING.fetch_add(1, SeqCst);
+    let pass = Pass(());
+    (!is_closed()).then_some(pass)
+}
+
+pub(super) fn is_closed() -> bool {
+    CLOSED.load(SeqCst)
+}
+
+/// Closes the gate. To be called while detached, or the threads that passed cannot attach.
+pub(super) fn close() {
+    CLOSED.store(true, SeqCst);
+    let deadline = Instant::now() + PATIENCE;
+    while PASSING.load(SeqCst) > 0 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Where a thread stays that came too late: the process is about to end.
+pub(super) fn park_for_ever() -> ! {
+    loop {
+        thread::park();
+    }
+}

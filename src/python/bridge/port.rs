@@ -1,0 +1,188 @@
+//! One port per event loop: calls made together leave together, and what comes back is delivered
+//! in batches on the loop's own thread.
+//!
+//! The runtime's threads put letters into the [`Inbox`] and ring once for as many as arrive until
+//! the loop's thread empties it: one wake-up, one callback, any number of results.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::doorbell::Doorbell;
+use super::gather::Gathered;
+use super::{Job, Process, Reply, Spawner, Step};
+use crate::store::KvStore;
+
+/// A reply, and the ticket of the job it is for.
+pub(super) type Letter = (u64, Reply);
+
+/// The letters that wait for the loop's thread.
+pub(super) struct Inbox {
+    process: &'static Process,
+    letters: Mutex<Vec<Letter>>,
+    doorbell: Doorbell,
+}
+
+impl Inbox {
+    pub(super) fn put(&self, new: impl IntoIterator<Item = Letter>) {
+        let mut letters = locked(&self.letters);
+        let was_empty = letters.is_empty();
+        letters.extend(new);
+        drop(letters);
+        if was_empty {
+            self.doorbell.ring(self.process);
+        }
+    }
+}
+
+/// A call whose result the future will hold.
+struct Waiting {
+    future: Py<PyAny>,
+    job: Box<dyn Job>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Never used twice, so that a late reply finds nobody rather than somebody else.
+    last_ticket: u64,
+    waiting: HashMap<u64, Waiting>,
+    reads: Gathered<String>,
+    writes: Gathered<(String, Vec<u8>)>,
+    flush_asked: bool,
+}
+
+/// The end of the bridge that belongs to one event loop.
+#[pyclass(frozen, module = "nano_graphrag_redis._core")]
+pub(in crate::python) struct Port {
+    process: &'static Process,
+    inbox: Arc<Inbox>,
+    /// Locked on the loop's thread only, and never across Python code.
+    state: Mutex<State>,
+}
+
+#[pymethods]
+impl Port {
+    /// Delivers what has arrived. Called by the loop.
+    fn deliver(&self, py: Python<'_>) {
+        self.inbox.doorbell.silence();
+        let letters = std::mem::take(&mut *locked(&self.inbox.letters));
+        for (ticket, reply) in letters {
+            let waiting = locked(&self.state).waiting.remove(&ticket);
+            if let Some(waiting) = waiting {
+                self.step(py, ticket, waiting, Some(reply));
+            }
+        }
+        self.flush();
+    }
+
+    /// Sends what was gathered in this turn. Called by the loop.
+    fn flush(&self) {
+        let mut state = locked(&self.state);
+        state.flush_asked = false;
+        let (reads, writes) = (state.reads.take(), state.writes.take());
+        drop(state);
+        reads.send(self.process, &self.inbox, |store, ids| async move {
+            let values = store.get_piece(&ids).await;
+            each(values, ids.len()).map(Reply::Found).collect::<Vec<_>>()
+        });
+        writes.send(self.process, &self.inbox, |store, items| async move {
+            let outcomes = store.put_piece(&items).await;
+            each(outcomes, items.len()).map(Reply::Stored).collect::<Vec<_>>()
+        });
+    }
+}
+
+impl Port {
+    /// A port for this loop, which calls it back from now on.
+    pub(super) fn new<'py>(event_loop: &Bound<'py, PyAny>, process: &'static Process) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let inbox = Inbox { process, letters: Mutex::default(), doorbell: Doorbell::new(event_loop)? };
+        let port = Self { process, inbox: Arc::new(inbox), state: Mutex::default() };
+        let port = Bound::new(py, port)?;
+        let deliver = port.getattr(intern!(py, "deliver"))?;
+        port.get().inbox.doorbell.hang(event_loop, deliver)?;
+        Ok(port)
+    }
+
+    /// Starts a job whose result `future` will hold. True if the port asks to be flushed.
+    pub(super) fn start(&self, py: Python<'_>, future: &Bound<'_, PyAny>, job: Box<dyn Job>) -> bool {
+        let ticket = {
+            let mut state = locked(&self.state);
+            state.last_ticket += 1;
+            state.last_ticket
+        };
+        self.step(py, ticket, Waiting { future: future.clone().unbind(), job }, None);
+        let mut state = locked(&self.state);
+        let gathered = !(state.reads.is_empty() && state.writes.is_empty());
+        gathered && !std::mem::replace(&mut state.flush_asked, true)
+    }
+
+    fn step(&self, py: Python<'_>, ticket: u64, mut waiting: Waiting, reply: Option<Reply>) {
+        let spawner = Spawner::Loop { port: self, ticket };
+        let step = match reply {
+            Some(reply) => waiting.job.resume(py, &spawner, reply),
+            None => waiting.job.start(py, &spawner),
+        };
+        match step {
+            Ok(Step::Done(value)) => settle(py, &waiting.future, Ok(value)),
+            Err(error) => settle(py, &waiting.future, Err(error)),
+            Ok(Step::Again) => {
+                locked(&self.state).waiting.insert(ticket, waiting);
+                self.inbox.put([(ticket, Reply::Turn)]);
+            }
+            Ok(Step::Wait) => {
+                locked(&self.state).waiting.insert(ticket, waiting);
+            }
+        }
+    }
+
+    pub(super) fn gather_read(&self, ticket: u64, store: &Arc<KvStore>, id: String) {
+        locked(&self.state).reads.add(ticket, store, id);
+    }
+
+    pub(super) fn gather_write(&self, ticket: u64, store: &Arc<KvStore>, item: (String, Vec<u8>)) {
+        locked(&self.state).writes.add(ticket, store, item);
+    }
+
+    pub(super) fn run(&self, ticket: u64, future: impl Future<Output = Reply> + Send + 'static) {
+        let inbox = Arc::clone(&self.inbox);
+        self.process.runtime.spawn(async move { inbox.put([(ticket, future.await)]) });
+    }
+
+    /// Lets go of the loop, which is closed.
+    pub(super) fn retire(&self) {
+        self.inbox.doorbell.take_down();
+    }
+}
+
+/// The outcomes of a piece, one for each of its items; a failed piece fails each.
+pub(super) fn each<T>(
+    outcomes: crate::error::Result<Vec<crate::error::Result<T>>>,
+    count: usize,
+) -> impl Iterator<Item = crate::error::Result<T>> {
+    let (outcomes, error) = match outcomes {
+        Ok(outcomes) => (outcomes, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    outcomes.into_iter().chain(error.into_iter().cycle().take(count).map(Err))
+}
+
+/// Gives the future its result, unless its caller has gone away.
+fn settle(py: Python<'_>, future: &Py<PyAny>, result: PyResult<Py<PyAny>>) {
+    let future = future.bind(py);
+    let settled = future.call_method0(intern!(py, "done")).and_then(|done| match result {
+        _ if done.is_truthy()? => Ok(()),
+        Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)).map(drop),
+        Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),)).map(drop),
+    });
+    if let Err(error) = settled {
+        // Others' results wait in the same batch: this one is reported and they go on.
+        error.write_unraisable(py, Some(future));
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,83 @@
+//! From the running event loop to its port.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+
+use super::port::Port;
+use super::{Job, Process, exiting, gate};
+
+/// The ports of this process, by the address of their loop.
+#[derive(Default)]
+pub(super) struct Ports(Mutex<HashMap<usize, Entry>>);
+
+struct Entry {
+    /// An address may be used again once its loop is gone, so it proves nothing by itself.
+    event_loop: Py<PyWeakrefReference>,
+    port: Py<Port>,
+}
+
+/// Runs a job on the running loop; the future that comes back holds its result.
+pub(in crate::python) fn awaitable(py: Python<'_>, job: impl Job + 'static) -> PyResult<Bound<'_, PyAny>> {
+    if gate::is_closed() {
+        return Err(exiting().into());
+    }
+    let event_loop = running_loop(py)?;
+    let port = Process::current(py)?.ports.of(&event_loop)?;
+    let future = event_loop.call_method0(intern!(py, "create_future"))?;
+    if port.get().start(py, &future, Box::new(job)) {
+        let flush = port.getattr(intern!(py, "flush"))?;
+        event_loop.call_method1(intern!(py, "call_soon"), (flush,))?;
+    }
+    Ok(future)
+}
+
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    GET_RUNNING_LOOP.import(py, "asyncio", "get_running_loop")?.call0()
+}
+
+impl Ports {
+    fn of<'py>(&'static self, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Port>> {
+        let py = event_loop.py();
+        let address = event_loop.as_ptr() as usize;
+        let known = {
+            let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            entries.get(&address).map(|entry| (entry.event_loop.clone_ref(py), entry.port.clone_ref(py)))
+        };
+        if let Some((known_loop, port)) = known
+            && known_loop.bind(py).upgrade().is_some_and(|known_loop| known_loop.is(event_loop))
+        {
+            return Ok(port.into_bound(py));
+        }
+        self.sweep(py);
+        let port = Port::new(event_loop, Process::current(py)?)?;
+        let entry = Entry {
+            event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
+            port: port.clone().unbind(),
+        };
+        let replaced = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address, entry);
+        drop(replaced);
+        Ok(port)
+    }
+
+    /// Lets go of the ports of loops that are closed or gone, so that descriptors do not pile up.
+    fn sweep(&self, py: Python<'_>) {
+        let mut entries = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        entries.retain(|_, entry| {
+            let serves = entry.event_loop.bind(py).upgrade().is_some_and(|event_loop| {
+                let closed = event_loop.call_method0(intern!(py, "is_closed"));
+                !closed.and_then(|closed| closed.is_truthy()).unwrap_or(false)
+            });
+            if !serves {
+                entry.port.get().retire();
+            }
+            serves
+        });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(entries);
+    }
+}

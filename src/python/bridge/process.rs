@@ -1,0 +1,90 @@
+//! What belongs to one process: the runtime, the connections, the ports of its event loops.
+//!
+//! A forked child has the memory of its parent but not its threads: a runtime without workers,
+//! locks that nobody will release, sockets that are the parent's. So the child makes everything
+//! anew and never touches, or drops, what it inherited.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Runtime};
+
+use super::ports::Ports;
+use crate::connection::SharedConnections;
+use crate::error::{Error, Kind, Result};
+
+/// Threads that drive sockets. One Redis connection fills about one core.
+const MAX_WORKERS: usize = 2;
+/// Threads for host name look-ups and for loops that must be rung with the interpreter's lock.
+const BLOCKING_THREADS: usize = 2;
+
+/// The state of this process. Leaked: it ends with the process, and a child's copy is inert.
+pub(in crate::python) struct Process {
+    id: u32,
+    pub(super) runtime: Runtime,
+    pub(in crate::python) connections: SharedConnections,
+    pub(super) ports: Ports,
+}
+
+/// Locked only while attached to the interpreter and never across Python code, so it is free at
+/// every `fork`, which Python does attached too.
+static CURRENT: Mutex<Option<&'static Process>> = Mutex::new(None);
+
+impl Process {
+    /// This process's state, made at first use and again in a forked child.
+    pub(in crate::python) fn current(_attached: Python<'_>) -> Result<&'static Self> {
+        let id = std::process::id();
+        let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(process) = *current
+            && process.id == id
+        {
+            return Ok(process);
+        }
+        let process: &'static Self = Box::leak(Box::new(Self {
+            id,
+            runtime: runtime()?,
+            connections: SharedConnections::default(),
+            ports: Ports::default(),
+        }));
+        *current = Some(process);
+        Ok(process)
+    }
+}
+
+fn runtime() -> Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Builder::new_multi_thread()
+        .worker_threads(cores.min(MAX_WORKERS))
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("nano-graphrag-redis")
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| Error::new(Kind::Unavailable, format!("no thread could be started: {error}")))
+}
+
+/// Something that only the process that made it may use or drop.
+pub(in crate::python) struct Owned<T> {
+    process: u32,
+    value: Option<T>,
+}
+
+impl<T> Owned<T> {
+    pub(in crate::python) fn new(value: T) -> Self {
+        Self { process: std::process::id(), value: Some(value) }
+    }
+
+    /// The value, or None in a forked child.
+    pub(in crate::python) fn get(&self) -> Option<&T> {
+        self.value.as_ref().filter(|_| self.process == std::process::id())
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // Dropping it would wake tasks of a runtime that has no threads here.
+            std::mem::forget(self.value.take());
+        }
+    }
+}

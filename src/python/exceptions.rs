@@ -1,0 +1,42 @@
+//! The one table: kinds of errors -> exception classes of `nano_graphrag_redis.exceptions`.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+
+use crate::error::{Error, Kind};
+
+const MODULE: &str = "nano_graphrag_redis.exceptions";
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        Python::attach(|py| raised(py, &error).unwrap_or_else(|failure| failure))
+    }
+}
+
+fn class_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unavailable => "StorageUnavailableError",
+        Kind::CircuitOpen => "CircuitOpenError",
+        Kind::Timeout => "StorageTimeoutError",
+        Kind::Operation => "StorageOperationError",
+        Kind::Auth => "StorageAuthError",
+        Kind::Serialization => "StorageSerializationError",
+        Kind::Corrupt => "CorruptValueError",
+        Kind::Config => "StorageConfigError",
+        Kind::Closed => "StorageClosedError",
+    }
+}
+
+fn raised(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
+    static CLASSES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let classes = CLASSES.get_or_try_init(py, || py.import(MODULE).map(|module| module.into_any().unbind()))?;
+    let class = classes.bind(py).getattr(class_name(error.kind()))?.cast_into::<PyType>()?;
+    let details = PyDict::new(py);
+    details.set_item("namespace", error.namespace())?;
+    details.set_item("id", error.id())?;
+    if let Some(ids) = error.unconfirmed() {
+        details.set_item("unconfirmed_ids", ids)?;
+    }
+    Ok(PyErr::from_value(class.call((error.to_string(),), Some(&details))?))
+}

@@ -1,0 +1,68 @@
+//! A call of one step: a future, and what its outcome is in Python.
+
+use std::sync::Arc;
+
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+
+use super::forgiven;
+use crate::error::Result;
+use crate::python::bridge::{Convert, Job, Reply, Spawner, Step};
+use crate::store::KvStore;
+
+type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Convert>> + Send>>;
+
+/// One future and the conversion of its outcome.
+pub(in crate::python) struct Once {
+    store: Arc<KvStore>,
+    pending: Option<Pending>,
+    /// What the caller gets for a failure that the outage policy forgives; None: it is raised.
+    otherwise: Option<Convert>,
+}
+
+impl Once {
+    /// `call` on the store, its outcome turned into Python by pyo3.
+    pub(in crate::python) fn new<T, F>(store: Arc<KvStore>, call: impl FnOnce(Arc<KvStore>) -> F) -> Self
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+    {
+        let future = call(Arc::clone(&store));
+        let pending: Pending = Box::pin(async move { future.await.map(convert) });
+        Self { store, pending: Some(pending), otherwise: None }
+    }
+
+    /// The same, but a failure that the outage policy forgives gives `value`.
+    pub(in crate::python) fn or<T>(mut self, value: T) -> Self
+    where
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+    {
+        self.otherwise = Some(convert(value));
+        self
+    }
+}
+
+fn convert<T>(value: T) -> Convert
+where
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    Box::new(|py| value.into_py_any(py))
+}
+
+impl Job for Once {
+    fn start(&mut self, _py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
+        if let Some(pending) = self.pending.take() {
+            spawn.run(async move { Reply::Done(pending.await) });
+        }
+        Ok(Step::Wait)
+    }
+
+    fn resume(&mut self, py: Python<'_>, _spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step> {
+        let Reply::Done(outcome) = reply else { return Ok(Step::Wait) };
+        let convert = match self.otherwise.take() {
+            Some(otherwise) => forgiven(py, &self.store, outcome)?.unwrap_or(otherwise),
+            None => outcome?,
+        };
+        convert(py).map(Step::Done)
+    }
+}

@@ -1,0 +1,252 @@
+//! Python value -> JSON bytes, with the meaning of `json.dumps(value, ensure_ascii=False)`.
+
+use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
+
+use super::MAX_DEPTH;
+use super::text::plain_prefix;
+use crate::error::{Error, Kind, Result};
+
+/// Strings up to this many characters keep a cached UTF-8 form in the Python object; a longer
+/// one would double its memory for as long as the caller holds it.
+const CACHED_UTF8_CHARS: usize = 64;
+
+/// Appends the JSON of `value` to `out`; on an error what was appended is to be thrown away.
+pub(crate) fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<()> {
+    write(value, out, 0)
+}
+
+fn refuse<T>(message: impl Into<String>) -> Result<T> {
+    Err(Error::new(Kind::Serialization, message))
+}
+
+fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+    // Exact types first, the commonest first; each test compares one pointer.
+    if let Ok(text) = value.cast_exact::<PyString>() {
+        write_text(text, out)
+    } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+        write_dict(dict, out, depth)
+    } else if let Ok(list) = value.cast_exact::<PyList>() {
+        write_array(list.iter(), out, depth)
+    } else if let Ok(int) = value.cast_exact::<PyInt>() {
+        write_int(int, out)
+    } else if let Ok(float) = value.cast_exact::<PyFloat>() {
+        write_float(float.value(), out);
+        Ok(())
+    } else if value.is_none() {
+        out.extend_from_slice(b"null");
+        Ok(())
+    } else if let Ok(flag) = value.cast_exact::<PyBool>() {
+        out.extend_from_slice(if flag.is_true() { b"true" } else { b"false" });
+        Ok(())
+    } else {
+        write_subclass(value, out, depth)
+    }
+}
+
+/// Subclasses count as what they extend, in the order in which `json` asks.
+fn write_subclass(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+    if let Ok(text) = value.cast::<PyString>() {
+        write_text(text, out)
+    } else if let Ok(int) = value.cast::<PyInt>() {
+        write_int(int, out)
+    } else if let Ok(float) = value.cast::<PyFloat>() {
+        write_float(float.value(), out);
+        Ok(())
+    } else if let Ok(list) = value.cast::<PyList>() {
+        write_array(list.iter(), out, depth)
+    } else if let Ok(tuple) = value.cast::<PyTuple>() {
+        write_array(tuple.iter(), out, depth)
+    } else if let Ok(dict) = value.cast::<PyDict>() {
+        write_dict(dict, out, depth)
+    } else {
+        refuse(format!("a {} is no JSON value: turn it into dicts, lists, text, numbers, True, False or None", type_name(value)))
+    }
+}
+
+fn deeper(depth: usize) -> Result<usize> {
+    if depth == MAX_DEPTH {
+        return refuse(format!("the value nests deeper than {MAX_DEPTH} levels, or holds itself"));
+    }
+    Ok(depth + 1)
+}
+
+fn write_array<'py>(
+    items: impl Iterator<Item = Bound<'py, PyAny>>,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Result<()> {
+    let depth = deeper(depth)?;
+    out.push(b'[');
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(&item, out, depth)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+    let depth = deeper(depth)?;
+    if !dict.is_exact_instance_of::<PyDict>() {
+        return write_dict_subclass(dict, out, depth);
+    }
+    out.push(b'{');
+    for (index, (key, item)) in dict.iter().enumerate() {
+        write_member(index, &key, &item, out, depth)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// A subclass may keep its items in an order of its own, which only its `items()` knows.
+fn write_dict_subclass(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+    let listed = || dict.as_any().call_method0("items")?.try_iter()?.collect::<PyResult<Vec<_>>>();
+    let items = listed().or_else(|error| refuse(format!("{}.items() failed: {error}", type_name(dict))))?;
+    out.push(b'{');
+    for (index, pair) in items.iter().enumerate() {
+        let Ok((key, item)) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
+            return refuse(format!("{}.items() gave something that is no pair", type_name(dict)));
+        };
+        write_member(index, &key, &item, out, depth)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn write_member(
+    index: usize,
+    key: &Bound<'_, PyAny>,
+    item: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Result<()> {
+    if index > 0 {
+        out.push(b',');
+    }
+    write_key(key, out)?;
+    out.push(b':');
+    write(item, out, depth)
+}
+
+/// A key as `json.dumps` makes it: numbers, True, False and None become text.
+fn write_key(key: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<()> {
+    if let Ok(text) = key.cast::<PyString>() {
+        return write_text(text, out);
+    }
+    out.push(b'"');
+    if let Ok(float) = key.cast::<PyFloat>() {
+        // The text of a key is seen, so it must be Python's own spelling of the number.
+        match float.value() {
+            number if number.is_finite() => out.extend_from_slice(own_repr::<PyFloat>(key)?.as_bytes()),
+            number => write_float(number, out),
+        }
+    } else if key.is_none() {
+        out.extend_from_slice(b"null");
+    } else if let Ok(flag) = key.cast_exact::<PyBool>() {
+        out.extend_from_slice(if flag.is_true() { b"true" } else { b"false" });
+    } else if let Ok(int) = key.cast::<PyInt>() {
+        write_int(int, out)?;
+    } else {
+        return refuse(format!("a dict key is a {}: JSON takes text, numbers, True, False or None", type_name(key)));
+    }
+    out.push(b'"');
+    Ok(())
+}
+
+fn write_int(int: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Result<()> {
+    if let Ok(small) = int.extract::<i64>() {
+        out.extend_from_slice(itoa::Buffer::new().format(small).as_bytes());
+        return Ok(());
+    }
+    out.extend_from_slice(own_repr::<PyInt>(int)?.as_bytes());
+    Ok(())
+}
+
+/// `T.__repr__(value)`: a subclass, an enum say, may have put its own in its place.
+fn own_repr<T: pyo3::PyTypeInfo>(value: &Bound<'_, PyAny>) -> Result<String> {
+    let py = value.py();
+    let repr = PyType::new::<T>(py).call_method1("__repr__", (value,));
+    match repr.and_then(|text| text.extract::<String>()) {
+        Ok(text) => Ok(text),
+        Err(error) if error.is_instance_of::<PyValueError>(py) => refuse(error.value(py).to_string()),
+        Err(error) => refuse(format!("a number cannot be written: {error}")),
+    }
+}
+
+fn write_float(number: f64, out: &mut Vec<u8>) {
+    if number.is_finite() {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
+    } else if number.is_nan() {
+        out.extend_from_slice(b"NaN");
+    } else {
+        out.extend_from_slice(if number > 0.0 { b"Infinity" } else { b"-Infinity" });
+    }
+}
+
+fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>) -> Result<()> {
+    if text.len().unwrap_or(0) <= CACHED_UTF8_CHARS || is_ascii(text) {
+        match text.to_str() {
+            Ok(utf8) => write_utf8(utf8.as_bytes(), out),
+            Err(error) => return refuse_text(text.py(), &error),
+        }
+    } else {
+        match text.encode_utf8() {
+            Ok(utf8) => write_utf8(utf8.as_bytes(), out),
+            Err(error) => return refuse_text(text.py(), &error),
+        }
+    }
+    Ok(())
+}
+
+/// `str.isascii`: the object knows it without looking at its characters.
+fn is_ascii(text: &Bound<'_, PyString>) -> bool {
+    static ISASCII: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = text.py();
+    let asked = ISASCII
+        .get_or_try_init(py, || PyType::new::<PyString>(py).getattr("isascii").map(Bound::unbind))
+        .and_then(|isascii| isascii.bind(py).call1((text,)));
+    asked.is_ok_and(|answer| answer.is_truthy().unwrap_or(false))
+}
+
+fn refuse_text(py: Python<'_>, error: &PyErr) -> Result<()> {
+    if error.is_instance_of::<PyUnicodeEncodeError>(py) {
+        return refuse("the text holds a lone surrogate, which UTF-8 cannot hold: repair the text");
+    }
+    refuse(format!("the text cannot be read: {error}"))
+}
+
+fn write_utf8(mut utf8: &[u8], out: &mut Vec<u8>) {
+    out.reserve(utf8.len() + 2);
+    out.push(b'"');
+    loop {
+        let (plain, rest) = utf8.split_at(plain_prefix(utf8));
+        out.extend_from_slice(plain);
+        let Some((&special, rest)) = rest.split_first() else { break };
+        match special {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            control => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(control >> 4)]);
+                out.push(HEX[usize::from(control & 15)]);
+            }
+        }
+        utf8 = rest;
+    }
+    out.push(b'"');
+}
+
+fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
+}

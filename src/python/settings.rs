@@ -1,0 +1,80 @@
+//! The validated settings that `RedisConfig.core_settings` hands over, as a [`StoreConfig`].
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use crate::config::{Credentials, OutagePolicy, ServerConfig, StoreConfig};
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Kind, Result};
+use crate::keyspace::Keyspace;
+
+/// The keys of the dict. Times are in seconds.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(super) struct Settings {
+    namespace: String,
+    workspace: String,
+    key_prefix: String,
+    url: String,
+    username: Option<String>,
+    password: Option<String>,
+    ttl: u64,
+    outage_policy: String,
+    min_connections: usize,
+    max_connections: usize,
+    connection_timeout: f64,
+    socket_timeout: f64,
+    operation_timeout: f64,
+    prewarm_connections: bool,
+    retry_on_timeout: bool,
+    max_retries: u32,
+    health_check_interval: f64,
+    breaker_failures: u32,
+    breaker_recovery: f64,
+    max_value_bytes: usize,
+}
+
+impl TryFrom<Settings> for StoreConfig {
+    type Error = Error;
+
+    fn try_from(settings: Settings) -> Result<Self> {
+        let server = ServerConfig {
+            endpoint: Endpoint::parse(&settings.url)?,
+            credentials: Credentials { username: settings.username, password: settings.password },
+            min_connections: settings.min_connections,
+            max_connections: settings.max_connections,
+            prewarm: settings.prewarm_connections,
+            connection_timeout: seconds("redis_connection_timeout", settings.connection_timeout)?,
+            socket_timeout: seconds("redis_socket_timeout", settings.socket_timeout)?,
+            operation_timeout: seconds("redis_operation_timeout", settings.operation_timeout)?,
+            retry_on_timeout: settings.retry_on_timeout,
+            max_retries: settings.max_retries,
+            health_check_interval: seconds("redis_health_check_interval", settings.health_check_interval)?,
+            breaker_failures: settings.breaker_failures,
+            breaker_recovery: seconds("redis_breaker_recovery", settings.breaker_recovery)?,
+        };
+        let keyspace = Keyspace::new(&settings.key_prefix, &settings.workspace, &settings.namespace)?;
+        Ok(Self {
+            keyspace,
+            ttl: NonZeroU64::new(settings.ttl),
+            outage_policy: outage_policy(&settings.outage_policy)?,
+            max_value_bytes: settings.max_value_bytes,
+            ..Self::new(server, &settings.namespace)?
+        })
+    }
+}
+
+fn seconds(setting: &str, value: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| Error::new(Kind::Config, format!("{setting} must be a number of seconds, not {value}")))
+}
+
+fn outage_policy(name: &str) -> Result<OutagePolicy> {
+    match name {
+        "raise" => Ok(OutagePolicy::Raise),
+        "miss" => Ok(OutagePolicy::Miss),
+        _ => Err(Error::new(Kind::Config, format!("redis_outage_policy {name:?} must be 'raise' or 'miss'"))),
+    }
+}

@@ -1,0 +1,41 @@
+//! The dict that `get_stats` returns.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::store::{KvStore, Stats};
+
+/// Statistics of a store, with what its settings and its outages add.
+pub(super) struct StatsDict {
+    pub(super) stats: Stats,
+    pub(super) core: Arc<KvStore>,
+}
+
+impl<'py> IntoPyObject<'py> for StatsDict {
+    type Target = PyDict;
+    type Output = Bound<'py, PyDict>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        let (stats, config) = (self.stats, self.core.config());
+        let outage = PyDict::new(py);
+        for (kind, count) in self.core.outage().forgiven() {
+            outage.set_item(format!("{kind:?}").to_lowercase(), count)?;
+        }
+        let dict = PyDict::new(py);
+        dict.set_item("namespace", &config.namespace)?;
+        dict.set_item("key_count", stats.key_count)?;
+        dict.set_item("ttl_seconds", config.ttl.map_or(0, NonZeroU64::get))?;
+        dict.set_item("sample_memory_usage", stats.sample_memory_usage)?;
+        dict.set_item("total_redis_memory", stats.total_redis_memory)?;
+        dict.set_item("connections", stats.load.connections)?;
+        dict.set_item("requests_in_flight", stats.load.in_flight)?;
+        dict.set_item("retries", stats.load.retries)?;
+        dict.set_item("breaker_open", stats.load.breaker_open)?;
+        dict.set_item("forgiven", outage)?;
+        Ok(dict)
+    }
+}

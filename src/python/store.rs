@@ -1,0 +1,226 @@
+//! `KvStore` and `BlockingKvStore`: the same calls, one line each, awaited or blocking.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::bridge::{Job, Owned, Process, awaitable, block};
+use super::ids::{Id, Ids};
+use super::jobs::{Fields, GetMany, GetOne, Once, upsert};
+use super::settings::Settings;
+use super::stats::StatsDict;
+use crate::config::{OutagePolicy, StoreConfig};
+use crate::error::{Error, Kind, Result};
+use crate::store::KvStore as Core;
+
+type Value<'py> = PyResult<Bound<'py, PyAny>>;
+
+/// The settings of a store, and the store of the process that uses them.
+struct Handle {
+    config: StoreConfig,
+    /// Made at first use, and again in a forked child.
+    core: Mutex<Option<Owned<Arc<Core>>>>,
+    closed: AtomicBool,
+}
+
+impl Handle {
+    fn core(&self, py: Python<'_>) -> Result<Arc<Core>> {
+        if self.closed.load(Relaxed) {
+            let error = Error::new(Kind::Closed, "this storage was closed: make a new one");
+            return Err(error.in_namespace(&self.config.namespace));
+        }
+        let process = Process::current(py)?;
+        let mut held = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(core) = held.as_ref().and_then(Owned::get) {
+            return Ok(Arc::clone(core));
+        }
+        let core = Core::new(self.config.clone(), &process.connections);
+        *held = Some(Owned::new(Arc::clone(&core)));
+        Ok(core)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Relaxed);
+        let core = self.core.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(core);
+    }
+
+    fn get_by_id(&self, py: Python<'_>, id: Id) -> Result<impl Job + use<>> {
+        Ok(GetOne { store: self.core(py)?, id: id.0 })
+    }
+
+    fn get_by_ids(&self, py: Python<'_>, ids: Ids, fields: Option<Py<PyAny>>) -> Result<impl Job + use<>> {
+        Ok(GetMany::new(self.core(py)?, ids.0, fields.map(Fields)))
+    }
+
+    fn filter_keys(&self, py: Python<'_>, ids: Ids) -> Result<impl Job + use<>> {
+        let unknown: HashSet<String> = match self.config.outage_policy {
+            OutagePolicy::Miss => ids.0.iter().cloned().collect(),
+            OutagePolicy::Raise => HashSet::new(),
+        };
+        let call = |core: Arc<Core>| async move { Ok(HashSet::from_iter(core.missing(ids.0).await?)) };
+        Ok(Once::new::<HashSet<String>, _>(self.core(py)?, call).or(unknown))
+    }
+
+    fn upsert(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<impl Job + use<>> {
+        upsert(self.core(py)?, data)
+    }
+
+    fn delete_by_id(&self, py: Python<'_>, id: Id) -> Result<impl Job + use<>> {
+        Ok(Once::new(self.core(py)?, |core| async move { Ok(core.delete(vec![id.0]).await? > 0) }))
+    }
+
+    fn delete_by_ids(&self, py: Python<'_>, ids: Ids) -> Result<impl Job + use<>> {
+        Ok(Once::new(self.core(py)?, |core| async move { core.delete(ids.0).await }))
+    }
+
+    fn clear(&self, py: Python<'_>) -> Result<impl Job + use<>> {
+        Ok(Once::new(self.core(py)?, |core| async move { core.clear().await }))
+    }
+
+    fn all_keys(&self, py: Python<'_>) -> Result<impl Job + use<>> {
+        Ok(Once::new(self.core(py)?, |core| async move { core.ids().await }))
+    }
+
+    fn index_done(&self, py: Python<'_>) -> Result<impl Job + use<>> {
+        Ok(Once::new(self.core(py)?, |core| async move { core.barrier().await }).or(()))
+    }
+
+    fn ping(&self, py: Python<'_>) -> Result<impl Job + use<>> {
+        Ok(Once::new(self.core(py)?, |core| async move { core.ping().await.map(|()| true) }))
+    }
+
+    fn stats(&self, py: Python<'_>, light: bool) -> Result<impl Job + use<>> {
+        let call = move |core: Arc<Core>| async move { Ok(StatsDict { stats: core.stats(light).await?, core }) };
+        Ok(Once::new(self.core(py)?, call))
+    }
+
+    fn scan(&self, py: Python<'_>, cursor: u64, pattern: Vec<u8>, count: usize) -> Result<impl Job + use<>> {
+        let call = move |core: Arc<Core>| async move {
+            let (next, keys) = core.scan(cursor, &pattern, count).await?;
+            Ok((next, keys.into_iter().map(Bytes).collect::<Vec<_>>()))
+        };
+        Ok(Once::new(self.core(py)?, call))
+    }
+
+    fn get_key(&self, py: Python<'_>, key: Vec<u8>) -> Result<impl Job + use<>> {
+        let call = move |core: Arc<Core>| async move { Ok(core.get_key(&key).await?.map(Bytes)) };
+        Ok(Once::new(self.core(py)?, call))
+    }
+}
+
+/// Bytes that become `bytes`, where pyo3 would make a list of numbers.
+struct Bytes(Vec<u8>);
+
+impl<'py> IntoPyObject<'py> for Bytes {
+    type Target = PyBytes;
+    type Output = Bound<'py, PyBytes>;
+    type Error = std::convert::Infallible;
+
+    fn into_pyobject(self, py: Python<'py>) -> std::result::Result<Self::Output, Self::Error> {
+        Ok(PyBytes::new(py, &self.0))
+    }
+}
+
+/// One pyclass over a [`Handle`]: `$run` is how its calls are waited for.
+macro_rules! entries {
+    ($(#[$documentation:meta])* $class:ident, $run:ident) => {
+        $(#[$documentation])*
+        #[pyclass(frozen, module = "nano_graphrag_redis._core")]
+        pub(super) struct $class(Arc<Handle>);
+
+        #[pymethods]
+        impl $class {
+            #[new]
+            fn new(settings: Settings) -> PyResult<Self> {
+                let config = StoreConfig::try_from(settings)?;
+                Ok(Self(Arc::new(Handle { config, core: Mutex::new(None), closed: AtomicBool::new(false) })))
+            }
+
+            #[getter]
+            fn prefix(&self) -> &str {
+                self.0.config.keyspace.prefix()
+            }
+
+            #[getter]
+            fn blocking(&self) -> BlockingKvStore {
+                BlockingKvStore(Arc::clone(&self.0))
+            }
+
+            #[getter]
+            fn closed(&self) -> bool {
+                self.0.closed.load(Relaxed)
+            }
+
+            fn close(&self) {
+                self.0.close();
+            }
+
+            fn get_by_id<'py>(&self, py: Python<'py>, id: Id) -> Value<'py> {
+                $run(py, self.0.get_by_id(py, id)?)
+            }
+
+            #[pyo3(signature = (ids, fields=None))]
+            fn get_by_ids<'py>(&self, py: Python<'py>, ids: Ids, fields: Option<Py<PyAny>>) -> Value<'py> {
+                $run(py, self.0.get_by_ids(py, ids, fields)?)
+            }
+
+            fn filter_keys<'py>(&self, py: Python<'py>, ids: Ids) -> Value<'py> {
+                $run(py, self.0.filter_keys(py, ids)?)
+            }
+
+            fn upsert<'py>(&self, data: &Bound<'py, PyAny>) -> Value<'py> {
+                $run(data.py(), self.0.upsert(data.py(), data)?)
+            }
+
+            fn delete_by_id<'py>(&self, py: Python<'py>, id: Id) -> Value<'py> {
+                $run(py, self.0.delete_by_id(py, id)?)
+            }
+
+            fn delete_by_ids<'py>(&self, py: Python<'py>, ids: Ids) -> Value<'py> {
+                $run(py, self.0.delete_by_ids(py, ids)?)
+            }
+
+            fn drop<'py>(&self, py: Python<'py>) -> Value<'py> {
+                $run(py, self.0.clear(py)?)
+            }
+
+            fn all_keys<'py>(&self, py: Python<'py>) -> Value<'py> {
+                $run(py, self.0.all_keys(py)?)
+            }
+
+            fn index_done<'py>(&self, py: Python<'py>) -> Value<'py> {
+                $run(py, self.0.index_done(py)?)
+            }
+
+            fn ping<'py>(&self, py: Python<'py>) -> Value<'py> {
+                $run(py, self.0.ping(py)?)
+            }
+
+            #[pyo3(signature = (light=false))]
+            fn stats<'py>(&self, py: Python<'py>, light: bool) -> Value<'py> {
+                $run(py, self.0.stats(py, light)?)
+            }
+
+            fn scan<'py>(&self, py: Python<'py>, cursor: u64, pattern: Vec<u8>, count: usize) -> Value<'py> {
+                $run(py, self.0.scan(py, cursor, pattern, count)?)
+            }
+
+            fn get_key<'py>(&self, py: Python<'py>, key: Vec<u8>) -> Value<'py> {
+                $run(py, self.0.get_key(py, key)?)
+            }
+        }
+    };
+}
+
+entries! {
+    /// One namespace; every call returns a future of the running event loop.
+    KvStore, awaitable
+}
+entries! {
+    /// One namespace; every call blocks its thread, and Ctrl-C interrupts it.
+    BlockingKvStore, block
+}

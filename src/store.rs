@@ -1,0 +1,317 @@
+//! `KvStore`: the storage contract over bytes, one async body per operation.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+use redis::{Cmd, Value};
+
+use crate::config::StoreConfig;
+use crate::connection::{Connections, Load, Request, SharedConnections, answer, command};
+use crate::error::{Error, Kind, Result};
+use crate::outage::Outage;
+use crate::value;
+
+/// Ids in one read request. Small enough that others' requests get in between, large enough that
+/// the cost of a request is shared.
+pub const READ_PIECE: usize = 64;
+/// Ids in one request that moves no values: existence, deletion.
+pub const KEY_PIECE: usize = 256;
+/// Requests of one batch under way at a time.
+pub const WINDOW: usize = 4;
+/// COUNT of a SCAN: the server is busy for about 0.2 ms a call.
+const SCAN_COUNT: usize = 1000;
+/// Keys whose memory is sampled for the statistics.
+const SAMPLE: usize = 16;
+
+/// One page of a SCAN: the cursor to go on with (0 at the end), and the keys.
+pub type Page = (u64, Vec<Vec<u8>>);
+
+/// One namespace on one server.
+pub struct KvStore {
+    config: StoreConfig,
+    connections: Arc<Connections>,
+    outage: Outage,
+}
+
+/// What [`KvStore::stats`] tells.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Ids in the namespace.
+    pub key_count: u64,
+    /// Mean bytes the server spends on a key, over a sample; None in light statistics.
+    pub sample_memory_usage: Option<u64>,
+    /// Bytes the server uses in all; None in light statistics, or where INFO is forbidden.
+    pub total_redis_memory: Option<u64>,
+    /// The connections, shared with the other namespaces.
+    pub load: Load,
+}
+
+impl KvStore {
+    /// A store over the process's shared connections. Opens nothing.
+    #[must_use]
+    pub fn new(config: StoreConfig, shared: &SharedConnections) -> Arc<Self> {
+        Arc::new(Self {
+            connections: shared.get(&config.server),
+            outage: Outage::new(config.outage_policy),
+            config,
+        })
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &StoreConfig {
+        &self.config
+    }
+
+    /// What its failures mean to callers.
+    pub fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
+    /// The value of one id, as JSON bytes; None if it is absent.
+    pub async fn get(&self, id: &str) -> Result<Option<Vec<u8>>> {
+        let get = command("GET", [&*self.key(id)]);
+        let answers = self.send(&Request::resendable([get])).await.map_err(|error| error.about(id))?;
+        self.found(id, first(answers))
+    }
+
+    /// The values of up to [`READ_PIECE`] ids, in order: one bad value fails only its own id.
+    pub async fn get_piece(&self, ids: &[String]) -> Result<Vec<Result<Option<Vec<u8>>>>> {
+        if let [id] = ids {
+            return Ok(vec![self.get(id).await]);
+        }
+        let keys: Vec<_> = ids.iter().map(|id| self.key(id)).collect();
+        let mget = command("MGET", keys.iter().map(Vec::as_slice));
+        let Value::Array(values) = answer(first(self.send(&Request::resendable([mget])).await?))? else {
+            return Err(self.unexpected("MGET"));
+        };
+        let mut found: Vec<_> = ids.iter().zip(values).map(|(id, value)| self.found(id, value)).collect();
+        self.settle_wrong_types(ids, &keys, &mut found).await?;
+        Ok(found)
+    }
+
+    /// MGET answers nil for a key of another type too, which is an error, not an absent value.
+    async fn settle_wrong_types(
+        &self,
+        ids: &[String],
+        keys: &[Vec<u8>],
+        found: &mut [Result<Option<Vec<u8>>>],
+    ) -> Result<()> {
+        let absent: Vec<usize> =
+            (0..found.len()).filter(|&index| matches!(found[index], Ok(None))).collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let types = absent.iter().map(|&index| command("TYPE", [&*keys[index]]));
+        for (index, value) in absent.iter().zip(self.send(&Request::resendable(types)).await?) {
+            let other_type = match answer(value) {
+                Ok(Value::SimpleString(name)) if name != "none" && name != "string" => name,
+                Ok(_) => continue,
+                Err(error) => {
+                    found[*index] = Err(error.about(&ids[*index]).in_namespace(&self.config.namespace));
+                    continue;
+                }
+            };
+            let message = format!("the key holds a {other_type}, not a string: another program uses it");
+            let error = Error::new(Kind::Operation, message);
+            found[*index] = Err(error.about(&ids[*index]).in_namespace(&self.config.namespace));
+        }
+        Ok(())
+    }
+
+    /// Those of the ids that do not exist.
+    pub async fn missing(&self, ids: Vec<String>) -> Result<Vec<String>> {
+        let pieces: Vec<Vec<String>> = ids.chunks(KEY_PIECE).map(<[_]>::to_vec).collect();
+        let pieces = pieces.into_iter().map(|piece| async move {
+            let exists = piece.iter().map(|id| command("EXISTS", [&*self.key(id)]));
+            let answers = self.send(&Request::resendable(exists)).await?;
+            let mut missing = Vec::new();
+            for (id, value) in piece.into_iter().zip(answers) {
+                if self.answer(value)? == Value::Int(0) {
+                    missing.push(id);
+                }
+            }
+            Ok(missing)
+        });
+        let missing: Vec<Result<Vec<String>>> = stream::iter(pieces).buffered(WINDOW).collect().await;
+        Ok(missing.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// Writes one piece of a batch: an outcome for each item, or the failure of them all.
+    pub async fn put_piece(&self, items: &[(String, Vec<u8>)]) -> Result<Vec<Result<()>>> {
+        let sets = items.iter().map(|(id, json)| self.set(id, json));
+        let answers = self.send(&Request::resendable(sets)).await?;
+        let outcome = |((id, _), value): (&(String, _), _)| {
+            self.answer(value).map(|_| ()).map_err(|error| error.about(id))
+        };
+        Ok(items.iter().zip(answers).map(outcome).collect())
+    }
+
+    fn set(&self, id: &str, json: &[u8]) -> Cmd {
+        let key = self.key(id);
+        let mut set = Cmd::with_capacity(5, key.len() + json.len() + 16);
+        set.arg("SET").arg(key).arg(json);
+        if let Some(seconds) = self.config.ttl {
+            set.arg("EX").arg(seconds.get());
+        }
+        set
+    }
+
+    /// Deletes ids and counts those that were there. Never sent twice: the count would lie.
+    pub async fn delete(&self, ids: Vec<String>) -> Result<u64> {
+        let mut deleted = 0;
+        for start in (0..ids.len()).step_by(KEY_PIECE) {
+            let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
+            let outcome = self.unlink(piece.iter().map(|id| self.key(id)).collect()).await;
+            deleted += outcome.map_err(|error| error.with_unconfirmed(ids[start..].to_vec()))?;
+        }
+        Ok(deleted)
+    }
+
+    async fn unlink(&self, keys: Vec<Vec<u8>>) -> Result<u64> {
+        let unlink = command("UNLINK", keys.iter().map(Vec::as_slice));
+        match self.answer(first(self.send(&Request::once(unlink)).await?))? {
+            Value::Int(count) => Ok(count.unsigned_abs()),
+            _ => Err(self.unexpected("UNLINK")),
+        }
+    }
+
+    /// Deletes every id of the namespace, page by page, so that others are served in between.
+    pub async fn clear(&self) -> Result<()> {
+        let mut cursor = 0;
+        loop {
+            let (next, keys) = self.own_page(cursor).await?;
+            if !keys.is_empty() {
+                self.unlink(keys).await?;
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+
+    /// Every id, each once, in no order.
+    pub async fn ids(&self) -> Result<Vec<String>> {
+        let mut ids = HashSet::new();
+        let mut cursor = 0;
+        loop {
+            let (next, keys) = self.own_page(cursor).await?;
+            ids.extend(keys.iter().filter_map(|key| self.config.keyspace.id_of(key)).map(str::to_owned));
+            if next == 0 {
+                return Ok(ids.into_iter().collect());
+            }
+            cursor = next;
+        }
+    }
+
+    async fn own_page(&self, cursor: u64) -> Result<Page> {
+        let (next, mut keys) = self.scan(cursor, self.config.keyspace.pattern().as_bytes(), SCAN_COUNT).await?;
+        // The pattern is escaped; the prefix is checked again all the same before anything is deleted.
+        keys.retain(|key| self.config.keyspace.id_of(key).is_some());
+        Ok((next, keys))
+    }
+
+    /// One page of a SCAN with any pattern, over every key of the database.
+    pub async fn scan(&self, cursor: u64, pattern: &[u8], count: usize) -> Result<Page> {
+        let (cursor, count) = (cursor.to_string(), count.to_string());
+        let arguments: [&[u8]; 5] = [cursor.as_bytes(), b"MATCH", pattern, b"COUNT", count.as_bytes()];
+        let answers = self.send(&Request::resendable([command("SCAN", arguments)])).await?;
+        redis::from_redis_value(self.answer(first(answers))?).map_err(|_| self.unexpected("SCAN"))
+    }
+
+    /// The JSON bytes under a key of any namespace.
+    pub async fn get_key(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let answers = self.send(&Request::resendable([command("GET", [key])])).await?;
+        self.found(&String::from_utf8_lossy(key), first(answers))
+    }
+
+    /// Whether the server answers, within the operation's deadline.
+    pub async fn ping(&self) -> Result<()> {
+        let answers = self.send(&Request::resendable([redis::cmd("PING")])).await?;
+        self.answer(first(answers)).map(|_| ())
+    }
+
+    /// The barrier behind the host's `index_done_callback`, at strength `ack`: every write that
+    /// was awaited has been acknowledged, so there is nothing left to wait for.
+    #[expect(clippy::unused_async, reason = "stronger barriers wait for the server")]
+    pub async fn barrier(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Counts and sizes. `light` leaves out what samples values or asks INFO.
+    pub async fn stats(&self, light: bool) -> Result<Stats> {
+        let ids = self.ids().await?;
+        let mut stats = Stats {
+            key_count: ids.len() as u64,
+            sample_memory_usage: None,
+            total_redis_memory: None,
+            load: self.connections.load(),
+        };
+        if !light {
+            stats.sample_memory_usage = Some(self.mean_memory(&ids).await?);
+            stats.total_redis_memory = self.used_memory().await?;
+        }
+        Ok(stats)
+    }
+
+    async fn mean_memory(&self, ids: &[String]) -> Result<u64> {
+        let usages = ids.iter().take(SAMPLE).map(|id| {
+            let mut usage = redis::cmd("MEMORY");
+            usage.arg("USAGE").arg(self.key(id));
+            usage
+        });
+        let mut sizes = Vec::new();
+        if !ids.is_empty() {
+            for value in self.send(&Request::resendable(usages)).await? {
+                if let Ok(Value::Int(bytes)) = self.answer(value) {
+                    sizes.push(bytes.unsigned_abs());
+                }
+            }
+        }
+        Ok(sizes.iter().sum::<u64>().checked_div(sizes.len() as u64).unwrap_or(0))
+    }
+
+    async fn used_memory(&self) -> Result<Option<u64>> {
+        let info = command("INFO", [&b"memory"[..]]);
+        let Ok(value) = self.answer(first(self.send(&Request::resendable([info])).await?)) else {
+            return Ok(None); // a user who may not ask INFO still may have the rest
+        };
+        let text: String = redis::from_redis_value(value).map_err(|_| self.unexpected("INFO"))?;
+        let used = text.lines().find_map(|line| line.strip_prefix("used_memory:"));
+        Ok(used.and_then(|bytes| bytes.trim().parse().ok()))
+    }
+
+    fn key(&self, id: &str) -> Vec<u8> {
+        self.config.keyspace.key(id)
+    }
+
+    async fn send(&self, request: &Request) -> Result<Vec<Value>> {
+        let answers = self.connections.send(request).await;
+        answers.map_err(|error| error.in_namespace(&self.config.namespace))
+    }
+
+    fn answer(&self, value: Value) -> Result<Value> {
+        answer(value).map_err(|error| error.in_namespace(&self.config.namespace))
+    }
+
+    fn found(&self, id: &str, value: Value) -> Result<Option<Vec<u8>>> {
+        let opened = match answer(value) {
+            Ok(Value::BulkString(stored)) => value::open(stored, self.config.max_value_bytes).map(Some),
+            Ok(Value::Nil) => Ok(None),
+            Ok(_) => Err(self.unexpected("GET")),
+            Err(error) => Err(error),
+        };
+        opened.map_err(|error| error.about(id).in_namespace(&self.config.namespace))
+    }
+
+    fn unexpected(&self, command: &str) -> Error {
+        let message = format!("the server answered {command} with another type: is it a Redis server?");
+        Error::new(Kind::Operation, message).in_namespace(&self.config.namespace)
+    }
+}
+
+/// The answer of a request of one command.
+fn first(answers: Vec<Value>) -> Value {
+    answers.into_iter().next().unwrap_or_default()
+}

@@ -1,0 +1,67 @@
+"""What the core is given for a namespace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.exceptions import StorageConfigError
+
+
+def test_the_core_is_given_every_setting_it_takes() -> None:
+    config = RedisConfig.from_env(
+        {
+            "REDIS_URL": "redis://ann:p%40w@cache/2",
+            "REDIS_WORKSPACE": "w",
+            "REDIS_SHARED_NAMESPACES": "llm_response_cache",
+            "REDIS_MIN_CONNECTIONS": "2",
+        }
+    )
+    assert config.core_settings("full_docs") == {
+        "namespace": "full_docs",
+        "workspace": "w",
+        "key_prefix": "nano_graphrag",
+        "url": "redis://cache:6379/2",
+        "username": "ann",
+        "password": "p@w",
+        "ttl": 0,
+        "outage_policy": "raise",
+        "min_connections": 2,
+        "max_connections": 50,
+        "connection_timeout": 5.0,
+        "socket_timeout": 5.0,
+        "operation_timeout": 10.0,
+        "prewarm_connections": False,
+        "retry_on_timeout": True,
+        "max_retries": 3,
+        "health_check_interval": 30.0,
+        "breaker_failures": 5,
+        "breaker_recovery": 1.0,
+        "max_value_bytes": 67108864,
+    }
+    cache = config.core_settings("llm_response_cache")
+    assert (cache["workspace"], cache["ttl"], cache["outage_policy"]) == ("", 43200, "miss")
+
+
+@pytest.mark.parametrize("namespace", ["", "a:b", "a@b", "\udc80"])
+def test_a_namespace_that_makes_no_key_is_refused(namespace: str) -> None:
+    with pytest.raises(StorageConfigError) as refusal:
+        RedisConfig().core_settings(namespace)
+    assert repr(namespace) in str(refusal.value)
+    assert refusal.value.namespace == namespace
+
+
+@pytest.mark.parametrize("namespace", ["t*", "with blank", "日本語", "{braces}", "[a-z]?"])
+def test_a_namespace_may_hold_anything_else(namespace: str) -> None:
+    assert RedisConfig().core_settings(namespace)["namespace"] == namespace
+
+
+def test_an_embedded_server_is_reached_by_its_socket_without_login() -> None:
+    config = RedisConfig(redis_url="embedded://./cache", redis_password="of another server")
+    settings: dict[str, Any] = config.core_settings("t", url="redis+unix:///c/redis.sock")
+    assert settings["url"] == "redis+unix:///c/redis.sock"
+    assert (settings["username"], settings["password"]) == (None, None)
+    with pytest.raises(ValueError, match="pass url="):
+        config.core_settings("t")

@@ -1,0 +1,182 @@
+"""A wrong value is one error that names the setting as the user wrote it, its place and value."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.exceptions import StorageConfigError
+
+WRONG: list[tuple[str, Any]] = [
+    ("redis_url", "http://host"),
+    ("redis_username", 5),
+    ("redis_min_connections", -1),
+    ("redis_min_connections", "many"),
+    ("redis_max_connections", 0),
+    ("redis_max_connections", 2.5),
+    ("redis_max_connections", True),
+    ("redis_connection_timeout", 0),
+    ("redis_connection_timeout", False),
+    ("redis_socket_timeout", -1),
+    ("redis_socket_timeout", float("inf")),
+    ("redis_operation_timeout", float("nan")),
+    ("redis_operation_timeout", 86_401),
+    ("redis_prewarm_connections", "maybe"),
+    ("redis_retry_on_timeout", 2),
+    ("redis_max_retries", -1),
+    ("redis_health_check_interval", -0.5),
+    ("redis_breaker_failures", 0),
+    ("redis_breaker_recovery", 0),
+    ("redis_outage_policy", "ignore"),
+    ("redis_outage_policy", 1),
+    ("redis_key_prefix", ""),
+    ("redis_key_prefix", "a:b"),
+    ("redis_workspace", "a@b"),
+    ("redis_workspace", "\ud800"),
+    ("redis_shared_namespaces", ["a:b"]),
+    ("redis_shared_namespaces", 5),
+    ("redis_max_value_bytes", 0),
+    ("redis_max_value_bytes", 536_870_913),
+    ("redis_durability_timeout", 0),
+    ("redis_durability", "always"),
+    ("redis_durability", "replicas:0"),
+    ("redis_tracing", "loud"),
+    ("redis_compression", "gzip"),
+    ("redis_ttl", 60),
+    ("clear_on_start", "perhaps"),
+]
+
+LATER: list[tuple[str, str]] = [
+    ("redis_cluster", "true"),
+    ("redis_sentinel_master", "mymaster"),
+    ("redis_sentinel_username", "u"),
+    ("redis_sentinel_password", "s3cret"),
+    ("redis_tls_ca_file", "ca.pem"),
+    ("redis_tls_cert_file", "cert.pem"),
+    ("redis_tls_key_file", "key.pem"),
+    ("redis_password_file", "password"),
+    ("redis_compression", "zstd"),
+    ("redis_compression_min_bytes", "2048"),
+    ("redis_compression_level", "3"),
+    ("redis_near_cache_mb", "64"),
+    ("redis_registry", "on"),
+    ("redis_durability", "fsync+replicas:2"),
+    ("redis_durability", "snapshot"),
+    ("redis_dual_write", "yes"),
+    ("redis_tracing", "ids"),
+    ("redis_outage_policy", "json"),
+    ("redis_url", "rediss://host"),
+    ("redis_url", "redis+sentinel://host/master"),
+    ("redis_url", "redis://one:1,redis://two:2"),
+    ("redis_url", "redis://one:1,two:2"),
+]
+
+
+def refusal(global_config: dict[str, Any], environ: dict[str, str] | None = None) -> str:
+    """The message of the StorageConfigError that these settings cause."""
+    with pytest.raises(StorageConfigError) as caught:
+        RedisConfig.from_global_config(global_config, environ or {})
+    assert caught.value.args == (str(caught.value),)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG)
+def test_a_wrong_value_is_named_with_its_key_and_place(key: str, value: Any) -> None:
+    shown = "'http://host'" if key == "redis_url" else repr(value)
+    if key == "redis_shared_namespaces" and isinstance(value, list):
+        shown = repr(value[0])
+    assert refusal({key: value}).startswith(f"{key}={shown} (global_config): ")
+    assert refusal({"addon_params": {key: value}}).startswith(f"{key}={shown} (addon_params): ")
+    with pytest.raises(StorageConfigError, match=rf"^{key}.*\(argument\): "):
+        RedisConfig(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        wrong
+        for wrong in WRONG
+        if isinstance(wrong[1], str) and wrong[1] and wrong[0][:5] == "redis"
+    ],
+)
+def test_a_wrong_variable_is_named_as_it_is_spelt(key: str, value: str) -> None:
+    message = refusal({}, {key.upper(): value})
+    assert message.startswith(f"{key.upper()}={value!r} (environment): ")
+
+
+@pytest.mark.parametrize(("key", "value"), LATER)
+def test_a_setting_of_a_later_release_is_refused_rather_than_ignored(key: str, value: str) -> None:
+    assert "not supported yet" in refusal({key: value})
+    message = refusal({}, {key.upper(): value})
+    assert message.startswith(key.upper())
+    assert "not supported yet" in message
+
+
+def test_a_setting_of_a_later_release_may_have_its_default() -> None:
+    later = {
+        key: RedisConfig.model_fields[key].default
+        for key, _ in LATER
+        if RedisConfig.model_fields[key].json_schema_extra
+    }
+    assert RedisConfig.from_global_config(later, {}) == RedisConfig()
+    assert RedisConfig.from_env({"REDIS_REGISTRY": "off", "REDIS_DUAL_WRITE": "0"}) == RedisConfig()
+
+
+def test_dual_write_goes_by_its_other_name_too() -> None:
+    message = refusal({}, {"KV_BACKEND_MIGRATION": "true"})
+    assert message == "KV_BACKEND_MIGRATION='true' (environment): is not supported yet"
+    both = {"KV_BACKEND_MIGRATION": "true", "REDIS_DUAL_WRITE": "false"}
+    assert refusal({}, both).startswith("REDIS_DUAL_WRITE='false' and KV_BACKEND_MIGRATION='true'")
+
+
+def test_all_that_is_wrong_comes_in_one_error() -> None:
+    message = refusal({"redis_max_retries": -1}, {"REDIS_SOCKET_TIMEOUT": "soon"})
+    assert "redis_max_retries=-1 (global_config): " in message
+    assert "REDIS_SOCKET_TIMEOUT='soon' (environment): " in message
+
+
+def test_fewer_connections_at_most_than_at_least_are_refused() -> None:
+    message = refusal({}, {"REDIS_MIN_CONNECTIONS": "60"})
+    assert message == (
+        "redis_max_connections=50 (default): must be at least redis_min_connections, which is 60"
+    )
+    assert RedisConfig(redis_min_connections=7, redis_max_connections=7).redis_max_connections == 7
+
+
+def test_an_unknown_argument_is_refused() -> None:
+    with pytest.raises(StorageConfigError, match=r"^redis_foo \(argument\): is no setting"):
+        RedisConfig(redis_foo="bar")
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        RedisConfig().redis_workspace = "other"  # type: ignore[misc]
+
+
+def test_a_configuration_copies_and_compares() -> None:
+    config = RedisConfig(redis_password="secret", redis_ttl={"t": 5})
+    assert copy.deepcopy(config) == config
+    assert config != RedisConfig()
+
+
+junk = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
+    st.lists(st.text(max_size=3), max_size=2), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(sorted(RedisConfig.model_fields)), junk, max_size=4))
+def test_any_values_make_a_configuration_or_a_config_error(settings: dict[str, Any]) -> None:
+    try:
+        config = RedisConfig.from_global_config(settings, {})
+    except StorageConfigError as error:
+        assert len(error.args) == 1
+    else:
+        assert config.redis_max_connections >= 1

@@ -1,0 +1,154 @@
+"""The URL of the server: what is taken, what is refused, and that nothing secret is ever shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nano_graphrag_redis.config.url import RedisUrl, redacted
+
+
+class Parts(NamedTuple):
+    address: str
+    username: str | None = None
+    password: str | None = None
+
+
+def parts(url: str) -> Parts:
+    parsed = RedisUrl.parse(url)
+    password = parsed.password.get_secret_value() if parsed.password else None
+    return Parts(parsed.address, parsed.username, password)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://cache", Parts("redis://cache:6379/0")),
+        ("REDIS://Cache:7000/", Parts("redis://cache:7000/0")),
+        ("redis://cache/3", Parts("redis://cache:6379/3")),
+        ("redis://cache?db=3", Parts("redis://cache:6379/3")),
+        ("redis://cache/3?db=3", Parts("redis://cache:6379/3")),
+        ("redis://[::1]:7000/1", Parts("redis://[::1]:7000/1")),
+        ("redis://:pw@cache", Parts("redis://cache:6379/0", None, "pw")),
+        ("redis://ann:p%40%2F%23w@cache", Parts("redis://cache:6379/0", "ann", "p@/#w")),
+        ("redis://a%3Ann:p:w@cache", Parts("redis://cache:6379/0", "a:nn", "p:w")),
+        ("redis://:@cache", Parts("redis://cache:6379/0")),
+        ("unix:///run/redis.sock", Parts("redis+unix:///run/redis.sock?db=0")),
+        ("redis+unix:///run/redis.sock?db=2", Parts("redis+unix:///run/redis.sock?db=2")),
+        ("unix://ann:pw@/a%20b.sock", Parts("redis+unix:///a%20b.sock?db=0", "ann", "pw")),
+    ],
+)
+def test_a_url_is_taken_apart(url: str, expected: Parts) -> None:
+    assert parts(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "directory"),
+    [
+        ("embedded://./cache/redis", Path("cache/redis")),
+        ("embedded:///var/lib/graph", Path("/var/lib/graph")),
+        ("embedded://my%20cache", Path("my cache")),
+        ("embedded://~/cache", Path.home() / "cache"),
+    ],
+)
+def test_an_embedded_url_names_a_directory(url: str, directory: Path) -> None:
+    parsed = RedisUrl.parse(url)
+    assert parsed.embedded_directory == directory
+    assert parsed.username is None
+    assert parsed.password is None
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("", "must be redis://"),
+        ("cache:6379", "must be redis://"),
+        ("http://cache", "must be redis://"),
+        ("redis://", "names no host"),
+        ("redis://:6379/0", "names no host"),
+        ("redis://my cache", "names no host"),
+        ("redis://cache:port", "port from 1 to 65535"),
+        ("redis://cache:0", "port from 1 to 65535"),
+        ("redis://cache:65536", "port from 1 to 65535"),
+        ("redis://[::1", "malformed IPv6"),
+        ("redis://cache/one", "number for a database"),
+        ("redis://cache/-1", "number for a database"),
+        ("redis://cache/1/2", "number for a database"),
+        ("redis://cache?db=", "number for a database"),
+        ("redis://cache/1?db=2", "two databases"),
+        ("redis://cache?protocol=resp3", "no option but"),
+        ("redis://cache/0#insecure", "fragment"),
+        ("redis://:p#w@cache", "fragment"),
+        ("redis://:p/w@cache", "percent-encode"),
+        ("redis://:p?w@cache", "percent-encode"),
+        ("redis://:%ff@cache", "no UTF-8"),
+        ("redis://:p\nw@cache", "control character"),
+        ("unix://relative.sock", "absolute path"),
+        ("unix://", "absolute path"),
+        ("unix:///run/redis.sock?pass=pw", "redis_password"),
+        ("embedded://", "name a directory"),
+        ("embedded://./cache?db=1", "name a directory"),
+        ("rediss://cache", "TLS .* not supported yet"),
+        ("redis+sentinel://cache/master", "Sentinel .* not supported yet"),
+        ("redis://one,two", "not supported yet"),
+        ("redis://:a@one,redis://:b@two", "not supported yet"),
+    ],
+)
+def test_a_url_of_nothing_supported_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        RedisUrl.parse(url)
+
+
+def test_a_comma_in_a_password_is_not_a_second_server() -> None:
+    assert parts("redis://:a,b@cache").password == "a,b"
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_any_user_and_password_survive_percent_encoding(username: str, password: str) -> None:
+    url = f"redis://{quote(username, safe='')}:{quote(password, safe='')}@cache:7000/5"
+    assert parts(url) == Parts("redis://cache:7000/5", username, password)
+
+
+CANARY = "s3cret"
+
+
+@given(
+    st.sampled_from(
+        ["redis", "rediss", "unix", "redis+unix", "redis+sentinel", "embedded", "http", "REDIS"]
+    ),
+    st.text(alphabet="abc/?#@:,[]% \n"),
+    st.text(alphabet="abc/?#@:,[]% \n"),
+    st.sampled_from(["@cache:6379/0", "@cache", "@/run/redis.sock", "@one,redis://two", "@"]),
+)
+@example("redis", "", "/", "@cache")
+@example("redis", "", "#", "@cache")
+@example("redis", "", "@", "@cache")
+def test_no_password_is_shown_whatever_the_url(
+    scheme: str, before: str, after: str, server: str
+) -> None:
+    url = f"{scheme}://ann:{before}{CANARY}{after}{server}"
+    assert CANARY not in redacted(url)
+    try:
+        parsed = RedisUrl.parse(url)
+    except ValueError as error:
+        assert CANARY not in str(error)
+    else:
+        assert parsed.embedded_directory or CANARY not in f"{parsed} {parsed!r} {[parsed]}"
+
+
+@pytest.mark.parametrize("url", [":s3cret@cache", "redis:s3cret@cache", "redis://:s3cret"])
+def test_no_password_is_shown_of_what_is_no_url(url: str) -> None:
+    assert CANARY not in redacted(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://cache:6379/0", "redis+unix:///run/redis.sock?db=1", "embedded://./cache"]
+)
+def test_a_url_without_credentials_is_shown_as_it_is(url: str) -> None:
+    assert redacted(url) == url
+    assert str(RedisUrl.parse(url)).startswith(url)

@@ -1,0 +1,58 @@
+"""The storages under contract, each over an empty server and an empty directory."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.servers import RedisServer
+from support.stores import (
+    OpenRedisStore,
+    OpenStore,
+    RedisStore,
+    Settings,
+    Store,
+    opened,
+    redis_store,
+)
+
+
+@pytest.fixture
+def settings(server: RedisServer, tmp_path: Path) -> Settings:
+    """The least a storage needs to know."""
+    return {"working_dir": str(tmp_path), "redis_url": server.url}
+
+
+@pytest.fixture(params=["json", "async", "sync"])
+def open_store(request: pytest.FixtureRequest, settings: Settings) -> Iterator[OpenStore]:
+    """Opens storages of every kind: what passes here is the host's own contract."""
+    with ExitStack() as stack:
+
+        def open_one(namespace: str, **more: Any) -> Store:
+            return stack.enter_context(opened(request.param, namespace, settings | more))
+
+        yield open_one
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> Store:
+    """A storage of any kind."""
+    return open_store("full_docs")
+
+
+@pytest.fixture(params=["async", "sync"])
+def open_redis(request: pytest.FixtureRequest, settings: Settings) -> Iterator[OpenRedisStore]:
+    """Opens our storages: what is tested with it goes beyond the oracle."""
+    with ExitStack() as stack:
+
+        def open_one(namespace: str, **more: Any) -> RedisStore:
+            return stack.enter_context(redis_store(request.param, namespace, settings | more))
+
+        yield open_one
+
+
+@pytest.fixture
+def redis_kv(open_redis: OpenRedisStore) -> RedisStore:
+    """One of our storages, of a namespace whose errors are raised."""
+    return open_redis("full_docs")

@@ -1,0 +1,183 @@
+"""The factory host, by its stand-in: choosing the storage, and the callers that reach into it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.servers import RedisServer
+
+Printed = Callable[..., list[str]]
+
+SHOW_STORAGES = """
+    from nano_graphrag import GraphRAG, GraphRAGConfig
+    def show(config=None):
+        storage = type(GraphRAG(config or GraphRAGConfig.from_env()).full_docs)
+        print(storage.__module__.partition(".")[0], storage.__name__)
+"""
+
+
+def test_the_environment_chooses_between_json_and_ours(printed: Printed, standin: Path) -> None:
+    source = f"""{SHOW_STORAGES}
+    import os
+    from nano_graphrag_redis.hosts import register, unregister
+    register()
+    show()
+    os.environ["STORAGE_KV_BACKEND"] = "redis"
+    show()
+    register()
+    show()
+    unregister()
+    show()
+    unregister()
+    os.environ["STORAGE_KV_BACKEND"] = "json"
+    show()
+    """
+    assert printed(source, standin) == [
+        "nano_graphrag JsonKVStorage",
+        "nano_graphrag_redis RedisKVStorage",
+        "nano_graphrag_redis RedisKVStorage",
+        "nano_graphrag RedisKVStorage",
+        "nano_graphrag JsonKVStorage",
+    ]
+
+
+def test_a_loader_that_the_application_registered_comes_back(
+    printed: Printed, standin: Path
+) -> None:
+    source = """
+    from nano_graphrag._storage.factory import StorageFactory
+    from nano_graphrag_redis.hosts import register, unregister
+    def mine(): ...
+    def later(): ...
+    StorageFactory.register_kv("json", mine)
+    register()
+    unregister()
+    print(sorted(StorageFactory._kv_backends))
+    StorageFactory.register_kv("redis", mine)
+    register()
+    print(StorageFactory._kv_backends["redis"] is mine)
+    unregister()
+    print(StorageFactory._kv_backends["redis"] is mine)
+    register()
+    StorageFactory.register_kv("redis", later)
+    unregister()
+    print(StorageFactory._kv_backends["redis"] is later)
+    """
+    assert printed(source, standin) == ["['json']", "False", "True", "True"]
+
+
+def test_the_hosts_configuration_reaches_the_storage(printed: Printed, standin: Path) -> None:
+    source = """
+    from nano_graphrag import GraphRAGConfig, StorageConfig
+    from nano_graphrag_redis.config import RedisConfig
+    storage = StorageConfig(kv_backend="redis", redis_url="redis://cache:7000", redis_max_connections=7)
+    config = RedisConfig.from_global_config(GraphRAGConfig(storage=storage).to_dict())
+    print(config.redis_url, config.redis_max_connections, config.redis_workspace)
+    """
+    lines = printed(source, standin, REDIS_WORKSPACE="graph", REDIS_PASSWORD="ours")
+    assert lines == ["redis://cache:7000/0 7 graph"]
+
+
+CALLERS = """
+    import asyncio
+    from nano_graphrag import GraphRAG, GraphRAGConfig
+    from nano_graphrag.backup import exported
+    from nano_graphrag.health import redis_is_healthy
+    from nano_graphrag.storage_adapter import StorageAdapter
+    from nano_graphrag_redis.hosts import register
+    register()
+    rag = GraphRAG(GraphRAGConfig.from_env())
+"""
+
+
+@pytest.fixture
+def redis_environ(server: RedisServer, workspace: str) -> dict[str, str]:
+    return {"STORAGE_KV_BACKEND": "redis", "REDIS_URL": server.url, "REDIS_WORKSPACE": workspace}
+
+
+def test_the_backup_exporter_reads_every_entry(
+    printed: Printed, standin: Path, redis_environ: dict[str, str]
+) -> None:
+    source = f"""{CALLERS}
+    async def main():
+        entries = {{f"doc-{{n}}": {{"content": "näher *", "n": n}} for n in range(2500)}}
+        entries |= {{"": 0, "a*[b]": None, "b:c": [1.5]}}
+        await rag.full_docs.upsert(entries)
+        await rag.text_chunks.upsert({{"chunk": 1}})
+        print(await exported(rag.full_docs) == entries)
+        print(await exported(rag.text_chunks), await exported(rag.community_reports))
+        for storage in (rag.full_docs, rag.text_chunks, rag.community_reports):
+            await storage.close()
+    asyncio.run(main())
+    """
+    assert printed(source, standin, **redis_environ) == ["True", "{'chunk': 1} {}"]
+
+
+def test_the_health_route_sees_whether_the_server_answers(
+    printed: Printed, standin: Path, redis_environ: dict[str, str], tmp_path: Path
+) -> None:
+    source = f"""{CALLERS}
+    print(asyncio.run(redis_is_healthy(rag)))
+    """
+    assert printed(source, standin, **redis_environ) == ["True"]
+    nobody = {"REDIS_URL": f"redis+unix://{tmp_path}/nobody.sock", "REDIS_MAX_RETRIES": "0"}
+    assert printed(source, standin, **redis_environ | nobody) == ["False"]
+
+
+def test_the_api_adapter_awaits_the_storage(
+    printed: Printed, standin: Path, redis_environ: dict[str, str]
+) -> None:
+    source = f"""{CALLERS}
+    async def main():
+        adapter = StorageAdapter(rag.full_docs)
+        print(asyncio.iscoroutinefunction(rag.full_docs.get_by_id), await adapter.check_health())
+        await adapter.upsert({{"doc": {{"content": "text"}}}})
+        print(await adapter.get_by_id("doc"))
+        print(await adapter.delete_by_id("doc"), await adapter.delete_by_id("doc"))
+        print(await adapter.get_by_id("doc"))
+        await rag.full_docs.close()
+    asyncio.run(main())
+    """
+    assert printed(source, standin, **redis_environ) == [
+        "True True",
+        "{'content': 'text'}",
+        "True False",
+        "None",
+    ]
+
+
+def test_a_host_of_both_shapes_is_registered_in_both(
+    printed: Printed, standin: Path, tmp_path: Path
+) -> None:
+    both = tmp_path / "both"
+    shutil.copytree(standin, both)
+    (both / "nano_graphrag" / "graphrag.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from nano_graphrag._storage import JsonKVStorage\n"
+        "@dataclass\n"
+        "class GraphRAG:\n"
+        "    key_string_value_json_storage_cls: type = JsonKVStorage\n"
+        "    def __post_init__(self):\n"
+        "        pass\n"
+    )
+    source = """
+    from nano_graphrag import GraphRAG
+    from nano_graphrag._storage.factory import StorageFactory
+    from nano_graphrag_redis.hosts import register, unregister
+    def show():
+        print(GraphRAG().key_string_value_json_storage_cls.__module__)
+        print(StorageFactory._kv_backends["redis"]().__module__)
+    register()
+    show()
+    unregister()
+    show()
+    """
+    assert printed(source, both, STORAGE_KV_BACKEND="redis") == [
+        "nano_graphrag_redis.storage",
+        "nano_graphrag_redis.storage",
+        "nano_graphrag._storage.kv_json",
+        "nano_graphrag._storage.kv_redis",
+    ]

@@ -1,0 +1,1 @@
+"""Real parts the tests are built from: servers, hosts, processes."""

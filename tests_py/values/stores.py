@@ -1,0 +1,13 @@
+"""The storages whose values are compared."""
+
+from typing import NamedTuple
+
+from support.stores import RedisStore, Store
+
+
+class Stores(NamedTuple):
+    """The oracle, and our two classes over one keyspace."""
+
+    oracle: Store
+    awaited: RedisStore
+    blocking: RedisStore
