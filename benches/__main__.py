@@ -4,14 +4,15 @@ import argparse
 import asyncio
 import gc
 import resource
+import signal
 import sys
 from functools import partial
 from pathlib import Path
 
 from benches import growth, latency, limits, machine, memory, payloads, plot, report
 from benches.measure import Action, measure
-from benches.peers import FILES, Peer, roster
-from benches.results import Results, Timing
+from benches.peers import FILES, Peer, load, names
+from benches.results import POOL_SIZES, Results, Timing
 from benches.server import MAX_CLIENTS, Server, running_server
 from benches.stage import Entrant, enter, leave
 from benches.workloads import Workload, workloads
@@ -25,14 +26,15 @@ GROWTH_SHARE = 0.25  # of that, for each size of a sweep
 def main() -> None:
     """Run what was asked for, print the report, and write it where `--write` says so."""
     every = workloads(payloads.build())
-    peers = roster()
-    parser = _parser(every, peers)
+    parser = _parser(every)
     options = parser.parse_args()
     if options.write and (options.only or options.peers):
         parser.error("--write replaces the whole report, so it takes neither --only nor --peers")
     _raise_socket_limit()
+    # A terminated run takes its server with it.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     loop = _event_loop(uvloop=options.uvloop)
-    chosen = [peer for peer in peers if not options.peers or peer.name in options.peers]
+    chosen = [load(name) for name in options.peers or names()]
     sections = [LATENCY] if options.quick else [LATENCY, MEMORY, GROWTH]
     only = set(options.only or [*(workload.name for workload in every), *sections])
     results = run(loop, chosen, only, QUICK if options.quick else FULL)
@@ -70,7 +72,9 @@ def run(
             results.memory = memory.measure_memory(server, peers) if memory.measurable() else []
         if GROWTH in only:
             _say(GROWTH)
-            storages = loop.run_until_complete(growth.open_growth(entrants, server))
+            # With one pool size: at 10,000 callers the other only queues them.
+            swept = [each for each in entrants if each.peer.name != POOL_SIZES[1]]
+            storages = loop.run_until_complete(growth.open_growth(swept, server))
             results.curves = growth.measure_growth(
                 loop, storages, data, _most_callers(), budget * GROWTH_SHARE
             )
@@ -110,12 +114,12 @@ def _timings(
     return timings
 
 
-def _parser(every: list[Workload], peers: list[Peer]) -> argparse.ArgumentParser:
-    names = [workload.name for workload in every]
+def _parser(every: list[Workload]) -> argparse.ArgumentParser:
+    calls = [workload.name for workload in every]
     parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about a minute: calls and latency")
-    parser.add_argument("--only", nargs="+", choices=[*names, LATENCY, MEMORY, GROWTH])
-    parser.add_argument("--peers", nargs="+", choices=[peer.name for peer in peers])
+    parser.add_argument("--only", nargs="+", choices=[*calls, LATENCY, MEMORY, GROWTH])
+    parser.add_argument("--peers", nargs="+", choices=names())
     parser.add_argument("--uvloop", action="store_true", help="on uvloop instead of asyncio's own")
     parser.add_argument("--write", action="store_true", help="write docs/benchmark.md and .png")
     return parser
@@ -137,7 +141,7 @@ def _raise_socket_limit() -> None:
 def _most_callers() -> int:
     """How many callers may open a socket each, beside what is open already."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(allowed, MAX_CLIENTS) - 1_500
+    return max(min(allowed, MAX_CLIENTS) - 3_000, 1)
 
 
 def _say(what: str) -> None:

@@ -4,11 +4,14 @@ As a program, `python -m benches.memory PEER JOB HOST PORT DIRECTORY`, it is tha
 """
 
 import asyncio
+import ctypes
+import gc
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,12 @@ import psutil
 
 from benches import payloads
 from benches.payloads import Table
-from benches.peers import Peer, Storage, roster
+from benches.peers import Peer, Storage, load
 from benches.server import Server
 from benches.workloads import CHUNKS
 
 MEBIBYTE = 1 << 20
-CONCURRENT = 10_000
+ITEMS = 10_000
 PROC = Path("/proc/self")
 
 
@@ -43,30 +46,35 @@ Job = Callable[[Storage, Table], Coroutine[Any, Any, object]]
 
 
 async def _gets(storage: Storage, chunks: Table) -> object:
-    ids = list(chunks)
-    return await asyncio.gather(*(storage.get_by_id(ids[n % len(ids)]) for n in range(CONCURRENT)))
+    return await asyncio.gather(*map(storage.get_by_id, _repeated(chunks)))
 
 
 async def _get_by_ids(storage: Storage, chunks: Table) -> object:
-    return await storage.get_by_ids(list(chunks))
+    return await storage.get_by_ids(_repeated(chunks))
 
 
 async def _upsert(storage: Storage, chunks: Table) -> object:
-    await storage.upsert(chunks)
+    values = list(chunks.values())
+    table = {f"more-{number}": values[number % len(values)] for number in range(ITEMS)}
+    await storage.upsert(table)
     await storage.index_done_callback()
     return None
 
 
+def _repeated(chunks: Table) -> list[str]:
+    return list(islice(cycle(chunks), ITEMS))
+
+
 JOBS: dict[str, Job] = {
-    f"{CONCURRENT:,} get_by_id at once": _gets,
-    "get_by_ids, 1,000 chunks": _get_by_ids,
-    "upsert and save, 1,000 chunks": _upsert,
+    f"get_by_id of {ITEMS:,} chunks at once": _gets,
+    f"get_by_ids of {ITEMS:,} chunks": _get_by_ids,
+    f"upsert of {ITEMS:,} chunks, save": _upsert,
 }
 
 
 def measurable() -> bool:
     """Whether this system tells a process its peak, and lets it start the peak anew."""
-    return (PROC / "clear_refs").exists()
+    return (PROC / "clear_refs").exists() and hasattr(ctypes.CDLL(None), "malloc_trim")
 
 
 def measure_memory(server: Server, peers: list[Peer]) -> list[Growth]:
@@ -83,6 +91,9 @@ def measure_memory(server: Server, peers: list[Peer]) -> list[Growth]:
 
 async def _measure(peer: Peer, job: str, server: Server) -> Growth:
     chunks = payloads.build().text_chunks
+    # What is free by now goes back to the system, or the job would grow into it unseen.
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     (PROC / "clear_refs").write_text("5")  # the peak starts anew
     before = _status("VmRSS")
     storage = await peer.open(server, CHUNKS)
@@ -122,9 +133,8 @@ def deep_size(value: object, seen: set[int]) -> int:
 def main() -> None:
     """Be the fresh process: print the growth as one line of JSON."""
     name, job, host, port, directory = sys.argv[1:]
-    (peer,) = (peer for peer in roster() if peer.name == name)
     server = Server(host, int(port), 0, "", Path(directory))
-    print(json.dumps(asdict(asyncio.run(_measure(peer, job, server)))))
+    print(json.dumps(asdict(asyncio.run(_measure(load(name), job, server)))))
 
 
 if __name__ == "__main__":

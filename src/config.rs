@@ -16,7 +16,7 @@ pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time one operation may take, retries and reconnects included.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time between two looks at idle connections.
+/// Time between two looks at idle connections; zero is never.
 pub const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// Longest pause between two probes of an unreachable server.
 pub const BREAKER_RECOVERY: Duration = Duration::from_secs(1);
@@ -41,7 +41,11 @@ pub struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.password.is_some() { "Credentials(***)" } else { "Credentials(none)" })
+        f.write_str(if self.password.is_some() {
+            "Credentials(***)"
+        } else {
+            "Credentials(none)"
+        })
     }
 }
 
@@ -111,7 +115,6 @@ impl ServerConfig {
             ("redis_connection_timeout", self.connection_timeout),
             ("redis_socket_timeout", self.socket_timeout),
             ("redis_operation_timeout", self.operation_timeout),
-            ("redis_health_check_interval", self.health_check_interval),
             ("redis_breaker_recovery", self.breaker_recovery),
         ] {
             if time.is_zero() {

@@ -45,7 +45,10 @@ impl Endpoint {
         if settings.db() < 0 {
             return refuse("names a database below 0");
         }
-        Ok(Self { address, database: settings.db() })
+        Ok(Self {
+            address,
+            database: settings.db(),
+        })
     }
 
     pub(crate) fn connection_address(&self) -> ConnectionAddr {
@@ -53,6 +56,14 @@ impl Endpoint {
             Address::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
             Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
         }
+    }
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self> {
+        Self::parse(url)
     }
 }
 

@@ -133,15 +133,21 @@ fn classify(error: &RedisError) -> (Kind, &'static str) {
         return (Kind::Auth, "check redis_username and redis_password");
     }
     if error.is_timeout() {
-        return (Kind::Timeout, "the outcome is unknown: a write may or may not have been applied");
+        return (
+            Kind::Timeout,
+            "the outcome is unknown: a write may or may not have been applied",
+        );
     }
     match error.kind() {
         RedisKind::Server(
-            ServerErrorKind::BusyLoading | ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown,
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown,
         ) => (Kind::Unavailable, "try again when the server is ready"),
-        RedisKind::Io | RedisKind::Parse | RedisKind::ClusterConnectionNotFound => {
-            (Kind::Unavailable, "check that the server runs and that redis_url is right")
-        }
+        RedisKind::Io | RedisKind::Parse | RedisKind::ClusterConnectionNotFound => (
+            Kind::Unavailable,
+            "check that the server runs and that redis_url is right",
+        ),
         _ => (Kind::Operation, advice_for(code)),
     }
 }
@@ -164,9 +170,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
         match (&self.0.namespace, &self.0.id) {
-            (Some(namespace), Some(id)) => write!(f, " (namespace {namespace:?}, id {id:?})"),
-            (Some(namespace), None) => write!(f, " (namespace {namespace:?})"),
-            (None, Some(id)) => write!(f, " (id {id:?})"),
+            (Some(namespace), Some(id)) => {
+                write!(f, " (namespace '{namespace}', id '{}')", id.escape_debug())
+            }
+            (Some(namespace), None) => write!(f, " (namespace '{namespace}')"),
+            (None, Some(id)) => write!(f, " (id '{}')", id.escape_debug()),
             (None, None) => Ok(()),
         }
     }

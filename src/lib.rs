@@ -10,6 +10,7 @@
 //! - [`endpoint`]: where a server is
 //! - [`value`]: stored bytes <-> JSON bytes: size caps, frames
 //! - [`keyspace`]: ids <-> Redis keys
+//! - `json_text`: the bytes of a JSON string that need a second look
 //! - [`error`]: the error, its kinds, and the one place that classifies a redis error
 //!
 //! All but `python` builds and tests without Python: `cargo test --no-default-features`.
@@ -18,6 +19,8 @@ pub mod config;
 pub mod connection;
 pub mod endpoint;
 pub mod error;
+#[cfg(any(feature = "python", test))]
+mod json_text;
 pub mod keyspace;
 pub mod outage;
 #[cfg(feature = "python")]

@@ -34,7 +34,11 @@ pub enum Change {
 
 impl Outage {
     pub(crate) fn new(policy: OutagePolicy) -> Self {
-        Self { policy, forgiven: Default::default(), failing: AtomicBool::new(false) }
+        Self {
+            policy,
+            forgiven: Default::default(),
+            failing: AtomicBool::new(false),
+        }
     }
 
     /// Forgives a failure where the policy says so; an error that is not forgiven comes back.
@@ -61,7 +65,9 @@ impl Outage {
 
     /// How many failures of each kind were forgiven.
     pub fn forgiven(&self) -> impl Iterator<Item = (Kind, u64)> {
-        FORGIVEN.into_iter().zip(self.forgiven.iter().map(|count| count.load(Relaxed)))
+        FORGIVEN
+            .into_iter()
+            .zip(self.forgiven.iter().map(|count| count.load(Relaxed)))
     }
 }
 
@@ -85,7 +91,10 @@ mod tests {
     fn wrong_settings_and_use_after_close_are_never_forgiven() {
         let outage = Outage::new(OutagePolicy::Miss);
         for kind in [Kind::Config, Kind::Closed] {
-            assert_eq!(outage.forgive(Error::new(kind, "x")).unwrap_err().kind(), kind);
+            assert_eq!(
+                outage.forgive(Error::new(kind, "x")).unwrap_err().kind(),
+                kind
+            );
         }
         let outage = Outage::new(OutagePolicy::Raise);
         assert!(outage.forgive(Error::new(Kind::Timeout, "x")).is_err());

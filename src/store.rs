@@ -71,7 +71,10 @@ impl KvStore {
     /// The value of one id, as JSON bytes; None if it is absent.
     pub async fn get(&self, id: &str) -> Result<Option<Vec<u8>>> {
         let get = command("GET", [&*self.key(id)]);
-        let answers = self.send(&Request::resendable([get])).await.map_err(|error| error.about(id))?;
+        let answers = self
+            .send(&Request::resendable([get]))
+            .await
+            .map_err(|error| error.about(id))?;
         self.found(id, first(answers))
     }
 
@@ -82,10 +85,15 @@ impl KvStore {
         }
         let keys: Vec<_> = ids.iter().map(|id| self.key(id)).collect();
         let mget = command("MGET", keys.iter().map(Vec::as_slice));
-        let Value::Array(values) = answer(first(self.send(&Request::resendable([mget])).await?))? else {
+        let Value::Array(values) = answer(first(self.send(&Request::resendable([mget])).await?))?
+        else {
             return Err(self.unexpected("MGET"));
         };
-        let mut found: Vec<_> = ids.iter().zip(values).map(|(id, value)| self.found(id, value)).collect();
+        let mut found: Vec<_> = ids
+            .iter()
+            .zip(values)
+            .map(|(id, value)| self.found(id, value))
+            .collect();
         self.settle_wrong_types(ids, &keys, &mut found).await?;
         Ok(found)
     }
@@ -97,24 +105,33 @@ impl KvStore {
         keys: &[Vec<u8>],
         found: &mut [Result<Option<Vec<u8>>>],
     ) -> Result<()> {
-        let absent: Vec<usize> =
-            (0..found.len()).filter(|&index| matches!(found[index], Ok(None))).collect();
+        let absent: Vec<usize> = (0..found.len())
+            .filter(|&index| matches!(found[index], Ok(None)))
+            .collect();
         if absent.is_empty() {
             return Ok(());
         }
         let types = absent.iter().map(|&index| command("TYPE", [&*keys[index]]));
-        for (index, value) in absent.iter().zip(self.send(&Request::resendable(types)).await?) {
+        for (index, value) in absent
+            .iter()
+            .zip(self.send(&Request::resendable(types)).await?)
+        {
             let other_type = match answer(value) {
                 Ok(Value::SimpleString(name)) if name != "none" && name != "string" => name,
                 Ok(_) => continue,
                 Err(error) => {
-                    found[*index] = Err(error.about(&ids[*index]).in_namespace(&self.config.namespace));
+                    found[*index] = Err(error
+                        .about(&ids[*index])
+                        .in_namespace(&self.config.namespace));
                     continue;
                 }
             };
-            let message = format!("the key holds a {other_type}, not a string: another program uses it");
+            let message =
+                format!("the key holds a {other_type}, not a string: another program uses it");
             let error = Error::new(Kind::Operation, message);
-            found[*index] = Err(error.about(&ids[*index]).in_namespace(&self.config.namespace));
+            found[*index] = Err(error
+                .about(&ids[*index])
+                .in_namespace(&self.config.namespace));
         }
         Ok(())
     }
@@ -133,7 +150,8 @@ impl KvStore {
             }
             Ok(missing)
         });
-        let missing: Vec<Result<Vec<String>>> = stream::iter(pieces).buffered(WINDOW).collect().await;
+        let missing: Vec<Result<Vec<String>>> =
+            stream::iter(pieces).buffered(WINDOW).collect().await;
         Ok(missing.into_iter().collect::<Result<Vec<_>>>()?.concat())
     }
 
@@ -142,7 +160,9 @@ impl KvStore {
         let sets = items.iter().map(|(id, json)| self.set(id, json));
         let answers = self.send(&Request::resendable(sets)).await?;
         let outcome = |((id, _), value): (&(String, _), _)| {
-            self.answer(value).map(|_| ()).map_err(|error| error.about(id))
+            self.answer(value)
+                .map(|_| ())
+                .map_err(|error| error.about(id))
         };
         Ok(items.iter().zip(answers).map(outcome).collect())
     }
@@ -162,7 +182,9 @@ impl KvStore {
         let mut deleted = 0;
         for start in (0..ids.len()).step_by(KEY_PIECE) {
             let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
-            let outcome = self.unlink(piece.iter().map(|id| self.key(id)).collect()).await;
+            let outcome = self
+                .unlink(piece.iter().map(|id| self.key(id)).collect())
+                .await;
             deleted += outcome.map_err(|error| error.with_unconfirmed(ids[start..].to_vec()))?;
         }
         Ok(deleted)
@@ -197,7 +219,11 @@ impl KvStore {
         let mut cursor = 0;
         loop {
             let (next, keys) = self.own_page(cursor).await?;
-            ids.extend(keys.iter().filter_map(|key| self.config.keyspace.id_of(key)).map(str::to_owned));
+            ids.extend(
+                keys.iter()
+                    .filter_map(|key| self.config.keyspace.id_of(key))
+                    .map(str::to_owned),
+            );
             if next == 0 {
                 return Ok(ids.into_iter().collect());
             }
@@ -206,7 +232,13 @@ impl KvStore {
     }
 
     async fn own_page(&self, cursor: u64) -> Result<Page> {
-        let (next, mut keys) = self.scan(cursor, self.config.keyspace.pattern().as_bytes(), SCAN_COUNT).await?;
+        let (next, mut keys) = self
+            .scan(
+                cursor,
+                self.config.keyspace.pattern().as_bytes(),
+                SCAN_COUNT,
+            )
+            .await?;
         // The pattern is escaped; the prefix is checked again all the same before anything is deleted.
         keys.retain(|key| self.config.keyspace.id_of(key).is_some());
         Ok((next, keys))
@@ -215,20 +247,32 @@ impl KvStore {
     /// One page of a SCAN with any pattern, over every key of the database.
     pub async fn scan(&self, cursor: u64, pattern: &[u8], count: usize) -> Result<Page> {
         let (cursor, count) = (cursor.to_string(), count.to_string());
-        let arguments: [&[u8]; 5] = [cursor.as_bytes(), b"MATCH", pattern, b"COUNT", count.as_bytes()];
-        let answers = self.send(&Request::resendable([command("SCAN", arguments)])).await?;
+        let arguments: [&[u8]; 5] = [
+            cursor.as_bytes(),
+            b"MATCH",
+            pattern,
+            b"COUNT",
+            count.as_bytes(),
+        ];
+        let answers = self
+            .send(&Request::resendable([command("SCAN", arguments)]))
+            .await?;
         redis::from_redis_value(self.answer(first(answers))?).map_err(|_| self.unexpected("SCAN"))
     }
 
     /// The JSON bytes under a key of any namespace.
     pub async fn get_key(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let answers = self.send(&Request::resendable([command("GET", [key])])).await?;
+        let answers = self
+            .send(&Request::resendable([command("GET", [key])]))
+            .await?;
         self.found(&String::from_utf8_lossy(key), first(answers))
     }
 
     /// Whether the server answers, within the operation's deadline.
     pub async fn ping(&self) -> Result<()> {
-        let answers = self.send(&Request::resendable([redis::cmd("PING")])).await?;
+        let answers = self
+            .send(&Request::resendable([redis::cmd("PING")]))
+            .await?;
         self.answer(first(answers)).map(|_| ())
     }
 
@@ -269,7 +313,11 @@ impl KvStore {
                 }
             }
         }
-        Ok(sizes.iter().sum::<u64>().checked_div(sizes.len() as u64).unwrap_or(0))
+        Ok(sizes
+            .iter()
+            .sum::<u64>()
+            .checked_div(sizes.len() as u64)
+            .unwrap_or(0))
     }
 
     async fn used_memory(&self) -> Result<Option<u64>> {
@@ -278,7 +326,9 @@ impl KvStore {
             return Ok(None); // a user who may not ask INFO still may have the rest
         };
         let text: String = redis::from_redis_value(value).map_err(|_| self.unexpected("INFO"))?;
-        let used = text.lines().find_map(|line| line.strip_prefix("used_memory:"));
+        let used = text
+            .lines()
+            .find_map(|line| line.strip_prefix("used_memory:"));
         Ok(used.and_then(|bytes| bytes.trim().parse().ok()))
     }
 
@@ -297,7 +347,9 @@ impl KvStore {
 
     fn found(&self, id: &str, value: Value) -> Result<Option<Vec<u8>>> {
         let opened = match answer(value) {
-            Ok(Value::BulkString(stored)) => value::open(stored, self.config.max_value_bytes).map(Some),
+            Ok(Value::BulkString(stored)) => {
+                value::open(stored, self.config.max_value_bytes).map(Some)
+            }
             Ok(Value::Nil) => Ok(None),
             Ok(_) => Err(self.unexpected("GET")),
             Err(error) => Err(error),
@@ -306,7 +358,8 @@ impl KvStore {
     }
 
     fn unexpected(&self, command: &str) -> Error {
-        let message = format!("the server answered {command} with another type: is it a Redis server?");
+        let message =
+            format!("the server answered {command} with another type: is it a Redis server?");
         Error::new(Kind::Operation, message).in_namespace(&self.config.namespace)
     }
 }

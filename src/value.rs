@@ -13,7 +13,9 @@ pub fn admit(json: &[u8], max: usize) -> Result<()> {
         let size = json.len();
         return Err(Error::new(
             Kind::Serialization,
-            format!("the value takes {size} bytes, redis_max_value_bytes allows {max}: store it in parts or raise the setting"),
+            format!(
+                "the value takes {size} bytes, redis_max_value_bytes allows {max}: store it in parts or raise the setting"
+            ),
         ));
     }
     Ok(())
@@ -25,7 +27,9 @@ pub fn open(stored: Vec<u8>, max: usize) -> Result<Vec<u8>> {
         let size = stored.len();
         return Err(Error::new(
             Kind::Corrupt,
-            format!("the stored value takes {size} bytes, redis_max_value_bytes allows {max}: raise the setting to read it"),
+            format!(
+                "the stored value takes {size} bytes, redis_max_value_bytes allows {max}: raise the setting to read it"
+            ),
         ));
     }
     // No JSON text begins with these bytes, so a frame is never mistaken for one.
@@ -47,7 +51,10 @@ mod tests {
         assert!(admit(b"1234", 4).is_ok());
         assert_eq!(admit(b"12345", 4).unwrap_err().kind(), Kind::Serialization);
         assert_eq!(open(b"1234".to_vec(), 4).unwrap(), b"1234");
-        assert_eq!(open(b"12345".to_vec(), 4).unwrap_err().kind(), Kind::Corrupt);
+        assert_eq!(
+            open(b"12345".to_vec(), 4).unwrap_err().kind(),
+            Kind::Corrupt
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ A peer opens one storage for each namespace, with the host's method names. All k
 under keys of their own prefix, with the same TTL, on the same server and port.
 """
 
+import importlib
 import importlib.util
 from typing import Any, Protocol
 
@@ -44,27 +45,21 @@ class Peer(Protocol):
 
 OURS = "ours"
 FILES = "json-files"
+_CORE = "nano_graphrag_redis._core"
+_MODULES = {"straightforward-64": "straightforward"}
 
 
-def roster() -> list[Peer]:
-    """Every peer that is installed here, this library first."""
-    from benches.peers.glide import Glide
-    from benches.peers.hand_tuned import HandTuned
-    from benches.peers.json_files import JsonFiles
-    from benches.peers.straightforward import CONNECTION_PER_CALLER, QUEUE_FOR_64, Straightforward
+def names() -> list[str]:
+    """Every peer that is installed here, our own first."""
+    ours = [OURS] if _installed("nano_graphrag_redis") and _installed(_CORE) else []
+    return [*ours, "straightforward", "straightforward-64", "hand-tuned", "glide", FILES]
 
-    peers: list[Peer] = [
-        Straightforward(CONNECTION_PER_CALLER),
-        Straightforward(QUEUE_FOR_64),
-        HandTuned(),
-        Glide(),
-        JsonFiles(),
-    ]
-    if _installed("nano_graphrag_redis") and _installed("nano_graphrag_redis._core"):
-        from benches.peers.ours import Ours
 
-        peers.insert(0, Ours())
-    return peers
+def load(name: str) -> Peer:
+    """The peer of that name. Nothing of the others is imported: some take seconds."""
+    module = importlib.import_module(f"benches.peers.{_MODULES.get(name, name).replace('-', '_')}")
+    peer: Peer = module.PEERS[name]
+    return peer
 
 
 def _installed(module: str) -> bool:

@@ -95,3 +95,6 @@ class HandTuned:
     def open_blocking(self, server: Server, namespace: str) -> HandTunedReader:
         client = redis.Redis.from_url(server.url, single_connection_client=True)
         return HandTunedReader(client, f"{self.name}:{namespace}:")
+
+
+PEERS = {HandTuned.name: HandTuned()}

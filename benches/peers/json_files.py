@@ -24,3 +24,6 @@ class JsonFiles:
 
     def open_blocking(self, _server: Server, _namespace: str) -> None:
         return None
+
+
+PEERS = {JsonFiles.name: JsonFiles()}

@@ -24,3 +24,6 @@ class Ours:
             "redis_url": server.url,
             "redis_key_prefix": self.name,
         }
+
+
+PEERS = {Ours.name: Ours()}

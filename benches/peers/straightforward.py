@@ -103,3 +103,6 @@ class Straightforward:
 
     def open_blocking(self, server: Server, namespace: str) -> StraightforwardReader:
         return StraightforwardReader(redis.Redis.from_url(server.url), f"{self.name}:{namespace}:")
+
+
+PEERS = {peer.name: peer for peer in map(Straightforward, (CONNECTION_PER_CALLER, QUEUE_FOR_64))}

@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 
+from nano_graphrag_redis import SyncRedisKVStorage
 from rich.table import Table
 
-from nano_graphrag_redis import SyncRedisKVStorage
-
 NAMESPACES = ("full_docs", "text_chunks", "community_reports", "llm_response_cache")
+
+_SHORT_ID = 16  # letters, so that the table fits a narrow terminal
 
 
 def inventory(redis_url: str) -> Table:
@@ -17,27 +18,23 @@ def inventory(redis_url: str) -> Table:
     """
     table = Table(title="What lies in Redis", title_justify="left")
     table.add_column("namespace", no_wrap=True)
-    table.add_column("keys", justify="right")
-    table.add_column("each lives", justify="right", no_wrap=True)
-    table.add_column("memory", justify="right", no_wrap=True)
-    table.add_column("one of the keys", overflow="ellipsis", no_wrap=True)
+    table.add_column("keys", justify="right", no_wrap=True)
+    table.add_column("time to live", justify="right", no_wrap=True)
+    table.add_column("memory, about", justify="right", no_wrap=True)
+    table.add_column("one of the ids", no_wrap=True)
     for namespace in NAMESPACES:
         with SyncRedisKVStorage(namespace, {"redis_url": redis_url}) as store:
             stats = store.get_stats()
-            keys = store.all_keys()
+            ids = store.all_keys()
         table.add_row(
             namespace,
             f"{stats['key_count']:,}",
             _lifetime(stats["ttl_seconds"]),
-            _size(stats["sample_memory_usage"]),
-            min(keys, default=""),
+            f"{stats['key_count'] * stats['sample_memory_usage'] / 1024:,.0f} KiB",
+            min(ids, default="")[:_SHORT_ID],
         )
     return table
 
 
 def _lifetime(seconds: int) -> str:
     return str(timedelta(seconds=seconds)) if seconds else "for ever"
-
-
-def _size(octets: int) -> str:
-    return f"{octets / 1024:,.0f} KiB"

@@ -1,7 +1,8 @@
-"""What a storage stands on: its settings, its store in the core, its private server if it has one."""
+"""What a storage stands on: its settings, its store in the core, its private server if any."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,19 @@ from ._core import KvStore
 from .config import RedisConfig
 
 LLM_CACHE = "llm_response_cache"
+
+_joining = threading.Lock()
+"""Held while an embedded server is joined or left, so that a storage counts once."""
+
+
+def _unlock_in_child() -> None:
+    """A thread that held the lock at the fork does not exist in the child."""
+    global _joining
+    _joining = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 class Foundation:
@@ -36,7 +50,6 @@ class Foundation:
         # Resolved now: the working directory of the first call may be another one.
         self._directory: Path | None = directory.resolve() if directory else None
         self.store = KvStore(self.config.core_settings(namespace, url=self._socket_url()))
-        self._joining = threading.Lock()
         self.ready = self._directory is None
 
     def _socket_url(self) -> str | None:
@@ -55,7 +68,7 @@ class Foundation:
         """
         from .embedded import acquire
 
-        with self._joining:
+        with _joining:
             if self._directory is not None and not self.ready and not self.store.closed:
                 acquire(self._directory)
                 self.ready = True
@@ -63,7 +76,7 @@ class Foundation:
     def close(self) -> None:
         """Lets go of the connections and the embedded server; may be called again."""
         self.store.close()
-        with self._joining:
+        with _joining:
             if self._directory is not None and self.ready:
                 from .embedded import release
 
@@ -76,5 +89,5 @@ class Foundation:
 
         Never the LLM cache, which cost money, nor a shared namespace, which is not ours alone.
         """
-        spared = self.namespace == LLM_CACHE or self.namespace in self.config.redis_shared_namespaces
-        return self.config.clear_on_start and not spared
+        shared = self.namespace in self.config.redis_shared_namespaces
+        return self.config.clear_on_start and self.namespace != LLM_CACHE and not shared

@@ -16,7 +16,11 @@ pub(super) struct Breaker {
 
 impl Breaker {
     pub(super) fn new(threshold: u32) -> Self {
-        Self { threshold, failures: AtomicU32::new(0), open: AtomicBool::new(false) }
+        Self {
+            threshold,
+            failures: AtomicU32::new(0),
+            open: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -64,7 +68,10 @@ mod tests {
         let breaker = Breaker::new(2);
         assert!(!breaker.failed());
         breaker.answered();
-        assert!(!breaker.failed(), "an answer in between starts the count anew");
+        assert!(
+            !breaker.failed(),
+            "an answer in between starts the count anew"
+        );
         assert!(breaker.failed());
         assert!(!breaker.failed(), "only one caller opens it");
         assert_eq!(breaker.admit().unwrap_err().kind(), Kind::CircuitOpen);

@@ -74,7 +74,8 @@ impl Connections {
     /// Sends a request and waits for its answers, one a command, within the operation's deadline.
     pub(crate) async fn send(self: &Arc<Self>, request: &Request) -> Result<Vec<Value>> {
         self.breaker.admit()?;
-        if !self.tended.swap(true, Relaxed) {
+        // Loaded first: the line stays shared between cores.
+        if !self.tended.load(Relaxed) && !self.tended.swap(true, Relaxed) {
             self.spawn_tending();
         }
         let deadline = Instant::now() + self.config.operation_timeout;
@@ -143,7 +144,10 @@ impl Connections {
             self.breaker.answered();
         }
         let endpoint = &self.config.endpoint;
-        Error::new(error.kind(), format!("{endpoint}: {error} (attempts: {attempts})"))
+        Error::new(
+            error.kind(),
+            format!("{endpoint}: {error} (attempts: {attempts})"),
+        )
     }
 
     /// Pings until the server answers, then closes the breaker. Ends when no store is left.
@@ -154,7 +158,9 @@ impl Connections {
         let mut pause = FIRST_PROBE.min(recovery);
         loop {
             sleep(pause.mul_f64(jitter())).await;
-            let Some(connections) = weak.upgrade() else { return };
+            let Some(connections) = weak.upgrade() else {
+                return;
+            };
             if connections.answers_ping().await {
                 connections.breaker.close();
                 return;
@@ -176,15 +182,26 @@ impl Connections {
     /// Looks after idle connections for as long as a store uses them.
     fn spawn_tending(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
-        let (interval, patience) = (self.config.health_check_interval, self.config.socket_timeout);
+        let (interval, patience) = (
+            self.config.health_check_interval,
+            self.config.socket_timeout,
+        );
+        if interval.is_zero() {
+            return;
+        }
         tokio::spawn(async move {
             loop {
                 sleep(interval).await;
-                let Some(connections) = weak.upgrade() else { return };
+                let Some(connections) = weak.upgrade() else {
+                    return;
+                };
                 for lease in connections.pool.shrink() {
                     let mut connection = lease.connection();
                     let ping = redis::cmd("PING");
-                    if !matches!(timeout(patience, connection.req_packed_command(&ping)).await, Ok(Ok(_))) {
+                    if !matches!(
+                        timeout(patience, connection.req_packed_command(&ping)).await,
+                        Ok(Ok(_))
+                    ) {
                         connections.pool.discard(&lease);
                     }
                 }

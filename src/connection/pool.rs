@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError};
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+};
 use tokio::time::timeout;
 
 use crate::config::ServerConfig;
@@ -72,12 +74,15 @@ impl Pool {
         if self.config.prewarm && !self.prewarmed.swap(true, Relaxed) {
             self.spawn_growth(self.config.min_connections);
         }
-        self.least_busy().ok_or_else(|| RedisError::from((ErrorKind::Io, "the connection was lost")))
+        self.least_busy()
+            .ok_or_else(|| RedisError::from((ErrorKind::Io, "the connection was lost")))
     }
 
     fn least_busy(self: &Arc<Self>) -> Option<Lease> {
         let slots = self.lock();
-        let slot = slots.iter().min_by_key(|slot| slot.in_flight.load(Relaxed))?;
+        let slot = slots
+            .iter()
+            .min_by_key(|slot| slot.in_flight.load(Relaxed))?;
         let busy = slot.in_flight.fetch_add(1, Relaxed);
         slot.used.store(true, Relaxed);
         let lease = Lease(Arc::clone(slot));
@@ -140,7 +145,10 @@ impl Pool {
     /// Open connections, and requests under way on them.
     pub(super) fn load(&self) -> (usize, usize) {
         let slots = self.lock();
-        (slots.len(), slots.iter().map(|slot| slot.in_flight.load(Relaxed)).sum())
+        (
+            slots.len(),
+            slots.iter().map(|slot| slot.in_flight.load(Relaxed)).sum(),
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
@@ -170,11 +178,15 @@ async fn connect(config: &ServerConfig) -> Result<MultiplexedConnection, RedisEr
         .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_pipeline_buffer_size(QUEUE);
-    let mut connection =
-        Client::open(info)?.get_multiplexed_async_connection_with_config(&settings).await?;
+    let mut connection = Client::open(info)?
+        .get_multiplexed_async_connection_with_config(&settings)
+        .await?;
     // Named for CLIENT LIST; a user who may not name itself still may work.
     let name = format!("{}:{}", env!("CARGO_PKG_NAME"), std::process::id());
-    let _: Result<redis::Value, _> =
-        redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async(&mut connection).await;
+    let _: Result<redis::Value, _> = redis::cmd("CLIENT")
+        .arg("SETNAME")
+        .arg(name)
+        .query_async(&mut connection)
+        .await;
     Ok(connection)
 }

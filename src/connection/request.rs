@@ -17,12 +17,18 @@ impl Request {
         for command in commands {
             pipeline.add_command(command);
         }
-        Self { pipeline, resendable: true }
+        Self {
+            pipeline,
+            resendable: true,
+        }
     }
 
     /// A request that is sent once: a second answer would lie about what the first attempt did.
     pub(crate) fn once(command: Cmd) -> Self {
-        Self { resendable: false, ..Self::resendable([command]) }
+        Self {
+            resendable: false,
+            ..Self::resendable([command])
+        }
     }
 }
 

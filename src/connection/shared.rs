@@ -34,7 +34,10 @@ mod tests {
         let config = ServerConfig::new("redis://localhost").unwrap();
         let first = shared.get(&config);
         assert!(Arc::ptr_eq(&first, &shared.get(&config)));
-        let other = ServerConfig { max_connections: 7, ..config.clone() };
+        let other = ServerConfig {
+            max_connections: 7,
+            ..config.clone()
+        };
         assert!(!Arc::ptr_eq(&first, &shared.get(&other)));
         drop(first);
         assert_eq!(shared.0.lock().unwrap()[&config].strong_count(), 0);

@@ -30,13 +30,20 @@ fn class_name(kind: Kind) -> &'static str {
 
 fn raised(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     static CLASSES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let classes = CLASSES.get_or_try_init(py, || py.import(MODULE).map(|module| module.into_any().unbind()))?;
-    let class = classes.bind(py).getattr(class_name(error.kind()))?.cast_into::<PyType>()?;
+    let classes = CLASSES.get_or_try_init(py, || {
+        py.import(MODULE).map(|module| module.into_any().unbind())
+    })?;
+    let class = classes
+        .bind(py)
+        .getattr(class_name(error.kind()))?
+        .cast_into::<PyType>()?;
     let details = PyDict::new(py);
     details.set_item("namespace", error.namespace())?;
     details.set_item("id", error.id())?;
     if let Some(ids) = error.unconfirmed() {
         details.set_item("unconfirmed_ids", ids)?;
     }
-    Ok(PyErr::from_value(class.call((error.to_string(),), Some(&details))?))
+    Ok(PyErr::from_value(
+        class.call((error.to_string(),), Some(&details))?,
+    ))
 }

@@ -4,10 +4,10 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 
-/// One id.
-pub(super) struct Id(pub(super) String);
+/// One id, or why it cannot be one. What is no `str` at all is a `TypeError` before that.
+pub(super) struct Id(pub(super) Result<String>);
 
 impl<'py> FromPyObject<'_, 'py> for Id {
     type Error = PyErr;
@@ -15,30 +15,39 @@ impl<'py> FromPyObject<'_, 'py> for Id {
     fn extract(id: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         let Ok(text) = id.cast::<PyString>() else {
             let found = id.get_type().name()?.to_string();
-            return Err(PyTypeError::new_err(format!("an id must be str, not {found}")));
+            return Err(PyTypeError::new_err(format!(
+                "an id must be str, not {found}"
+            )));
         };
         match text.to_str() {
-            Ok(text) => Ok(Self(text.to_owned())),
-            Err(_) => Err(Error::new(
-                Kind::Serialization,
-                format!("the id {} holds a lone surrogate, which UTF-8 cannot hold", text.repr()?),
-            )
-            .into()),
+            Ok(text) => Ok(Self(Ok(text.to_owned()))),
+            Err(_) => {
+                let message = format!(
+                    "the id {} holds a lone surrogate, which UTF-8 cannot hold",
+                    text.repr()?
+                );
+                Ok(Self(Err(Error::new(Kind::Serialization, message))))
+            }
         }
     }
 }
 
 /// Any iterable of ids but a lone `str`, which would be taken for its characters.
-pub(super) struct Ids(pub(super) Vec<String>);
+pub(super) struct Ids(pub(super) Result<Vec<String>>);
 
 impl<'py> FromPyObject<'_, 'py> for Ids {
     type Error = PyErr;
 
     fn extract(ids: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         if ids.is_instance_of::<PyString>() {
-            return Err(PyTypeError::new_err("ids must be an iterable of str, not one str"));
+            return Err(PyTypeError::new_err(
+                "ids must be an iterable of str, not one str",
+            ));
         }
-        let ids: PyResult<Vec<String>> = ids.try_iter()?.map(|id| Ok(id?.extract::<Id>()?.0)).collect();
-        Ok(Self(ids?))
+        let ids = ids
+            .try_iter()?
+            .map(|id| Ok(id?.extract::<Id>()?.0))
+            .collect::<PyResult<Vec<_>>>()?;
+        Ok(Self(ids.into_iter().collect()))
     }
 }

@@ -22,7 +22,10 @@ mod core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let close = module.getattr("close_at_exit")?;
-        module.py().import("atexit")?.call_method1("register", (close,))?;
+        module
+            .py()
+            .import("atexit")?
+            .call_method1("register", (close,))?;
         Ok(())
     }
 }

@@ -42,7 +42,10 @@ impl TryFrom<Settings> for StoreConfig {
     fn try_from(settings: Settings) -> Result<Self> {
         let server = ServerConfig {
             endpoint: Endpoint::parse(&settings.url)?,
-            credentials: Credentials { username: settings.username, password: settings.password },
+            credentials: Credentials {
+                username: settings.username,
+                password: settings.password,
+            },
             min_connections: settings.min_connections,
             max_connections: settings.max_connections,
             prewarm: settings.prewarm_connections,
@@ -51,11 +54,18 @@ impl TryFrom<Settings> for StoreConfig {
             operation_timeout: seconds("redis_operation_timeout", settings.operation_timeout)?,
             retry_on_timeout: settings.retry_on_timeout,
             max_retries: settings.max_retries,
-            health_check_interval: seconds("redis_health_check_interval", settings.health_check_interval)?,
+            health_check_interval: seconds(
+                "redis_health_check_interval",
+                settings.health_check_interval,
+            )?,
             breaker_failures: settings.breaker_failures,
             breaker_recovery: seconds("redis_breaker_recovery", settings.breaker_recovery)?,
         };
-        let keyspace = Keyspace::new(&settings.key_prefix, &settings.workspace, &settings.namespace)?;
+        let keyspace = Keyspace::new(
+            &settings.key_prefix,
+            &settings.workspace,
+            &settings.namespace,
+        )?;
         Ok(Self {
             keyspace,
             ttl: NonZeroU64::new(settings.ttl),
@@ -67,14 +77,21 @@ impl TryFrom<Settings> for StoreConfig {
 }
 
 fn seconds(setting: &str, value: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| Error::new(Kind::Config, format!("{setting} must be a number of seconds, not {value}")))
+    Duration::try_from_secs_f64(value).map_err(|_| {
+        Error::new(
+            Kind::Config,
+            format!("{setting} must be a number of seconds, not {value}"),
+        )
+    })
 }
 
 fn outage_policy(name: &str) -> Result<OutagePolicy> {
     match name {
         "raise" => Ok(OutagePolicy::Raise),
         "miss" => Ok(OutagePolicy::Miss),
-        _ => Err(Error::new(Kind::Config, format!("redis_outage_policy {name:?} must be 'raise' or 'miss'"))),
+        _ => Err(Error::new(
+            Kind::Config,
+            format!("redis_outage_policy {name:?} must be 'raise' or 'miss'"),
+        )),
     }
 }

@@ -44,24 +44,47 @@ impl Handle {
 
     fn close(&self) {
         self.closed.store(true, Relaxed);
-        let core = self.core.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let core = self
+            .core
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         drop(core);
     }
 
-    fn get_by_id(&self, py: Python<'_>, id: Id) -> Result<impl Job + use<>> {
-        Ok(GetOne { store: self.core(py)?, id: id.0 })
+    /// What was made of the arguments, or an error of this namespace.
+    fn own<T>(&self, argument: Result<T>) -> Result<T> {
+        argument.map_err(|error| error.in_namespace(&self.config.namespace))
     }
 
-    fn get_by_ids(&self, py: Python<'_>, ids: Ids, fields: Option<Py<PyAny>>) -> Result<impl Job + use<>> {
-        Ok(GetMany::new(self.core(py)?, ids.0, fields.map(Fields)))
+    fn get_by_id(&self, py: Python<'_>, id: Id) -> Result<impl Job + use<>> {
+        Ok(GetOne {
+            store: self.core(py)?,
+            id: self.own(id.0)?,
+        })
+    }
+
+    fn get_by_ids(
+        &self,
+        py: Python<'_>,
+        ids: Ids,
+        fields: Option<Py<PyAny>>,
+    ) -> Result<impl Job + use<>> {
+        Ok(GetMany::new(
+            self.core(py)?,
+            self.own(ids.0)?,
+            fields.map(Fields),
+        ))
     }
 
     fn filter_keys(&self, py: Python<'_>, ids: Ids) -> Result<impl Job + use<>> {
+        let ids = self.own(ids.0)?;
         let unknown: HashSet<String> = match self.config.outage_policy {
-            OutagePolicy::Miss => ids.0.iter().cloned().collect(),
+            OutagePolicy::Miss => ids.iter().cloned().collect(),
             OutagePolicy::Raise => HashSet::new(),
         };
-        let call = |core: Arc<Core>| async move { Ok(HashSet::from_iter(core.missing(ids.0).await?)) };
+        let call =
+            |core: Arc<Core>| async move { Ok(HashSet::from_iter(core.missing(ids).await?)) };
         Ok(Once::new::<HashSet<String>, _>(self.core(py)?, call).or(unknown))
     }
 
@@ -70,19 +93,30 @@ impl Handle {
     }
 
     fn delete_by_id(&self, py: Python<'_>, id: Id) -> Result<impl Job + use<>> {
-        Ok(Once::new(self.core(py)?, |core| async move { Ok(core.delete(vec![id.0]).await? > 0) }))
+        let id = self.own(id.0)?;
+        Ok(Once::new(self.core(py)?, |core| async move {
+            Ok(core.delete(vec![id]).await? > 0)
+        }))
     }
 
     fn delete_by_ids(&self, py: Python<'_>, ids: Ids) -> Result<impl Job + use<>> {
-        Ok(Once::new(self.core(py)?, |core| async move { core.delete(ids.0).await }))
+        let ids = self.own(ids.0)?;
+        Ok(Once::new(self.core(py)?, |core| async move {
+            core.delete(ids).await
+        }))
     }
 
     fn clear(&self, py: Python<'_>) -> Result<impl Job + use<>> {
-        Ok(Once::new(self.core(py)?, |core| async move { core.clear().await }))
+        Ok(Once::new(self.core(py)?, |core| async move {
+            core.clear().await
+        }))
     }
 
     fn all_keys(&self, py: Python<'_>) -> Result<impl Job + use<>> {
-        Ok(Once::new(self.core(py)?, |core| async move { core.ids().await }))
+        Ok(Once::new(
+            self.core(py)?,
+            |core| async move { core.ids().await },
+        ))
     }
 
     fn index_done(&self, py: Python<'_>) -> Result<impl Job + use<>> {
@@ -90,15 +124,28 @@ impl Handle {
     }
 
     fn ping(&self, py: Python<'_>) -> Result<impl Job + use<>> {
-        Ok(Once::new(self.core(py)?, |core| async move { core.ping().await.map(|()| true) }))
+        Ok(Once::new(self.core(py)?, |core| async move {
+            core.ping().await.map(|()| true)
+        }))
     }
 
     fn stats(&self, py: Python<'_>, light: bool) -> Result<impl Job + use<>> {
-        let call = move |core: Arc<Core>| async move { Ok(StatsDict { stats: core.stats(light).await?, core }) };
+        let call = move |core: Arc<Core>| async move {
+            Ok(StatsDict {
+                stats: core.stats(light).await?,
+                core,
+            })
+        };
         Ok(Once::new(self.core(py)?, call))
     }
 
-    fn scan(&self, py: Python<'_>, cursor: u64, pattern: Vec<u8>, count: usize) -> Result<impl Job + use<>> {
+    fn scan(
+        &self,
+        py: Python<'_>,
+        cursor: u64,
+        pattern: Vec<u8>,
+        count: usize,
+    ) -> Result<impl Job + use<>> {
         let call = move |core: Arc<Core>| async move {
             let (next, keys) = core.scan(cursor, &pattern, count).await?;
             Ok((next, keys.into_iter().map(Bytes).collect::<Vec<_>>()))

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.servers import RedisServer
 
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.values import LONGEST_TTL
 from nano_graphrag_redis.exceptions import StorageConfigError
+from support.servers import RedisServer
 
 WarningsSaid = Callable[[], list[str]]
 

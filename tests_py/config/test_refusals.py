@@ -157,7 +157,7 @@ def test_an_unknown_argument_is_refused() -> None:
 
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        RedisConfig().redis_workspace = "other"  # type: ignore[misc]
+        RedisConfig().redis_workspace = "other"
 
 
 def test_a_configuration_copies_and_compares() -> None:
@@ -167,9 +167,14 @@ def test_a_configuration_copies_and_compares() -> None:
 
 
 junk = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
-    st.lists(st.text(max_size=3), max_size=2), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.lists(st.text(max_size=3), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(RedisConfig.model_fields)), junk, max_size=4))

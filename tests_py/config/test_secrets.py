@@ -96,5 +96,5 @@ def test_an_empty_password_is_none() -> None:
 
 @pytest.mark.parametrize("settings", [{"redis_username": "ann"}, {"redis_url": "redis://ann@c"}])
 def test_a_user_without_a_password_is_refused(settings: dict[str, str]) -> None:
-    with pytest.raises(StorageConfigError, match="'ann' .* has no password: set redis_password"):
+    with pytest.raises(StorageConfigError, match=r"'ann' .* has no password: set redis_password"):
         RedisConfig.from_global_config(settings, {})

@@ -125,7 +125,7 @@ def test_an_explicit_empty_workspace_beats_the_environment() -> None:
 
 
 def test_other_keys_of_the_host_are_left_alone() -> None:
-    global_config = {"working_dir": "./w", "best_model_func": print, "clear_all": 1, 5: 6}
+    global_config: Any = {"working_dir": "./w", "best_model_func": print, "clear_all": 1, 5: 6}
     assert RedisConfig.from_global_config(global_config, {}).working_dir == "./w"
 
 
@@ -171,5 +171,5 @@ def test_the_backend_is_what_the_variable_says() -> None:
 
 
 def test_another_backend_is_refused_by_name() -> None:
-    with pytest.raises(StorageConfigError, match="STORAGE_KV_BACKEND='mongo' .*'redis' or 'json'"):
+    with pytest.raises(StorageConfigError, match=r"STORAGE_KV_BACKEND='mongo' .*'redis' or 'json'"):
         kv_backend({"STORAGE_KV_BACKEND": "mongo"})

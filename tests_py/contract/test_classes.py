@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from nano_graphrag.base import BaseKVStorage, StorageNameSpace
-
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
 
 SETTINGS: dict[str, Any] = {"redis_url": "redis://127.0.0.1:6379"}
@@ -40,7 +39,7 @@ def test_the_class_is_a_dataclass_of_the_hosts_two_fields() -> None:
 
 
 def test_there_is_one_class() -> None:
-    from nano_graphrag_redis.storage import RedisKVStorage as by_module  # noqa: N813, PLC0415
+    from nano_graphrag_redis.storage import RedisKVStorage as by_module  # noqa: N813
 
     assert by_module is RedisKVStorage
 

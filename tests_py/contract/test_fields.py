@@ -1,6 +1,6 @@
 """`get_by_ids(ids, fields)`: the part of a value that was asked for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ CHUNK = {"content": "Marley was dead", "tokens": 3, "nested": {"content": [1]}}
     "make", [set, frozenset, list, tuple, dict.fromkeys, lambda names: dict.fromkeys(names).keys()]
 )
 def test_only_the_named_fields_come_back(
-    store: Store, make: Callable[[list[str]], Iterable[str]]
+    store: Store, make: Callable[[list[str]], Collection[str]]
 ) -> None:
     store.upsert({"chunk": CHUNK, "empty": {"other": 1}})
     fields = make(["tokens", "content", "absent"])
@@ -63,5 +63,5 @@ def test_fields_of_a_value_that_is_no_dict_are_an_attribute_error(store: Store, 
 
 def test_that_attribute_error_names_the_id(redis_kv: RedisStore) -> None:
     redis_kv.upsert({"odd": "text"})
-    with pytest.raises(AttributeError, match="'odd'"):
+    with pytest.raises(AttributeError, match="namespace 'full_docs', id 'odd'"):
         redis_kv.get_by_ids(["odd"], {"content"})

@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
+from nano_graphrag_redis.exceptions import StorageClosedError
 from redis import Redis
 from support.servers import RedisServer
 from support.stores import (
@@ -17,9 +19,6 @@ from support.stores import (
     Store,
     redis_store,
 )
-
-from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
-from nano_graphrag_redis.exceptions import StorageClosedError
 
 NO_RETRIES = {"redis_max_retries": 0, "redis_operation_timeout": 2.0}
 
@@ -37,12 +36,10 @@ CALLS: dict[str, Callable[[RedisStore], object]] = {
 
 
 def test_the_callbacks_return_nothing(store: Store) -> None:
-    for callback in (
-        store.index_start_callback, store.index_done_callback, store.query_done_callback
-    ):  # fmt: skip
-        assert callback() is None  # type: ignore[func-returns-value]
+    callbacks = (store.index_start_callback, store.index_done_callback, store.query_done_callback)
+    assert [callback() for callback in callbacks] == [None] * 3
     store.upsert({"a": 1})
-    assert store.index_done_callback() is None  # type: ignore[func-returns-value]
+    assert [callback() for callback in callbacks] == [None] * 3
     assert store.get_by_id("a") == 1
 
 

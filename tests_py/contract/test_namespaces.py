@@ -1,9 +1,8 @@
 """Namespaces, workspaces and prefixes that look alike know nothing of each other."""
 
 import pytest
-from support.stores import OpenRedisStore, OpenStore
-
 from nano_graphrag_redis.exceptions import StorageConfigError
+from support.stores import OpenRedisStore, OpenStore
 
 ALIKE = [
     ("t", "t*"), ("t", "?"), ("t", "[t]"), ("t", "[^x]"), ("t", "\\t"), ("a", "ab"), ("a", "A"),

@@ -28,8 +28,8 @@ def test_falsy_values_come_back_as_they_are(store: Store, kind: str) -> None:
 
 
 def test_values_come_back_in_the_order_of_their_ids(store: Store) -> None:
-    store.upsert({id: {"id": id} for id in "abcdef"})
-    assert store.get_by_ids(list("fadbec")) == [{"id": id} for id in "fadbec"]
+    store.upsert({name: {"id": name} for name in "abcdef"})
+    assert store.get_by_ids(list("fadbec")) == [{"id": name} for name in "fadbec"]
 
 
 def test_missing_ids_come_back_as_none_in_order(store: Store) -> None:
@@ -53,7 +53,7 @@ def test_ids_may_come_as_any_iterable(
 
 def test_a_set_of_ids_is_read_in_its_own_order(store: Store) -> None:
     ids = {"a", "b", "c", "d"}
-    store.upsert({id: id for id in ids})
+    store.upsert({name: name for name in ids})
     assert store.get_by_ids(ids) == list(ids)
 
 
@@ -94,6 +94,6 @@ def test_large_batches_are_whole(store: Store) -> None:
     }
     store.upsert(data)
     ids = [f"chunk-{i}" for i in range(3_500)]
-    assert store.get_by_ids(ids) == [data.get(id) for id in ids]
+    assert store.get_by_ids(ids) == [data.get(name) for name in ids]
     assert store.filter_keys(ids) == set(ids) - set(data)
     assert sorted(store.all_keys()) == sorted(data)

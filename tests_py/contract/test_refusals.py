@@ -6,11 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from nano_graphrag_redis.exceptions import StorageSerializationError
 from redis import Redis
 from support.stores import RedisStore
 from values.documents import MAX_DEPTH, MAX_DIGITS, nested
-
-from nano_graphrag_redis.exceptions import StorageSerializationError
 
 
 def _self_containing_list() -> list[Any]:
@@ -33,7 +32,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "object": object,
     "class": lambda: dict,
     "generator": lambda: (i for i in range(3)),
-    "dict view": lambda: {"a": 1}.keys(),
+    "dict view": {"a": 1}.keys,
     "range": lambda: range(3),
     "date": lambda: datetime(1843, 12, 19, tzinfo=timezone.utc),
     "decimal": lambda: Decimal("1.5"),
@@ -62,7 +61,9 @@ refused = pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED)
 def test_a_value_that_json_cannot_hold_is_refused_by_its_id(
     redis_kv: RedisStore, redis_client: Redis, make: Callable[[], Any]
 ) -> None:
-    with pytest.raises(StorageSerializationError, match=r"full_docs.*'doc-1'") as refusal:
+    with pytest.raises(
+        StorageSerializationError, match="namespace 'full_docs', id 'doc-1'"
+    ) as refusal:
         redis_kv.upsert({"doc-1": make()})
     assert isinstance(refusal.value, TypeError)
     assert (refusal.value.namespace, refusal.value.id) == ("full_docs", "doc-1")
@@ -74,7 +75,7 @@ def test_a_value_that_json_cannot_hold_is_refused_by_its_id(
 def test_it_is_refused_deep_inside_a_value_too(
     redis_kv: RedisStore, redis_client: Redis, make: Callable[[], Any]
 ) -> None:
-    with pytest.raises(StorageSerializationError, match="'doc-1'"):
+    with pytest.raises(StorageSerializationError, match="id 'doc-1'"):
         redis_kv.upsert({"doc-1": {"list": [1, ({"deep": make()},)]}})
     assert redis_client.dbsize() == 0
 
@@ -128,7 +129,9 @@ def test_a_value_over_the_size_limit_is_refused_before_it_is_sent(
     store = open_redis("full_docs", redis_max_value_bytes=1_000)
     store.upsert({"just fits": "x" * 998})
     redis_client.flushall()
-    with pytest.raises(StorageSerializationError, match=r"'big'.*redis_max_value_bytes") as refusal:
+    with pytest.raises(
+        StorageSerializationError, match=r"redis_max_value_bytes.*id 'big'"
+    ) as refusal:
         store.upsert({"small": 1, "big": "x" * 999})
     assert refusal.value.id == "big"
     assert redis_client.dbsize() == 0

@@ -94,7 +94,7 @@ def test_delete_by_ids_counts_the_values_there_were(redis_kv: RedisStore) -> Non
     redis_kv.upsert({"a": 1, "b": 2, "c": 3})
     assert redis_kv.delete_by_ids(["a", "missing", "b", "a"]) == 2
     assert redis_kv.delete_by_ids([]) == 0
-    assert redis_kv.delete_by_ids(id for id in "ab") == 0
+    assert redis_kv.delete_by_ids(iter("ab")) == 0
     assert redis_kv.delete_by_ids({"c"}) == 1
     assert redis_kv.all_keys() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,3 +32,11 @@ def start_member(directory: Path) -> Iterator[Callable[..., Member]]:
     yield start
     for member in started:
         member.kill()
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime directory of this test's own; pytest's directories are too long themselves."""
+    with tempfile.TemporaryDirectory(prefix="run-", dir="/tmp") as path:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", path)
+        yield Path(path)

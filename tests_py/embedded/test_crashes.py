@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nano_graphrag_redis import embedded
+from nano_graphrag_redis.embedded import members
+from nano_graphrag_redis.exceptions import StorageUnavailableError
 from support.members import (
     Member,
     client,
@@ -18,9 +21,7 @@ from support.members import (
     kill,
     server_pid,
 )
-
-from nano_graphrag_redis import embedded
-from nano_graphrag_redis.exceptions import StorageUnavailableError
+from support.servers import server_binaries
 
 StartMember = Callable[..., Member]
 
@@ -156,3 +157,48 @@ def test_a_directory_removed_under_its_members_is_made_anew(directory: Path) -> 
     embedded.release(directory)
 
 
+_LOADS_SLOWLY = """#!/bin/sh
+exec {binary} "$@" --key-load-delay 500
+"""
+_NEVER_ANSWERS = """#!/bin/sh
+test "$1" = --version && exec {binary} --version
+exec sleep 60
+"""
+
+
+def use_server(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a script stand before the real server."""
+    program = tmp_path / "redis-server"
+    program.write_text(script.format(binary=server_binaries()["valkey"]))
+    program.chmod(0o700)
+    monkeypatch.setenv("REDIS_SERVER_BIN", str(program))
+
+
+def test_a_server_may_load_for_longer_than_it_may_be_silent(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.acquire(directory)
+    with client(directory) as connection:
+        pipeline = connection.pipeline(transaction=False)
+        for n in range(8192):
+            pipeline.set(f"k{n}", "v")
+        pipeline.execute()
+    embedded.release(directory)
+    eventually(lambda: not is_locked(directory / "guardian.lock"))
+
+    use_server(_LOADS_SLOWLY, tmp_path, monkeypatch)  # four seconds, an answer every half
+    monkeypatch.setattr(members, "START_TIMEOUT", 2.0)
+    embedded.acquire(directory)
+    with client(directory) as connection:
+        assert connection.dbsize() == 8192
+    embedded.release(directory)
+
+
+def test_a_server_that_stays_silent_is_given_up_and_ended(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_server(_NEVER_ANSWERS, tmp_path, monkeypatch)
+    monkeypatch.setattr(members, "START_TIMEOUT", 0.5)
+    with pytest.raises(StorageUnavailableError, match="has not answered"):
+        embedded.acquire(directory)
+    eventually(lambda: not is_locked(directory / "server.lock"))

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.members import Member, client, eventually, is_answering, is_running, server_pid
-
 from nano_graphrag_redis import embedded
 from nano_graphrag_redis.exceptions import StorageConfigError
+from support.members import Member, client, eventually, is_answering, is_running, server_pid
 
 StartMember = Callable[..., Member]
+pytestmark = pytest.mark.usefixtures("runtime")
 
 
 @pytest.fixture
 def directory(directory: Path) -> Path:
     """As everywhere, with a name of more than 150 bytes."""
     return directory / "ü" / ("long" * 40)
-
-
-@pytest.fixture(autouse=True)
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory of this test's own; pytest's are too long themselves."""
-    with tempfile.TemporaryDirectory(prefix="run-", dir="/tmp") as path:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", path)
-        yield Path(path)
 
 
 def test_up_to_a_hundred_bytes_the_socket_is_named_by_its_directory() -> None:

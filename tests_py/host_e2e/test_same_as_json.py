@@ -3,7 +3,10 @@
 import pytest
 from support.host import HostRun
 
-pytestmark = pytest.mark.parametrize("backend", ["class", "environment", "subclass"])
+pytestmark = [
+    pytest.mark.parametrize("backend", ["class", "environment", "subclass"]),
+    pytest.mark.timeout(600),  # the first test to want a run pays for it
+]
 
 
 def test_the_stores_are_ours(run: HostRun, backend: str) -> None:
@@ -31,21 +34,3 @@ def test_the_answers_are_the_same(run: HostRun, backend: str) -> None:
 
 def test_the_llm_is_called_as_often(run: HostRun, backend: str) -> None:
     assert run(backend, "index").calls == run("json", "index").calls
-
-
-def test_the_second_process_gives_the_same_answers_in_every_event_loop(
-    run: HostRun, backend: str
-) -> None:
-    first, *others = run(backend, "ask").answers
-    assert [first] == run(backend, "index").answers
-    assert others == [first] * len(others)
-
-
-def test_the_second_process_pays_no_llm_call(run: HostRun, backend: str) -> None:
-    again = run(backend, "ask")
-    embeddings = sum(mode != "global" for answers in again.answers for mode in answers)
-    assert again.calls == {"embedding": embeddings}  # the host caches no embedding
-
-
-def test_the_second_process_leaves_the_stores_as_they_were(run: HostRun, backend: str) -> None:
-    assert run(backend, "ask").stores == run(backend, "index").stores

@@ -1,6 +1,9 @@
 """What the comparison with JSON rests on: an index that is worth comparing, and the same twice."""
 
+import pytest
 from support.host import HostRun
+
+pytestmark = pytest.mark.timeout(600)  # the first test to want a run pays for it
 
 
 def test_json_against_json_shows_no_difference(run: HostRun) -> None:

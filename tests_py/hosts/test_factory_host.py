@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from support.servers import RedisServer
 
 Printed = Callable[..., list[str]]
@@ -73,7 +74,7 @@ def test_the_hosts_configuration_reaches_the_storage(printed: Printed, standin: 
     source = """
     from nano_graphrag import GraphRAGConfig, StorageConfig
     from nano_graphrag_redis.config import RedisConfig
-    storage = StorageConfig(kv_backend="redis", redis_url="redis://cache:7000", redis_max_connections=7)
+    storage = StorageConfig("redis", redis_url="redis://cache:7000", redis_max_connections=7)
     config = RedisConfig.from_global_config(GraphRAGConfig(storage=storage).to_dict())
     print(config.redis_url, config.redis_max_connections, config.redis_workspace)
     """

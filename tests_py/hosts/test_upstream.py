@@ -224,7 +224,9 @@ def test_registering_and_unregistering_twice_is_doing_it_once() -> None:
     unregister()
     before = footprint()
     register()
+    once = footprint()
     register()
+    assert footprint() == once
     assert storage_of() is RedisKVStorage
     unregister()
     unregister()

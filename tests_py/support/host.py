@@ -85,9 +85,7 @@ def run_host(
         book: What it reads.
         settings: Environment variables of this run.
     """
-    outside = {
-        name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "COV"))
-    }
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("REDIS_")}
     before = llm.calls()
     done = subprocess.run(
         [sys.executable, script, *arguments, "--working-dir", working_dir, "--book", book],

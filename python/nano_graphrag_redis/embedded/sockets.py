@@ -59,7 +59,7 @@ def make_reachable(home: Path) -> None:
 
 def _link(home: Path) -> Path:
     name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    places = [os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"]
+    places = [os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"]  # noqa: S108 - made private
     links = [Path(p, f"nano-graphrag-redis-{os.geteuid()}", name) for p in places if p]
     return next((link for link in links if _fits(link / SOCKET)), links[-1])
 

@@ -69,16 +69,16 @@ def _resolve_before_use(graph_rag: Any, placeholder: type, default: Any, undo: E
     original = graph_rag.__post_init__
 
     @functools.wraps(original)
-    def __post_init__(self: Any) -> None:
+    def resolved_first(self: Any) -> None:
         if getattr(self, FIELD) is placeholder:
             setattr(self, FIELD, _storage_of_environment(default))
         original(self)
 
     def restore() -> None:
-        if graph_rag.__post_init__ is __post_init__:  # else someone wrapped it after us
+        if graph_rag.__post_init__ is resolved_first:  # else someone wrapped it after us
             graph_rag.__post_init__ = original
 
-    graph_rag.__post_init__ = __post_init__
+    graph_rag.__post_init__ = resolved_first
     undo.callback(restore)
 
 

@@ -18,7 +18,10 @@ pub(in crate::python) fn block(py: Python<'_>, mut job: impl Job) -> PyResult<Bo
         return Err(exiting().into());
     }
     let (sender, mut replies) = channel();
-    let spawner = Spawner::Caller { process: Process::current(py)?, replies: sender };
+    let spawner = Spawner::Caller {
+        process: Process::current(py)?,
+        replies: sender,
+    };
     let mut step = job.start(py, &spawner)?;
     loop {
         let reply = match step {

@@ -42,7 +42,11 @@ impl Doorbell {
     }
 
     /// From now on ringing has the loop call `deliver`.
-    pub(super) fn hang(&self, event_loop: &Bound<'_, PyAny>, deliver: Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn hang(
+        &self,
+        event_loop: &Bound<'_, PyAny>,
+        deliver: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let py = event_loop.py();
         match self {
             #[cfg(unix)]
@@ -50,8 +54,13 @@ impl Doorbell {
                 event_loop.call_method1(intern!(py, "add_reader"), (ear.as_raw_fd(), deliver))?;
             }
             Self::Callback(callback) => {
-                let call_soon_threadsafe = event_loop.getattr(intern!(py, "call_soon_threadsafe"))?.unbind();
-                let made = Callback { call_soon_threadsafe, deliver: deliver.unbind() };
+                let call_soon_threadsafe = event_loop
+                    .getattr(intern!(py, "call_soon_threadsafe"))?
+                    .unbind();
+                let made = Callback {
+                    call_soon_threadsafe,
+                    deliver: deliver.unbind(),
+                };
                 *callback.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(made));
             }
         }
@@ -61,7 +70,10 @@ impl Doorbell {
     /// Lets go of the loop, which is closed.
     pub(super) fn take_down(&self) {
         if let Self::Callback(callback) = self {
-            let made = callback.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let made = callback
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             drop(made);
         }
     }
@@ -74,7 +86,10 @@ impl Doorbell {
                 let _ = (&*button).write(&[1]);
             }
             Self::Callback(callback) => {
-                let made = callback.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let made = callback
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 if let Some(made) = made {
                     process.runtime.spawn_blocking(move || made.schedule());
                 }
@@ -112,7 +127,10 @@ impl Callback {
 fn watches_sockets(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = event_loop.py();
     let (_probe, other) = UnixStream::pair()?;
-    let watched = event_loop.call_method1(intern!(py, "add_reader"), (other.as_raw_fd(), py.get_type::<pyo3::types::PyTuple>()));
+    let watched = event_loop.call_method1(
+        intern!(py, "add_reader"),
+        (other.as_raw_fd(), py.get_type::<pyo3::types::PyTuple>()),
+    );
     match watched {
         Ok(_) => {
             event_loop.call_method1(intern!(py, "remove_reader"), (other.as_raw_fd(),))?;

@@ -31,11 +31,18 @@ impl<T: Send + 'static> Gathered<T> {
     }
 
     pub(super) fn add(&mut self, ticket: u64, store: &Arc<KvStore>, item: T) {
-        let known = self.0.iter_mut().find(|batch| Arc::ptr_eq(&batch.store, store));
+        let known = self
+            .0
+            .iter_mut()
+            .find(|batch| Arc::ptr_eq(&batch.store, store));
         let batch = match known {
             Some(batch) => batch,
             None => {
-                self.0.push(Batch { store: Arc::clone(store), tickets: Vec::new(), items: Vec::new() });
+                self.0.push(Batch {
+                    store: Arc::clone(store),
+                    tickets: Vec::new(),
+                    items: Vec::new(),
+                });
                 self.0.last_mut().expect("one was pushed")
             }
         };
@@ -59,7 +66,12 @@ impl<T: Send + 'static> Gathered<T> {
                 let piece_tickets: Vec<u64> = tickets.by_ref().take(READ_PIECE).collect();
                 let (inbox, answers) = (Arc::clone(inbox), call(Arc::clone(&batch.store), piece));
                 process.runtime.spawn(async move {
-                    inbox.put(piece_tickets.into_iter().zip(answers.await).map(|letter: Letter| letter));
+                    inbox.put(
+                        piece_tickets
+                            .into_iter()
+                            .zip(answers.await)
+                            .map(|letter: Letter| letter),
+                    );
                 });
             }
         }

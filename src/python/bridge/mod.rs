@@ -67,7 +67,10 @@ pub(super) enum Spawner<'a> {
     /// To the job of this ticket on an event loop.
     Loop { port: &'a port::Port, ticket: u64 },
     /// To the thread that blocks.
-    Caller { process: &'static Process, replies: Sender<Reply> },
+    Caller {
+        process: &'static Process,
+        replies: Sender<Reply>,
+    },
 }
 
 impl Spawner<'_> {
@@ -78,7 +81,9 @@ impl Spawner<'_> {
             Self::Caller { process, replies } => {
                 let replies = replies.clone();
                 // A caller that was interrupted is not there to hear it.
-                process.runtime.spawn(async move { drop(replies.send(future.await)) });
+                process
+                    .runtime
+                    .spawn(async move { drop(replies.send(future.await)) });
             }
         }
     }
@@ -110,7 +115,10 @@ impl Spawner<'_> {
 }
 
 fn exiting() -> Error {
-    Error::new(Kind::Closed, "the interpreter is exiting: no call can be made any more")
+    Error::new(
+        Kind::Closed,
+        "the interpreter is exiting: no call can be made any more",
+    )
 }
 
 /// Lets no thread back into Python any more; registered with `atexit`.

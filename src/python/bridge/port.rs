@@ -66,6 +66,9 @@ pub(in crate::python) struct Port {
 impl Port {
     /// Delivers what has arrived. Called by the loop.
     fn deliver(&self, py: Python<'_>) {
+        if !self.process.is_current() {
+            return; // a forked child that runs its parent's loop: the letters are the parent's
+        }
         self.inbox.doorbell.silence();
         let letters = std::mem::take(&mut *locked(&self.inbox.letters));
         for (ticket, reply) in letters {
@@ -85,21 +88,36 @@ impl Port {
         drop(state);
         reads.send(self.process, &self.inbox, |store, ids| async move {
             let values = store.get_piece(&ids).await;
-            each(values, ids.len()).map(Reply::Found).collect::<Vec<_>>()
+            each(values, ids.len())
+                .map(Reply::Found)
+                .collect::<Vec<_>>()
         });
         writes.send(self.process, &self.inbox, |store, items| async move {
             let outcomes = store.put_piece(&items).await;
-            each(outcomes, items.len()).map(Reply::Stored).collect::<Vec<_>>()
+            each(outcomes, items.len())
+                .map(Reply::Stored)
+                .collect::<Vec<_>>()
         });
     }
 }
 
 impl Port {
     /// A port for this loop, which calls it back from now on.
-    pub(super) fn new<'py>(event_loop: &Bound<'py, PyAny>, process: &'static Process) -> PyResult<Bound<'py, Self>> {
+    pub(super) fn new<'py>(
+        event_loop: &Bound<'py, PyAny>,
+        process: &'static Process,
+    ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let inbox = Inbox { process, letters: Mutex::default(), doorbell: Doorbell::new(event_loop)? };
-        let port = Self { process, inbox: Arc::new(inbox), state: Mutex::default() };
+        let inbox = Inbox {
+            process,
+            letters: Mutex::default(),
+            doorbell: Doorbell::new(event_loop)?,
+        };
+        let port = Self {
+            process,
+            inbox: Arc::new(inbox),
+            state: Mutex::default(),
+        };
         let port = Bound::new(py, port)?;
         let deliver = port.getattr(intern!(py, "deliver"))?;
         port.get().inbox.doorbell.hang(event_loop, deliver)?;
@@ -107,13 +125,26 @@ impl Port {
     }
 
     /// Starts a job whose result `future` will hold. True if the port asks to be flushed.
-    pub(super) fn start(&self, py: Python<'_>, future: &Bound<'_, PyAny>, job: Box<dyn Job>) -> bool {
+    pub(super) fn start(
+        &self,
+        py: Python<'_>,
+        future: &Bound<'_, PyAny>,
+        job: Box<dyn Job>,
+    ) -> bool {
         let ticket = {
             let mut state = locked(&self.state);
             state.last_ticket += 1;
             state.last_ticket
         };
-        self.step(py, ticket, Waiting { future: future.clone().unbind(), job }, None);
+        self.step(
+            py,
+            ticket,
+            Waiting {
+                future: future.clone().unbind(),
+                job,
+            },
+            None,
+        );
         let mut state = locked(&self.state);
         let gathered = !(state.reads.is_empty() && state.writes.is_empty());
         gathered && !std::mem::replace(&mut state.flush_asked, true)
@@ -148,7 +179,9 @@ impl Port {
 
     pub(super) fn run(&self, ticket: u64, future: impl Future<Output = Reply> + Send + 'static) {
         let inbox = Arc::clone(&self.inbox);
-        self.process.runtime.spawn(async move { inbox.put([(ticket, future.await)]) });
+        self.process
+            .runtime
+            .spawn(async move { inbox.put([(ticket, future.await)]) });
     }
 
     /// Lets go of the loop, which is closed.
@@ -166,17 +199,25 @@ pub(super) fn each<T>(
         Ok(outcomes) => (outcomes, None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    outcomes.into_iter().chain(error.into_iter().cycle().take(count).map(Err))
+    outcomes
+        .into_iter()
+        .chain(error.into_iter().cycle().take(count).map(Err))
 }
 
 /// Gives the future its result, unless its caller has gone away.
 fn settle(py: Python<'_>, future: &Py<PyAny>, result: PyResult<Py<PyAny>>) {
     let future = future.bind(py);
-    let settled = future.call_method0(intern!(py, "done")).and_then(|done| match result {
-        _ if done.is_truthy()? => Ok(()),
-        Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)).map(drop),
-        Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),)).map(drop),
-    });
+    let settled = future
+        .call_method0(intern!(py, "done"))
+        .and_then(|done| match result {
+            _ if done.is_truthy()? => Ok(()),
+            Ok(value) => future
+                .call_method1(intern!(py, "set_result"), (value,))
+                .map(drop),
+            Err(error) => future
+                .call_method1(intern!(py, "set_exception"), (error.into_value(py),))
+                .map(drop),
+        });
     if let Err(error) = settled {
         // Others' results wait in the same batch: this one is reported and they go on.
         error.write_unraisable(py, Some(future));

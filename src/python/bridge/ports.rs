@@ -22,7 +22,10 @@ struct Entry {
 }
 
 /// Runs a job on the running loop; the future that comes back holds its result.
-pub(in crate::python) fn awaitable(py: Python<'_>, job: impl Job + 'static) -> PyResult<Bound<'_, PyAny>> {
+pub(in crate::python) fn awaitable(
+    py: Python<'_>,
+    job: impl Job + 'static,
+) -> PyResult<Bound<'_, PyAny>> {
     if gate::is_closed() {
         return Err(exiting().into());
     }
@@ -38,7 +41,9 @@ pub(in crate::python) fn awaitable(py: Python<'_>, job: impl Job + 'static) -> P
 
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    GET_RUNNING_LOOP.import(py, "asyncio", "get_running_loop")?.call0()
+    GET_RUNNING_LOOP
+        .import(py, "asyncio", "get_running_loop")?
+        .call0()
 }
 
 impl Ports {
@@ -47,10 +52,15 @@ impl Ports {
         let address = event_loop.as_ptr() as usize;
         let known = {
             let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            entries.get(&address).map(|entry| (entry.event_loop.clone_ref(py), entry.port.clone_ref(py)))
+            entries
+                .get(&address)
+                .map(|entry| (entry.event_loop.clone_ref(py), entry.port.clone_ref(py)))
         };
         if let Some((known_loop, port)) = known
-            && known_loop.bind(py).upgrade().is_some_and(|known_loop| known_loop.is(event_loop))
+            && known_loop
+                .bind(py)
+                .upgrade()
+                .is_some_and(|known_loop| known_loop.is(event_loop))
         {
             return Ok(port.into_bound(py));
         }
@@ -60,24 +70,38 @@ impl Ports {
             event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
             port: port.clone().unbind(),
         };
-        let replaced = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address, entry);
+        let replaced = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(address, entry);
         drop(replaced);
         Ok(port)
     }
 
     /// Lets go of the ports of loops that are closed or gone, so that descriptors do not pile up.
     fn sweep(&self, py: Python<'_>) {
-        let mut entries = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut entries =
+            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         entries.retain(|_, entry| {
-            let serves = entry.event_loop.bind(py).upgrade().is_some_and(|event_loop| {
-                let closed = event_loop.call_method0(intern!(py, "is_closed"));
-                !closed.and_then(|closed| closed.is_truthy()).unwrap_or(false)
-            });
+            let serves = entry
+                .event_loop
+                .bind(py)
+                .upgrade()
+                .is_some_and(|event_loop| {
+                    let closed = event_loop.call_method0(intern!(py, "is_closed"));
+                    !closed
+                        .and_then(|closed| closed.is_truthy())
+                        .unwrap_or(false)
+                });
             if !serves {
                 entry.port.get().retire();
             }
             serves
         });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(entries);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(entries);
     }
 }

@@ -33,21 +33,25 @@ static CURRENT: Mutex<Option<&'static Process>> = Mutex::new(None);
 impl Process {
     /// This process's state, made at first use and again in a forked child.
     pub(in crate::python) fn current(_attached: Python<'_>) -> Result<&'static Self> {
-        let id = std::process::id();
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(process) = *current
-            && process.id == id
+            && process.is_current()
         {
             return Ok(process);
         }
         let process: &'static Self = Box::leak(Box::new(Self {
-            id,
+            id: std::process::id(),
             runtime: runtime()?,
             connections: SharedConnections::default(),
             ports: Ports::default(),
         }));
         *current = Some(process);
         Ok(process)
+    }
+
+    /// False in a forked child, for what it inherited.
+    pub(super) fn is_current(&self) -> bool {
+        self.id == std::process::id()
     }
 }
 
@@ -60,7 +64,12 @@ fn runtime() -> Result<Runtime> {
         .enable_io()
         .enable_time()
         .build()
-        .map_err(|error| Error::new(Kind::Unavailable, format!("no thread could be started: {error}")))
+        .map_err(|error| {
+            Error::new(
+                Kind::Unavailable,
+                format!("no thread could be started: {error}"),
+            )
+        })
 }
 
 /// Something that only the process that made it may use or drop.
@@ -71,12 +80,17 @@ pub(in crate::python) struct Owned<T> {
 
 impl<T> Owned<T> {
     pub(in crate::python) fn new(value: T) -> Self {
-        Self { process: std::process::id(), value: Some(value) }
+        Self {
+            process: std::process::id(),
+            value: Some(value),
+        }
     }
 
     /// The value, or None in a forked child.
     pub(in crate::python) fn get(&self) -> Option<&T> {
-        self.value.as_ref().filter(|_| self.process == std::process::id())
+        self.value
+            .as_ref()
+            .filter(|_| self.process == std::process::id())
     }
 }
 

@@ -18,7 +18,12 @@ pub(super) use write::upsert;
 fn forgiven<T>(py: Python<'_>, store: &KvStore, outcome: Result<T>) -> PyResult<Option<T>> {
     let (value, change) = match outcome {
         Ok(value) => (Some(value), store.outage().succeeded()),
-        Err(error) => (None, store.outage().forgive(error.in_namespace(&store.config().namespace))?),
+        Err(error) => (
+            None,
+            store
+                .outage()
+                .forgive(error.in_namespace(&store.config().namespace))?,
+        ),
     };
     if let Some(change) = change {
         log(py, store, &change)?;
@@ -27,14 +32,22 @@ fn forgiven<T>(py: Python<'_>, store: &KvStore, outcome: Result<T>) -> PyResult<
 }
 
 fn log(py: Python<'_>, store: &KvStore, change: &Change) -> PyResult<()> {
-    let logger = py.import("logging")?.call_method1("getLogger", ("nano_graphrag_redis",))?;
+    let logger = py
+        .import("logging")?
+        .call_method1("getLogger", ("nano_graphrag_redis",))?;
     let namespace = &store.config().namespace;
     match change {
         Change::Failing(error) => logger.call_method1(
             "warning",
-            ("%s: reads miss and writes are dropped until the server answers again: %s", namespace, error.to_string()),
+            (
+                "%s: reads miss and writes are dropped until the server answers again: %s",
+                namespace,
+                error.to_string(),
+            ),
         )?,
-        Change::Recovered => logger.call_method1("warning", ("%s: the server answers again", namespace))?,
+        Change::Recovered => {
+            logger.call_method1("warning", ("%s: the server answers again", namespace))?
+        }
     };
     Ok(())
 }

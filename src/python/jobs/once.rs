@@ -22,14 +22,21 @@ pub(in crate::python) struct Once {
 
 impl Once {
     /// `call` on the store, its outcome turned into Python by pyo3.
-    pub(in crate::python) fn new<T, F>(store: Arc<KvStore>, call: impl FnOnce(Arc<KvStore>) -> F) -> Self
+    pub(in crate::python) fn new<T, F>(
+        store: Arc<KvStore>,
+        call: impl FnOnce(Arc<KvStore>) -> F,
+    ) -> Self
     where
         F: Future<Output = Result<T>> + Send + 'static,
         T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
         let future = call(Arc::clone(&store));
         let pending: Pending = Box::pin(async move { future.await.map(convert) });
-        Self { store, pending: Some(pending), otherwise: None }
+        Self {
+            store,
+            pending: Some(pending),
+            otherwise: None,
+        }
     }
 
     /// The same, but a failure that the outage policy forgives gives `value`.
@@ -58,7 +65,9 @@ impl Job for Once {
     }
 
     fn resume(&mut self, py: Python<'_>, _spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step> {
-        let Reply::Done(outcome) = reply else { return Ok(Step::Wait) };
+        let Reply::Done(outcome) = reply else {
+            return Ok(Step::Wait);
+        };
         let convert = match self.otherwise.take() {
             Some(otherwise) => forgiven(py, &self.store, outcome)?.unwrap_or(otherwise),
             None => outcome?,

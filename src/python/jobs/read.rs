@@ -25,7 +25,9 @@ impl Job for GetOne {
     }
 
     fn resume(&mut self, py: Python<'_>, _spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step> {
-        let Reply::Found(found) = reply else { return Ok(Step::Wait) };
+        let Reply::Found(found) = reply else {
+            return Ok(Step::Wait);
+        };
         let value = value_of(py, &self.store, &self.id, found)?;
         Ok(Step::Done(value.map_or_else(|| py.None(), Bound::unbind)))
     }
@@ -39,7 +41,8 @@ fn value_of<'py>(
     found: Result<Option<Vec<u8>>>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let decoded = found.and_then(|json| {
-        json.map(|json| decode(py, &json).map_err(|error| about(store, id, error))).transpose()
+        json.map(|json| decode(py, &json).map_err(|error| about(store, id, error)))
+            .transpose()
     });
     Ok(forgiven(py, store, decoded)?.flatten())
 }
@@ -49,16 +52,22 @@ pub(in crate::python) struct Fields(pub(in crate::python) Py<PyAny>);
 
 impl Fields {
     /// The dict of just these fields; None for a falsy value, as the JSON backend has it.
-    fn of<'py>(&self, store: &KvStore, id: &str, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn of<'py>(
+        &self,
+        store: &KvStore,
+        id: &str,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = value.py();
         if !value.is_truthy()? {
             return Ok(None);
         }
         let Ok(whole) = value.cast::<PyDict>() else {
             let error = PyAttributeError::new_err(format!(
-                "fields were asked of a {}, which has none (namespace {:?}, id {id:?})",
+                "fields were asked of a {}, which has none (namespace '{}', id '{}')",
                 value.get_type().name()?,
                 store.config().namespace,
+                id.escape_debug(),
             ));
             return Err(error);
         };
@@ -84,22 +93,40 @@ pub(in crate::python) struct GetMany {
 }
 
 impl GetMany {
-    pub(in crate::python) fn new(store: Arc<KvStore>, ids: Vec<String>, fields: Option<Fields>) -> Self {
+    pub(in crate::python) fn new(
+        store: Arc<KvStore>,
+        ids: Vec<String>,
+        fields: Option<Fields>,
+    ) -> Self {
         let values = std::iter::repeat_with(|| None).take(ids.len()).collect();
-        Self { store, ids: ids.into(), fields, values, sent: 0, in_flight: 0, failed: None }
+        Self {
+            store,
+            ids: ids.into(),
+            fields,
+            values,
+            sent: 0,
+            in_flight: 0,
+            failed: None,
+        }
     }
 
     fn fill_window(&mut self, spawn: &Spawner<'_>) {
         while self.in_flight < WINDOW && self.sent < self.ids.len() && self.failed.is_none() {
             let (from, to) = (self.sent, self.ids.len().min(self.sent + READ_PIECE));
             let (store, ids) = (Arc::clone(&self.store), Arc::clone(&self.ids));
-            spawn.run(async move { Reply::FoundPiece(from, store.get_piece(&ids[from..to]).await) });
+            spawn
+                .run(async move { Reply::FoundPiece(from, store.get_piece(&ids[from..to]).await) });
             self.sent = to;
             self.in_flight += 1;
         }
     }
 
-    fn take_piece(&mut self, py: Python<'_>, from: usize, piece: Vec<Result<Option<Vec<u8>>>>) -> PyResult<()> {
+    fn take_piece(
+        &mut self,
+        py: Python<'_>,
+        from: usize,
+        piece: Vec<Result<Option<Vec<u8>>>>,
+    ) -> PyResult<()> {
         for (index, found) in (from..).zip(piece) {
             let id = &self.ids[index];
             let mut value = value_of(py, &self.store, id, found)?;
@@ -117,7 +144,11 @@ impl GetMany {
         }
         match self.failed.take() {
             Some(error) => Err(error),
-            None => Ok(Step::Done(PyList::new(py, std::mem::take(&mut self.values))?.into_any().unbind())),
+            None => Ok(Step::Done(
+                PyList::new(py, std::mem::take(&mut self.values))?
+                    .into_any()
+                    .unbind(),
+            )),
         }
     }
 }
@@ -129,7 +160,9 @@ impl Job for GetMany {
     }
 
     fn resume(&mut self, py: Python<'_>, spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step> {
-        let Reply::FoundPiece(from, piece) = reply else { return Ok(Step::Wait) };
+        let Reply::FoundPiece(from, piece) = reply else {
+            return Ok(Step::Wait);
+        };
         self.in_flight -= 1;
         // The next piece is asked for first, so that it travels while this one is decoded.
         self.fill_window(spawn);

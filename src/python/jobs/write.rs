@@ -42,12 +42,21 @@ pub(in crate::python) struct Upsert {
 pub(in crate::python) fn upsert(store: Arc<KvStore>, data: &Bound<'_, PyAny>) -> PyResult<Upsert> {
     let Ok(data) = data.cast::<PyDict>() else {
         let found = data.get_type().name()?.to_string();
-        return Err(PyTypeError::new_err(format!("upsert takes a dict of id to value, not {found}")));
+        return Err(PyTypeError::new_err(format!(
+            "upsert takes a dict of id to value, not {found}"
+        )));
     };
-    let item = |(id, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| Ok((id.extract::<Id>()?.0, value.unbind()));
+    let item = |(id, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        let id = id
+            .extract::<Id>()?
+            .0
+            .map_err(|error| error.in_namespace(&store.config().namespace))?;
+        Ok((id, value.unbind()))
+    };
+    let items = data.iter().map(item).collect::<PyResult<_>>()?;
     Ok(Upsert {
         store,
-        items: data.iter().map(item).collect::<PyResult<_>>()?,
+        items,
         checked: 0,
         kept: VecDeque::new(),
         kept_bytes: 0,

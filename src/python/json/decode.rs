@@ -5,8 +5,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
 use super::keys;
-use super::text::plain_prefix;
 use crate::error::{Error, Kind, Result};
+use crate::json_text::plain_prefix;
 
 /// Deeper than what this library writes: others may have written up to `json`'s own limit.
 const MAX_READ_DEPTH: usize = 1000;
@@ -15,7 +15,12 @@ const SMALL_INT_DIGITS: usize = 18;
 
 /// The Python value of one JSON document.
 pub(crate) fn decode<'py>(py: Python<'py>, json: &[u8]) -> Result<Bound<'py, PyAny>> {
-    let mut parser = Parser { py, json, at: 0, unescaped: Vec::new() };
+    let mut parser = Parser {
+        py,
+        json,
+        at: 0,
+        unescaped: Vec::new(),
+    };
     let value = parser.value(0)?;
     if parser.next_token().is_some() {
         return parser.corrupt("more text after the value");
@@ -33,7 +38,10 @@ struct Parser<'py, 'json> {
 
 impl<'py> Parser<'py, '_> {
     fn corrupt<T>(&self, what: &str) -> Result<T> {
-        let message = format!("the stored value is not JSON: {what} at byte {}; write it again", self.at);
+        let message = format!(
+            "the stored value is not JSON: {what} at byte {}; write it again",
+            self.at
+        );
         Err(Error::new(Kind::Corrupt, message))
     }
 
@@ -153,7 +161,10 @@ impl<'py> Parser<'py, '_> {
         let length = plain_prefix(&self.json[start..]);
         if self.json.get(start + length) == Some(&b'"') {
             self.at = start + length + 1;
-            return self.made(PyString::from_bytes(self.py, &self.json[start..start + length]));
+            return self.made(PyString::from_bytes(
+                self.py,
+                &self.json[start..start + length],
+            ));
         }
         let mut unescaped = std::mem::take(&mut self.unescaped);
         unescaped.clear();
@@ -212,7 +223,9 @@ impl<'py> Parser<'py, '_> {
                 self.at = before;
             }
         }
-        let Some(character) = char::from_u32(code) else { return Ok(false) };
+        let Some(character) = char::from_u32(code) else {
+            return Ok(false);
+        };
         out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         Ok(true)
     }
@@ -248,7 +261,11 @@ impl<'py> Parser<'py, '_> {
         }
         if let Some(b'e' | b'E') = self.peek() {
             let sign = usize::from(matches!(self.json.get(self.at + 1), Some(b'+' | b'-')));
-            if self.json.get(self.at + 1 + sign).is_some_and(u8::is_ascii_digit) {
+            if self
+                .json
+                .get(self.at + 1 + sign)
+                .is_some_and(u8::is_ascii_digit)
+            {
                 self.at += 1 + sign;
                 self.digits();
                 is_float = true;
@@ -256,7 +273,9 @@ impl<'py> Parser<'py, '_> {
         }
         let text = &self.json[start..self.at];
         if is_float {
-            let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
+            let number = std::str::from_utf8(text)
+                .ok()
+                .and_then(|text| text.parse::<f64>().ok());
             return match number {
                 Some(number) => Ok(PyFloat::new(self.py, number).into_any()),
                 None => self.corrupt("no number"),
@@ -265,13 +284,18 @@ impl<'py> Parser<'py, '_> {
         if digits > SMALL_INT_DIGITS {
             return self.made(loads(self.py, text));
         }
-        let magnitude = text[usize::from(negative)..].iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+        let magnitude = text[usize::from(negative)..]
+            .iter()
+            .fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
         Ok(PyInt::new(self.py, if negative { -magnitude } else { magnitude }).into_any())
     }
 
     fn digits(&mut self) -> usize {
         let rest = &self.json[self.at..];
-        let count = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+        let count = rest
+            .iter()
+            .position(|byte| !byte.is_ascii_digit())
+            .unwrap_or(rest.len());
         self.at += count;
         count
     }
@@ -290,5 +314,7 @@ where
 {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let loads = LOADS.import(py, "json", "loads")?;
-    Ok(loads.call1((PyString::from_bytes(py, json)?,))?.cast_into::<T>()?)
+    Ok(loads
+        .call1((PyString::from_bytes(py, json)?,))?
+        .cast_into::<T>()?)
 }

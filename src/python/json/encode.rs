@@ -6,8 +6,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
 use super::MAX_DEPTH;
-use super::text::plain_prefix;
 use crate::error::{Error, Kind, Result};
+use crate::json_text::plain_prefix;
 
 /// Strings up to this many characters keep a cached UTF-8 form in the Python object; a longer
 /// one would double its memory for as long as the caller holds it.
@@ -62,13 +62,18 @@ fn write_subclass(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> 
     } else if let Ok(dict) = value.cast::<PyDict>() {
         write_dict(dict, out, depth)
     } else {
-        refuse(format!("a {} is no JSON value: turn it into dicts, lists, text, numbers, True, False or None", type_name(value)))
+        refuse(format!(
+            "a {} is no JSON value: turn it into dicts, lists, text, numbers, True, False or None",
+            type_name(value)
+        ))
     }
 }
 
 fn deeper(depth: usize) -> Result<usize> {
     if depth == MAX_DEPTH {
-        return refuse(format!("the value nests deeper than {MAX_DEPTH} levels, or holds itself"));
+        return refuse(format!(
+            "the value nests deeper than {MAX_DEPTH} levels, or holds itself"
+        ));
     }
     Ok(depth + 1)
 }
@@ -105,12 +110,21 @@ fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize) -> Resu
 
 /// A subclass may keep its items in an order of its own, which only its `items()` knows.
 fn write_dict_subclass(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
-    let listed = || dict.as_any().call_method0("items")?.try_iter()?.collect::<PyResult<Vec<_>>>();
-    let items = listed().or_else(|error| refuse(format!("{}.items() failed: {error}", type_name(dict))))?;
+    let listed = || {
+        dict.as_any()
+            .call_method0("items")?
+            .try_iter()?
+            .collect::<PyResult<Vec<_>>>()
+    };
+    let items =
+        listed().or_else(|error| refuse(format!("{}.items() failed: {error}", type_name(dict))))?;
     out.push(b'{');
     for (index, pair) in items.iter().enumerate() {
         let Ok((key, item)) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
-            return refuse(format!("{}.items() gave something that is no pair", type_name(dict)));
+            return refuse(format!(
+                "{}.items() gave something that is no pair",
+                type_name(dict)
+            ));
         };
         write_member(index, &key, &item, out, depth)?;
     }
@@ -140,11 +154,7 @@ fn write_key(key: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<()> {
     }
     out.push(b'"');
     if let Ok(float) = key.cast::<PyFloat>() {
-        // The text of a key is seen, so it must be Python's own spelling of the number.
-        match float.value() {
-            number if number.is_finite() => out.extend_from_slice(own_repr::<PyFloat>(key)?.as_bytes()),
-            number => write_float(number, out),
-        }
+        write_float(float.value(), out);
     } else if key.is_none() {
         out.extend_from_slice(b"null");
     } else if let Ok(flag) = key.cast_exact::<PyBool>() {
@@ -152,7 +162,10 @@ fn write_key(key: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<()> {
     } else if let Ok(int) = key.cast::<PyInt>() {
         write_int(int, out)?;
     } else {
-        return refuse(format!("a dict key is a {}: JSON takes text, numbers, True, False or None", type_name(key)));
+        return refuse(format!(
+            "a dict key is a {}: JSON takes text, numbers, True, False or None",
+            type_name(key)
+        ));
     }
     out.push(b'"');
     Ok(())
@@ -173,18 +186,35 @@ fn own_repr<T: pyo3::PyTypeInfo>(value: &Bound<'_, PyAny>) -> Result<String> {
     let repr = PyType::new::<T>(py).call_method1("__repr__", (value,));
     match repr.and_then(|text| text.extract::<String>()) {
         Ok(text) => Ok(text),
-        Err(error) if error.is_instance_of::<PyValueError>(py) => refuse(error.value(py).to_string()),
+        Err(error) if error.is_instance_of::<PyValueError>(py) => {
+            refuse(error.value(py).to_string())
+        }
         Err(error) => refuse(format!("a number cannot be written: {error}")),
     }
 }
 
+/// As `float.__repr__` spells it: the text of a dict key is seen, and two writers of one value
+/// should agree on its bytes.
 fn write_float(number: f64, out: &mut Vec<u8>) {
-    if number.is_finite() {
+    let magnitude = number.abs();
+    if magnitude == 0.0 || (1e-4..1e16).contains(&magnitude) {
         out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
     } else if number.is_nan() {
         out.extend_from_slice(b"NaN");
+    } else if number.is_infinite() {
+        out.extend_from_slice(if number > 0.0 {
+            b"Infinity"
+        } else {
+            b"-Infinity"
+        });
     } else {
-        out.extend_from_slice(if number > 0.0 { b"Infinity" } else { b"-Infinity" });
+        // Rust's 1e-7 and 1e16 are Python's 1e-07 and 1e+16.
+        let text = format!("{number:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, exponent) = exponent
+            .strip_prefix('-')
+            .map_or(('+', exponent), |rest| ('-', rest));
+        out.extend_from_slice(format!("{digits}e{sign}{exponent:0>2}").as_bytes());
     }
 }
 
@@ -208,7 +238,11 @@ fn is_ascii(text: &Bound<'_, PyString>) -> bool {
     static ISASCII: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = text.py();
     let asked = ISASCII
-        .get_or_try_init(py, || PyType::new::<PyString>(py).getattr("isascii").map(Bound::unbind))
+        .get_or_try_init(py, || {
+            PyType::new::<PyString>(py)
+                .getattr("isascii")
+                .map(Bound::unbind)
+        })
         .and_then(|isascii| isascii.bind(py).call1((text,)));
     asked.is_ok_and(|answer| answer.is_truthy().unwrap_or(false))
 }
@@ -226,7 +260,9 @@ fn write_utf8(mut utf8: &[u8], out: &mut Vec<u8>) {
     loop {
         let (plain, rest) = utf8.split_at(plain_prefix(utf8));
         out.extend_from_slice(plain);
-        let Some((&special, rest)) = rest.split_first() else { break };
+        let Some((&special, rest)) = rest.split_first() else {
+            break;
+        };
         match special {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -248,5 +284,8 @@ fn write_utf8(mut utf8: &[u8], out: &mut Vec<u8>) {
 }
 
 fn type_name(value: &Bound<'_, PyAny>) -> String {
-    value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
+    value
+        .get_type()
+        .name()
+        .map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }

@@ -6,7 +6,6 @@
 mod decode;
 mod encode;
 mod keys;
-mod text;
 
 pub(super) use decode::decode;
 pub(super) use encode::encode;

@@ -1,4 +1,4 @@
-//! Finding the bytes of a JSON string that need a second look.
+//! The bytes of a JSON string that need a second look: those to escape, and its end.
 
 /// Bytes looked at together. The compiler turns a block into a few vector instructions.
 const BLOCK: usize = 32;
@@ -9,17 +9,22 @@ const fn is_special(byte: u8) -> bool {
 }
 
 /// How many bytes from the start on can stand in a JSON string as they are.
-pub(super) fn plain_prefix(bytes: &[u8]) -> usize {
+pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
     let mut done = 0;
     for block in bytes.chunks_exact(BLOCK) {
-        let special = block.iter().fold(false, |any, &byte| any | is_special(byte));
+        let special = block
+            .iter()
+            .fold(false, |any, &byte| any | is_special(byte));
         if special {
             break;
         }
         done += BLOCK;
     }
     let rest = &bytes[done..];
-    done + rest.iter().position(|&byte| is_special(byte)).unwrap_or(rest.len())
+    done + rest
+        .iter()
+        .position(|&byte| is_special(byte))
+        .unwrap_or(rest.len())
 }
 
 #[cfg(test)]

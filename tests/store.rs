@@ -1,0 +1,190 @@
+//! The storage contract of the core, on real servers, without Python.
+
+mod support;
+
+use std::num::NonZeroU64;
+
+use nano_graphrag_redis::config::StoreConfig;
+use nano_graphrag_redis::connection::SharedConnections;
+use nano_graphrag_redis::error::Kind;
+use nano_graphrag_redis::store::KvStore;
+use support::{Server, binaries};
+
+/// Runs the test on each server, on a runtime of its own.
+fn on_each_server(test: impl AsyncFn(&Server)) {
+    for binary in binaries() {
+        let server = Server::start(&binary);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(test(&server));
+    }
+}
+
+fn ids(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+async fn put(store: &KvStore, items: &[(&str, &str)]) {
+    let items: Vec<_> = items
+        .iter()
+        .map(|(id, json)| ((*id).to_owned(), json.as_bytes().to_vec()))
+        .collect();
+    for outcome in store.put_piece(&items).await.unwrap() {
+        outcome.unwrap();
+    }
+}
+
+#[test]
+fn values_come_back_in_the_order_of_the_ids_with_repeats_and_gaps() {
+    on_each_server(async |server| {
+        let store = server.store("docs");
+        put(&store, &[("a", "1"), ("b", "2")]).await;
+        let found = store
+            .get_piece(&ids(&["b", "none", "a", "b"]))
+            .await
+            .unwrap();
+        let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
+        let expected = [Some("2"), None, Some("1"), Some("2")];
+        assert_eq!(
+            found,
+            expected.map(|json| json.map(|json| json.as_bytes().to_vec()))
+        );
+        assert_eq!(
+            store.missing(ids(&["a", "none"])).await.unwrap(),
+            ids(&["none"])
+        );
+    });
+}
+
+#[test]
+fn a_key_of_another_type_fails_its_own_id_alone_and_is_never_absent() {
+    on_each_server(async |server| {
+        let store = server.store("docs");
+        put(&store, &[("good", "1")]).await;
+        assert_eq!(server.say("LPUSH nano_graphrag:docs:list x"), ":1\r\n");
+        let found = store
+            .get_piece(&ids(&["good", "list", "none"]))
+            .await
+            .unwrap();
+        assert_eq!(found[0].as_ref().unwrap().as_deref(), Some(&b"1"[..]));
+        let error = found[1].as_ref().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.id(), error.namespace()),
+            (Kind::Operation, Some("list"), Some("docs"))
+        );
+        assert_eq!(found[2].as_ref().unwrap(), &None);
+        assert_eq!(store.get("list").await.unwrap_err().kind(), Kind::Operation);
+    });
+}
+
+#[test]
+fn clearing_a_namespace_leaves_those_that_look_alike() {
+    on_each_server(async |server| {
+        let (glob, plain) = (server.store("t*"), server.store("t"));
+        put(&glob, &[("x", "1")]).await;
+        put(&plain, &[("x", "2"), ("*", "3")]).await;
+        glob.clear().await.unwrap();
+        assert!(glob.ids().await.unwrap().is_empty());
+        let mut left = plain.ids().await.unwrap();
+        left.sort();
+        assert_eq!(left, ids(&["*", "x"]));
+    });
+}
+
+#[test]
+fn a_time_to_live_starts_anew_with_each_write() {
+    on_each_server(async |server| {
+        let mut config = StoreConfig::new(server.config(), "cache").unwrap();
+        config.ttl = NonZeroU64::new(43_200);
+        let store = KvStore::new(config, &SharedConnections::default());
+        put(&store, &[("a", "1")]).await;
+        assert_eq!(server.say("EXPIRE nano_graphrag:cache:a 7"), ":1\r\n");
+        put(&store, &[("a", "2")]).await;
+        assert_eq!(server.say("TTL nano_graphrag:cache:a"), ":43200\r\n");
+    });
+}
+
+#[test]
+fn deletes_count_what_was_there() {
+    on_each_server(async |server| {
+        let store = server.store("docs");
+        put(&store, &[("a", "1"), ("b", "2")]).await;
+        assert_eq!(store.delete(ids(&["a", "none"])).await.unwrap(), 1);
+        assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 0);
+        assert_eq!(store.ids().await.unwrap(), ids(&["b"]));
+    });
+}
+
+#[test]
+fn an_unreachable_server_is_an_outage_that_opens_the_breaker_and_names_the_endpoint() {
+    on_each_server(async |server| {
+        let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+        config.server.max_retries = 0;
+        config.server.breaker_failures = 2;
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        config.server.endpoint = format!("redis://127.0.0.1:{free}").parse().unwrap();
+        let store = KvStore::new(config, &SharedConnections::default());
+        let error = store.get("a").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("redis://127.0.0.1:{free}/0")),
+            "{error}"
+        );
+        assert_eq!(store.get("a").await.unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(store.get("a").await.unwrap_err().kind(), Kind::CircuitOpen);
+    });
+}
+
+#[test]
+fn a_value_over_the_cap_is_corrupt_when_read_and_a_page_of_scan_ends_at_zero() {
+    on_each_server(async |server| {
+        let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+        config.max_value_bytes = 3;
+        let store = KvStore::new(config, &SharedConnections::default());
+        put(&store, &[("fits", "123"), ("over", "1234")]).await;
+        assert_eq!(store.get("fits").await.unwrap().unwrap(), b"123");
+        assert_eq!(store.get("over").await.unwrap_err().kind(), Kind::Corrupt);
+        let (mut cursor, mut keys) = (0, Vec::new());
+        loop {
+            let (next, page) = store
+                .scan(cursor, b"nano_graphrag:docs:*", 1)
+                .await
+                .unwrap();
+            keys.extend(page);
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        assert_eq!(keys.len(), 2);
+    });
+}
+
+#[test]
+fn statistics_count_keys_and_memory_and_light_ones_sample_nothing() {
+    on_each_server(async |server| {
+        let store = server.store("docs");
+        put(&store, &[("a", "1"), ("b", "2")]).await;
+        let stats = store.stats(false).await.unwrap();
+        assert_eq!((stats.key_count, stats.load.connections), (2, 1));
+        assert!(stats.sample_memory_usage.unwrap() > 0);
+        assert!(stats.total_redis_memory.unwrap() > 100_000);
+        let light = store.stats(true).await.unwrap();
+        assert_eq!(
+            (
+                light.key_count,
+                light.sample_memory_usage,
+                light.total_redis_memory
+            ),
+            (2, None, None)
+        );
+    });
+}

@@ -1,0 +1,98 @@
+"""What a user of ``REDIS_URL=embedded://...`` sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from nano_graphrag_redis import RedisKVStorage, StorageConfigError, SyncRedisKVStorage
+from support.members import Member, client, eventually, is_running, kill, server_pid
+
+StartMember = Callable[..., Member]
+
+
+def settings(directory: Path) -> dict[str, str]:
+    """The settings that name a directory's server."""
+    return {"redis_url": f"embedded://{directory}"}
+
+
+def test_making_a_storage_starts_nothing_and_its_first_call_does(directory: Path) -> None:
+    with SyncRedisKVStorage("full_docs", settings(directory)) as storage:
+        assert not directory.exists()
+        assert storage.all_keys() == []
+        server = server_pid(directory)
+    eventually(lambda: not is_running(server))
+
+
+def test_values_outlive_the_server_and_come_back_through_the_other_class(directory: Path) -> None:
+    with SyncRedisKVStorage("full_docs", settings(directory)) as storage:
+        storage.upsert({"id": {"content": "text"}})
+
+    async def read() -> object:
+        async with RedisKVStorage("full_docs", settings(directory)) as storage:
+            return await storage.get_by_id("id")
+
+    assert asyncio.run(read()) == {"content": "text"}
+
+
+def test_storages_share_the_server_until_the_last_one_is_closed(directory: Path) -> None:
+    first = SyncRedisKVStorage("full_docs", settings(directory))
+    second = SyncRedisKVStorage("text_chunks", settings(directory))
+    first.upsert({"id": 1})
+    second.upsert({"id": 2})
+    server = server_pid(directory)
+    first.close()
+    first.close()
+    assert second.get_by_id("id") == 2
+    second.close()
+    eventually(lambda: not is_running(server))
+
+
+def test_a_call_after_a_crash_of_the_server_finds_it_started_again(directory: Path) -> None:
+    with SyncRedisKVStorage("full_docs", settings(directory)) as storage:
+        storage.upsert({"id": 1})
+        kill(server_pid(directory))
+        assert storage.get_by_id("id") == 1
+
+
+@pytest.mark.usefixtures("runtime")
+def test_the_socket_of_a_directory_with_a_long_and_odd_name_is_found(tmp_path: Path) -> None:
+    directory = tmp_path / ("a%20b c" + "x" * 150)
+    url = f"embedded://{str(directory).replace('%', '%25')}"
+    with SyncRedisKVStorage("full_docs", {"redis_url": url}) as storage:
+        storage.upsert({"id": 1})
+        with client(directory) as connection:
+            assert connection.keys() == [b"nano_graphrag:full_docs:id"]
+
+
+def test_a_directory_that_will_not_do_is_a_settings_error_even_for_the_cache_that_misses(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    with (
+        SyncRedisKVStorage("llm_response_cache", settings(tmp_path / "file")) as storage,
+        pytest.raises(StorageConfigError, match="cannot be used"),
+    ):
+        storage.get_by_id("id")
+
+
+_WORKER = """
+import sys
+from nano_graphrag_redis import SyncRedisKVStorage
+
+storage = SyncRedisKVStorage("llm_response_cache", {"redis_url": f"embedded://{sys.argv[1]}"})
+storage.upsert({"answer": {"return": "text"}})
+print("joined", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_never_closes_its_storage_ends_cleanly_and_leaves_the_server(
+    directory: Path, start_member: StartMember
+) -> None:
+    worker = start_member(script=_WORKER).join()
+    server = server_pid(directory)
+    worker.leave()
+    eventually(lambda: not is_running(server))
