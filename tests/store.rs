@@ -1,5 +1,7 @@
 //! The storage contract of the core, on real servers, without Python.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
+
 mod support;
 
 use std::num::NonZeroU64;
@@ -11,6 +13,10 @@ use nano_graphrag_redis::store::KvStore;
 use support::{Server, binaries};
 
 /// Runs the test on each server, on a runtime of its own.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a closure reads better at its place"
+)]
 fn on_each_server(test: impl AsyncFn(&Server)) {
     for binary in binaries() {
         let server = Server::start(&binary);

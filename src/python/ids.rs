@@ -19,16 +19,14 @@ impl<'py> FromPyObject<'_, 'py> for Id {
                 "an id must be str, not {found}"
             )));
         };
-        match text.to_str() {
-            Ok(text) => Ok(Self(Ok(text.to_owned()))),
-            Err(_) => {
-                let message = format!(
-                    "the id {} holds a lone surrogate, which UTF-8 cannot hold",
-                    text.repr()?
-                );
-                Ok(Self(Err(Error::new(Kind::Serialization, message))))
-            }
+        if let Ok(text) = text.to_str() {
+            return Ok(Self(Ok(text.to_owned())));
         }
+        let message = format!(
+            "the id {} holds a lone surrogate, which UTF-8 cannot hold",
+            text.repr()?
+        );
+        Ok(Self(Err(Error::new(Kind::Serialization, message))))
     }
 }
 

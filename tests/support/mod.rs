@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The servers to test on, from TEST_SERVERS: paths separated by ':'.
-pub fn binaries() -> Vec<PathBuf> {
+/// The servers to test on, from `TEST_SERVERS`: paths separated by ':'.
+pub(crate) fn binaries() -> Vec<PathBuf> {
     let listed =
         std::env::var("TEST_SERVERS").expect("TEST_SERVERS names no server: use `make test-rust`");
     let found: Vec<_> = listed
@@ -30,14 +30,14 @@ pub fn binaries() -> Vec<PathBuf> {
 }
 
 /// A server on a loopback port of its own; killed and waited for when dropped.
-pub struct Server {
+pub(crate) struct Server {
     process: Child,
-    pub port: u16,
+    port: u16,
     directory: tempfile::TempDir,
 }
 
 impl Server {
-    pub fn start(binary: &Path) -> Self {
+    pub(crate) fn start(binary: &Path) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -77,7 +77,7 @@ impl Server {
     }
 
     /// Sends one inline command and gives the raw answer; empty if there is no server.
-    pub fn say(&self, command: &str) -> String {
+    pub(crate) fn say(&self, command: &str) -> String {
         let exchange = || -> std::io::Result<String> {
             let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
             socket.write_all(format!("{command}\r\n").as_bytes())?;
@@ -88,11 +88,11 @@ impl Server {
         exchange().unwrap_or_default()
     }
 
-    pub fn config(&self) -> ServerConfig {
+    pub(crate) fn config(&self) -> ServerConfig {
         ServerConfig::new(&format!("redis://127.0.0.1:{}", self.port)).unwrap()
     }
 
-    pub fn store(&self, namespace: &str) -> Arc<KvStore> {
+    pub(crate) fn store(&self, namespace: &str) -> Arc<KvStore> {
         let config = StoreConfig::new(self.config(), namespace).unwrap();
         KvStore::new(config, &SharedConnections::default())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::port::{Inbox, Letter};
+use super::port::Inbox;
 use super::{Process, Reply};
 use crate::store::{KvStore, READ_PIECE};
 
@@ -33,19 +33,17 @@ impl<T: Send + 'static> Gathered<T> {
     pub(super) fn add(&mut self, ticket: u64, store: &Arc<KvStore>, item: T) {
         let known = self
             .0
-            .iter_mut()
-            .find(|batch| Arc::ptr_eq(&batch.store, store));
-        let batch = match known {
-            Some(batch) => batch,
-            None => {
-                self.0.push(Batch {
-                    store: Arc::clone(store),
-                    tickets: Vec::new(),
-                    items: Vec::new(),
-                });
-                self.0.last_mut().expect("one was pushed")
-            }
-        };
+            .iter()
+            .position(|batch| Arc::ptr_eq(&batch.store, store));
+        let index = known.unwrap_or(self.0.len());
+        if known.is_none() {
+            self.0.push(Batch {
+                store: Arc::clone(store),
+                tickets: Vec::new(),
+                items: Vec::new(),
+            });
+        }
+        let batch = &mut self.0[index];
         batch.tickets.push(ticket);
         batch.items.push(item);
     }
@@ -66,12 +64,7 @@ impl<T: Send + 'static> Gathered<T> {
                 let piece_tickets: Vec<u64> = tickets.by_ref().take(READ_PIECE).collect();
                 let (inbox, answers) = (Arc::clone(inbox), call(Arc::clone(&batch.store), piece));
                 process.runtime.spawn(async move {
-                    inbox.put(
-                        piece_tickets
-                            .into_iter()
-                            .zip(answers.await)
-                            .map(|letter: Letter| letter),
-                    );
+                    inbox.put(piece_tickets.into_iter().zip(answers.await));
                 });
             }
         }

@@ -1,0 +1,182 @@
+"""A forked child has its parent's memory and sockets, but none of its threads."""
+
+from support.scripts import run_script
+from support.servers import RedisServer
+
+HELPERS = """
+def use(round):
+    async def reads():
+        return await asyncio.gather(*(storage.get_by_id(f"id-{n}") for n in range(20)))
+    assert asyncio.run(reads()) == [f"id-{n}" for n in range(20)]
+    storage.sync.upsert({f"pid-{os.getpid()}": round})
+    assert storage.sync.get_by_id(f"pid-{os.getpid()}") == round
+
+def reap(pid):
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+signal.alarm(50)  # a child that hangs is ended, and reported by its exit code
+storage.sync.upsert({f"id-{n}": f"id-{n}" for n in range(20)})
+use(0)
+"""
+
+
+# The child's runtime has no threads: a call on it would wait for ever.
+def test_a_forked_child_and_its_parent_work_at_once(server: RedisServer) -> None:
+    script = """
+    for round in range(20):
+        pid = os.fork()
+        use(round)
+        if pid == 0:
+            signal.alarm(20)
+            sys.exit(0)
+        reap(pid)
+    print("served")
+    """
+    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "served\n"
+
+
+# Two processes that read from one socket take each other's answers.
+def test_no_socket_is_shared_with_the_child(server: RedisServer) -> None:
+    script = """
+    import redis
+    def sockets(pid):
+        with redis.Redis.from_url(URL) as client:
+            return {c["addr"] for c in client.client_list() if c["name"].endswith(f"redis:{pid}")}
+    mine = sockets(os.getpid())
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        use(1)
+        theirs = sockets(os.getpid())
+        assert theirs and not theirs & mine, (theirs, mine)
+        sys.exit(0)
+    reap(pid)
+    assert sockets(os.getpid()) == mine, "the child closed a socket of its parent"
+    use(2)
+    print(len(mine) > 0)
+    """
+    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "True\n"
+
+
+# A lock that a thread of the parent held at the fork is never released in the child.
+def test_a_fork_while_threads_of_the_parent_are_in_calls_leaves_both_working(
+    server: RedisServer,
+) -> None:
+    script = """
+    done = threading.Event()
+    def work(name):
+        while not done.is_set():
+            assert storage.sync.get_by_id("id-1") == "id-1"
+    async def loop():
+        while not done.is_set():
+            await asyncio.gather(*(storage.get_by_id("id-2") for _ in range(20)))
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+    threads.append(threading.Thread(target=asyncio.run, args=(loop(),)))
+    for thread in threads:
+        thread.start()
+    for round in range(20):
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)
+            use(round)
+            os._exit(0)
+        reap(pid)
+    done.set()
+    for thread in threads:
+        thread.join()
+    use(99)
+    print("served")
+    """
+    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "served\n"
+
+
+def test_the_child_of_a_child_works(server: RedisServer) -> None:
+    script = """
+    depth = 0
+    while depth < 3 and (pid := os.fork()) == 0:
+        signal.alarm(20)
+        use(depth)
+        depth += 1
+    if depth < 3:
+        reap(pid)
+    use(depth)
+    if depth == 0:
+        print("served")
+    """
+    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "served\n"
+
+
+# Dropped in the child, the parent's connections would wake tasks of a runtime without threads.
+def test_a_storage_that_the_child_closes_or_collects_stays_its_parents(
+    server: RedisServer,
+) -> None:
+    script = """
+    other = RedisKVStorage("text_chunks", {"redis_url": URL})
+    other.sync.upsert({"a": 1})
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        del other
+        gc.collect()
+        storage.sync.close()
+        sys.exit(0)
+    reap(pid)
+    use(1)
+    assert other.sync.get_by_id("a") == 1
+    print("served")
+    """
+    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "served\n"
+
+
+def test_workers_of_multiprocessing_and_of_a_prefork_server_share_what_was_made_before(
+    server: RedisServer,
+) -> None:
+    script = """
+    import multiprocessing
+    workers = [multiprocessing.get_context("fork").Process(target=use, args=(n,)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    print([worker.exitcode for worker in workers])
+    pids = []
+    for round in range(4):
+        if (pid := os.fork()) == 0:
+            signal.alarm(20)
+            use(round)
+            os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        reap(pid)
+    use(5)
+    """
+    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "[0, 0, 0, 0]\n"
+
+
+# The child's loop is a new one, whatever the parent was waiting for when it forked.
+def test_a_fork_inside_a_coroutine_gives_a_child_that_works(server: RedisServer) -> None:
+    script = """
+    async def main():
+        pending = [asyncio.ensure_future(storage.get_by_id(f"id-{n}")) for n in range(20)]
+        await asyncio.sleep(0)
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)
+            assert storage.sync.get_by_id("id-3") == "id-3"
+            thread = threading.Thread(target=use, args=(1,))
+            thread.start()
+            thread.join()
+            os._exit(0)
+        assert await asyncio.gather(*pending) == [f"id-{n}" for n in range(20)]
+        reap(pid)
+    asyncio.run(main())
+    use(2)
+    print("served")
+    """
+    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "served\n"
+
+
+def _flat(script: str) -> str:
+    import textwrap
+
+    return textwrap.dedent(script)

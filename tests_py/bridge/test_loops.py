@@ -1,0 +1,126 @@
+"""A future belongs to one loop. A storage that kept a loop would serve no second one."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, NoReturn, TypeVar
+
+import pytest
+import uvloop
+from support.conditions import descriptors
+
+from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
+
+T = TypeVar("T")
+MakeLoop = Callable[[], asyncio.AbstractEventLoop]
+PATIENCE = 10.0
+
+
+class LoopWithoutReaders(asyncio.SelectorEventLoop):
+    """Watches no sockets of others, as the Proactor loop of Windows."""
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> NoReturn:
+        raise NotImplementedError
+
+
+def debugging_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_debug(True)
+    return loop
+
+
+def run(make_loop: MakeLoop, call: Coroutine[Any, Any, T]) -> T:
+    with closing(make_loop()) as loop:
+        return loop.run_until_complete(asyncio.wait_for(call, PATIENCE))
+
+
+async def numbered_reads(storage: RedisKVStorage, count: int = 200) -> None:
+    ids = [f"id-{number}" for number in range(count)]
+    await storage.upsert({id: id for id in ids})
+    assert await asyncio.gather(*map(storage.get_by_id, ids)) == ids
+
+
+# Nobody tells us that a loop was closed, and each has a socket pair of ours.
+def test_a_hundred_loops_in_a_row_leave_no_descriptors_behind(storage: RedisKVStorage) -> None:
+    asyncio.run(storage.upsert({"a": 1}))
+    asyncio.run(storage.get_by_id("a"))
+    before = descriptors()
+    for _ in range(100):
+        assert asyncio.run(storage.get_by_id("a")) == 1
+        assert descriptors() <= before
+
+
+def test_eight_loops_at_once_each_get_their_own_answers(storage: RedisKVStorage) -> None:
+    together = threading.Barrier(8)
+
+    def serve(_: int) -> None:
+        together.wait()
+        for _ in range(5):
+            asyncio.run(numbered_reads(storage))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(serve, range(8)))
+
+
+@pytest.mark.parametrize(
+    "make_loop",
+    [asyncio.new_event_loop, uvloop.new_event_loop, LoopWithoutReaders, debugging_loop],
+)
+def test_every_kind_of_loop_is_served(storage: RedisKVStorage, make_loop: MakeLoop) -> None:
+    for _ in range(3):
+        run(make_loop, numbered_reads(storage))
+
+
+def test_eight_loops_without_readers_at_once_are_served(storage: RedisKVStorage) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        served = [pool.submit(run, LoopWithoutReaders, numbered_reads(storage)) for _ in range(8)]
+        for each in served:
+            each.result()
+
+
+# The port of a loop is found by the loop's address, and addresses are used again.
+def test_a_loop_at_the_address_of_a_freed_one_gets_its_answers(storage: RedisKVStorage) -> None:
+    addresses = set()
+
+    def serve() -> None:
+        with closing(asyncio.new_event_loop()) as loop:
+            addresses.add(id(loop))
+            loop.run_until_complete(asyncio.wait_for(storage.get_by_id("a"), PATIENCE))
+
+    for _ in range(20):
+        serve()
+        gc.collect()
+    assert len(addresses) < 20, "no address was used again: the test shows nothing"
+
+
+def test_one_loop_may_run_again_and_again(storage: RedisKVStorage) -> None:
+    with closing(asyncio.new_event_loop()) as loop:
+        for number in range(50):
+            loop.run_until_complete(storage.upsert({"a": number}))
+            assert loop.run_until_complete(storage.get_by_id("a")) == number
+
+
+# A read leaves at the end of the loop's turn; the loop may stop before.
+def test_a_call_left_behind_is_finished_when_the_loop_runs_again(storage: RedisKVStorage) -> None:
+    with closing(asyncio.new_event_loop()) as loop:
+        pending = loop.create_task(storage.get_by_id("a"))
+        loop.run_until_complete(asyncio.sleep(0))
+        assert loop.run_until_complete(asyncio.wait_for(pending, PATIENCE)) is None
+
+
+# The loop's thread waits, so an answer that needed the loop would never come.
+def test_sync_calls_inside_a_running_loop_do_not_deadlock(
+    storage: RedisKVStorage, sync: SyncRedisKVStorage
+) -> None:
+    async def both_ways() -> None:
+        pending = asyncio.ensure_future(storage.upsert({"a": 1}))
+        await asyncio.sleep(0)
+        sync.upsert({f"b{number}": number for number in range(1000)})
+        assert sync.get_by_ids(["b0", "b999"]) == [0, 999]
+        await pending
+        assert sync.get_by_id("a") == 1
+
+    asyncio.run(asyncio.wait_for(both_ways(), PATIENCE))

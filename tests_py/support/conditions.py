@@ -1,0 +1,30 @@
+"""Waiting for conditions, and what the kernel says about this process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+DEADLINE = 20.0
+"""Seconds in which what a test waits for has to come about."""
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Waits for a condition; one that does not come about is a failure."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def descriptors() -> int:
+    """Open file descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def threads() -> int:
+    """Threads of this process, those unknown to Python included."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("Threads:")[1].split()[0])

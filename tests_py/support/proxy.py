@@ -1,0 +1,124 @@
+"""A TCP proxy between a client and a real server, for what a healthy network never does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from contextlib import suppress
+from types import TracebackType
+
+CHUNK = 65536
+
+
+class Proxy:
+    """Forwards 127.0.0.1:`port` to a server on the same machine; faults are set while it runs.
+
+    Attributes:
+        delay: Longest time in seconds that a piece of a reply is held back, at random.
+        cut_after: Pieces of replies that still pass; the next one is thrown away, and its
+            connection with it. None: all pass.
+        cut_for_good: Whether every connection after the first cut is refused.
+        one_byte: Whether replies arrive one byte at a time.
+        blackhole: Whether replies are swallowed while the connection stays open.
+    """
+
+    def __init__(self, server_port: int) -> None:
+        self.delay = 0.0
+        self.cut_after: int | None = None
+        self.cut_for_good = False
+        self.one_byte = False
+        self.blackhole = False
+        self.port = 0
+        self._server_port = server_port
+        self._random = random.Random(7)
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._listening = threading.Event()
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._thread = threading.Thread(target=self._run, name="proxy")
+
+    @property
+    def url(self) -> str:
+        """The proxy's address, for `redis_url`."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def half_close(self) -> None:
+        """Ends the replies of every connection and goes on reading what the client sends."""
+
+        def write_eof() -> None:
+            for writer in self._clients:
+                writer.write_eof()
+
+        self._loop.call_soon_threadsafe(write_eof)
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        self._listening.wait()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        listener = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.port = listener.sockets[0].getsockname()[1]
+        self._listening.set()
+        await self._stop.wait()
+        listener.close()
+        for writer in self._clients:
+            writer.transport.abort()
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+
+    async def _connect(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        if self.cut_after is not None and self.cut_after < 0 and self.cut_for_good:
+            to_client.transport.abort()
+            return
+        server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        self._clients.add(to_client)
+        ways = [
+            asyncio.ensure_future(self._requests(client, to_server)),
+            asyncio.ensure_future(self._replies(server, to_client)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._clients.discard(to_client)
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for writer in (to_client, to_server):
+                writer.transport.abort()
+
+    async def _requests(self, client: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while piece := await client.read(CHUNK):
+                server.write(piece)
+                await server.drain()
+
+    async def _replies(self, server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while piece := await server.read(CHUNK):
+                if self.delay:
+                    await asyncio.sleep(self._random.uniform(0, self.delay))
+                if self.blackhole:
+                    continue
+                if self.cut_after is not None:
+                    self.cut_after -= 1
+                    if self.cut_after < 0:
+                        return
+                for part in (bytes([byte]) for byte in piece) if self.one_byte else [piece]:
+                    client.write(part)
+                    await client.drain()
