@@ -36,7 +36,7 @@ build: $(VENV)/.built ## Build the wheel and install it in .venv
 .PHONY: develop
 develop: $(VENV)/.ready ## An editable install: edits under python/ are live (make build undoes it)
 	rm -f $(VENV)/.built
-	$(BIN)/maturin develop --quiet --release --locked --uv
+	$(BIN)/maturin develop --quiet --profile develop --locked --uv
 
 .PHONY: lock
 lock: $(VENV)/.ready ## Resolve the dependencies anew into locks/
@@ -44,6 +44,23 @@ lock: $(VENV)/.ready ## Resolve the dependencies anew into locks/
 	compile --upgrade --extra embedded --group build --group lint --group host --group test --group demo -o locks/test.txt; \
 	compile --upgrade --extra embedded --group host --group test --group bench -c locks/test.txt -o locks/bench.txt
 	cargo update
+
+# --- using it -------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/.built ## The real nano-graphrag on a real book, twice; the second process pays nothing
+	$(BIN)/python -m examples.demo $(DEMO)
+
+# Its own environment: the peers are no dependency of anything else.
+.venvs/bench/.ready: $(VENV)/.ready locks/bench.txt
+	$(UV) venv --quiet --clear --python $(BIN)/python .venvs/bench
+	$(UV) pip sync --quiet --python .venvs/bench/bin/python --require-hashes locks/bench.txt
+	touch $@
+
+.PHONY: bench
+bench: $(VENV)/.built .venvs/bench/.ready ## Against other clients in one run; BENCH=--quick for a minute
+	$(UV) pip install --quiet --python .venvs/bench/bin/python --no-deps --reinstall target/wheels/*.whl
+	.venvs/bench/bin/python -m benches $(BENCH)
 
 # --- checks --------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 
 from benches.measure import Series, measure
 from benches.payloads import Payloads, Table
@@ -13,7 +14,8 @@ from benches.stage import Entrant
 
 NAMESPACE = "growth"
 MIN_ROUNDS = 2  # a call of 100,000 ids takes seconds
-REPEATS = 10  # of what is over too soon to be timed once
+REPEATS = 10  # of a sequential call, which is over too soon to be timed once
+MIN_ITEMS = 200  # of one timing, so that a small batch is repeated
 SMALL = "Marley was dead: to begin with. There is no doubt whatever about that."
 
 Step = Callable[[Storage, int], Awaitable[object]]
@@ -85,16 +87,25 @@ def _ids() -> list[Sweep]:
     tables = {size: {id: table[id] for id in ids[:size]} for size in sizes}
 
     async def write(storage: Storage, size: int) -> None:
-        await storage.upsert(tables[size])
+        for _ in range(_batches(size)):
+            await storage.upsert(tables[size])
 
     async def read(storage: Storage, size: int) -> object:
-        return await storage.get_by_ids(ids[:size])
+        return [await storage.get_by_ids(ids[:size]) for _ in range(_batches(size))]
 
     axis = "ids in the call"
     return [
-        Sweep("upsert-ids", "upsert, values of 100 bytes", axis, sizes, write, write, int),
-        Sweep("get-ids", "get_by_ids, values of 100 bytes", axis, sizes, write, read, int),
+        Sweep("upsert-ids", "upsert, values of 100 bytes", axis, sizes, write, write, _items),
+        Sweep("get-ids", "get_by_ids, values of 100 bytes", axis, sizes, write, read, _items),
     ]
+
+
+def _batches(size: int) -> int:
+    return max(1, MIN_ITEMS // size)
+
+
+def _items(size: int) -> int:
+    return size * _batches(size)
 
 
 def _value_size() -> Sweep:
@@ -117,12 +128,15 @@ def _callers(payloads: Payloads, most: int) -> Sweep:
         await storage.upsert(table)
 
     async def read(storage: Storage, callers: int) -> object:
-        return await asyncio.gather(
-            *(storage.get_by_id(ids[number % len(ids)]) for number in range(callers))
-        )
+        wave = list(islice(cycle(ids), callers))
+        return [
+            await asyncio.gather(*map(storage.get_by_id, wave)) for _ in range(_batches(callers))
+        ]
 
     sizes = tuple(size for size in (1, 10, 100, 1_000, 10_000) if size <= most)
-    return Sweep("callers", "get_by_id of chunks, all at once", "callers", sizes, write, read, int)
+    return Sweep(
+        "callers", "get_by_id of chunks, all at once", "callers", sizes, write, read, _items
+    )
 
 
 def _entries(payloads: Payloads) -> Sweep:

@@ -28,11 +28,16 @@ BAR = 0.16  # of the distance between two calls
 def draw(results: Results, path: Path) -> None:
     """Write the picture as PNG."""
     below = (len(results.curves) + 1) // 2
+    heights = [7, 3.4 * below] if below else [7]
     figure = plt.figure(figsize=(11, 7 + 3.4 * below), layout="constrained")
-    grid = figure.add_gridspec(1 + below, 2, height_ratios=[7, *[3.4] * below])
-    _bars(figure.add_subplot(grid[0, :]), results.timings)
-    for index, curve in enumerate(results.curves):
-        _lines(figure.add_subplot(grid[1 + index // 2, index % 2]), curve)
+    parts = figure.subfigures(2 if below else 1, 1, squeeze=False, height_ratios=heights)[:, 0]
+    _bars(parts[0].subplots(), results.timings)
+    if below:
+        panels = list(parts[1].subplots(below, 2, squeeze=False).flat)
+        for panel, curve in zip(panels, results.curves, strict=False):
+            _lines(panel, curve)
+        for unused in panels[len(results.curves) :]:
+            unused.remove()
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
 

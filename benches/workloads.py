@@ -177,7 +177,7 @@ def _writes(payloads: Payloads) -> list[Workload]:
         Workload("upsert-512", "upsert, 512 at once", traffic(512, 512), at_once),
         Workload(
             "llm-call",
-            "what surrounds an LLM call: get (a miss), upsert, save",
+            "around an LLM call: get, upsert, save",
             traffic(40, 1),
             cached_call,
             files=True,

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from ._core import KvStore
-
-if TYPE_CHECKING:
-    from .storage import RedisKVStorage
 
 
 class RedisClientFacade:
     """A read-only stand-in for the client that the host reaches for as ``storage._redis_client``.
 
     Args:
-        storage: The storage whose connections it uses.
+        store: The store whose connections it uses.
+        ready: Awaited before each call: joins an embedded server.
     """
 
-    def __init__(self, storage: RedisKVStorage) -> None:
-        self._storage = storage
-
-    async def _core(self) -> KvStore:
-        await self._storage._ensure_initialized()
-        return self._storage._foundation.store
+    def __init__(self, store: KvStore, ready: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._ready = ready
 
     async def ping(self) -> bool:
         """True.
@@ -30,11 +25,13 @@ class RedisClientFacade:
         Raises:
             StorageError: The server does not answer.
         """
-        return await (await self._core()).ping()
+        await self._ready()
+        return await self._store.ping()
 
     async def get(self, key: str | bytes) -> bytes | None:
         """The JSON bytes under a key of any namespace; None if it is absent."""
-        return await (await self._core()).get_key(_bytes(key))
+        await self._ready()
+        return await self._store.get_key(_bytes(key))
 
     async def scan(
         self,
@@ -53,7 +50,8 @@ class RedisClientFacade:
             The next cursor, 0 after the last page, and the keys.
         """
         pattern = b"*" if match is None else _bytes(match)
-        return await (await self._core()).scan(int(cursor), pattern, count or 10)
+        await self._ready()
+        return await self._store.scan(int(cursor), pattern, count or 10)
 
 
 def _bytes(text: str | bytes) -> bytes:

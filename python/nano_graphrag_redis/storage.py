@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from nano_graphrag.base import BaseKVStorage
+from typing_extensions import Self
 
 from ._core import KvStore
 from .exceptions import StorageError
@@ -161,7 +162,7 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
         """Lets go of the connections, which close with their last storage; may be called again."""
         self._foundation.close()
 
-    async def __aenter__(self) -> RedisKVStorage:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -175,7 +176,7 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
     @property
     def sync(self) -> SyncRedisKVStorage:
         """The blocking twin, over the same connections; closing one closes both."""
-        return SyncRedisKVStorage.over(self._foundation, self.global_config)
+        return SyncRedisKVStorage(self.namespace, self.global_config, foundation=self._foundation)
 
     # What the factory host's backup and health route reach for.
 
@@ -189,4 +190,4 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
 
     @property
     def _redis_client(self) -> RedisClientFacade:
-        return RedisClientFacade(self)
+        return RedisClientFacade(self._foundation.store, self._ensure_initialized)

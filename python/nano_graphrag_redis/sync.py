@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
+from typing_extensions import Self
+
 from ._core import BlockingKvStore
 from .exceptions import StorageError
 from .foundation import Foundation
@@ -21,6 +23,7 @@ class SyncRedisKVStorage:
     Args:
         namespace: The host's partition, ``full_docs`` say.
         global_config: Settings named ``redis_*``; the environment gives the rest.
+        foundation: What another storage stands on, to share it; only ``.sync`` passes one.
 
     Raises:
         StorageConfigError: A setting is wrong or not supported yet.
@@ -32,24 +35,19 @@ class SyncRedisKVStorage:
         [{'content': 'Marley was dead: to begin with.'}, None]
     """
 
-    def __init__(self, namespace: str, global_config: Mapping[str, Any] | None = None) -> None:
-        self._stand_on(Foundation(namespace, global_config or {}), global_config or {})
-
-    @classmethod
-    def over(
-        cls, foundation: Foundation, global_config: Mapping[str, Any]
-    ) -> SyncRedisKVStorage:
-        """The twin of a storage that stands on ``foundation``."""
-        twin = cls.__new__(cls)
-        twin._stand_on(foundation, global_config)
-        return twin
-
-    def _stand_on(self, foundation: Foundation, global_config: Mapping[str, Any]) -> None:
-        self.namespace = foundation.namespace
-        self.global_config = global_config
-        self._foundation = foundation
+    def __init__(
+        self,
+        namespace: str,
+        global_config: Mapping[str, Any] | None = None,
+        *,
+        foundation: Foundation | None = None,
+    ) -> None:
+        self.namespace = namespace
+        self.global_config = global_config or {}
+        self._foundation = foundation or Foundation(namespace, self.global_config)
         # None until an embedded server was joined; see _store.
-        self._core: BlockingKvStore | None = foundation.store.blocking if foundation.ready else None
+        ready = self._foundation.ready
+        self._core: BlockingKvStore | None = self._foundation.store.blocking if ready else None
 
     def __repr__(self) -> str:
         return f"SyncRedisKVStorage({self.namespace!r}, {self._foundation.config.redis_url!r})"
@@ -120,7 +118,7 @@ class SyncRedisKVStorage:
         """Lets go of the connections, which close with their last storage; may be called again."""
         self._foundation.close()
 
-    def __enter__(self) -> SyncRedisKVStorage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,5 +1,7 @@
 """A forked child has its parent's memory and sockets, but none of its threads."""
 
+from textwrap import dedent
+
 from support.scripts import run_script
 from support.servers import RedisServer
 
@@ -32,7 +34,7 @@ def test_a_forked_child_and_its_parent_work_at_once(server: RedisServer) -> None
         reap(pid)
     print("served")
     """
-    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "served\n"
+    assert run_script(HELPERS + dedent(script), server.url).cleanly() == "served\n"
 
 
 # Two processes that read from one socket take each other's answers.
@@ -55,7 +57,7 @@ def test_no_socket_is_shared_with_the_child(server: RedisServer) -> None:
     use(2)
     print(len(mine) > 0)
     """
-    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "True\n"
+    assert run_script(HELPERS + dedent(script), server.url).cleanly() == "True\n"
 
 
 # A lock that a thread of the parent held at the fork is never released in the child.
@@ -87,7 +89,7 @@ def test_a_fork_while_threads_of_the_parent_are_in_calls_leaves_both_working(
     use(99)
     print("served")
     """
-    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "served\n"
+    assert run_script(HELPERS + dedent(script), server.url).cleanly() == "served\n"
 
 
 def test_the_child_of_a_child_works(server: RedisServer) -> None:
@@ -103,7 +105,7 @@ def test_the_child_of_a_child_works(server: RedisServer) -> None:
     if depth == 0:
         print("served")
     """
-    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "served\n"
+    assert run_script(HELPERS + dedent(script), server.url).cleanly() == "served\n"
 
 
 # Dropped in the child, the parent's connections would wake tasks of a runtime without threads.
@@ -125,7 +127,7 @@ def test_a_storage_that_the_child_closes_or_collects_stays_its_parents(
     assert other.sync.get_by_id("a") == 1
     print("served")
     """
-    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "served\n"
+    assert run_script(HELPERS + dedent(script), server.url).cleanly() == "served\n"
 
 
 def test_workers_of_multiprocessing_and_of_a_prefork_server_share_what_was_made_before(
@@ -150,7 +152,7 @@ def test_workers_of_multiprocessing_and_of_a_prefork_server_share_what_was_made_
         reap(pid)
     use(5)
     """
-    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "[0, 0, 0, 0]\n"
+    assert run_script(HELPERS + dedent(script), server.url).cleanly() == "[0, 0, 0, 0]\n"
 
 
 # The child's loop is a new one, whatever the parent was waiting for when it forked.
@@ -173,10 +175,5 @@ def test_a_fork_inside_a_coroutine_gives_a_child_that_works(server: RedisServer)
     use(2)
     print("served")
     """
-    assert run_script(HELPERS + _flat(script), server.url).cleanly() == "served\n"
+    assert run_script(HELPERS + dedent(script), server.url).cleanly() == "served\n"
 
-
-def _flat(script: str) -> str:
-    import textwrap
-
-    return textwrap.dedent(script)

@@ -80,7 +80,8 @@ class Proxy:
         listener.close()
         for writer in self._clients:
             writer.transport.abort()
-        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+        ending = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def _connect(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         if self.cut_after is not None and self.cut_after < 0 and self.cut_for_good:

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import hypothesis
 import pytest
-from hypothesis import settings
+
 from support.servers import RedisServer
 from support.stores import json_store, redis_store
 from values.stores import Stores
 
 # `pytest tests_py/values --hypothesis-profile=full`: more than ten thousand values, not 1,500.
-settings.register_profile("full", max_examples=700)
+hypothesis.settings.register_profile("full", max_examples=700)
 
 
 @pytest.fixture(scope="module")

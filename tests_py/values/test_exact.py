@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from values.documents import MAX_DEPTH, Count, Level, Name, Row, nested
 from values.exact import difference
 

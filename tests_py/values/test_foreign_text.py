@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from nano_graphrag_redis.exceptions import CorruptValueError
 from redis import Redis
+
+from nano_graphrag_redis.exceptions import CorruptValueError
 from support.servers import RedisServer
 from values.documents import shallow_documents
 from values.exact import difference

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nano_graphrag_redis import SyncRedisKVStorage
 from support.servers import RedisServer
 from values.documents import ids

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
 from values.documents import (
     MAX_DEPTH,
     MAX_DIGITS,

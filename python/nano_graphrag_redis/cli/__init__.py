@@ -6,7 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..exceptions import StorageError
+from nano_graphrag_redis.exceptions import StorageError
+
 from . import run
 
 __all__ = ["main"]

@@ -11,8 +11,8 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
-from ..config import kv_backend
-from ..hosts import register
+from nano_graphrag_redis.config import kv_backend
+from nano_graphrag_redis.hosts import register
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

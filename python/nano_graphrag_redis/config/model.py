@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
-from ..exceptions import StorageConfigError
+from nano_graphrag_redis.exceptions import StorageConfigError
+
 from . import sources
 from .namespaces import (
     DEFAULT_OUTAGE_POLICIES,

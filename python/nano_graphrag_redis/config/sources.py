@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from ..exceptions import StorageConfigError
+from nano_graphrag_redis.exceptions import StorageConfigError
+
 from .namespaces import EVERY_NAMESPACE, HOST_NAMESPACES, PER_NAMESPACE, environment_names
 from .notices import warn_once
 from .url import redacted

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 
-from ..exceptions import StorageConfigError
+from nano_graphrag_redis.exceptions import StorageConfigError
+
 from . import factory, upstream
 from .modules import imported
 

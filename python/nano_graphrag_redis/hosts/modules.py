@@ -22,6 +22,6 @@ def imported(name: str) -> ModuleType | None:
 
 def redis_storage() -> type:
     """Returns ``RedisKVStorage``, a subclass of the host's own base class."""
-    from ..storage import RedisKVStorage
+    from nano_graphrag_redis.storage import RedisKVStorage
 
     return RedisKVStorage

@@ -17,8 +17,9 @@ from dataclasses import MISSING, is_dataclass
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from ..config import kv_backend
-from ..exceptions import StorageConfigError
+from nano_graphrag_redis.config import kv_backend
+from nano_graphrag_redis.exceptions import StorageConfigError
+
 from .modules import redis_storage
 
 FIELD: Final = "key_string_value_json_storage_cls"

@@ -1,0 +1,202 @@
+"""A server that is gone, or there and silent: calls end in time and say what is known."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from support.conditions import eventually
+from support.proxy import Proxy
+from support.servers import RedisServer
+
+from bridge.conftest import OpenStorage
+from nano_graphrag_redis import RedisKVStorage
+from nano_graphrag_redis.exceptions import (
+    CircuitOpenError,
+    StorageError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
+
+HALF_A_SECOND = {"redis_operation_timeout": 0.5, "redis_breaker_failures": 1000}
+ROOM = 2.5
+"""Seconds a call with a deadline of 0.5 may take here."""
+
+
+def seconds(call: Callable[[], object]) -> float:
+    began = time.monotonic()
+    with pytest.raises(StorageTimeoutError, match="unknown"):
+        call()
+    return time.monotonic() - began
+
+
+def opens(storage: RedisKVStorage) -> None:
+    """Calls until the breaker refuses."""
+    for _ in range(5):
+        with pytest.raises(StorageUnavailableError) as caught:
+            storage.sync.get_by_id("a")
+        assert not isinstance(caught.value, CircuitOpenError)
+    with pytest.raises(CircuitOpenError):
+        storage.sync.get_by_id("a")
+
+
+def answers(storage: RedisKVStorage) -> bool:
+    try:
+        storage.sync.get_by_id("a")
+    except StorageUnavailableError:
+        return False
+    return True
+
+
+# The client's own default waits for ever, and each retry would start anew.
+def test_a_stalled_server_is_a_timeout_within_the_deadline_of_the_operation(
+    own_server: RedisServer, open_storage: OpenStorage
+) -> None:
+    storage = open_storage(redis_url=own_server.url, **HALF_A_SECOND)
+    storage.sync.upsert({"a": 1})
+    own_server.pause()
+    sync = storage.sync
+    for call in (
+        lambda: sync.get_by_id("a"),
+        lambda: sync.get_by_ids(["a", "b"]),
+        lambda: sync.filter_keys(["a"]),
+        lambda: sync.upsert({"a": 2}),
+        lambda: sync.delete_by_id("a"),
+        lambda: asyncio.run(storage.get_by_id("a")),
+    ):
+        assert 0.45 < seconds(call) < ROOM
+    own_server.resume()
+    assert storage.sync.get_by_id("a") in {1, 2, None}
+
+
+def test_the_breaker_opens_after_five_failures_fails_at_once_and_closes_by_itself(
+    own_server: RedisServer, open_storage: OpenStorage
+) -> None:
+    storage = open_storage(redis_url=own_server.url, redis_operation_timeout=0.2)
+    storage.sync.upsert({"a": 1})
+    own_server.pause()
+    opens(storage)
+    began = time.monotonic()
+    for _ in range(100):
+        with pytest.raises(CircuitOpenError, match="full_docs"):
+            storage.sync.get_by_id("a")
+    assert time.monotonic() - began < 1.0
+    own_server.resume()
+    eventually(lambda: answers(storage))
+    assert storage.sync.get_by_id("a") == 1
+    assert storage.sync.get_stats()["breaker_open"] is False
+
+
+def test_the_breaker_closes_when_a_killed_server_is_started_again(
+    own_server: RedisServer, open_storage: OpenStorage
+) -> None:
+    storage = open_storage(redis_url=own_server.url, redis_max_retries=0)
+    storage.sync.upsert({"a": 1})
+    own_server.kill()
+    opens(storage)
+    own_server.start()
+    eventually(lambda: answers(storage))
+
+
+def test_errors_that_the_server_answers_do_not_open_the_breaker(
+    server: RedisServer, open_storage: OpenStorage
+) -> None:
+    storage = open_storage()
+    server.client().rpush("nano_graphrag:full_docs:list", b"1")
+    for _ in range(20):
+        with pytest.raises(StorageError) as caught:
+            storage.sync.get_by_id("list")
+        assert not isinstance(caught.value, StorageUnavailableError)
+
+
+# A killed connection takes its unanswered requests along: reads and writes of values are sent anew.
+def test_calls_that_may_be_repeated_survive_killed_connections(
+    server: RedisServer, open_storage: OpenStorage
+) -> None:
+    storage = open_storage(redis_max_retries=20)
+    over = threading.Event()
+
+    def kill_connections() -> None:
+        client = server.client()
+        while not over.wait(0.05):
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    async def main() -> int:
+        ids = [f"id-{number}" for number in range(50)]
+        await storage.upsert({id: id for id in ids})
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            assert await asyncio.gather(*map(storage.get_by_id, ids)) == ids
+            await storage.upsert({id: id for id in ids})
+        retries: int = (await storage.get_stats(light=True))["retries"]
+        return retries
+
+    killer = threading.Thread(target=kill_connections)
+    killer.start()
+    try:
+        assert asyncio.run(main()) > 0, "no connection was killed in time: the test shows nothing"
+    finally:
+        over.set()
+        killer.join()
+
+
+def test_a_server_that_is_down_is_named_and_its_password_is_not(
+    own_server: RedisServer, open_storage: OpenStorage
+) -> None:
+    storage = open_storage(
+        redis_url=own_server.url, redis_password="canary-42", redis_max_retries=1
+    )
+    own_server.kill()
+    with pytest.raises(StorageUnavailableError, match=f"127.0.0.1:{own_server.port}") as caught:
+        storage.sync.upsert({"doc-1": 1})
+    assert "canary-42" not in repr(caught.value) + str(caught.value) + repr(storage)
+    assert caught.value.namespace == "full_docs"
+    assert caught.value.unconfirmed_ids == ("doc-1",)
+
+
+# Sent again, a delete would report that the id was not there.
+@pytest.mark.parametrize("fault", ["cut", "silence"])
+def test_a_delete_whose_reply_was_lost_is_not_sent_again(
+    own_server: RedisServer, open_storage: OpenStorage, fault: str
+) -> None:
+    with Proxy(own_server.port) as proxy:
+        storage = open_storage(redis_url=proxy.url, redis_socket_timeout=0.3)
+        storage.sync.upsert({"a": 1, "b": 1})
+        if fault == "cut":
+            proxy.cut_after = 0
+        else:
+            proxy.blackhole = True
+        with pytest.raises((StorageTimeoutError, StorageUnavailableError)):
+            storage.sync.delete_by_id("a")
+        proxy.cut_after, proxy.blackhole = None, False
+        assert storage.sync.filter_keys(["a", "b"]) == {"a"}
+    sent = own_server.client().info("commandstats")
+    assert sent["cmdstat_unlink"]["calls"] == 1
+
+
+def test_a_read_whose_reply_was_lost_is_sent_again(
+    server: RedisServer, open_storage: OpenStorage
+) -> None:
+    with Proxy(server.port) as proxy:
+        storage = open_storage(redis_url=proxy.url)
+        storage.sync.upsert({"a": 1})
+        threading.Timer(0.2, setattr, (proxy, "cut_after", None)).start()
+        proxy.cut_after = 0
+        assert storage.sync.get_by_id("a") == 1
+        assert storage.sync.get_stats(light=True)["retries"] > 0
+
+
+@pytest.mark.parametrize("one_byte", [True, False])
+def test_replies_in_fragments_or_half_closed_are_no_trouble(
+    server: RedisServer, open_storage: OpenStorage, one_byte: bool
+) -> None:
+    with Proxy(server.port) as proxy:
+        storage = open_storage(redis_url=proxy.url)
+        proxy.one_byte = one_byte
+        values = {str(number): {"content": "é" * number} for number in range(50)}
+        storage.sync.upsert(values)
+        assert storage.sync.get_by_ids(values) == list(values.values())
+        if not one_byte:
+            proxy.half_close()
+        assert storage.sync.get_by_ids(values) == list(values.values())
