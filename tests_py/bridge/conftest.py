@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from support.servers import RedisServer, server_binaries
 
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
+from support.servers import RedisServer, server_binaries
 
 
 class OpenStorage(Protocol):

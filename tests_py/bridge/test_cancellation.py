@@ -4,12 +4,12 @@ import asyncio
 import random
 
 import pytest
-from support.conditions import descriptors, threads
-from support.proxy import Proxy
-from support.servers import RedisServer
 
 from bridge.conftest import OpenStorage
 from nano_graphrag_redis import RedisKVStorage
+from support.conditions import descriptors, threads
+from support.proxy import Proxy
+from support.servers import RedisServer
 
 IDS = [f"id-{number}" for number in range(100)]
 

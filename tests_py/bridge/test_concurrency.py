@@ -5,10 +5,9 @@ import os
 import sys
 import threading
 
+from nano_graphrag_redis import RedisKVStorage
 from support.scripts import run_script
 from support.servers import RedisServer
-
-from nano_graphrag_redis import RedisKVStorage
 
 TEN_THOUSAND_READS = """
 import redis

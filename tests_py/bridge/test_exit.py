@@ -2,6 +2,7 @@
 which aborts the process. A pending call must not bring one back."""
 
 import pytest
+
 from support.scripts import run_script
 from support.servers import RedisServer
 

@@ -176,4 +176,3 @@ def test_a_fork_inside_a_coroutine_gives_a_child_that_works(server: RedisServer)
     print("served")
     """
     assert run_script(HELPERS + dedent(script), server.url).cleanly() == "served\n"
-

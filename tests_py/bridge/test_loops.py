@@ -10,9 +10,9 @@ from typing import Any, NoReturn, TypeVar
 
 import pytest
 import uvloop
-from support.conditions import descriptors
 
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
+from support.conditions import descriptors
 
 T = TypeVar("T")
 MakeLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -22,7 +22,7 @@ PATIENCE = 10.0
 class LoopWithoutReaders(asyncio.SelectorEventLoop):
     """Watches no sockets of others, as the Proactor loop of Windows."""
 
-    def add_reader(self, fd: Any, callback: Any, *args: Any) -> NoReturn:
+    def add_reader(self, *_: Any) -> NoReturn:  # type: ignore[override]
         raise NotImplementedError
 
 

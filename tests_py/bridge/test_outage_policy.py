@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.conditions import eventually
-from support.servers import RedisServer
 
 from bridge.conftest import OpenStorage
 from nano_graphrag_redis import RedisKVStorage
 from nano_graphrag_redis.exceptions import StorageClosedError, StorageConfigError, StorageError
+from support.conditions import eventually
+from support.servers import RedisServer
 
 CACHE = "llm_response_cache"
 KEY = b"nano_graphrag:llm_response_cache:"
@@ -83,7 +83,7 @@ def test_no_fault_raises_inside_a_cached_llm_call(
     for _ in range(4):
         asyncio.run(cached_llm_call(cache))
     with repaired(own_server, fault):
-        eventually(lambda: cache.sync.check_health())
+        eventually(cache.sync.check_health)
         assert set(forgiven(cache)) == kinds
 
 
@@ -123,7 +123,7 @@ def test_an_outage_is_one_warning_and_its_end_another(
     for _ in range(10):
         assert cache.sync.get_by_id("a") is None
     own_server.start()
-    eventually(lambda: cache.sync.check_health())
+    eventually(cache.sync.check_health)
     for _ in range(10):
         assert cache.sync.get_by_id("a") is None  # nothing was saved
     logged = [(record.levelno, record.getMessage()) for record in caplog.records]

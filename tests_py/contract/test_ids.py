@@ -82,6 +82,7 @@ def test_an_id_that_utf8_cannot_hold_is_refused(
     with pytest.raises(StorageSerializationError) as refusal:
         CALLS[call](redis_kv, id)
     assert refusal.value.namespace == "full_docs"
+    assert ascii(id) in str(refusal.value)
     # A log of UTF-8 must be able to take the message.
     assert str(refusal.value).encode()
     assert redis_client.keys() == [b"nano_graphrag:full_docs:kept"]

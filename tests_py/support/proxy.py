@@ -7,6 +7,10 @@ import random
 import threading
 from contextlib import suppress
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 CHUNK = 65536
 
@@ -17,8 +21,8 @@ class Proxy:
     Attributes:
         delay: Longest time in seconds that a piece of a reply is held back, at random.
         cut_after: Pieces of replies that still pass; the next one is thrown away, and its
-            connection with it. None: all pass.
-        cut_for_good: Whether every connection after the first cut is refused.
+            connection with it. None: all pass, which it is again after the cut.
+        cut_for_good: Whether the cut ends every other connection too, and refuses new ones.
         one_byte: Whether replies arrive one byte at a time.
         blackhole: Whether replies are swallowed while the connection stays open.
     """
@@ -27,6 +31,7 @@ class Proxy:
         self.delay = 0.0
         self.cut_after: int | None = None
         self.cut_for_good = False
+        self._refusing = False
         self.one_byte = False
         self.blackhole = False
         self.port = 0
@@ -52,7 +57,7 @@ class Proxy:
 
         self._loop.call_soon_threadsafe(write_eof)
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._listening.wait()
         return self
@@ -83,8 +88,15 @@ class Proxy:
         ending = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*ending, return_exceptions=True)
 
+    def _cut(self) -> None:
+        self.cut_after = None
+        if self.cut_for_good:
+            self._refusing = True
+            for writer in self._clients:
+                writer.transport.abort()
+
     async def _connect(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        if self.cut_after is not None and self.cut_after < 0 and self.cut_for_good:
+        if self._refusing:
             to_client.transport.abort()
             return
         server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
@@ -116,10 +128,11 @@ class Proxy:
                     await asyncio.sleep(self._random.uniform(0, self.delay))
                 if self.blackhole:
                     continue
+                if self.cut_after == 0:
+                    self._cut()
+                    return
                 if self.cut_after is not None:
                     self.cut_after -= 1
-                    if self.cut_after < 0:
-                        return
                 for part in (bytes([byte]) for byte in piece) if self.one_byte else [piece]:
                     client.write(part)
                     await client.drain()

@@ -28,6 +28,8 @@ unhurried = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+# The full profile takes minutes on a busy machine.
+pytestmark = pytest.mark.timeout(1_800)
 thorough = settings(unhurried, max_examples=15 * settings().max_examples)
 
 
@@ -58,6 +60,7 @@ def test_a_batch_comes_back_as_json_kv_storage_gives_it(
 ) -> None:
     wanted = data.draw(st.lists(st.sampled_from(list(batch)), min_size=1))
     for store in stores:
+        store.drop()
         store.upsert(batch)
     expected = stores.oracle.get_by_ids(wanted)
     assert difference(stores.awaited.get_by_ids(wanted), expected) is None
