@@ -138,6 +138,8 @@ pub struct StoreConfig {
     pub outage_policy: OutagePolicy,
     /// See [`MAX_VALUE_BYTES`].
     pub max_value_bytes: usize,
+    /// The working directory that fills the keyspace; None where several may.
+    pub working_dir: Option<String>,
     /// The server.
     pub server: ServerConfig,
 }
@@ -152,6 +154,7 @@ impl StoreConfig {
             ttl: None,
             outage_policy: OutagePolicy::Raise,
             max_value_bytes: MAX_VALUE_BYTES,
+            working_dir: None,
             server,
         })
     }

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 /// the namespace, and all the rest, whatever it holds, is the id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyspace {
+    root: String,
     prefix: String,
     pattern: String,
 }
@@ -26,7 +27,11 @@ impl Keyspace {
         };
         let prefix = format!("{root}:{namespace}:");
         let pattern = format!("{}*", escape_glob(&prefix));
-        Ok(Self { prefix, pattern })
+        Ok(Self {
+            root,
+            prefix,
+            pattern,
+        })
     }
 
     /// What every key of the namespace starts with.
@@ -39,6 +44,12 @@ impl Keyspace {
     #[must_use]
     pub fn pattern(&self) -> &str {
         &self.pattern
+    }
+
+    /// A key beside the namespaces: none may be called `@name`, so no id has it.
+    #[must_use]
+    pub fn key_beside(&self, name: &str) -> Vec<u8> {
+        format!("{}:@{name}", self.root).into_bytes()
     }
 
     /// The Redis key of an id.

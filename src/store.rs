@@ -9,6 +9,7 @@ use redis::{Cmd, Value};
 use crate::config::StoreConfig;
 use crate::connection::{Connections, Load, Request, SharedConnections, answer, command};
 use crate::error::{Error, Kind, Result};
+use crate::first_use::{FirstUse, Origin};
 use crate::outage::Outage;
 use crate::value;
 
@@ -32,6 +33,8 @@ pub struct KvStore {
     config: StoreConfig,
     connections: Arc<Connections>,
     outage: Outage,
+    origin: Option<Origin>,
+    first_use: Arc<FirstUse>,
 }
 
 /// What [`KvStore::stats`] tells.
@@ -54,6 +57,11 @@ impl KvStore {
         Arc::new(Self {
             connections: shared.get(&config.server),
             outage: Outage::new(config.outage_policy),
+            origin: config.working_dir.clone().map(|working_dir| Origin {
+                key: config.keyspace.key_beside("working_dir"),
+                working_dir,
+            }),
+            first_use: Arc::default(),
             config,
         })
     }
@@ -61,6 +69,11 @@ impl KvStore {
     /// Its settings.
     pub fn config(&self) -> &StoreConfig {
         &self.config
+    }
+
+    /// What the looks at first use found and nobody has been told yet.
+    pub fn notices(&self) -> Vec<String> {
+        self.first_use.take()
     }
 
     /// What its failures mean to callers.
@@ -337,6 +350,8 @@ impl KvStore {
     }
 
     async fn send(&self, request: &Request) -> Result<Vec<Value>> {
+        self.first_use
+            .begin(&self.connections, self.origin.as_ref());
         let answers = self.connections.send(request).await;
         answers.map_err(|error| error.in_namespace(&self.config.namespace))
     }

@@ -1,9 +1,8 @@
 """Our own storage as it is after installation: default settings, nothing tuned for this."""
 
-from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
-
 from benches.peers import OURS
 from benches.server import Server
+from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
 
 
 class Ours:

@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
-from nano_graphrag_redis import SyncRedisKVStorage
 from rich.table import Table
+
+from nano_graphrag_redis import SyncRedisKVStorage
 
 NAMESPACES = ("full_docs", "text_chunks", "community_reports", "llm_response_cache")
 

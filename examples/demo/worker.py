@@ -12,8 +12,9 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import nano_graphrag_redis
 from nano_graphrag import GraphRAG, QueryParam
+
+import nano_graphrag_redis
 
 QUESTIONS = {
     "local": "Who is Bob Cratchit, and what does Tiny Tim mean to him?",

@@ -8,8 +8,9 @@ mod pool;
 mod request;
 mod shared;
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::ConnectionLike;
@@ -50,6 +51,7 @@ pub struct Connections {
     breaker: Breaker,
     retries: AtomicU64,
     tended: AtomicBool,
+    seen: Mutex<HashSet<Vec<u8>>>,
 }
 
 /// Why an attempt failed, and whether anything may have reached the server.
@@ -67,6 +69,7 @@ impl Connections {
             breaker: Breaker::new(config.breaker_failures),
             retries: AtomicU64::new(0),
             tended: AtomicBool::new(false),
+            seen: Mutex::default(),
             config,
         })
     }
@@ -207,6 +210,14 @@ impl Connections {
                 }
             }
         });
+    }
+
+    /// True the first time it is asked about `mark`: what concerns all stores is done by one.
+    pub(crate) fn is_new(&self, mark: &[u8]) -> bool {
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(mark.to_vec())
     }
 
     /// How many connections are open and how busy they are.

@@ -88,6 +88,27 @@ def test_a_cancelled_upsert_leaves_the_storage_usable(storage: RedisKVStorage) -
     asyncio.run(main())
 
 
+# What has left is not taken back; the rest of a batch that nobody waits for is not sent.
+def test_a_cancelled_batch_sends_nothing_more(server: RedisServer, storage: RedisKVStorage) -> None:
+    client = server.client()
+
+    async def main() -> None:
+        batch = asyncio.ensure_future(storage.upsert({str(n): "x" * 500 for n in range(50_000)}))
+        while await storage.get_by_id("0") is None:
+            pass
+        batch.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await batch
+        await storage.get_by_id("0")
+        written = client.dbsize()
+        for _ in range(100):
+            await storage.get_by_id("0")
+        # A window of four pieces of 64 was on its way.
+        assert client.dbsize() <= written + 256
+
+    asyncio.run(main())
+
+
 def test_a_cancelled_gather_cancels_each_of_its_calls(storage: RedisKVStorage) -> None:
     async def main() -> None:
         await storage.upsert({id: id for id in IDS})

@@ -5,7 +5,9 @@ import os
 import sys
 import threading
 
+from bridge.conftest import OpenStorage
 from nano_graphrag_redis import RedisKVStorage
+from support.proxy import Proxy
 from support.scripts import run_script
 from support.servers import RedisServer
 
@@ -36,6 +38,23 @@ def test_ten_thousand_reads_at_once_take_a_handful_of_threads_and_sockets(
     assert wrong == 0
     assert threads <= (os.cpu_count() or 1) + 6
     assert 1 <= connections <= 50
+
+
+# Each slot of the pool grows for itself under load, on both threads of the runtime at once.
+def test_connections_grow_under_load_and_stay_within_their_cap(
+    own_server: RedisServer, open_storage: OpenStorage
+) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            await asyncio.gather(*(storage.get_by_id(str(number)) for number in range(10_000)))
+
+    with Proxy(own_server.port) as proxy:
+        proxy.delay = 0.02
+        storage = open_storage(redis_url=proxy.url, redis_max_connections=3)
+        asyncio.run(main())
+        clients = own_server.client().client_list()
+    named = [each for each in clients if each["name"] == f"nano-graphrag-redis:{os.getpid()}"]
+    assert len(named) == 3
 
 
 # A bridge that drops or touches an object without the lock crashes when threads switch often.

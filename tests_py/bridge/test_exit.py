@@ -59,7 +59,7 @@ def test_daemon_threads_blocked_in_calls_do_not_hold_up_the_exit(
     script = f"""
     storage.sync.upsert({{"a": 1}})
     os.kill(int(sys.argv[2]), signal.SIGSTOP)
-    for _ in range(8):
+    for _ in range(64):  # each looks for signals every 50 ms: one comes back every millisecond
         threading.Thread(target=lambda: storage.sync.{call}, daemon=True).start()
     time.sleep(0.2)  # in their calls; nothing tells when
     """

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.servers import RedisServer
 from support.stores import (
     OpenRedisStore,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+
 from support.stores import OpenRedisStore, RedisStore
 
 DOCUMENT = {"content": "Fröhliche Weihnacht \U0001f384 \u2028", "weight": 0.1, "list": [1, None]}

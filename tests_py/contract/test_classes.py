@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from nano_graphrag.base import BaseKVStorage, StorageNameSpace
+
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
 
 SETTINGS: dict[str, Any] = {"redis_url": "redis://127.0.0.1:6379"}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
+
 from support.stores import RedisStore, Store
 
 CHUNK = {"content": "Marley was dead", "tokens": 3, "nested": {"content": [1]}}

@@ -5,8 +5,9 @@ from enum import Enum
 from typing import Any
 
 import pytest
-from nano_graphrag_redis.exceptions import StorageSerializationError
 from redis import Redis
+
+from nano_graphrag_redis.exceptions import StorageSerializationError
 from support.stores import OpenRedisStore, RedisStore, Store
 
 IDS = [

@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from redis import Redis
+
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
 from nano_graphrag_redis.exceptions import StorageClosedError
-from redis import Redis
 from support.servers import RedisServer
 from support.stores import (
     OpenRedisStore,

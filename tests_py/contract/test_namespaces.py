@@ -1,6 +1,7 @@
 """Namespaces, workspaces and prefixes that look alike know nothing of each other."""
 
 import pytest
+
 from nano_graphrag_redis.exceptions import StorageConfigError
 from support.stores import OpenRedisStore, OpenStore
 

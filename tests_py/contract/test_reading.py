@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+
 from support.stores import Store
 
 FALSY = {"dict": {}, "text": "", "int": 0, "float": 0.0, "list": [], "none": None, "false": False}

@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from nano_graphrag_redis.exceptions import StorageSerializationError
 from redis import Redis
+
+from nano_graphrag_redis.exceptions import StorageSerializationError
 from support.stores import RedisStore
 from values.documents import MAX_DEPTH, MAX_DIGITS, nested
 

@@ -1,8 +1,9 @@
 """What cannot be read is an error that names it; it is never taken for absent."""
 
 import pytest
-from nano_graphrag_redis.exceptions import CorruptValueError, StorageError, StorageOperationError
 from redis import Redis
+
+from nano_graphrag_redis.exceptions import CorruptValueError, StorageError, StorageOperationError
 from support.stores import OpenRedisStore, RedisStore
 
 PREFIX = "nano_graphrag:full_docs:"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+
 from support.stores import OpenRedisStore, RedisStore, Store
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from nano_graphrag_redis import embedded
 from nano_graphrag_redis.embedded import members
 from nano_graphrag_redis.exceptions import StorageUnavailableError

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
-import nano_graphrag_redis
 import pytest
+
+import nano_graphrag_redis
 from nano_graphrag_redis import embedded
 from nano_graphrag_redis.embedded.versions import Server, from_info, identify
 from nano_graphrag_redis.exceptions import StorageConfigError

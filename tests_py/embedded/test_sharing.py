@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from nano_graphrag_redis import embedded
 from support.members import (
     Member,

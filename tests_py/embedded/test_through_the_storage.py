@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from nano_graphrag_redis import RedisKVStorage, StorageConfigError, SyncRedisKVStorage
 from support.members import Member, client, eventually, is_running, kill, server_pid
 

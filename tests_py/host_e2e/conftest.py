@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from support.host import BOOK, HostRun, Llm, Run, run_host, running_llm
 from support.servers import RedisServer
 

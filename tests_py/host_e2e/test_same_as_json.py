@@ -1,6 +1,7 @@
 """The real host leaves on Redis what it leaves in its own JSON files, for the same price."""
 
 import pytest
+
 from support.host import HostRun
 
 pytestmark = [

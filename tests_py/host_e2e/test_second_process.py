@@ -1,6 +1,7 @@
 """A second process over the stores and the graph of a first one: it asks again and pays nothing."""
 
 import pytest
+
 from support.host import HostRun
 
 pytestmark = pytest.mark.timeout(600)  # the first test to want a run pays for it

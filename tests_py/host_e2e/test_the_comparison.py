@@ -1,6 +1,7 @@
 """What the comparison with JSON rests on: an index that is worth comparing, and the same twice."""
 
 import pytest
+
 from support.host import HostRun
 
 pytestmark = pytest.mark.timeout(600)  # the first test to want a run pays for it

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import redis
-from nano_graphrag_redis import embedded
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from nano_graphrag_redis import embedded
 
 DEADLINE = 20.0
 """Seconds in which everything that a test waits for has to happen."""

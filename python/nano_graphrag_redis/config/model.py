@@ -152,8 +152,18 @@ class RedisConfig(SettingsTable):
             "password": password.get_secret_value() if password else None,
             "ttl": self.ttl_for(namespace),
             "outage_policy": self.outage_policy_for(namespace),
+            "working_dir": self._origin(),
         }
         return settings | {name: getattr(self, f"redis_{name}") for name in _CORE_SETTINGS}
+
+    def _origin(self) -> str | None:
+        """The directory whose graph fills the keyspace; None where a workspace tells graphs apart.
+
+        Two graphs in one keyspace mix their reports; the core notes whose it is and warns.
+        """
+        if self.redis_workspace or self.working_dir is None:
+            return None
+        return str(Path(self.working_dir).absolute())
 
     def _credentials(self) -> tuple[str | None, SecretStr | None]:
         """Who logs in. A private server is ours, on a socket of ours: it asks for nothing."""

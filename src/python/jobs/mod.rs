@@ -26,29 +26,29 @@ fn forgiven<T>(py: Python<'_>, store: &KvStore, outcome: Result<T>) -> PyResult<
         ),
     };
     if let Some(change) = change {
-        log(py, store, &change)?;
+        log(py, &told(store, &change))?;
+    }
+    for notice in store.notices() {
+        log(py, &notice)?;
     }
     Ok(value)
 }
 
-fn log(py: Python<'_>, store: &KvStore, change: &Change) -> PyResult<()> {
+fn told(store: &KvStore, change: &Change) -> String {
+    let namespace = &store.config().namespace;
+    match change {
+        Change::Failing(error) => format!(
+            "{namespace}: reads miss and writes are dropped until the server answers again: {error}"
+        ),
+        Change::Recovered => format!("{namespace}: the server answers again"),
+    }
+}
+
+fn log(py: Python<'_>, message: &str) -> PyResult<()> {
     let logger = py
         .import("logging")?
         .call_method1("getLogger", ("nano_graphrag_redis",))?;
-    let namespace = &store.config().namespace;
-    match change {
-        Change::Failing(error) => logger.call_method1(
-            "warning",
-            (
-                "%s: reads miss and writes are dropped until the server answers again: %s",
-                namespace,
-                error.to_string(),
-            ),
-        )?,
-        Change::Recovered => {
-            logger.call_method1("warning", ("%s: the server answers again", namespace))?
-        }
-    };
+    logger.call_method1("warning", ("%s", message))?;
     Ok(())
 }
 
