@@ -93,60 +93,13 @@ impl KvStore {
 
     /// The values of up to [`READ_PIECE`] ids, in order: one bad value fails only its own id.
     pub async fn get_piece(&self, ids: &[String]) -> Result<Vec<Result<Option<Vec<u8>>>>> {
-        if let [id] = ids {
-            return Ok(vec![self.get(id).await]);
-        }
-        let keys: Vec<_> = ids.iter().map(|id| self.key(id)).collect();
-        let mget = command("MGET", keys.iter().map(Vec::as_slice));
-        let Value::Array(values) = answer(first(self.send(&Request::resendable([mget])).await?))?
-        else {
-            return Err(self.unexpected("MGET"));
-        };
-        let mut found: Vec<_> = ids
+        let gets = ids.iter().map(|id| command("GET", [&*self.key(id)]));
+        let answers = self.send(&Request::resendable(gets)).await?;
+        Ok(ids
             .iter()
-            .zip(values)
+            .zip(answers)
             .map(|(id, value)| self.found(id, value))
-            .collect();
-        self.settle_wrong_types(ids, &keys, &mut found).await?;
-        Ok(found)
-    }
-
-    /// MGET answers nil for a key of another type too, which is an error, not an absent value.
-    async fn settle_wrong_types(
-        &self,
-        ids: &[String],
-        keys: &[Vec<u8>],
-        found: &mut [Result<Option<Vec<u8>>>],
-    ) -> Result<()> {
-        let absent: Vec<usize> = (0..found.len())
-            .filter(|&index| matches!(found[index], Ok(None)))
-            .collect();
-        if absent.is_empty() {
-            return Ok(());
-        }
-        let types = absent.iter().map(|&index| command("TYPE", [&*keys[index]]));
-        for (index, value) in absent
-            .iter()
-            .zip(self.send(&Request::resendable(types)).await?)
-        {
-            let other_type = match answer(value) {
-                Ok(Value::SimpleString(name)) if name != "none" && name != "string" => name,
-                Ok(_) => continue,
-                Err(error) => {
-                    found[*index] = Err(error
-                        .about(&ids[*index])
-                        .in_namespace(&self.config.namespace));
-                    continue;
-                }
-            };
-            let message =
-                format!("the key holds a {other_type}, not a string: another program uses it");
-            let error = Error::new(Kind::Operation, message);
-            found[*index] = Err(error
-                .about(&ids[*index])
-                .in_namespace(&self.config.namespace));
-        }
-        Ok(())
+            .collect())
     }
 
     /// Those of the ids that do not exist.

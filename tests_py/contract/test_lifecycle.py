@@ -114,12 +114,11 @@ def test_the_sync_twin_shares_the_storage(settings: Settings, redis_client: Redi
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
-def test_the_constructor_opens_nothing(kind: RedisKind, tmp_path: Path) -> None:
+def test_the_constructor_opens_nothing(kind: RedisKind) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         listener.setblocking(False)
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
-        settings = {"redis_url": url, "working_dir": str(tmp_path)}
-        with redis_store(kind, "full_docs", settings), pytest.raises(BlockingIOError):
+        with redis_store(kind, "full_docs", {"redis_url": url}), pytest.raises(BlockingIOError):
             listener.accept()
 
 

@@ -89,7 +89,13 @@ def test_all_keys_is_a_list_that_names_each_id_once(store: Store) -> None:
     assert sorted(keys) == ["a", "b", "c"]
 
 
-def test_large_batches_are_whole(store: Store) -> None:
+def test_batches_of_many_megabytes_are_whole(store: Store) -> None:
+    data = {f"id-{i}": {"content": chr(97 + i % 26) * 1_000_000} for i in range(40)}
+    store.upsert(data)
+    assert store.get_by_ids(list(data)) == list(data.values())
+
+
+def test_batches_of_thousands_are_whole(store: Store) -> None:
     data: dict[str, Any] = {
         f"chunk-{i}": {"order": i, "content": "word " * i} for i in range(3_000)
     }

@@ -97,6 +97,15 @@ def test_nothing_of_a_batch_is_written_wherever_its_flaw_lies(
     assert redis_kv.get_by_id("id-0") == "before"
 
 
+def test_nothing_is_written_of_a_batch_of_many_megabytes_whose_last_value_is_flawed(
+    redis_kv: RedisStore, redis_client: Redis
+) -> None:
+    batch: dict[str, Any] = {f"id-{i}": "x" * 1_000_000 for i in range(40)} | {"flawed": {1}}
+    with pytest.raises(StorageSerializationError, match="id 'flawed'"):
+        redis_kv.upsert(batch)
+    assert redis_client.dbsize() == 0
+
+
 def test_a_store_goes_on_after_a_refusal(redis_kv: RedisStore) -> None:
     for make in REFUSED.values():
         with pytest.raises(StorageSerializationError):

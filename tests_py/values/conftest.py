@@ -19,13 +19,11 @@ def stores(
     server_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stores]:
     """Storages of one namespace, `values`."""
-    settings = {
-        "working_dir": str(tmp_path_factory.mktemp("json")),
-        "redis_url": server_process.url,
-    }
+    files = {"working_dir": str(tmp_path_factory.mktemp("json"))}
+    server = {"redis_url": server_process.url}
     with ExitStack() as stack:
         yield Stores(
-            stack.enter_context(json_store("values", settings)),
-            stack.enter_context(redis_store("async", "values", settings)),
-            stack.enter_context(redis_store("sync", "values", settings)),
+            stack.enter_context(json_store("values", files)),
+            stack.enter_context(redis_store("async", "values", server)),
+            stack.enter_context(redis_store("sync", "values", server)),
         )
