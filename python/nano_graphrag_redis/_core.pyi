@@ -8,6 +8,8 @@ the same name of ``RedisKVStorage``; here stands what differs.
 from collections.abc import Awaitable, Collection, Iterable, Mapping
 from typing import Any, final
 
+__all__ = ["BlockingKvStore", "KvStore", "__version__", "close_at_exit"]
+
 __version__: str
 
 def close_at_exit() -> None:
