@@ -30,6 +30,24 @@ pub enum Kind {
     Closed,
 }
 
+impl Kind {
+    /// Its name in statistics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::CircuitOpen => "circuit_open",
+            Self::Timeout => "timeout",
+            Self::Operation => "operation",
+            Self::Auth => "auth",
+            Self::Serialization => "serialization",
+            Self::Corrupt => "corrupt",
+            Self::Config => "config",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// A failure: its kind, a sentence that says what to do, and what it is about.
 #[derive(Clone, Debug)]
 pub struct Error(Box<Details>);

@@ -1,65 +1,53 @@
 //! What is looked at once, at the first use of a keyspace, and told in the log.
 
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError};
 
 use redis::Value;
 
 use crate::connection::{Connections, Request, answer, command};
 use crate::error::Result;
+use crate::notices::Notices;
 
-/// The looks of one store, and what they have found.
-#[derive(Default)]
-pub(crate) struct FirstUse {
-    begun: AtomicBool,
-    found: AtomicBool,
-    notices: Mutex<Vec<String>>,
+/// Which working directory fills a keyspace, noted under a key that is of no namespace.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    key: Vec<u8>,
+    working_dir: String,
+    begun: Arc<AtomicBool>,
 }
 
-impl FirstUse {
-    /// Looks in the background, the first time it is called. A look that fails finds nothing: the
-    /// call that follows meets the same failure and tells it.
-    pub(crate) fn begin(self: &Arc<Self>, connections: &Arc<Connections>, origin: Option<&Origin>) {
+impl Origin {
+    pub(crate) fn new(key: Vec<u8>, working_dir: String) -> Self {
+        Self {
+            key,
+            working_dir,
+            begun: Arc::default(),
+        }
+    }
+
+    /// Looks in the background, once for all stores over these connections; again if it failed.
+    pub(crate) fn look(&self, connections: &Arc<Connections>, notices: &Arc<Notices>) {
         if self.begun.load(Relaxed) || self.begun.swap(true, Relaxed) {
             return;
         }
-        let Some(origin) = origin
-            .filter(|origin| connections.is_new(&origin.key))
-            .cloned()
-        else {
+        if !connections.is_new(&self.key) {
             return;
-        };
-        let (looks, connections) = (Arc::clone(self), Arc::clone(connections));
+        }
+        let (origin, connections, notices) =
+            (self.clone(), Arc::clone(connections), Arc::clone(notices));
         tokio::spawn(async move {
-            if let Ok(Some(notice)) = origin.compare(&connections).await {
-                looks
-                    .notices
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(notice);
-                looks.found.store(true, Relaxed);
+            match origin.compare(&connections).await {
+                Ok(Some(notice)) => notices.push(notice),
+                Ok(None) => {}
+                Err(_) => {
+                    connections.forget(&origin.key);
+                    origin.begun.store(false, Relaxed);
+                }
             }
         });
     }
 
-    /// What was found since the last call.
-    pub(crate) fn take(&self) -> Vec<String> {
-        if !self.found.load(Relaxed) || !self.found.swap(false, Relaxed) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Which working directory fills a keyspace, noted under a key that is of no namespace.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    pub(crate) key: Vec<u8>,
-    pub(crate) working_dir: String,
-}
-
-impl Origin {
     /// Notes the working directory if none is noted yet, and compares it with the one that is.
     async fn compare(&self, connections: &Arc<Connections>) -> Result<Option<String>> {
         let ours = self.working_dir.as_bytes();

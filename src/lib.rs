@@ -4,8 +4,9 @@
 //!
 //! - `python`: the binding, feature `python`: pyclasses, the bridge to event loops, the JSON codec
 //! - [`store`]: [`KvStore`](store::KvStore), the storage contract over bytes
-//! - [`first_use`]: what is looked at once and told in the log
+//! - `first_use`: what is looked at once and told in the log
 //! - [`outage`]: what a failure means to the caller: raised, or a counted miss
+//! - `notices`: lines for the log, kept until someone who can write one comes by
 //! - [`connection`]: one handle over the server: pool, deadlines, retries, breaker
 //! - [`config`]: validated settings, named defaults with units
 //! - [`endpoint`]: where a server is
@@ -20,10 +21,11 @@ pub mod config;
 pub mod connection;
 pub mod endpoint;
 pub mod error;
-pub mod first_use;
+mod first_use;
 #[cfg(any(feature = "python", test))]
 mod json_text;
 pub mod keyspace;
+mod notices;
 pub mod outage;
 #[cfg(feature = "python")]
 mod python;

@@ -20,16 +20,7 @@ const FORGIVEN: [Kind; 7] = [
 pub struct Outage {
     policy: OutagePolicy,
     forgiven: [AtomicU64; FORGIVEN.len()],
-    failing: AtomicBool,
-}
-
-/// A change of state, worth one line in the log.
-#[derive(Debug)]
-pub enum Change {
-    /// The first failure after success; it was forgiven.
-    Failing(Error),
-    /// The first success after failures.
-    Recovered,
+    away: AtomicBool,
 }
 
 impl Outage {
@@ -37,30 +28,36 @@ impl Outage {
         Self {
             policy,
             forgiven: Default::default(),
-            failing: AtomicBool::new(false),
+            away: AtomicBool::new(false),
         }
     }
 
     /// Forgives a failure where the policy says so; an error that is not forgiven comes back.
     ///
-    /// Wrong settings and use after close are the caller's mistakes and are never forgiven.
-    pub fn forgive(&self, error: Error) -> Result<Option<Change>> {
+    /// Wrong settings and use after close are the caller's mistakes and are never forgiven. An
+    /// outage gives one line when it begins, any other kind of failure one line ever.
+    pub(crate) fn forgive(&self, error: Error) -> Result<Option<String>> {
         let counted = FORGIVEN.iter().position(|kind| *kind == error.kind());
-        match (self.policy, counted) {
-            (OutagePolicy::Miss, Some(index)) => {
-                self.forgiven[index].fetch_add(1, Relaxed);
-                let first = !self.failing.swap(true, Relaxed);
-                Ok(first.then_some(Change::Failing(error)))
-            }
-            _ => Err(error),
+        let (OutagePolicy::Miss, Some(index)) = (self.policy, counted) else {
+            return Err(error);
+        };
+        let before = self.forgiven[index].fetch_add(1, Relaxed);
+        if error.is_outage() || error.kind() == Kind::CircuitOpen {
+            let left = !self.away.swap(true, Relaxed);
+            return Ok(left.then(|| {
+                format!("reads miss and writes are dropped until the server is back: {error}")
+            }));
         }
+        Ok((before == 0).then(|| {
+            format!("taken for a miss, as the outage policy says; more of this kind are only counted: {error}")
+        }))
     }
 
-    /// Notes a success.
-    pub fn succeeded(&self) -> Option<Change> {
+    /// The server answered; a line if it was away.
+    pub(crate) fn answered(&self) -> Option<String> {
         // Loaded first: the line stays shared between cores while all is well.
-        let recovered = self.failing.load(Relaxed) && self.failing.swap(false, Relaxed);
-        recovered.then_some(Change::Recovered)
+        let back = self.away.load(Relaxed) && self.away.swap(false, Relaxed);
+        back.then(|| "the server is back".to_owned())
     }
 
     /// How many failures of each kind were forgiven.
@@ -76,15 +73,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn miss_forgives_every_storage_failure_and_reports_each_change_once() {
+    fn miss_forgives_every_storage_failure_and_tells_an_outage_once() {
         let outage = Outage::new(OutagePolicy::Miss);
-        for (index, kind) in FORGIVEN.into_iter().enumerate() {
-            let change = outage.forgive(Error::new(kind, "x")).unwrap();
-            assert_eq!(change.is_some(), index == 0, "{kind:?}");
+        let mut told = Vec::new();
+        for kind in FORGIVEN.into_iter().chain(FORGIVEN) {
+            told.extend(outage.forgive(Error::new(kind, "x")).unwrap());
         }
-        assert!(matches!(outage.succeeded(), Some(Change::Recovered)));
-        assert!(outage.succeeded().is_none());
-        assert!(outage.forgiven().all(|(_, count)| count == 1));
+        let away = told
+            .iter()
+            .filter(|line| line.contains("until the server is back"));
+        assert_eq!((away.count(), told.len()), (1, 5), "{told:?}");
+        assert!(outage.answered().is_some());
+        assert!(outage.answered().is_none());
+        assert!(outage.forgiven().all(|(_, count)| count == 2));
     }
 
     #[test]

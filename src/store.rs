@@ -9,13 +9,16 @@ use redis::{Cmd, Value};
 use crate::config::StoreConfig;
 use crate::connection::{Connections, Load, Request, SharedConnections, answer, command};
 use crate::error::{Error, Kind, Result};
-use crate::first_use::{FirstUse, Origin};
+use crate::first_use::Origin;
+use crate::notices::Notices;
 use crate::outage::Outage;
 use crate::value;
 
-/// Ids in one read request. Small enough that others' requests get in between, large enough that
+/// Ids in one request that moves values. Small enough that others' requests get in between, large enough that
 /// the cost of a request is shared.
-pub const READ_PIECE: usize = 64;
+pub const PIECE_ITEMS: usize = 64;
+/// Bytes of values in one write request, beyond which it takes no further item.
+pub const PIECE_BYTES: usize = 1 << 20;
 /// Ids in one request that moves no values: existence, deletion.
 pub const KEY_PIECE: usize = 256;
 /// Requests of one batch under way at a time.
@@ -34,7 +37,7 @@ pub struct KvStore {
     connections: Arc<Connections>,
     outage: Outage,
     origin: Option<Origin>,
-    first_use: Arc<FirstUse>,
+    notices: Arc<Notices>,
 }
 
 /// What [`KvStore::stats`] tells.
@@ -42,7 +45,8 @@ pub struct KvStore {
 pub struct Stats {
     /// Ids in the namespace.
     pub key_count: u64,
-    /// Mean bytes the server spends on a key, over a sample; None in light statistics.
+    /// Mean bytes the server spends on a key, over a sample; None in light statistics, of an empty
+    /// namespace, or where MEMORY is forbidden.
     pub sample_memory_usage: Option<u64>,
     /// Bytes the server uses in all; None in light statistics, or where INFO is forbidden.
     pub total_redis_memory: Option<u64>,
@@ -57,11 +61,10 @@ impl KvStore {
         Arc::new(Self {
             connections: shared.get(&config.server),
             outage: Outage::new(config.outage_policy),
-            origin: config.working_dir.clone().map(|working_dir| Origin {
-                key: config.keyspace.key_beside("working_dir"),
-                working_dir,
+            origin: config.working_dir.clone().map(|working_dir| {
+                Origin::new(config.keyspace.key_beside("working_dir"), working_dir)
             }),
-            first_use: Arc::default(),
+            notices: Arc::default(),
             config,
         })
     }
@@ -73,25 +76,37 @@ impl KvStore {
 
     /// What the looks at first use found and nobody has been told yet.
     pub fn notices(&self) -> Vec<String> {
-        self.first_use.take()
+        self.notices.take()
     }
 
-    /// What its failures mean to callers.
+    /// Forgives a failure where the outage policy says so; else the error comes back, and names
+    /// the namespace.
+    pub fn forgive(&self, error: Error) -> Result<()> {
+        if let Some(line) = self
+            .outage
+            .forgive(error.in_namespace(&self.config.namespace))?
+        {
+            self.notices
+                .push(format!("{}: {line}", self.config.namespace));
+        }
+        Ok(())
+    }
+
+    /// What its failures have meant to callers.
     pub fn outage(&self) -> &Outage {
         &self.outage
     }
 
     /// The value of one id, as JSON bytes; None if it is absent.
     pub async fn get(&self, id: &str) -> Result<Option<Vec<u8>>> {
-        let get = command("GET", [&*self.key(id)]);
-        let answers = self
-            .send(&Request::resendable([get]))
-            .await
-            .map_err(|error| error.about(id))?;
-        self.found(id, first(answers))
+        let found = self.get_piece(&[id.to_owned()]).await;
+        found
+            .map_err(|error| error.about(id))?
+            .pop()
+            .unwrap_or(Ok(None))
     }
 
-    /// The values of up to [`READ_PIECE`] ids, in order: one bad value fails only its own id.
+    /// The values of up to [`PIECE_ITEMS`] ids, in order: one bad value fails only its own id.
     pub async fn get_piece(&self, ids: &[String]) -> Result<Vec<Result<Option<Vec<u8>>>>> {
         let gets = ids.iter().map(|id| command("GET", [&*self.key(id)]));
         let answers = self.send(&Request::resendable(gets)).await?;
@@ -148,20 +163,21 @@ impl KvStore {
         let mut deleted = 0;
         for start in (0..ids.len()).step_by(KEY_PIECE) {
             let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
-            let outcome = self
-                .unlink(piece.iter().map(|id| self.key(id)).collect())
-                .await;
-            deleted += outcome.map_err(|error| error.with_unconfirmed(ids[start..].to_vec()))?;
+            let unlink = unlink(piece.iter().map(|id| self.key(id)));
+            let outcome = async { self.answer(first(self.send(&Request::once(unlink)).await?)) };
+            match outcome.await {
+                Ok(Value::Int(count)) => deleted += count.unsigned_abs(),
+                Ok(_) => return Err(self.unexpected("UNLINK")),
+                Err(error) => {
+                    let error = match &*ids {
+                        [id] => error.about(id),
+                        _ => error,
+                    };
+                    return Err(error.with_unconfirmed(ids[start..].to_vec()));
+                }
+            }
         }
         Ok(deleted)
-    }
-
-    async fn unlink(&self, keys: Vec<Vec<u8>>) -> Result<u64> {
-        let unlink = command("UNLINK", keys.iter().map(Vec::as_slice));
-        match self.answer(first(self.send(&Request::once(unlink)).await?))? {
-            Value::Int(count) => Ok(count.unsigned_abs()),
-            _ => Err(self.unexpected("UNLINK")),
-        }
     }
 
     /// Deletes every id of the namespace, page by page, so that others are served in between.
@@ -170,7 +186,9 @@ impl KvStore {
         loop {
             let (next, keys) = self.own_page(cursor).await?;
             if !keys.is_empty() {
-                self.unlink(keys).await?;
+                // Nobody is told a count, so that repeating it tells no lie.
+                let answers = self.send(&Request::resendable([unlink(keys)])).await?;
+                self.answer(first(answers))?;
             }
             if next == 0 {
                 return Ok(());
@@ -259,13 +277,13 @@ impl KvStore {
             load: self.connections.load(),
         };
         if !light {
-            stats.sample_memory_usage = Some(self.mean_memory(&ids).await?);
+            stats.sample_memory_usage = self.mean_memory(&ids).await?;
             stats.total_redis_memory = self.used_memory().await?;
         }
         Ok(stats)
     }
 
-    async fn mean_memory(&self, ids: &[String]) -> Result<u64> {
+    async fn mean_memory(&self, ids: &[String]) -> Result<Option<u64>> {
         let usages = ids.iter().take(SAMPLE).map(|id| {
             let mut usage = redis::cmd("MEMORY");
             usage.arg("USAGE").arg(self.key(id));
@@ -279,11 +297,7 @@ impl KvStore {
                 }
             }
         }
-        Ok(sizes
-            .iter()
-            .sum::<u64>()
-            .checked_div(sizes.len() as u64)
-            .unwrap_or(0))
+        Ok(sizes.iter().sum::<u64>().checked_div(sizes.len() as u64))
     }
 
     async fn used_memory(&self) -> Result<Option<u64>> {
@@ -303,10 +317,16 @@ impl KvStore {
     }
 
     async fn send(&self, request: &Request) -> Result<Vec<Value>> {
-        self.first_use
-            .begin(&self.connections, self.origin.as_ref());
+        if let Some(origin) = &self.origin {
+            origin.look(&self.connections, &self.notices);
+        }
         let answers = self.connections.send(request).await;
-        answers.map_err(|error| error.in_namespace(&self.config.namespace))
+        let answers = answers.map_err(|error| error.in_namespace(&self.config.namespace))?;
+        if let Some(line) = self.outage.answered() {
+            self.notices
+                .push(format!("{}: {line}", self.config.namespace));
+        }
+        Ok(answers)
     }
 
     fn answer(&self, value: Value) -> Result<Value> {
@@ -330,6 +350,14 @@ impl KvStore {
             format!("the server answered {command} with another type: is it a Redis server?");
         Error::new(Kind::Operation, message).in_namespace(&self.config.namespace)
     }
+}
+
+fn unlink(keys: impl IntoIterator<Item = Vec<u8>>) -> Cmd {
+    let mut unlink = redis::cmd("UNLINK");
+    for key in keys {
+        unlink.arg(key);
+    }
+    unlink
 }
 
 /// The answer of a request of one command.

@@ -7,7 +7,7 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 /// First bytes of an LZ4 frame: the LZ4 Frame Format Description, "Magic Number".
 const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4D, 0x18];
 
-/// Checks a value on its way in: `bytes` of JSON against the cap of `max` bytes.
+/// Checks a value on its way in: its JSON against the cap of `max` bytes.
 pub fn admit(json: &[u8], max: usize) -> Result<()> {
     if json.len() > max {
         let size = json.len();

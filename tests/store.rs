@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 
 use nano_graphrag_redis::config::StoreConfig;
 use nano_graphrag_redis::connection::SharedConnections;
+use nano_graphrag_redis::endpoint::Endpoint;
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::store::KvStore;
 use support::{Server, binaries};
@@ -134,7 +135,7 @@ fn an_unreachable_server_is_an_outage_that_opens_the_breaker_and_names_the_endpo
             .local_addr()
             .unwrap()
             .port();
-        config.server.endpoint = format!("redis://127.0.0.1:{free}").parse().unwrap();
+        config.server.endpoint = Endpoint::parse(&format!("redis://127.0.0.1:{free}")).unwrap();
         let store = KvStore::new(config, &SharedConnections::default());
         let error = store.get("a").await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-use crate::error::{Error, Kind, Result};
-
 /// Counts operations in a row that failed for want of a server; open, it refuses them.
 ///
 /// It never lets a caller probe: one background task does, and closes it. See
@@ -25,17 +23,6 @@ impl Breaker {
 
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Relaxed)
-    }
-
-    /// Passes while closed.
-    pub(super) fn admit(&self) -> Result<()> {
-        if self.is_open() {
-            return Err(Error::new(
-                Kind::CircuitOpen,
-                "the server was unreachable for the last operations and is being probed; calls pass again as soon as it answers",
-            ));
-        }
-        Ok(())
     }
 
     /// An operation was answered, with a value or with an error.
@@ -74,9 +61,9 @@ mod tests {
         );
         assert!(breaker.failed());
         assert!(!breaker.failed(), "only one caller opens it");
-        assert_eq!(breaker.admit().unwrap_err().kind(), Kind::CircuitOpen);
+        assert!(breaker.is_open());
         breaker.close();
-        assert!(breaker.admit().is_ok());
+        assert!(!breaker.is_open());
         assert!(!breaker.failed());
     }
 }

@@ -76,7 +76,9 @@ impl Connections {
 
     /// Sends a request and waits for its answers, one a command, within the operation's deadline.
     pub(crate) async fn send(self: &Arc<Self>, request: &Request) -> Result<Vec<Value>> {
-        self.breaker.admit()?;
+        if self.breaker.is_open() {
+            return Err(self.refused());
+        }
         // Loaded first: the line stays shared between cores.
         if !self.tended.load(Relaxed) && !self.tended.swap(true, Relaxed) {
             self.spawn_tending();
@@ -99,7 +101,8 @@ impl Connections {
                 && attempt <= self.config.max_retries
                 && Instant::now() + pause < deadline;
             if !again {
-                return Err(self.give_up(&failed.error, attempt));
+                let lost = failed.sent && !request.resendable;
+                return Err(self.give_up(&failed.error, lost, attempt));
             }
             self.retries.fetch_add(1, Relaxed);
             sleep(pause).await;
@@ -112,6 +115,15 @@ impl Connections {
         let lease = lease.map_err(|_| unsent(timed_out()))?.map_err(unsent)?;
         let limit = deadline.min(Instant::now() + self.config.socket_timeout);
         let mut connection = lease.connection();
+        if !request.resendable {
+            // It has one try, so that is not to be wasted on a connection that died while idle.
+            let ping = redis::cmd("PING");
+            let alive = timeout_at(limit, connection.req_packed_command(&ping)).await;
+            if let Err(error) = alive.unwrap_or_else(|_| Err(timed_out())) {
+                self.pool.discard(&lease);
+                return Err(unsent(error));
+            }
+        }
         let answers = connection.req_packed_commands(&request.pipeline, 0, request.pipeline.len());
         let error = match timeout_at(limit, answers).await {
             Ok(Ok(values)) => match values.first() {
@@ -137,7 +149,7 @@ impl Connections {
         }
     }
 
-    fn give_up(self: &Arc<Self>, error: &RedisError, attempts: u32) -> Error {
+    fn give_up(self: &Arc<Self>, error: &RedisError, lost: bool, attempts: u32) -> Error {
         let error = Error::from_redis(error);
         if error.is_outage() {
             if self.breaker.failed() {
@@ -147,10 +159,14 @@ impl Connections {
             self.breaker.answered();
         }
         let endpoint = &self.config.endpoint;
-        Error::new(
-            error.kind(),
-            format!("{endpoint}: {error} (attempts: {attempts})"),
-        )
+        if lost && error.is_outage() {
+            let message = format!(
+                "{endpoint}: the answer was lost, so whether it was done is unknown and it was not sent again: look whether the id is still there ({error})"
+            );
+            return Error::new(Kind::Timeout, message);
+        }
+        let message = format!("{endpoint}: {error} (attempts: {attempts})");
+        Error::new(error.kind(), message)
     }
 
     /// Pings until the server answers, then closes the breaker. Ends when no store is left.
@@ -218,6 +234,22 @@ impl Connections {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(mark.to_vec())
+    }
+
+    /// Lets `mark` be asked about again.
+    pub(crate) fn forget(&self, mark: &[u8]) {
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(mark);
+    }
+
+    fn refused(&self) -> Error {
+        let endpoint = &self.config.endpoint;
+        let message = format!(
+            "{endpoint}: not tried, since the operations before it found no server; check that it runs, calls pass again as soon as it answers"
+        );
+        Error::new(Kind::CircuitOpen, message)
     }
 
     /// How many connections are open and how busy they are.

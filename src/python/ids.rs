@@ -31,7 +31,11 @@ impl<'py> FromPyObject<'_, 'py> for Id {
 }
 
 /// Any iterable of ids but a lone `str`, which would be taken for its characters.
-pub(super) struct Ids(pub(super) Result<Vec<String>>);
+pub(super) enum Ids {
+    Good(Vec<String>),
+    /// Why one of them cannot be an id, and all of them as they were given.
+    Refused(Error, Vec<Py<PyAny>>),
+}
 
 impl<'py> FromPyObject<'_, 'py> for Ids {
     type Error = PyErr;
@@ -42,10 +46,14 @@ impl<'py> FromPyObject<'_, 'py> for Ids {
                 "ids must be an iterable of str, not one str",
             ));
         }
-        let ids = ids
-            .try_iter()?
-            .map(|id| Ok(id?.extract::<Id>()?.0))
+        let given = ids.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let read = given
+            .iter()
+            .map(|id| Ok(id.extract::<Id>()?.0))
             .collect::<PyResult<Vec<_>>>()?;
-        Ok(Self(ids.into_iter().collect()))
+        Ok(match read.into_iter().collect::<Result<Vec<_>>>() {
+            Ok(ids) => Self::Good(ids),
+            Err(error) => Self::Refused(error, given.into_iter().map(Bound::unbind).collect()),
+        })
     }
 }

@@ -23,7 +23,7 @@ impl<'py> IntoPyObject<'py> for StatsDict {
         let (stats, config) = (self.stats, self.core.config());
         let outage = PyDict::new(py);
         for (kind, count) in self.core.outage().forgiven() {
-            outage.set_item(format!("{kind:?}").to_lowercase(), count)?;
+            outage.set_item(kind.name(), count)?;
         }
         let dict = PyDict::new(py);
         dict.set_item("namespace", &config.namespace)?;

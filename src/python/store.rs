@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PySet};
 
-use super::bridge::{Job, Owned, Process, awaitable, block};
+use super::bridge::{Convert, Job, Owned, Process, awaitable, block};
 use super::ids::{Id, Ids};
 use super::jobs::{Fields, GetMany, GetOne, Once, upsert};
 use super::settings::Settings;
@@ -52,16 +53,20 @@ impl Handle {
         drop(core);
     }
 
-    /// What was made of the arguments, or an error of this namespace.
-    fn own<T>(&self, argument: Result<T>) -> Result<T> {
-        argument.map_err(|error| error.in_namespace(&self.config.namespace))
+    /// A job that fails with this error, or gives `otherwise` where the outage policy forgives it.
+    fn refused(&self, py: Python<'_>, error: Error, otherwise: Convert) -> Result<Box<dyn Job>> {
+        let error = error.in_namespace(&self.config.namespace);
+        Ok(Box::new(Once::failed(self.core(py)?, error, otherwise)))
     }
 
-    fn get_by_id(&self, py: Python<'_>, id: Id) -> Result<impl Job + use<>> {
-        Ok(GetOne {
-            store: self.core(py)?,
-            id: self.own(id.0)?,
-        })
+    fn get_by_id(&self, py: Python<'_>, id: Id) -> Result<Box<dyn Job>> {
+        match id.0 {
+            Ok(id) => Ok(Box::new(GetOne {
+                store: self.core(py)?,
+                id,
+            })),
+            Err(error) => self.refused(py, error, Box::new(|py| Ok(py.None()))),
+        }
     }
 
     fn get_by_ids(
@@ -69,74 +74,88 @@ impl Handle {
         py: Python<'_>,
         ids: Ids,
         fields: Option<Py<PyAny>>,
-    ) -> Result<impl Job + use<>> {
-        Ok(GetMany::new(
-            self.core(py)?,
-            self.own(ids.0)?,
-            fields.map(Fields),
-        ))
+    ) -> Result<Box<dyn Job>> {
+        match ids {
+            Ids::Good(ids) => Ok(Box::new(GetMany::new(
+                self.core(py)?,
+                ids,
+                fields.map(Fields),
+            ))),
+            Ids::Refused(error, given) => {
+                let misses: Convert =
+                    Box::new(move |py| vec![None::<bool>; given.len()].into_py_any(py));
+                self.refused(py, error, misses)
+            }
+        }
     }
 
-    fn filter_keys(&self, py: Python<'_>, ids: Ids) -> Result<impl Job + use<>> {
-        let ids = self.own(ids.0)?;
+    fn filter_keys(&self, py: Python<'_>, ids: Ids) -> Result<Box<dyn Job>> {
+        let ids = match ids {
+            Ids::Good(ids) => ids,
+            Ids::Refused(error, given) => {
+                let unknown: Convert =
+                    Box::new(move |py| Ok(PySet::new(py, given)?.into_any().unbind()));
+                return self.refused(py, error, unknown);
+            }
+        };
         let unknown: HashSet<String> = match self.config.outage_policy {
             OutagePolicy::Miss => ids.iter().cloned().collect(),
             OutagePolicy::Raise => HashSet::new(),
         };
         let call =
             |core: Arc<Core>| async move { Ok(HashSet::from_iter(core.missing(ids).await?)) };
-        Ok(Once::new::<HashSet<String>, _>(self.core(py)?, call).or(unknown))
-    }
-
-    fn upsert(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<impl Job + use<>> {
-        upsert(self.core(py)?, data)
-    }
-
-    fn delete_by_id(&self, py: Python<'_>, id: Id) -> Result<impl Job + use<>> {
-        let id = self.own(id.0)?;
-        Ok(Once::new(self.core(py)?, |core| async move {
-            Ok(core.delete(vec![id]).await? > 0)
-        }))
-    }
-
-    fn delete_by_ids(&self, py: Python<'_>, ids: Ids) -> Result<impl Job + use<>> {
-        let ids = self.own(ids.0)?;
-        Ok(Once::new(self.core(py)?, |core| async move {
-            core.delete(ids).await
-        }))
-    }
-
-    fn clear(&self, py: Python<'_>) -> Result<impl Job + use<>> {
-        Ok(Once::new(self.core(py)?, |core| async move {
-            core.clear().await
-        }))
-    }
-
-    fn all_keys(&self, py: Python<'_>) -> Result<impl Job + use<>> {
-        Ok(Once::new(
-            self.core(py)?,
-            |core| async move { core.ids().await },
+        Ok(Box::new(
+            Once::new::<HashSet<String>, _>(self.core(py)?, call).or(unknown),
         ))
     }
 
-    fn index_done(&self, py: Python<'_>) -> Result<impl Job + use<>> {
-        Ok(Once::new(self.core(py)?, |core| async move { core.barrier().await }).or(()))
+    fn upsert(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Box<dyn Job>> {
+        Ok(match upsert(self.core(py)?, data)? {
+            Ok(job) => Box::new(job),
+            Err(error) => self.refused(py, error, Box::new(|py| Ok(py.None())))?,
+        })
     }
 
-    fn ping(&self, py: Python<'_>) -> Result<impl Job + use<>> {
-        Ok(Once::new(self.core(py)?, |core| async move {
-            core.ping().await.map(|()| true)
-        }))
+    fn delete_by_id(&self, py: Python<'_>, id: Id) -> Result<Box<dyn Job>> {
+        let id =
+            id.0.map_err(|error| error.in_namespace(&self.config.namespace))?;
+        self.once(
+            py,
+            |core| async move { Ok(core.delete(vec![id]).await? > 0) },
+        )
     }
 
-    fn stats(&self, py: Python<'_>, light: bool) -> Result<impl Job + use<>> {
-        let call = move |core: Arc<Core>| async move {
+    fn delete_by_ids(&self, py: Python<'_>, ids: Ids) -> Result<Box<dyn Job>> {
+        match ids {
+            Ids::Good(ids) => self.once(py, |core| async move { core.delete(ids).await }),
+            Ids::Refused(error, _) => Err(error.in_namespace(&self.config.namespace)),
+        }
+    }
+
+    fn clear(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
+        self.once(py, |core| async move { core.clear().await })
+    }
+
+    fn all_keys(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
+        self.once(py, |core| async move { core.ids().await })
+    }
+
+    fn index_done(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
+        let barrier = Once::new(self.core(py)?, |core| async move { core.barrier().await });
+        Ok(Box::new(barrier.or(())))
+    }
+
+    fn ping(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
+        self.once(py, |core| async move { core.ping().await.map(|()| true) })
+    }
+
+    fn stats(&self, py: Python<'_>, light: bool) -> Result<Box<dyn Job>> {
+        self.once(py, move |core| async move {
             Ok(StatsDict {
                 stats: core.stats(light).await?,
                 core,
             })
-        };
-        Ok(Once::new(self.core(py)?, call))
+        })
     }
 
     fn scan(
@@ -145,17 +164,26 @@ impl Handle {
         cursor: u64,
         pattern: Vec<u8>,
         count: usize,
-    ) -> Result<impl Job + use<>> {
-        let call = move |core: Arc<Core>| async move {
+    ) -> Result<Box<dyn Job>> {
+        self.once(py, move |core| async move {
             let (next, keys) = core.scan(cursor, &pattern, count).await?;
             Ok((next, keys.into_iter().map(Bytes).collect::<Vec<_>>()))
-        };
-        Ok(Once::new(self.core(py)?, call))
+        })
     }
 
-    fn get_key(&self, py: Python<'_>, key: Vec<u8>) -> Result<impl Job + use<>> {
-        let call = move |core: Arc<Core>| async move { Ok(core.get_key(&key).await?.map(Bytes)) };
-        Ok(Once::new(self.core(py)?, call))
+    fn get_key(&self, py: Python<'_>, key: Vec<u8>) -> Result<Box<dyn Job>> {
+        self.once(py, move |core| async move {
+            Ok(core.get_key(&key).await?.map(Bytes))
+        })
+    }
+
+    /// A call of one step, whose failure is raised whatever the outage policy.
+    fn once<T, F>(&self, py: Python<'_>, call: impl FnOnce(Arc<Core>) -> F) -> Result<Box<dyn Job>>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+    {
+        Ok(Box::new(Once::new(self.core(py)?, call)))
     }
 }
 

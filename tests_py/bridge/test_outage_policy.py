@@ -65,8 +65,8 @@ async def cached_llm_call(cache: RedisKVStorage) -> None:
 @pytest.mark.parametrize(
     ("fault", "kinds"),
     [
-        (down, {"unavailable", "circuitopen"}),
-        (stalled, {"timeout", "circuitopen"}),
+        (down, {"unavailable", "circuit_open"}),
+        (stalled, {"timeout", "circuit_open"}),
         (out_of_memory, {"operation"}),
         (without_permission, {"operation"}),
         (wrong_type, {"operation"}),
@@ -129,7 +129,7 @@ def test_an_outage_is_one_warning_and_its_end_another(
     logged = [(record.levelno, record.getMessage()) for record in caplog.records]
     assert [level for level, _ in logged] == [logging.WARNING, logging.WARNING]
     assert all(CACHE in message for _, message in logged)
-    assert "answers again" in logged[1][1]
+    assert "is back" in logged[1][1]
 
 
 def test_other_namespaces_raise(own_server: RedisServer, open_storage: OpenStorage) -> None:

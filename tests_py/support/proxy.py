@@ -25,6 +25,7 @@ class Proxy:
         cut_for_good: Whether the cut ends every other connection too, and refuses new ones.
         one_byte: Whether replies arrive one byte at a time.
         blackhole: Whether replies are swallowed while the connection stays open.
+        silent_after: Pieces of replies that still pass before all are swallowed. None: all pass.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -34,6 +35,7 @@ class Proxy:
         self._refusing = False
         self.one_byte = False
         self.blackhole = False
+        self.silent_after: int | None = None
         self.port = 0
         self._server_port = server_port
         self._random = random.Random(7)
@@ -126,8 +128,10 @@ class Proxy:
             while piece := await server.read(CHUNK):
                 if self.delay:
                     await asyncio.sleep(self._random.uniform(0, self.delay))
-                if self.blackhole:
+                if self.blackhole or self.silent_after == 0:
                     continue
+                if self.silent_after is not None:
+                    self.silent_after -= 1
                 if self.cut_after == 0:
                     self._cut()
                     return

@@ -81,8 +81,8 @@ class SettingsTable(BaseModel):
     redis_max_retries: Count = Field(3, ge=0, le=100, description="Attempts after the first.")
     redis_health_check_interval: Interval = Field(
         30.0,
-        description="Seconds after which an idle connection is tried with PING before use; 0 for "
-        "never.",
+        description="Seconds between two looks at idle connections, which are tried with PING and "
+        "closed beyond the minimum; 0 for never.",
     )
     redis_breaker_failures: Count = Field(
         5,

@@ -6,34 +6,37 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::gate::{self, Pass};
-use super::{Job, Process, Reply, Spawner, Step, exiting};
+use super::{Job, Process, Reply, Spawner, Step, Tasks, To, lost};
 
 /// How often a waiting thread looks for signals: well under what a person notices after Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs a job to its end on this thread. Works inside a running event loop too: the loop waits
 /// with it, the runtime does not.
-pub(in crate::python) fn block(py: Python<'_>, mut job: impl Job) -> PyResult<Bound<'_, PyAny>> {
-    if gate::is_closed() {
-        return Err(exiting().into());
-    }
-    let (sender, mut replies) = channel();
-    let spawner = Spawner::Caller {
-        process: Process::current(py)?,
-        replies: sender,
-    };
+pub(in crate::python) fn block(
+    py: Python<'_>,
+    mut job: Box<dyn Job>,
+) -> PyResult<Bound<'_, PyAny>> {
+    let _pass = gate::hold(py)?;
+    let (replies, mut inbox) = channel();
+    let process = Process::current(py)?;
+    // Dropped on the way out: a caller that was interrupted leaves nothing running behind.
+    let spawner = Spawner::new(To::Caller { process, replies }, Tasks::default());
     let mut step = job.start(py, &spawner)?;
     loop {
         let reply = match step {
             Step::Done(value) => return Ok(value.into_bound(py)),
             Step::Again => Reply::Turn,
             Step::Wait => {
-                let (reply, back) = wait(py, replies)?;
-                replies = back;
+                let (reply, back) = wait(py, inbox)?;
+                inbox = back;
                 reply
             }
         };
         py.check_signals()?;
+        if matches!(reply, Reply::Lost) {
+            return Err(lost().into());
+        }
         step = job.resume(py, &spawner, reply)?;
     }
 }
@@ -47,7 +50,7 @@ fn wait(py: Python<'_>, mut replies: Receiver<Reply>) -> PyResult<(Reply, Receiv
         match received {
             Ok(reply) => return Ok((reply, replies)),
             Err(RecvTimeoutError::Timeout) => py.check_signals()?,
-            Err(RecvTimeoutError::Disconnected) => return Err(exiting().into()),
+            Err(RecvTimeoutError::Disconnected) => return Err(lost().into()),
         }
     }
 }

@@ -115,9 +115,10 @@ impl Callback {
             return;
         };
         Python::try_attach(move |py| {
-            drop(pass);
             // A loop that was closed meanwhile has no one who waits.
             let _ = self.call_soon_threadsafe.call1(py, (&self.deliver,));
+            // Held until here: the call writes to a socket, and attaches again after it.
+            drop((self, pass));
         });
     }
 }

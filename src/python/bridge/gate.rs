@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pyo3::prelude::*;
+
+use crate::error::{Error, Kind};
+
 static CLOSED: AtomicBool = AtomicBool::new(false);
 static PASSING: AtomicUsize = AtomicUsize::new(0);
 
@@ -31,7 +35,25 @@ pub(super) fn enter() -> Option<Pass> {
     (!is_closed()).then_some(pass)
 }
 
-pub(super) fn is_closed() -> bool {
+/// A pass for a thread that is attached and will run Python code from Rust: switching threads
+/// there is a way back into the interpreter too.
+///
+/// Too late, the main thread gets an error; any other stays where it is, as Python has it for
+/// daemon threads.
+pub(super) fn hold(py: Python<'_>) -> PyResult<Pass> {
+    if let Some(pass) = enter() {
+        return Ok(pass);
+    }
+    let threading = py.import("threading")?;
+    let this = threading.call_method0("current_thread")?;
+    if this.is(&threading.call_method0("main_thread")?) {
+        let message = "the interpreter is exiting: no call can be made any more";
+        return Err(Error::new(Kind::Closed, message).into());
+    }
+    py.detach(|| park_for_ever())
+}
+
+fn is_closed() -> bool {
     CLOSED.load(SeqCst)
 }
 

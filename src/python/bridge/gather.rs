@@ -1,10 +1,13 @@
 //! Single reads and writes made in one turn of a loop, gathered into requests.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+
+use futures_util::FutureExt;
 
 use super::port::Inbox;
 use super::{Process, Reply};
-use crate::store::{KvStore, READ_PIECE};
+use crate::store::{KvStore, PIECE_BYTES, PIECE_ITEMS};
 
 /// Items by the store they are for. An application has a handful of stores.
 pub(super) struct Gathered<T>(Vec<Batch<T>>);
@@ -48,23 +51,35 @@ impl<T: Send + 'static> Gathered<T> {
         batch.items.push(item);
     }
 
-    /// Sends each batch in pieces, in the order in which the calls were made.
+    /// Sends each batch in pieces, in the order in which the calls were made. `weigh` gives the
+    /// bytes an item sends.
     pub(super) fn send<F>(
         self,
         process: &'static Process,
         inbox: &Arc<Inbox>,
+        weigh: impl Fn(&T) -> usize,
         call: impl Fn(Arc<KvStore>, Vec<T>) -> F,
     ) where
         F: Future<Output = Vec<Reply>> + Send + 'static,
     {
         for batch in self.0 {
-            let (mut tickets, mut items) = (batch.tickets.into_iter(), batch.items.into_iter());
-            while items.len() > 0 {
-                let piece: Vec<T> = items.by_ref().take(READ_PIECE).collect();
-                let piece_tickets: Vec<u64> = tickets.by_ref().take(READ_PIECE).collect();
+            let mut calls = batch.tickets.into_iter().zip(batch.items).peekable();
+            while calls.peek().is_some() {
+                let (mut piece_tickets, mut piece, mut bytes) = (Vec::new(), Vec::new(), 0);
+                while piece.len() < PIECE_ITEMS
+                    && bytes < PIECE_BYTES
+                    && let Some((ticket, item)) = calls.next()
+                {
+                    bytes += weigh(&item);
+                    piece_tickets.push(ticket);
+                    piece.push(item);
+                }
                 let (inbox, answers) = (Arc::clone(inbox), call(Arc::clone(&batch.store), piece));
                 process.runtime.spawn(async move {
-                    inbox.put(piece_tickets.into_iter().zip(answers.await));
+                    let answers = AssertUnwindSafe(answers).catch_unwind().await;
+                    let lost = || piece_tickets.iter().map(|_| Reply::Lost).collect();
+                    let answers = answers.unwrap_or_else(|_| lost());
+                    inbox.put(piece_tickets.into_iter().zip(answers));
                 });
             }
         }

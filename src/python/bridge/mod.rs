@@ -14,10 +14,14 @@ mod port;
 mod ports;
 mod process;
 
+use std::cell::{Cell, RefCell};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use futures_util::FutureExt;
 use pyo3::prelude::*;
+use tokio::task::AbortHandle;
 
 use crate::error::{Error, Kind, Result};
 use crate::store::KvStore;
@@ -39,6 +43,8 @@ pub(super) enum Reply {
     Done(Result<Convert>),
     /// Another turn was asked for.
     Turn,
+    /// None: the future panicked.
+    Lost,
 }
 
 /// Makes the Python value of an outcome.
@@ -63,36 +69,72 @@ pub(super) trait Job: Send {
 }
 
 /// Where a job's futures run and where their replies go.
-pub(super) enum Spawner<'a> {
-    /// To the job of this ticket on an event loop.
+pub(super) struct Spawner<'a> {
+    to: To<'a>,
+    tasks: RefCell<Tasks>,
+    gathered: Cell<bool>,
+}
+
+enum To<'a> {
+    /// The job of this ticket on an event loop.
     Loop { port: &'a port::Port, ticket: u64 },
-    /// To the thread that blocks.
+    /// The thread that blocks.
     Caller {
         process: &'static Process,
         replies: Sender<Reply>,
     },
 }
 
-impl Spawner<'_> {
+/// The futures of one job, ended with it: for a caller that is gone nothing more is sent.
+#[derive(Default)]
+struct Tasks(Vec<AbortHandle>);
+
+impl Tasks {
+    fn add(&mut self, task: AbortHandle) {
+        self.0.retain(|task| !task.is_finished());
+        self.0.push(task);
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl<'a> Spawner<'a> {
+    fn new(to: To<'a>, tasks: Tasks) -> Self {
+        Self {
+            to,
+            tasks: RefCell::new(tasks),
+            gathered: Cell::new(false),
+        }
+    }
+
     /// Runs a future on the runtime; its reply resumes the job.
     pub(super) fn run(&self, future: impl Future<Output = Reply> + Send + 'static) {
-        match self {
-            Self::Loop { port, ticket } => port.run(*ticket, future),
-            Self::Caller { process, replies } => {
+        let task = match &self.to {
+            To::Loop { port, ticket } => port.run(*ticket, future),
+            To::Caller { process, replies } => {
                 let replies = replies.clone();
                 // A caller that was interrupted is not there to hear it.
-                process
-                    .runtime
-                    .spawn(async move { drop(replies.send(future.await)) });
+                let answer = async move { drop(replies.send(or_lost(future).await)) };
+                process.runtime.spawn(answer).abort_handle()
             }
-        }
+        };
+        self.tasks.borrow_mut().add(task);
     }
 
     /// Reads one id; a loop gathers the reads of one turn.
     pub(super) fn read(&self, store: &Arc<KvStore>, id: String) {
-        match self {
-            Self::Loop { port, ticket } => port.gather_read(*ticket, store, id),
-            Self::Caller { .. } => {
+        match &self.to {
+            To::Loop { port, ticket } => {
+                self.gathered.set(true);
+                port.gather_read(*ticket, store, id);
+            }
+            To::Caller { .. } => {
                 let store = Arc::clone(store);
                 self.run(async move { Reply::Found(store.get(&id).await) });
             }
@@ -101,9 +143,12 @@ impl Spawner<'_> {
 
     /// Writes one id; a loop gathers the writes of one turn.
     pub(super) fn write(&self, store: &Arc<KvStore>, item: (String, Vec<u8>)) {
-        match self {
-            Self::Loop { port, ticket } => port.gather_write(*ticket, store, item),
-            Self::Caller { .. } => {
+        match &self.to {
+            To::Loop { port, ticket } => {
+                self.gathered.set(true);
+                port.gather_write(*ticket, store, item);
+            }
+            To::Caller { .. } => {
                 let store = Arc::clone(store);
                 self.run(async move {
                     let outcome = store.put_piece(&[item]).await;
@@ -114,11 +159,17 @@ impl Spawner<'_> {
     }
 }
 
-fn exiting() -> Error {
-    Error::new(
-        Kind::Closed,
-        "the interpreter is exiting: no call can be made any more",
-    )
+/// The future's reply; one that panics must not leave its caller waiting.
+async fn or_lost(future: impl Future<Output = Reply>) -> Reply {
+    AssertUnwindSafe(future)
+        .catch_unwind()
+        .await
+        .unwrap_or(Reply::Lost)
+}
+
+fn lost() -> Error {
+    let message = "the call ended in a panic, which is a bug of this library: please report it";
+    Error::new(Kind::Operation, message)
 }
 
 /// Lets no thread back into Python any more; registered with `atexit`.

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use tokio::task::AbortHandle;
 
 use super::doorbell::Doorbell;
 use super::gather::Gathered;
-use super::{Job, Process, Reply, Spawner, Step};
+use super::{Job, Process, Reply, Spawner, Step, Tasks, To, gate, lost, or_lost};
 use crate::store::KvStore;
 
 /// A reply, and the ticket of the job it is for.
@@ -41,6 +42,19 @@ impl Inbox {
 struct Waiting {
     future: Py<PyAny>,
     job: Box<dyn Job>,
+    tasks: Tasks,
+    /// Whether it waits in a request shared with others, which its caller's leaving cannot end.
+    gathered: bool,
+}
+
+/// What is left to do for a call that was started.
+pub(super) enum Started {
+    /// The port is to be flushed at the end of this turn.
+    Flush,
+    /// The job has futures of its own, to be ended should its caller leave.
+    Alone(u64),
+    /// Nothing.
+    Enough,
 }
 
 #[derive(Default)]
@@ -65,10 +79,11 @@ pub(in crate::python) struct Port {
 #[pymethods]
 impl Port {
     /// Delivers what has arrived. Called by the loop.
-    fn deliver(&self, py: Python<'_>) {
+    fn deliver(&self, py: Python<'_>) -> PyResult<()> {
         if !self.process.is_current() {
-            return; // a forked child that runs its parent's loop: the letters are the parent's
+            return Ok(()); // a forked child that runs its parent's loop: the letters are not its own
         }
+        let _pass = gate::hold(py)?;
         self.inbox.doorbell.silence();
         let letters = std::mem::take(&mut *locked(&self.inbox.letters));
         for (ticket, reply) in letters {
@@ -78,6 +93,14 @@ impl Port {
             }
         }
         self.flush();
+        Ok(())
+    }
+
+    /// Ends the job of a future that is done. Called by the loop, and for most of them too late.
+    #[pyo3(signature = (ticket, _future))]
+    fn leave(&self, ticket: u64, _future: &Bound<'_, PyAny>) {
+        let waiting = locked(&self.state).waiting.remove(&ticket);
+        drop(waiting);
     }
 
     /// Sends what was gathered in this turn. Called by the loop.
@@ -86,18 +109,28 @@ impl Port {
         state.flush_asked = false;
         let (reads, writes) = (state.reads.take(), state.writes.take());
         drop(state);
-        reads.send(self.process, &self.inbox, |store, ids| async move {
-            let values = store.get_piece(&ids).await;
-            each(values, ids.len())
-                .map(Reply::Found)
-                .collect::<Vec<_>>()
-        });
-        writes.send(self.process, &self.inbox, |store, items| async move {
-            let outcomes = store.put_piece(&items).await;
-            each(outcomes, items.len())
-                .map(Reply::Stored)
-                .collect::<Vec<_>>()
-        });
+        reads.send(
+            self.process,
+            &self.inbox,
+            |_| 0,
+            |store, ids| async move {
+                let values = store.get_piece(&ids).await;
+                each(values, ids.len())
+                    .map(Reply::Found)
+                    .collect::<Vec<_>>()
+            },
+        );
+        writes.send(
+            self.process,
+            &self.inbox,
+            |(_, json)| json.len(),
+            |store, items| async move {
+                let outcomes = store.put_piece(&items).await;
+                each(outcomes, items.len())
+                    .map(Reply::Stored)
+                    .collect::<Vec<_>>()
+            },
+        );
     }
 }
 
@@ -124,13 +157,13 @@ impl Port {
         Ok(port)
     }
 
-    /// Starts a job whose result `future` will hold. True if the port asks to be flushed.
+    /// Starts a job whose result `future` will hold.
     pub(super) fn start(
         &self,
         py: Python<'_>,
         future: &Bound<'_, PyAny>,
         job: Box<dyn Job>,
-    ) -> bool {
+    ) -> Started {
         let ticket = {
             let mut state = locked(&self.state);
             state.last_ticket += 1;
@@ -142,20 +175,32 @@ impl Port {
             Waiting {
                 future: future.clone().unbind(),
                 job,
+                tasks: Tasks::default(),
+                gathered: false,
             },
             None,
         );
         let mut state = locked(&self.state);
         let gathered = !(state.reads.is_empty() && state.writes.is_empty());
-        gathered && !std::mem::replace(&mut state.flush_asked, true)
+        if gathered && !std::mem::replace(&mut state.flush_asked, true) {
+            return Started::Flush;
+        }
+        match state.waiting.get(&ticket) {
+            Some(waiting) if !waiting.gathered => Started::Alone(ticket),
+            _ => Started::Enough,
+        }
     }
 
     fn step(&self, py: Python<'_>, ticket: u64, mut waiting: Waiting, reply: Option<Reply>) {
-        let spawner = Spawner::Loop { port: self, ticket };
+        let tasks = std::mem::take(&mut waiting.tasks);
+        let spawner = Spawner::new(To::Loop { port: self, ticket }, tasks);
         let step = match reply {
+            Some(Reply::Lost) => Err(lost().into()),
             Some(reply) => waiting.job.resume(py, &spawner, reply),
             None => waiting.job.start(py, &spawner),
         };
+        waiting.gathered |= spawner.gathered.get();
+        waiting.tasks = spawner.tasks.into_inner();
         match step {
             Ok(Step::Done(value)) => settle(py, &waiting.future, Ok(value)),
             Err(error) => settle(py, &waiting.future, Err(error)),
@@ -177,11 +222,14 @@ impl Port {
         locked(&self.state).writes.add(ticket, store, item);
     }
 
-    pub(super) fn run(&self, ticket: u64, future: impl Future<Output = Reply> + Send + 'static) {
+    pub(super) fn run(
+        &self,
+        ticket: u64,
+        future: impl Future<Output = Reply> + Send + 'static,
+    ) -> AbortHandle {
         let inbox = Arc::clone(&self.inbox);
-        self.process
-            .runtime
-            .spawn(async move { inbox.put([(ticket, future.await)]) });
+        let answer = async move { inbox.put([(ticket, or_lost(future).await)]) };
+        self.process.runtime.spawn(answer).abort_handle()
     }
 
     /// Lets go of the loop, which is closed.

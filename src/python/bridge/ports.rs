@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
-use super::port::Port;
-use super::{Job, Process, exiting, gate};
+use super::port::{Port, Started};
+use super::{Job, Process, gate};
 
 /// The ports of this process, by the address of their loop.
 #[derive(Default)]
@@ -24,20 +24,30 @@ struct Entry {
 /// Runs a job on the running loop; the future that comes back holds its result.
 pub(in crate::python) fn awaitable(
     py: Python<'_>,
-    job: impl Job + 'static,
+    job: Box<dyn Job>,
 ) -> PyResult<Bound<'_, PyAny>> {
-    if gate::is_closed() {
-        return Err(exiting().into());
-    }
+    let _pass = gate::hold(py)?;
     let event_loop = running_loop(py)?;
     let port = Process::current(py)?.ports.of(&event_loop)?;
     let future = event_loop.call_method0(intern!(py, "create_future"))?;
-    if port.get().start(py, &future, Box::new(job)) {
-        let flush = port.getattr(intern!(py, "flush"))?;
-        event_loop.call_method1(intern!(py, "call_soon"), (flush,))?;
+    match port.get().start(py, &future, job) {
+        Started::Flush => {
+            let flush = port.getattr(intern!(py, "flush"))?;
+            event_loop.call_method1(intern!(py, "call_soon"), (flush,))?;
+        }
+        Started::Alone(ticket) => {
+            let leave = port.getattr(intern!(py, "leave"))?;
+            let leave = PARTIAL
+                .import(py, "functools", "partial")?
+                .call1((leave, ticket))?;
+            future.call_method1(intern!(py, "add_done_callback"), (leave,))?;
+        }
+        Started::Enough => {}
     }
     Ok(future)
 }
+
+static PARTIAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

@@ -6,50 +6,39 @@ mod write;
 
 use pyo3::prelude::*;
 
-use crate::error::{Error, Result};
-use crate::outage::Change;
+use crate::error::{Error, Kind, Result};
 use crate::store::KvStore;
 
 pub(super) use once::Once;
 pub(super) use read::{Fields, GetMany, GetOne};
 pub(super) use write::upsert;
 
-/// Applies the namespace's outage policy: a forgiven failure becomes None and is logged once.
+/// Applies the namespace's outage policy: a forgiven failure becomes None.
 fn forgiven<T>(py: Python<'_>, store: &KvStore, outcome: Result<T>) -> PyResult<Option<T>> {
-    let (value, change) = match outcome {
-        Ok(value) => (Some(value), store.outage().succeeded()),
-        Err(error) => (
-            None,
-            store
-                .outage()
-                .forgive(error.in_namespace(&store.config().namespace))?,
-        ),
+    let value = match outcome {
+        Ok(value) => Some(value),
+        Err(error) => store.forgive(error).map(|()| None)?,
     };
-    if let Some(change) = change {
-        log(py, &told(store, &change))?;
-    }
-    for notice in store.notices() {
-        log(py, &notice)?;
-    }
+    tell(py, store)?;
     Ok(value)
 }
 
-fn told(store: &KvStore, change: &Change) -> String {
-    let namespace = &store.config().namespace;
-    match change {
-        Change::Failing(error) => format!(
-            "{namespace}: reads miss and writes are dropped until the server answers again: {error}"
-        ),
-        Change::Recovered => format!("{namespace}: the server answers again"),
+/// Logs what has been found since the last call.
+fn tell(py: Python<'_>, store: &KvStore) -> PyResult<()> {
+    for line in store.notices() {
+        let logger = py
+            .import("logging")?
+            .call_method1("getLogger", ("nano_graphrag_redis",))?;
+        logger.call_method1("warning", ("%s", line))?;
     }
+    Ok(())
 }
 
-fn log(py: Python<'_>, message: &str) -> PyResult<()> {
-    let logger = py
-        .import("logging")?
-        .call_method1("getLogger", ("nano_graphrag_redis",))?;
-    logger.call_method1("warning", ("%s", message))?;
-    Ok(())
+/// A reply that the job did not ask for: a bug, to be seen and not waited with.
+fn unasked() -> PyErr {
+    let message =
+        "a reply of the wrong kind came, which is a bug of this library: please report it";
+    Error::new(Kind::Operation, message).into()
 }
 
 /// An error of this store.

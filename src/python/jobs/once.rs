@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 
-use super::forgiven;
-use crate::error::Result;
+use super::{forgiven, tell, unasked};
+use crate::error::{Error, Result};
 use crate::python::bridge::{Convert, Job, Reply, Spawner, Step};
 use crate::store::KvStore;
 
@@ -39,6 +39,15 @@ impl Once {
         }
     }
 
+    /// A call that failed before it began.
+    pub(in crate::python) fn failed(store: Arc<KvStore>, error: Error, otherwise: Convert) -> Self {
+        Self {
+            store,
+            pending: Some(Box::pin(async move { Err(error) })),
+            otherwise: Some(otherwise),
+        }
+    }
+
     /// The same, but a failure that the outage policy forgives gives `value`.
     pub(in crate::python) fn or<T>(mut self, value: T) -> Self
     where
@@ -66,8 +75,9 @@ impl Job for Once {
 
     fn resume(&mut self, py: Python<'_>, _spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step> {
         let Reply::Done(outcome) = reply else {
-            return Ok(Step::Wait);
+            return Err(unasked());
         };
+        tell(py, &self.store)?;
         let convert = match self.otherwise.take() {
             Some(otherwise) => forgiven(py, &self.store, outcome)?.unwrap_or(otherwise),
             None => outcome?,

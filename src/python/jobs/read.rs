@@ -6,11 +6,11 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::{about, forgiven};
+use super::{about, forgiven, unasked};
 use crate::error::Result;
 use crate::python::bridge::{Job, Reply, Spawner, Step};
 use crate::python::json::decode;
-use crate::store::{KvStore, READ_PIECE, WINDOW};
+use crate::store::{KvStore, PIECE_ITEMS, WINDOW};
 
 /// The value of one id, or None.
 pub(in crate::python) struct GetOne {
@@ -26,7 +26,7 @@ impl Job for GetOne {
 
     fn resume(&mut self, py: Python<'_>, _spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step> {
         let Reply::Found(found) = reply else {
-            return Ok(Step::Wait);
+            return Err(unasked());
         };
         let value = value_of(py, &self.store, &self.id, found)?;
         Ok(Step::Done(value.map_or_else(|| py.None(), Bound::unbind)))
@@ -40,10 +40,9 @@ fn value_of<'py>(
     id: &str,
     found: Result<Option<Vec<u8>>>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let decoded = found.and_then(|json| {
-        json.map(|json| decode(py, &json).map_err(|error| about(store, id, error)))
-            .transpose()
-    });
+    let decoded = found
+        .and_then(|json| json.map(|json| decode(py, &json)).transpose())
+        .map_err(|error| about(store, id, error));
     Ok(forgiven(py, store, decoded)?.flatten())
 }
 
@@ -112,7 +111,7 @@ impl GetMany {
 
     fn fill_window(&mut self, spawn: &Spawner<'_>) {
         while self.in_flight < WINDOW && self.sent < self.ids.len() && self.failed.is_none() {
-            let (from, to) = (self.sent, self.ids.len().min(self.sent + READ_PIECE));
+            let (from, to) = (self.sent, self.ids.len().min(self.sent + PIECE_ITEMS));
             let (store, ids) = (Arc::clone(&self.store), Arc::clone(&self.ids));
             spawn
                 .run(async move { Reply::FoundPiece(from, store.get_piece(&ids[from..to]).await) });
@@ -161,7 +160,7 @@ impl Job for GetMany {
 
     fn resume(&mut self, py: Python<'_>, spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step> {
         let Reply::FoundPiece(from, piece) = reply else {
-            return Ok(Step::Wait);
+            return Err(unasked());
         };
         self.in_flight -= 1;
         // The next piece is asked for first, so that it travels while this one is decoded.

@@ -7,20 +7,17 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{about, forgiven};
+use super::{about, forgiven, unasked};
 use crate::error::{Error, Result};
 use crate::python::bridge::{Job, Reply, Spawner, Step};
 use crate::python::ids::Id;
 use crate::python::json::encode;
-use crate::store::{KvStore, WINDOW};
+use crate::store::{KvStore, PIECE_BYTES, PIECE_ITEMS, WINDOW};
 use crate::value::admit;
 
 /// Values encoded in one turn of the loop: a few milliseconds, and then others have theirs.
 const TURN_ITEMS: usize = 2048;
 const TURN_BYTES: usize = 4 << 20;
-/// Items and bytes of one request.
-const PIECE_ITEMS: usize = 64;
-const PIECE_BYTES: usize = 1 << 20;
 /// Encoded bytes kept from the check until they are sent. What is beyond is encoded a second
 /// time, so that a batch of any size takes bounded memory.
 const KEPT_BYTES: usize = 16 << 20;
@@ -38,23 +35,25 @@ pub(in crate::python) struct Upsert {
     unconfirmed: Vec<String>,
 }
 
-/// The job that writes `data`, a dict of id to value.
-pub(in crate::python) fn upsert(store: Arc<KvStore>, data: &Bound<'_, PyAny>) -> PyResult<Upsert> {
+/// The job that writes `data`, a dict of id to value; the inner error is an id that is none.
+pub(in crate::python) fn upsert(
+    store: Arc<KvStore>,
+    data: &Bound<'_, PyAny>,
+) -> PyResult<Result<Upsert>> {
     let Ok(data) = data.cast::<PyDict>() else {
         let found = data.get_type().name()?.to_string();
         return Err(PyTypeError::new_err(format!(
             "upsert takes a dict of id to value, not {found}"
         )));
     };
-    let item = |(id, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
-        let id = id
-            .extract::<Id>()?
-            .0
-            .map_err(|error| error.in_namespace(&store.config().namespace))?;
-        Ok((id, value.unbind()))
-    };
-    let items = data.iter().map(item).collect::<PyResult<_>>()?;
-    Ok(Upsert {
+    let mut items = Vec::with_capacity(data.len());
+    for (id, value) in data {
+        match id.extract::<Id>()?.0 {
+            Ok(id) => items.push((id, value.unbind())),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(Upsert {
         store,
         items,
         checked: 0,
@@ -64,7 +63,7 @@ pub(in crate::python) fn upsert(store: Arc<KvStore>, data: &Bound<'_, PyAny>) ->
         in_flight: 0,
         failed: None,
         unconfirmed: Vec::new(),
-    })
+    }))
 }
 
 impl Upsert {
@@ -170,6 +169,10 @@ impl Upsert {
             Some(error) => {
                 let never_sent = self.items[self.sent..].iter().map(|(id, _)| id.clone());
                 self.unconfirmed.extend(never_sent);
+                let error = match &*self.items {
+                    [(id, _)] => error.about(id),
+                    _ => error,
+                };
                 Err(error.with_unconfirmed(std::mem::take(&mut self.unconfirmed)))
             }
         };
@@ -194,7 +197,8 @@ impl Job for Upsert {
                 let id = self.items[0].0.clone();
                 self.note(vec![id], Ok(vec![outcome]));
             }
-            _ => {}
+            Reply::Turn => {}
+            _ => return Err(unasked()),
         }
         self.next(py, spawn)
     }

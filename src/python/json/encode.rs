@@ -100,9 +100,17 @@ fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize) -> Resu
     if !dict.is_exact_instance_of::<PyDict>() {
         return write_dict_subclass(dict, out, depth);
     }
+    // Writing a subclass runs its code, which may change this very dict: it is looked at again
+    // after each item, and the iterator is never asked beyond what there was.
+    let length = dict.len();
     out.push(b'{');
-    for (index, (key, item)) in dict.iter().enumerate() {
+    for (index, (key, item)) in dict.iter().take(length).enumerate() {
         write_member(index, &key, &item, out, depth)?;
+        if dict.len() != length {
+            return refuse(
+                "a dict changed while it was written: hand over one that nobody changes",
+            );
+        }
     }
     out.push(b'}');
     Ok(())
