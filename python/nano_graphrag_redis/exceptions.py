@@ -1,4 +1,4 @@
-"""The exceptions of this library: one tree, every class raised by a real cause.
+"""The exceptions of this library: one tree.
 
 Each takes one message, which names the setting, the namespace or the id concerned and what to do.
 The details are attributes: an ``OSError`` takes a second argument for its ``errno``.

@@ -119,9 +119,6 @@ class SettingsTable(BaseModel):
         le=LARGEST_VALUE,
         description="Bytes of one value as JSON, at most; a larger one is refused before sending.",
     )
-    redis_durability_timeout: Seconds = Field(
-        1.0, description="Seconds that index_done_callback waits for what redis_durability asks."
-    )
     clear_on_start: Flag = Field(
         False,
         description="Empty the namespace in index_start_callback; never the LLM cache, never a "
@@ -150,6 +147,9 @@ class SettingsTable(BaseModel):
     redis_registry: Flag = _later(False, "Keep the ids of each namespace in an index.")
     redis_durability: Annotated[str, word] = _later(
         "ack", "What index_done_callback waits for.", pattern=_DURABILITY
+    )
+    redis_durability_timeout: Seconds = _later(
+        1.0, "Seconds that index_done_callback waits for what redis_durability asks."
     )
     redis_dual_write: Flag = _later(
         False, "Write the host's JSON files too. KV_BACKEND_MIGRATION is the same."
