@@ -14,14 +14,14 @@ from .config import RedisConfig
 
 LLM_CACHE = "llm_response_cache"
 
-_joining = threading.Lock()
+_joining = threading.RLock()
 """Held while an embedded server is joined or left, so that a storage counts once."""
 
 
 def _unlock_in_child() -> None:
     """A thread that held the lock at the fork does not exist in the child."""
     global _joining
-    _joining = threading.Lock()
+    _joining = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -76,8 +76,10 @@ class Foundation:
     def close(self) -> None:
         """Lets go of the connections and the embedded server; may be called again."""
         self.store.close()
+        if self._directory is None:
+            return
         with _joining:
-            if self._directory is not None and self.ready:
+            if self.ready:
                 from .embedded import release
 
                 release(self._directory)

@@ -163,7 +163,8 @@ class RedisConfig(SettingsTable):
         """
         if self.redis_workspace or self.working_dir is None:
             return None
-        return str(Path(self.working_dir).absolute())
+        # A path need not be UTF-8.
+        return str(Path(self.working_dir).absolute()).encode(errors="backslashreplace").decode()
 
     def _credentials(self) -> tuple[str | None, SecretStr | None]:
         """Who logs in. A private server is ours, on a socket of ours: it asks for nothing."""

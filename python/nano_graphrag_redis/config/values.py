@@ -76,6 +76,8 @@ def _names(value: object) -> object:
 
 
 def _absent_if_empty(value: object) -> object:
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("must be UTF-8 and have no lone surrogate in it")
     # A host passes on REDIS_PASSWORD="", which a Compose file makes of a variable not set.
     return None if value == "" else value
 

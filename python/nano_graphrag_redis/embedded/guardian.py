@@ -36,6 +36,8 @@ _ANSWER_TIMEOUT = 1.0
 """Seconds a server may take for one answer before it counts as not answering."""
 _POLL_INTERVAL = 0.05
 """Seconds between two questions to a server that is starting."""
+_STARTS = 3
+"""Starts of a server that is killed before its first answer."""
 
 
 def open_lock(path: str | os.PathLike[str]) -> int:
@@ -78,6 +80,7 @@ class Guardian:
         self._command = command
         self._mutex = threading.Lock()
         self._deserted = False
+        self._killed = 0
         self._server: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
@@ -102,12 +105,17 @@ class Guardian:
             os.close(lock)
 
     def _came_up(self, server: subprocess.Popen[bytes]) -> bool:
-        """False for a server that ended without a single answer: another start would end so too."""
+        """False for a server that ended without a single answer: another start would end so too.
+
+        One that was killed gets a few more starts.
+        """
         while server.poll() is None:
             if answers(SOCKET):
+                self._killed = 0
                 return True
             time.sleep(_POLL_INTERVAL)
-        return False
+        self._killed += 1
+        return server.returncode < 0 and self._killed < _STARTS
 
     def _stop_after_the_last_member(self) -> None:
         # Never closed: newcomers wait until this process is gone, and its server with it.

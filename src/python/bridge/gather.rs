@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use super::port::Inbox;
+use super::inbox::Inbox;
 use super::{Process, Reply};
 use crate::store::{KvStore, PIECE_BYTES, PIECE_ITEMS};
 
@@ -49,6 +49,16 @@ impl<T: Send + 'static> Gathered<T> {
         let batch = &mut self.0[index];
         batch.tickets.push(ticket);
         batch.items.push(item);
+    }
+
+    /// Takes back the item of a call that ended before its batch was sent.
+    pub(super) fn remove(&mut self, ticket: u64) {
+        for batch in &mut self.0 {
+            if let Some(index) = batch.tickets.iter().position(|known| *known == ticket) {
+                batch.tickets.remove(index);
+                batch.items.remove(index);
+            }
+        }
     }
 
     /// Sends each batch in pieces, in the order in which the calls were made. `weigh` gives the

@@ -10,6 +10,7 @@ mod blocking;
 mod doorbell;
 mod gate;
 mod gather;
+mod inbox;
 mod port;
 mod ports;
 mod process;

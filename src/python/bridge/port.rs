@@ -5,38 +5,19 @@
 //! the loop's thread empties it: one wake-up, one callback, any number of results.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
 use super::doorbell::Doorbell;
 use super::gather::Gathered;
+use super::inbox::{Inbox, locked};
 use super::{Job, Process, Reply, Spawner, Step, Tasks, To, gate, lost, or_lost};
 use crate::store::KvStore;
-
-/// A reply, and the ticket of the job it is for.
-pub(super) type Letter = (u64, Reply);
-
-/// The letters that wait for the loop's thread.
-pub(super) struct Inbox {
-    process: &'static Process,
-    letters: Mutex<Vec<Letter>>,
-    doorbell: Doorbell,
-}
-
-impl Inbox {
-    pub(super) fn put(&self, new: impl IntoIterator<Item = Letter>) {
-        let mut letters = locked(&self.letters);
-        let was_empty = letters.is_empty();
-        letters.extend(new);
-        drop(letters);
-        if was_empty {
-            self.doorbell.ring(self.process);
-        }
-    }
-}
 
 /// A call whose result the future will hold.
 struct Waiting {
@@ -49,8 +30,8 @@ struct Waiting {
 
 /// What is left to do for a call that was started.
 pub(super) enum Started {
-    /// The port is to be flushed at the end of this turn.
-    Flush,
+    /// The port is to be flushed at the end of this turn, for this job and those that follow.
+    Flush(u64),
     /// The job has futures of its own, to be ended should its caller leave.
     Alone(u64),
     /// Nothing.
@@ -84,16 +65,18 @@ impl Port {
             return Ok(()); // a forked child that runs its parent's loop: the letters are not its own
         }
         let _pass = gate::hold(py)?;
-        self.inbox.doorbell.silence();
-        let letters = std::mem::take(&mut *locked(&self.inbox.letters));
-        for (ticket, reply) in letters {
+        // Others' results wait in the same batch: they get theirs before it goes on its way.
+        let mut interrupt = None;
+        for (ticket, reply) in self.inbox.take() {
             let waiting = locked(&self.state).waiting.remove(&ticket);
-            if let Some(waiting) = waiting {
-                self.step(py, ticket, waiting, Some(reply));
+            if let Some(waiting) = waiting
+                && let Err(error) = self.step(py, ticket, waiting, Some(reply))
+            {
+                interrupt.get_or_insert(error);
             }
         }
         self.flush();
-        Ok(())
+        interrupt.map_or(Ok(()), Err)
     }
 
     /// Ends the job of a future that is done. Called by the loop, and for most of them too late.
@@ -141,11 +124,7 @@ impl Port {
         process: &'static Process,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let inbox = Inbox {
-            process,
-            letters: Mutex::default(),
-            doorbell: Doorbell::new(event_loop)?,
-        };
+        let inbox = Inbox::new(process, Doorbell::new(event_loop)?);
         let port = Self {
             process,
             inbox: Arc::new(inbox),
@@ -153,7 +132,7 @@ impl Port {
         };
         let port = Bound::new(py, port)?;
         let deliver = port.getattr(intern!(py, "deliver"))?;
-        port.get().inbox.doorbell.hang(event_loop, deliver)?;
+        port.get().inbox.doorbell().hang(event_loop, deliver)?;
         Ok(port)
     }
 
@@ -163,7 +142,7 @@ impl Port {
         py: Python<'_>,
         future: &Bound<'_, PyAny>,
         job: Box<dyn Job>,
-    ) -> Started {
+    ) -> PyResult<Started> {
         let ticket = {
             let mut state = locked(&self.state);
             state.last_ticket += 1;
@@ -179,39 +158,59 @@ impl Port {
                 gathered: false,
             },
             None,
-        );
+        )?;
         let mut state = locked(&self.state);
         let gathered = !(state.reads.is_empty() && state.writes.is_empty());
         if gathered && !std::mem::replace(&mut state.flush_asked, true) {
-            return Started::Flush;
+            return Ok(Started::Flush(ticket));
         }
-        match state.waiting.get(&ticket) {
+        Ok(match state.waiting.get(&ticket) {
             Some(waiting) if !waiting.gathered => Started::Alone(ticket),
             _ => Started::Enough,
-        }
+        })
     }
 
-    fn step(&self, py: Python<'_>, ticket: u64, mut waiting: Waiting, reply: Option<Reply>) {
+    /// Takes back a call whose flush could not be scheduled: the next one asks for it again.
+    pub(super) fn take_back(&self, ticket: u64) {
+        let mut state = locked(&self.state);
+        state.flush_asked = false;
+        state.reads.remove(ticket);
+        state.writes.remove(ticket);
+        let waiting = state.waiting.remove(&ticket);
+        drop(state);
+        drop(waiting);
+    }
+
+    fn step(
+        &self,
+        py: Python<'_>,
+        ticket: u64,
+        mut waiting: Waiting,
+        reply: Option<Reply>,
+    ) -> PyResult<()> {
         let tasks = std::mem::take(&mut waiting.tasks);
         let spawner = Spawner::new(To::Loop { port: self, ticket }, tasks);
-        let step = match reply {
+        let job = &mut waiting.job;
+        // A panic is one call's, not that of those whose letters came with it.
+        let step = catch_unwind(AssertUnwindSafe(|| match reply {
             Some(Reply::Lost) => Err(lost().into()),
-            Some(reply) => waiting.job.resume(py, &spawner, reply),
-            None => waiting.job.start(py, &spawner),
-        };
+            Some(reply) => job.resume(py, &spawner, reply),
+            None => job.start(py, &spawner),
+        }));
         waiting.gathered |= spawner.gathered.get();
         waiting.tasks = spawner.tasks.into_inner();
-        match step {
-            Ok(Step::Done(value)) => settle(py, &waiting.future, Ok(value)),
-            Err(error) => settle(py, &waiting.future, Err(error)),
-            Ok(Step::Again) => {
+        let result = match step.unwrap_or_else(|_| Err(lost().into())) {
+            Ok(Step::Done(value)) => Ok(value),
+            Err(error) => Err(error),
+            Ok(waits) => {
                 locked(&self.state).waiting.insert(ticket, waiting);
-                self.inbox.put([(ticket, Reply::Turn)]);
+                if matches!(waits, Step::Again) {
+                    self.inbox.put([(ticket, Reply::Turn)]);
+                }
+                return Ok(());
             }
-            Ok(Step::Wait) => {
-                locked(&self.state).waiting.insert(ticket, waiting);
-            }
-        }
+        };
+        settle(py, &waiting.future, &result)
     }
 
     pub(super) fn gather_read(&self, ticket: u64, store: &Arc<KvStore>, id: String) {
@@ -234,7 +233,7 @@ impl Port {
 
     /// Lets go of the loop, which is closed.
     pub(super) fn retire(&self) {
-        self.inbox.doorbell.take_down();
+        self.inbox.doorbell().take_down();
     }
 }
 
@@ -252,26 +251,26 @@ pub(super) fn each<T>(
         .chain(error.into_iter().cycle().take(count).map(Err))
 }
 
-/// Gives the future its result, unless its caller has gone away.
-fn settle(py: Python<'_>, future: &Py<PyAny>, result: PyResult<Py<PyAny>>) {
+/// Gives the future its result, unless its caller has gone away. An interrupt that comes in
+/// between is handed back once the result is given.
+fn settle(py: Python<'_>, future: &Py<PyAny>, result: &PyResult<Py<PyAny>>) -> PyResult<()> {
     let future = future.bind(py);
-    let settled = future
-        .call_method0(intern!(py, "done"))
-        .and_then(|done| match result {
-            _ if done.is_truthy()? => Ok(()),
-            Ok(value) => future
-                .call_method1(intern!(py, "set_result"), (value,))
-                .map(drop),
-            Err(error) => future
-                .call_method1(intern!(py, "set_exception"), (error.into_value(py),))
-                .map(drop),
-        });
-    if let Err(error) = settled {
-        // Others' results wait in the same batch: this one is reported and they go on.
-        error.write_unraisable(py, Some(future));
+    let give = || -> PyResult<()> {
+        if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return Ok(());
+        }
+        match result {
+            Ok(value) => future.call_method1(intern!(py, "set_result"), (value,))?,
+            Err(error) => future.call_method1(intern!(py, "set_exception"), (error.value(py),))?,
+        };
+        Ok(())
+    };
+    match give() {
+        Ok(()) => Ok(()),
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            error.write_unraisable(py, Some(future));
+            Ok(())
+        }
+        Err(interrupt) => give().and(Err(interrupt)),
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -30,10 +30,13 @@ pub(in crate::python) fn awaitable(
     let event_loop = running_loop(py)?;
     let port = Process::current(py)?.ports.of(&event_loop)?;
     let future = event_loop.call_method0(intern!(py, "create_future"))?;
-    match port.get().start(py, &future, job) {
-        Started::Flush => {
+    match port.get().start(py, &future, job)? {
+        Started::Flush(ticket) => {
             let flush = port.getattr(intern!(py, "flush"))?;
-            event_loop.call_method1(intern!(py, "call_soon"), (flush,))?;
+            if let Err(error) = event_loop.call_method1(intern!(py, "call_soon"), (flush,)) {
+                port.get().take_back(ticket);
+                return Err(error);
+            }
         }
         Started::Alone(ticket) => {
             let leave = port.getattr(intern!(py, "leave"))?;
@@ -91,27 +94,33 @@ impl Ports {
 
     /// Lets go of the ports of loops that are closed or gone, so that descriptors do not pile up.
     fn sweep(&self, py: Python<'_>) {
-        let mut entries =
-            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        entries.retain(|_, entry| {
-            let serves = entry
-                .event_loop
-                .bind(py)
-                .upgrade()
-                .is_some_and(|event_loop| {
-                    let closed = event_loop.call_method0(intern!(py, "is_closed"));
-                    !closed
-                        .and_then(|closed| closed.is_truthy())
-                        .unwrap_or(false)
-                });
-            if !serves {
+        // Asked with the list unlocked: `is_closed` is Python code, and other threads run with it.
+        let known: Vec<_> = {
+            let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = entries
+                .iter()
+                .map(|(address, entry)| (*address, entry.event_loop.clone_ref(py)));
+            known.collect()
+        };
+        for (address, event_loop) in known {
+            let serves = event_loop.bind(py).upgrade().is_some_and(|event_loop| {
+                let closed = event_loop.call_method0(intern!(py, "is_closed"));
+                !closed
+                    .and_then(|closed| closed.is_truthy())
+                    .unwrap_or(false)
+            });
+            if serves {
+                continue;
+            }
+            let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = entries
+                .get(&address)
+                .is_some_and(|entry| entry.event_loop.is(&event_loop));
+            let swept = if same { entries.remove(&address) } else { None };
+            drop(entries);
+            if let Some(entry) = swept {
                 entry.port.get().retire();
             }
-            serves
-        });
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(entries);
+        }
     }
 }

@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyList};
 use super::{about, forgiven, unasked};
 use crate::error::Result;
 use crate::python::bridge::{Job, Reply, Spawner, Step};
-use crate::python::json::decode;
+use crate::python::json::{Failure, decode};
 use crate::store::{KvStore, PIECE_ITEMS, WINDOW};
 
 /// The value of one id, or None.
@@ -40,10 +40,15 @@ fn value_of<'py>(
     id: &str,
     found: Result<Option<Vec<u8>>>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let decoded = found
-        .and_then(|json| json.map(|json| decode(py, &json)).transpose())
-        .map_err(|error| about(store, id, error));
-    Ok(forgiven(py, store, decoded)?.flatten())
+    let found = found.map_err(|error| about(store, id, error));
+    let Some(Some(json)) = forgiven(py, store, found)? else {
+        return Ok(None);
+    };
+    match decode(py, &json) {
+        Ok(value) => Ok(Some(value)),
+        Err(Failure::Refused(error)) => forgiven(py, store, Err(about(store, id, error))),
+        Err(Failure::Raised(error)) => Err(error),
+    }
 }
 
 /// The top-level keys a caller asked for: anything that answers `in`.

@@ -11,7 +11,7 @@ use super::{about, forgiven, unasked};
 use crate::error::{Error, Result};
 use crate::python::bridge::{Job, Reply, Spawner, Step};
 use crate::python::ids::Id;
-use crate::python::json::encode;
+use crate::python::json::{Failure, encode};
 use crate::store::{KvStore, PIECE_BYTES, PIECE_ITEMS, WINDOW};
 use crate::value::admit;
 
@@ -67,17 +67,17 @@ pub(in crate::python) fn upsert(
 }
 
 impl Upsert {
-    fn encoded(&self, py: Python<'_>, index: usize) -> Result<Vec<u8>> {
+    fn encoded(&self, py: Python<'_>, index: usize) -> Result<Vec<u8>, Failure> {
         let (id, value) = &self.items[index];
         let mut json = Vec::new();
         encode(value.bind(py), &mut json)
-            .and_then(|()| admit(&json, self.store.config().max_value_bytes))
-            .map_err(|error| about(&self.store, id, error))?;
+            .and_then(|()| Ok(admit(&json, self.store.config().max_value_bytes)?))
+            .map_err(|failure| failure.map(|error| about(&self.store, id, error)))?;
         Ok(json)
     }
 
     /// Encodes on until the turn is over. What was encoded is kept for as long as it is not much.
-    fn check(&mut self, py: Python<'_>) -> Result<()> {
+    fn check(&mut self, py: Python<'_>) -> Result<(), Failure> {
         let (mut items, mut bytes) = (0, 0);
         while self.checked < self.items.len() && items < TURN_ITEMS && bytes < TURN_BYTES {
             let json = self.encoded(py, self.checked)?;
@@ -92,7 +92,7 @@ impl Upsert {
         Ok(())
     }
 
-    fn fill_window(&mut self, py: Python<'_>, spawn: &Spawner<'_>) {
+    fn fill_window(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<()> {
         while self.in_flight < WINDOW && self.sent < self.items.len() && self.failed.is_none() {
             match self.piece(py) {
                 Ok(mut piece) => {
@@ -101,7 +101,7 @@ impl Upsert {
                         && let Some(only) = piece.pop()
                     {
                         spawn.write(&self.store, only);
-                        return;
+                        return Ok(());
                     }
                     let store = Arc::clone(&self.store);
                     spawn.run(async move {
@@ -110,12 +110,14 @@ impl Upsert {
                     });
                 }
                 // Someone changed the value while its batch was on its way.
-                Err(error) => self.failed = Some(error),
+                Err(Failure::Refused(error)) => self.failed = Some(error),
+                Err(Failure::Raised(error)) => return Err(error),
             }
         }
+        Ok(())
     }
 
-    fn piece(&mut self, py: Python<'_>) -> Result<Vec<(String, Vec<u8>)>> {
+    fn piece(&mut self, py: Python<'_>) -> Result<Vec<(String, Vec<u8>)>, Failure> {
         let (mut piece, mut bytes) = (Vec::new(), 0);
         while self.sent < self.items.len() && piece.len() < PIECE_ITEMS && bytes < PIECE_BYTES {
             let json = match self.kept.pop_front() {
@@ -152,15 +154,19 @@ impl Upsert {
 
     fn next(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         if self.checked < self.items.len() {
-            if let Err(error) = self.check(py) {
-                forgiven(py, &self.store, Err::<(), _>(error))?;
-                return Ok(Step::Done(py.None()));
+            match self.check(py) {
+                Ok(()) => {}
+                Err(Failure::Refused(error)) => {
+                    forgiven(py, &self.store, Err::<(), _>(error))?;
+                    return Ok(Step::Done(py.None()));
+                }
+                Err(Failure::Raised(error)) => return Err(error),
             }
             if self.checked < self.items.len() {
                 return Ok(Step::Again);
             }
         }
-        self.fill_window(py, spawn);
+        self.fill_window(py, spawn)?;
         if self.in_flight > 0 {
             return Ok(Step::Wait);
         }

@@ -1,11 +1,12 @@
 //! JSON bytes -> Python value, with the meaning of `json.loads`.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
-use super::keys;
-use crate::error::{Error, Kind, Result};
+use super::{Failure, Result, keys};
+use crate::error::{Error, Kind};
 use crate::json_text::plain_prefix;
 
 /// Deeper than what this library writes: others may have written up to `json`'s own limit.
@@ -42,7 +43,7 @@ impl<'py> Parser<'py, '_> {
             "the stored value is not JSON: {what} at byte {}; write it again",
             self.at
         );
-        Err(Error::new(Kind::Corrupt, message))
+        Err(Error::new(Kind::Corrupt, message).into())
     }
 
     fn peek(&self) -> Option<u8> {
@@ -300,9 +301,14 @@ impl<'py> Parser<'py, '_> {
         count
     }
 
-    /// What Python could not make of the text, bytes that are no UTF-8 say, makes it corrupt.
+    /// Text that Python finds fault with, bytes that are no UTF-8 say, makes the value corrupt.
     fn made<T>(&self, result: PyResult<T>) -> Result<T> {
-        result.or_else(|error| self.corrupt(&error.to_string()))
+        result.or_else(|error| {
+            if error.is_instance_of::<PyValueError>(self.py) {
+                return self.corrupt(&error.to_string());
+            }
+            Err(Failure::Raised(error))
+        })
     }
 }
 

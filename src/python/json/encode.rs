@@ -1,12 +1,12 @@
 //! Python value -> JSON bytes, with the meaning of `json.dumps(value, ensure_ascii=False)`.
 
-use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
+use pyo3::exceptions::{PyException, PyMemoryError, PyUnicodeEncodeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
-use super::MAX_DEPTH;
-use crate::error::{Error, Kind, Result};
+use super::{Failure, MAX_DEPTH, Result};
+use crate::error::{Error, Kind};
 use crate::json_text::plain_prefix;
 
 /// Strings up to this many characters keep a cached UTF-8 form in the Python object; a longer
@@ -18,8 +18,16 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<()> 
     write(value, out, 0)
 }
 
+/// A failure of the value's own code refuses the value; an interrupt, or no memory, does not.
+fn raised<T>(py: Python<'_>, error: PyErr, what: &str) -> Result<T> {
+    if error.is_instance_of::<PyException>(py) && !error.is_instance_of::<PyMemoryError>(py) {
+        return refuse(format!("{what}: {error}"));
+    }
+    Err(Failure::Raised(error))
+}
+
 fn refuse<T>(message: impl Into<String>) -> Result<T> {
-    Err(Error::new(Kind::Serialization, message))
+    Err(Error::new(Kind::Serialization, message).into())
 }
 
 fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
@@ -197,7 +205,7 @@ fn own_repr<T: pyo3::PyTypeInfo>(value: &Bound<'_, PyAny>) -> Result<String> {
         Err(error) if error.is_instance_of::<PyValueError>(py) => {
             refuse(error.value(py).to_string())
         }
-        Err(error) => refuse(format!("a number cannot be written: {error}")),
+        Err(error) => raised(py, error, "a number cannot be written"),
     }
 }
 
@@ -230,12 +238,12 @@ fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>) -> Result<()> {
     if text.len().unwrap_or(0) <= CACHED_UTF8_CHARS || is_ascii(text) {
         match text.to_str() {
             Ok(utf8) => write_utf8(utf8.as_bytes(), out),
-            Err(error) => return refuse_text(text.py(), &error),
+            Err(error) => return refuse_text(text.py(), error),
         }
     } else {
         match text.encode_utf8() {
             Ok(utf8) => write_utf8(utf8.as_bytes(), out),
-            Err(error) => return refuse_text(text.py(), &error),
+            Err(error) => return refuse_text(text.py(), error),
         }
     }
     Ok(())
@@ -255,11 +263,11 @@ fn is_ascii(text: &Bound<'_, PyString>) -> bool {
     asked.is_ok_and(|answer| answer.is_truthy().unwrap_or(false))
 }
 
-fn refuse_text(py: Python<'_>, error: &PyErr) -> Result<()> {
+fn refuse_text(py: Python<'_>, error: PyErr) -> Result<()> {
     if error.is_instance_of::<PyUnicodeEncodeError>(py) {
         return refuse("the text holds a lone surrogate, which UTF-8 cannot hold: repair the text");
     }
-    refuse(format!("the text cannot be read: {error}"))
+    raised(py, error, "the text cannot be read")
 }
 
 fn write_utf8(mut utf8: &[u8], out: &mut Vec<u8>) {

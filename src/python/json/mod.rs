@@ -7,8 +7,37 @@ mod decode;
 mod encode;
 mod keys;
 
+use pyo3::prelude::*;
+
+use crate::error::Error;
 pub(super) use decode::decode;
 pub(super) use encode::encode;
+
+/// Why a value could not be read or written.
+pub(super) enum Failure {
+    /// The value or its bytes are to blame.
+    Refused(Error),
+    /// Python raised something that has to do with neither: an interrupt, no memory.
+    Raised(PyErr),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Failure {
+    /// Names what an error is about; what Python raised is passed on as it is.
+    pub(super) fn map(self, about: impl FnOnce(Error) -> Error) -> Self {
+        match self {
+            Self::Refused(error) => Self::Refused(about(error)),
+            raised @ Self::Raised(_) => raised,
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, Failure>;
 
 /// Levels of nesting a value may have: what `json` itself survives on every Python.
 const MAX_DEPTH: usize = 900;

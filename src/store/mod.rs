@@ -1,18 +1,20 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
-use std::collections::HashSet;
+mod survey;
+
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 use redis::{Cmd, Value};
 
 use crate::config::StoreConfig;
-use crate::connection::{Connections, Load, Request, SharedConnections, answer, command};
+use crate::connection::{Connections, Request, SharedConnections, answer, command};
 use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
 use crate::notices::Notices;
 use crate::outage::Outage;
 use crate::value;
+pub use survey::{Page, Stats};
 
 /// Ids in one request that moves values. Small enough that others' requests get in between, large enough that
 /// the cost of a request is shared.
@@ -23,14 +25,6 @@ pub const PIECE_BYTES: usize = 1 << 20;
 pub const KEY_PIECE: usize = 256;
 /// Requests of one batch under way at a time.
 pub const WINDOW: usize = 4;
-/// COUNT of a SCAN: the server is busy for about 0.2 ms a call.
-const SCAN_COUNT: usize = 1000;
-/// Keys whose memory is sampled for the statistics.
-const SAMPLE: usize = 16;
-
-/// One page of a SCAN: the cursor to go on with (0 at the end), and the keys.
-pub type Page = (u64, Vec<Vec<u8>>);
-
 /// One namespace on one server.
 pub struct KvStore {
     config: StoreConfig,
@@ -38,20 +32,6 @@ pub struct KvStore {
     outage: Outage,
     origin: Option<Origin>,
     notices: Arc<Notices>,
-}
-
-/// What [`KvStore::stats`] tells.
-#[derive(Clone, Debug)]
-pub struct Stats {
-    /// Ids in the namespace.
-    pub key_count: u64,
-    /// Mean bytes the server spends on a key, over a sample; None in light statistics, of an empty
-    /// namespace, or where MEMORY is forbidden.
-    pub sample_memory_usage: Option<u64>,
-    /// Bytes the server uses in all; None in light statistics, or where INFO is forbidden.
-    pub total_redis_memory: Option<u64>,
-    /// The connections, shared with the other namespaces.
-    pub load: Load,
 }
 
 impl KvStore {
@@ -180,70 +160,6 @@ impl KvStore {
         Ok(deleted)
     }
 
-    /// Deletes every id of the namespace, page by page, so that others are served in between.
-    pub async fn clear(&self) -> Result<()> {
-        let mut cursor = 0;
-        loop {
-            let (next, keys) = self.own_page(cursor).await?;
-            if !keys.is_empty() {
-                // Nobody is told a count, so that repeating it tells no lie.
-                let answers = self.send(&Request::resendable([unlink(keys)])).await?;
-                self.answer(first(answers))?;
-            }
-            if next == 0 {
-                return Ok(());
-            }
-            cursor = next;
-        }
-    }
-
-    /// Every id, each once, in no order.
-    pub async fn ids(&self) -> Result<Vec<String>> {
-        let mut ids = HashSet::new();
-        let mut cursor = 0;
-        loop {
-            let (next, keys) = self.own_page(cursor).await?;
-            ids.extend(
-                keys.iter()
-                    .filter_map(|key| self.config.keyspace.id_of(key))
-                    .map(str::to_owned),
-            );
-            if next == 0 {
-                return Ok(ids.into_iter().collect());
-            }
-            cursor = next;
-        }
-    }
-
-    async fn own_page(&self, cursor: u64) -> Result<Page> {
-        let (next, mut keys) = self
-            .scan(
-                cursor,
-                self.config.keyspace.pattern().as_bytes(),
-                SCAN_COUNT,
-            )
-            .await?;
-        // The pattern is escaped; the prefix is checked again all the same before anything is deleted.
-        keys.retain(|key| self.config.keyspace.id_of(key).is_some());
-        Ok((next, keys))
-    }
-
-    /// One page of a SCAN with any pattern, over every key of the database.
-    pub async fn scan(&self, cursor: u64, pattern: &[u8], count: usize) -> Result<Page> {
-        let (cursor, count) = (cursor.to_string(), count.to_string());
-        let arguments: [&[u8]; 5] = [
-            cursor.as_bytes(),
-            b"MATCH",
-            pattern,
-            b"COUNT",
-            count.as_bytes(),
-        ];
-        let answers = self
-            .send(&Request::resendable([command("SCAN", arguments)]))
-            .await?;
-        redis::from_redis_value(self.answer(first(answers))?).map_err(|_| self.unexpected("SCAN"))
-    }
-
     /// The JSON bytes under a key of any namespace.
     pub async fn get_key(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let answers = self
@@ -265,51 +181,6 @@ impl KvStore {
     #[expect(clippy::unused_async, reason = "stronger barriers wait for the server")]
     pub async fn barrier(&self) -> Result<()> {
         Ok(())
-    }
-
-    /// Counts and sizes. `light` leaves out what samples values or asks INFO.
-    pub async fn stats(&self, light: bool) -> Result<Stats> {
-        let ids = self.ids().await?;
-        let mut stats = Stats {
-            key_count: ids.len() as u64,
-            sample_memory_usage: None,
-            total_redis_memory: None,
-            load: self.connections.load(),
-        };
-        if !light {
-            stats.sample_memory_usage = self.mean_memory(&ids).await?;
-            stats.total_redis_memory = self.used_memory().await?;
-        }
-        Ok(stats)
-    }
-
-    async fn mean_memory(&self, ids: &[String]) -> Result<Option<u64>> {
-        let usages = ids.iter().take(SAMPLE).map(|id| {
-            let mut usage = redis::cmd("MEMORY");
-            usage.arg("USAGE").arg(self.key(id));
-            usage
-        });
-        let mut sizes = Vec::new();
-        if !ids.is_empty() {
-            for value in self.send(&Request::resendable(usages)).await? {
-                if let Ok(Value::Int(bytes)) = self.answer(value) {
-                    sizes.push(bytes.unsigned_abs());
-                }
-            }
-        }
-        Ok(sizes.iter().sum::<u64>().checked_div(sizes.len() as u64))
-    }
-
-    async fn used_memory(&self) -> Result<Option<u64>> {
-        let info = command("INFO", [&b"memory"[..]]);
-        let Ok(value) = self.answer(first(self.send(&Request::resendable([info])).await?)) else {
-            return Ok(None); // a user who may not ask INFO still may have the rest
-        };
-        let text: String = redis::from_redis_value(value).map_err(|_| self.unexpected("INFO"))?;
-        let used = text
-            .lines()
-            .find_map(|line| line.strip_prefix("used_memory:"));
-        Ok(used.and_then(|bytes| bytes.trim().parse().ok()))
     }
 
     fn key(&self, id: &str) -> Vec<u8> {

@@ -1,0 +1,84 @@
+"""Where a connection goes and who it is there: database, user and password, unix socket."""
+
+from urllib.parse import quote
+
+import pytest
+
+from connections.conftest import Connections, OpenStorage
+from nano_graphrag_redis import SyncRedisKVStorage
+from nano_graphrag_redis.exceptions import StorageAuthError
+from support.servers import RedisServer
+
+USER, PASSWORD = "marley", "p@ss:w/rd #1"
+KEY = "nano_graphrag:full_docs:a"
+
+
+@pytest.mark.parametrize("suffix", ["/3", "?db=3"])
+def test_a_database_number_is_honoured(
+    server: RedisServer, open_storage: OpenStorage, connections: Connections, suffix: str
+) -> None:
+    open_storage(redis_url=server.url + suffix).upsert({"a": 1})
+    assert server.client(db=3).get(KEY) == b"1"
+    assert server.client().dbsize() == 0
+    assert [client["db"] for client in connections.open()] == ["3"]
+
+
+@pytest.mark.parametrize("suffix", ["", "?db=3"])
+def test_a_unix_socket_is_connected_to(
+    server: RedisServer, open_storage: OpenStorage, connections: Connections, suffix: str
+) -> None:
+    open_storage(redis_url=server.unix_url + suffix).upsert({"a": 1})
+    (client,) = connections.open()
+    assert str(server.socket_path) in client["addr"]
+    assert server.client(db=int(client["db"])).get(KEY) == b"1"
+    assert client["db"] == (suffix[-1:] or "0")
+
+
+@pytest.fixture
+def user(server: RedisServer, connections: Connections) -> None:
+    """The only one who gets in, since those who watch; may do what a storage does to its keys."""
+    admin = server.client()
+    rules = ["on", f">{PASSWORD}", "~nano_graphrag:*", "+@read", "+@write", "+@connection"]
+    admin.execute_command("ACL", "SETUSER", USER, *rules)
+    admin.execute_command("ACL", "SETUSER", "default", "resetpass", ">another")
+
+
+@pytest.mark.usefixtures("user")
+def test_a_user_logs_in_by_the_settings(
+    open_storage: OpenStorage, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_USERNAME", USER)
+    monkeypatch.setenv("REDIS_PASSWORD", PASSWORD)
+    serves_as_the_user(open_storage(), connections)
+
+
+@pytest.mark.usefixtures("user")
+def test_a_user_logs_in_by_the_url(
+    server: RedisServer,
+    open_storage: OpenStorage,
+    connections: Connections,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    credentials = f"{quote(USER)}:{quote(PASSWORD, safe='')}@"
+    monkeypatch.setenv("REDIS_URL", server.url.replace("://", f"://{credentials}"))
+    serves_as_the_user(open_storage(redis_url=None), connections)
+
+
+def serves_as_the_user(storage: SyncRedisKVStorage, connections: Connections) -> None:
+    storage.upsert({"a": 1})
+    assert storage.get_by_id("a") == 1
+    assert storage.all_keys() == ["a"]
+    assert storage.delete_by_id("a") is True
+    storage.drop()
+    assert {client["user"] for client in connections.open()} == {USER}
+
+
+@pytest.mark.usefixtures("user")
+@pytest.mark.parametrize("username", [None, "scrooge"])
+def test_the_password_of_one_user_lets_in_no_other(
+    open_storage: OpenStorage, username: str | None
+) -> None:
+    storage = open_storage(redis_username=username, redis_password=PASSWORD)
+    with pytest.raises(StorageAuthError) as caught:
+        storage.get_by_id("a")
+    assert PASSWORD not in str(caught.value)

@@ -1,0 +1,96 @@
+"""What the pages name is there: files, make targets, settings with their defaults, errors."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nano_graphrag_redis
+from nano_graphrag_redis import RedisConfig, exceptions
+from support.host import ROOT
+
+PAGES = [
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
+    if path.is_file()
+]
+NOT_OURS = "working_dir"
+"""The host's own; the settings only look at it."""
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the rows of the table under a heading of the README."""
+    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## )", read("README.md"), re.M | re.S)
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert rows
+    return rows
+
+
+SETTINGS = {
+    key: row for row in table("Settings") for key in re.findall(r"`([a-z][a-z_]*)`", row[0])
+}
+
+
+def test_the_pages_are_found() -> None:
+    assert {"README.md", "CONTRIBUTING.md", "docs/design/README.md"} <= set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_relative_link_leads_to_a_file(page: str) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", read(page))
+    relative = [link for link in links if not re.match(r"[a-z]+:|#", link)]
+    here = (ROOT / page).parent
+    assert [link for link in relative if not (here / link.partition("#")[0]).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_make_target_that_is_named_is_in_the_makefile(page: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", read(page), re.MULTILINE))
+    assert named <= targets
+
+
+def test_the_settings_of_the_readme_are_those_there_are() -> None:
+    supported = {
+        name
+        for name, field in RedisConfig.model_fields.items()
+        if (field.json_schema_extra or {}) != {"supported": False}
+    }
+    assert set(SETTINGS) == supported - {NOT_OURS}
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_a_setting_has_the_variable_that_the_readme_names(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = re.findall(r"`(REDIS_[A-Z_]+)`", SETTINGS[key][1])
+    assert all(variable.lower().startswith("redis_") for variable in variables)
+    if key == "clear_on_start":
+        assert variables == []
+    elif key != "redis_ttl":  # a variable for each namespace
+        assert key.upper() in variables
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_a_setting_has_the_default_that_the_readme_names(key: str) -> None:
+    default: Any = RedisConfig.model_fields[key].get_default(call_default_factory=True)
+    said = SETTINGS[key][2]
+    if isinstance(default, bool):
+        assert str(default).lower() in said
+    elif isinstance(default, (int, float)):
+        assert float(default) in map(float, re.findall(r"\d+(?:\.\d+)?", said))
+    elif key == "redis_url":
+        assert RedisConfig(redis_url=said.split("`")[1]).redis_url == default
+    elif isinstance(default, str) and default:
+        assert f"`{default}`" in said
+    elif not isinstance(default, dict):
+        assert said.startswith("none")
