@@ -38,9 +38,14 @@ def test_a_unix_socket_is_connected_to(
 def user(server: RedisServer, connections: Connections) -> None:
     """The only one who gets in, since those who watch; may do what a storage does to its keys."""
     admin = server.client()
-    rules = ["on", f">{PASSWORD}", "~nano_graphrag:*", "+@read", "+@write", "+@connection"]
-    admin.execute_command("ACL", "SETUSER", USER, *rules)
-    admin.execute_command("ACL", "SETUSER", "default", "resetpass", ">another")
+    admin.acl_setuser(
+        USER,
+        enabled=True,
+        passwords=[f"+{PASSWORD}"],
+        keys=["nano_graphrag:*"],
+        categories=["+@read", "+@write", "+@connection"],
+    )
+    admin.acl_setuser("default", enabled=True, reset_passwords=True, passwords=["+another"])
 
 
 @pytest.mark.usefixtures("user")

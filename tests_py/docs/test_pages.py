@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import builtins
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nano_graphrag_redis
-from nano_graphrag_redis import RedisConfig, exceptions
+import nano_graphrag_redis.exceptions
+from nano_graphrag_redis import RedisConfig
+from nano_graphrag_redis.config.namespaces import (
+    HOST_NAMESPACES,
+    PER_NAMESPACE,
+    environment_names,
+)
 from support.host import ROOT
 
 PAGES = [
@@ -28,7 +33,7 @@ def read(page: str) -> str:
 
 def table(heading: str) -> list[list[str]]:
     """The cells of the rows of the table under a heading of the README."""
-    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## )", read("README.md"), re.M | re.S)
+    section = read("README.md").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
     assert rows
@@ -37,6 +42,17 @@ def table(heading: str) -> list[list[str]]:
 
 SETTINGS = {
     key: row for row in table("Settings") for key in re.findall(r"`([a-z][a-z_]*)`", row[0])
+}
+
+ERRORS = {row[0].strip("`"): row for row in table("Errors")}
+NOT_IN_THE_TABLE = {"StorageError", "DurabilityError"}
+"""The parent of all, named above the table; and one that nothing raises yet."""
+
+VARIABLES = {key.upper() for key in SETTINGS} | {
+    variable
+    for setting in PER_NAMESPACE
+    for namespace in HOST_NAMESPACES
+    for variable in environment_names(setting, namespace)
 }
 
 
@@ -69,14 +85,12 @@ def test_the_settings_of_the_readme_are_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("key", SETTINGS)
-def test_a_setting_has_the_variable_that_the_readme_names(
-    key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    variables = re.findall(r"`(REDIS_[A-Z_]+)`", SETTINGS[key][1])
-    assert all(variable.lower().startswith("redis_") for variable in variables)
+def test_a_setting_has_the_variable_that_the_readme_names(key: str) -> None:
+    variables = set(re.findall(r"`(REDIS_[A-Z_]+)`", SETTINGS[key][1]))
+    assert variables <= VARIABLES
     if key == "clear_on_start":
-        assert variables == []
-    elif key != "redis_ttl":  # a variable for each namespace
+        assert variables == set()
+    elif key != "redis_ttl":  # has one for each namespace instead
         assert key.upper() in variables
 
 
@@ -94,3 +108,16 @@ def test_a_setting_has_the_default_that_the_readme_names(key: str) -> None:
         assert f"`{default}`" in said
     elif not isinstance(default, dict):
         assert said.startswith("none")
+
+
+def test_the_errors_of_the_readme_are_those_that_are_raised() -> None:
+    public = {name for name in nano_graphrag_redis.__all__ if name.endswith("Error")}
+    assert set(ERRORS) == public - NOT_IN_THE_TABLE
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_is_also_what_the_readme_says(name: str) -> None:
+    error = getattr(nano_graphrag_redis, name)
+    known = {**vars(builtins), **vars(nano_graphrag_redis.exceptions)}
+    for parent in re.findall(r"`(\w+)`", ERRORS[name][1]):
+        assert issubclass(error, known[parent])

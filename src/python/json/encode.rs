@@ -132,8 +132,10 @@ fn write_dict_subclass(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize
             .try_iter()?
             .collect::<PyResult<Vec<_>>>()
     };
-    let items =
-        listed().or_else(|error| refuse(format!("{}.items() failed: {error}", type_name(dict))))?;
+    let items = listed().or_else(|error| {
+        let what = format!("{}.items() failed", type_name(dict));
+        raised(dict.py(), error, &what)
+    })?;
     out.push(b'{');
     for (index, pair) in items.iter().enumerate() {
         let Ok((key, item)) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
