@@ -1,4 +1,4 @@
-"""The pages a reader meets, and an environment like the reader's own."""
+"""An environment like a reader's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.servers import RedisServer, server_binaries
+from support.servers import server_binaries
 
 
 @pytest.fixture(scope="session")
@@ -18,12 +18,8 @@ def server_binary() -> Path:
 
 
 @pytest.fixture
-def environ(server: RedisServer) -> dict[str, str]:
-    """No setting but those of the console block, and the installed command on the PATH."""
+def environ() -> dict[str, str]:
+    """No setting of ours, and the installed command on the PATH."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "STORAGE_"))}
     commands = str(Path(sys.executable).parent)
-    return inherited | {
-        "PATH": os.pathsep.join([commands, inherited["PATH"]]),
-        "STORAGE_KV_BACKEND": "redis",
-        "REDIS_URL": server.url,
-    }
+    return inherited | {"PATH": os.pathsep.join([commands, inherited["PATH"]])}
