@@ -13,7 +13,6 @@ from support.servers import RedisServer
 CALLS = 2_000
 MANY_CALLS = 10_000
 """Calls of one turn share requests, and a busy connection is one with several requests."""
-"""Seconds between two looks at idle connections."""
 
 
 def call_at_once(storage: RedisKVStorage, calls: int) -> None:
