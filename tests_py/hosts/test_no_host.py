@@ -45,7 +45,8 @@ def last_line(finished: CompletedProcess[str]) -> str:
 def test_without_a_host_the_error_says_what_to_install(
     run_python: RunPython, bare_machine: Path
 ) -> None:
-    finished = run_python(REGISTER, bare_machine, "-S")
+    # Without site-packages, where this library may be installed beside a host.
+    finished = run_python(REGISTER, bare_machine, "-S", PYTHONPATH=str(bare_machine))
     assert last_line(finished) == (
         "nano_graphrag_redis.exceptions.StorageConfigError: "
         "nano-graphrag is not installed: pip install nano-graphrag"
