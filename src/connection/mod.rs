@@ -1,6 +1,6 @@
 //! One handle over the server: pooled connections, deadlines, retries and the breaker.
 //!
-//! [`Connections::send`] is the only way out of this process. Topologies other than a standalone
+//! `Connections::send` is the only way out of this process. Topologies other than a standalone
 //! server get their place beside `pool`, behind the same handle.
 
 mod breaker;
@@ -25,7 +25,7 @@ pub(crate) use request::{Request, answer, command};
 pub use shared::SharedConnections;
 
 /// First pause before an attempt is repeated; doubled each time, and jittered.
-const FIRST_BACKOFF: Duration = Duration::from_millis(8);
+const FIRST_BACKOFF: Duration = Duration::from_millis(25);
 /// Longest such pause.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(512);
 /// First pause between two probes of an unreachable server.
