@@ -10,11 +10,10 @@ use crate::error::Result;
 use crate::notices::Notices;
 
 /// Which working directory fills a keyspace, noted under a key that is of no namespace.
-#[derive(Clone)]
 pub(crate) struct Origin {
     key: Vec<u8>,
     working_dir: String,
-    begun: Arc<AtomicBool>,
+    begun: AtomicBool,
 }
 
 impl Origin {
@@ -22,30 +21,29 @@ impl Origin {
         Self {
             key,
             working_dir,
-            begun: Arc::default(),
+            begun: AtomicBool::new(false),
         }
     }
 
-    /// Looks in the background, once for all stores over these connections; again if it failed.
-    pub(crate) fn look(&self, connections: &Arc<Connections>, notices: &Arc<Notices>) {
-        if self.begun.load(Relaxed) || self.begun.swap(true, Relaxed) {
-            return;
-        }
-        if !connections.is_new(&self.key) {
-            return;
-        }
-        let (origin, connections, notices) =
-            (self.clone(), Arc::clone(connections), Arc::clone(notices));
-        tokio::spawn(async move {
-            match origin.compare(&connections).await {
-                Ok(Some(notice)) => notices.push(notice),
-                Ok(None) => {}
-                Err(_) => {
-                    connections.forget(&origin.key);
-                    origin.begun.store(false, Relaxed);
-                }
+    /// Whether there is something to look at: not once a store over these connections did.
+    pub(crate) fn is_due(&self, connections: &Connections) -> bool {
+        !self.begun.load(Relaxed)
+            && !self.begun.swap(true, Relaxed)
+            && connections.is_new(&self.key)
+    }
+
+    /// Looks; what fails, or is given up with its caller, is looked at again.
+    pub(crate) async fn look(&self, connections: &Arc<Connections>, notices: &Notices) {
+        let again = Again {
+            origin: self,
+            connections,
+        };
+        if let Ok(notice) = self.compare(connections).await {
+            std::mem::forget(again);
+            if let Some(notice) = notice {
+                notices.push(notice);
             }
-        });
+        }
     }
 
     /// Notes the working directory if none is noted yet, and compares it with the one that is.
@@ -65,5 +63,18 @@ impl Origin {
             )),
             _ => None,
         })
+    }
+}
+
+/// Lets the look be taken again, when dropped.
+struct Again<'a> {
+    origin: &'a Origin,
+    connections: &'a Connections,
+}
+
+impl Drop for Again<'_> {
+    fn drop(&mut self) {
+        self.connections.forget(&self.origin.key);
+        self.origin.begun.store(false, Relaxed);
     }
 }

@@ -11,22 +11,28 @@ use nano_graphrag_redis::connection::SharedConnections;
 use nano_graphrag_redis::endpoint::Endpoint;
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::store::KvStore;
-use support::{Server, binaries};
+use support::{Server, binaries, drive, driver};
+use tokio::runtime::{Builder, Runtime};
 
-/// Runs the test on each server, on a runtime of its own.
+/// Runs the test on each server, over the connections of the pool and over a lane.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "a closure reads better at its place"
 )]
 fn on_each_server(test: impl AsyncFn(&Server)) {
     for binary in binaries() {
-        let server = Server::start(&binary);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(test(&server));
+        let runtime = runtime();
+        runtime.block_on(test(&Server::start(&binary)));
+        drive(&runtime, &driver(), test(&Server::start(&binary)));
     }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn ids(ids: &[&str]) -> Vec<String> {
@@ -194,4 +200,36 @@ fn statistics_count_keys_and_memory_and_light_ones_sample_nothing() {
             (2, None, None)
         );
     });
+}
+
+#[test]
+fn a_thread_that_drives_keeps_one_lane_and_hands_it_on_when_it_is_done() {
+    let server = Server::start(&binaries()[0]);
+    let (runtime, store) = (runtime(), server.store("docs"));
+    for _ in 0..3 {
+        let driver = driver();
+        drive(&runtime, &driver, async {
+            put(&store, &[("a", "1")]).await;
+            assert_eq!(store.get("a").await.unwrap().unwrap(), b"1");
+        });
+        assert_eq!(driver.lanes().len(), 1);
+        drop(driver);
+        let stats = runtime.block_on(store.stats(true)).unwrap();
+        assert_eq!(
+            stats.load.connections, 2,
+            "the lane, and the pool's for the statistics"
+        );
+    }
+}
+
+#[test]
+fn a_cap_of_one_connection_leaves_it_to_the_pool() {
+    let server = Server::start(&binaries()[0]);
+    let mut config = server.config();
+    config.max_connections = 1;
+    let config = StoreConfig::new(config, "docs").unwrap();
+    let store = KvStore::new(config, &SharedConnections::default());
+    let driver = driver();
+    drive(&runtime(), &driver, put(&store, &[("a", "1")]));
+    assert!(driver.lanes().is_empty());
 }

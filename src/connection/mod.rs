@@ -1,12 +1,21 @@
 //! One handle over the server: pooled connections, deadlines, retries and the breaker.
 //!
-//! `Connections::send` is the only way out of this process. Topologies other than a standalone
-//! server get their place beside `pool`, behind the same handle.
+//! `Connections::send` is the only way out of this process. A request travels over the caller's own
+//! [`lane`], which the caller's thread drives, or over the [`pool`], which the runtime's threads do.
+//! Topologies other than a standalone server get their place beside `pool`, behind the same handle.
 
 mod breaker;
+mod carrier;
+mod driver;
+mod lane;
+mod lanes;
+mod login;
 mod pool;
+mod quota;
 mod request;
+mod resp;
 mod shared;
+mod socket;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -14,15 +23,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::ConnectionLike;
-use redis::{RedisError, Value};
+use redis::{Pipeline, RedisError, Value};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::config::ServerConfig;
 use crate::error::{Error, Kind, Result};
 use breaker::Breaker;
+use carrier::Carrier;
+pub use driver::{Driver, Entered};
+pub use lane::Lane;
+use lanes::Lanes;
 use pool::Pool;
+use quota::Quota;
 pub(crate) use request::{Request, answer, command};
 pub use shared::SharedConnections;
+pub use socket::Waiting;
 
 /// First pause before an attempt is repeated; doubled each time, and jittered.
 const FIRST_BACKOFF: Duration = Duration::from_millis(25);
@@ -47,10 +62,13 @@ pub struct Load {
 /// The connections to one server, shared by every store that names it alike.
 pub struct Connections {
     config: ServerConfig,
+    quota: Arc<Quota>,
     pool: Arc<Pool>,
+    lanes: Lanes,
     breaker: Breaker,
     retries: AtomicU64,
     tended: AtomicBool,
+    prewarmed: AtomicBool,
     seen: Mutex<HashSet<Vec<u8>>>,
 }
 
@@ -58,17 +76,23 @@ pub struct Connections {
 struct Failed {
     error: RedisError,
     sent: bool,
+    /// Whether it was a lane that had been lost, perhaps long before this request.
+    stale: bool,
 }
 
 impl Connections {
     /// Opens nothing: the first request does.
     #[must_use]
     pub fn new(config: ServerConfig) -> Arc<Self> {
+        let quota = Arc::new(Quota::new(config.max_connections));
         Arc::new(Self {
-            pool: Arc::new(Pool::new(config.clone())),
+            pool: Arc::new(Pool::new(config.clone(), Arc::clone(&quota))),
+            quota,
+            lanes: Lanes::default(),
             breaker: Breaker::new(config.breaker_failures),
             retries: AtomicU64::new(0),
             tended: AtomicBool::new(false),
+            prewarmed: AtomicBool::new(!config.prewarm),
             seen: Mutex::default(),
             config,
         })
@@ -86,14 +110,23 @@ impl Connections {
         let deadline = Instant::now() + self.config.operation_timeout;
         let mut backoff = FIRST_BACKOFF;
         let mut attempt = 0;
+        let mut was_stale = false;
         loop {
             let failed = match self.attempt(request, deadline).await {
                 Ok(values) => {
                     self.breaker.answered();
+                    if !self.prewarmed.load(Relaxed) && !self.prewarmed.swap(true, Relaxed) {
+                        self.pool.spawn_growth(self.config.min_connections);
+                    }
                     return Ok(values);
                 }
                 Err(failed) => failed,
             };
+            // A lane that died while idle says nothing about the server: it costs no attempt.
+            if failed.stale && request.resendable && !std::mem::replace(&mut was_stale, true) {
+                self.retries.fetch_add(1, Relaxed);
+                continue;
+            }
             attempt += 1;
             let pause = backoff.mul_f64(jitter());
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
@@ -109,35 +142,46 @@ impl Connections {
         }
     }
 
-    async fn attempt(&self, request: &Request, deadline: Instant) -> Result<Vec<Value>, Failed> {
-        let unsent = |error| Failed { error, sent: false };
-        let lease = timeout_at(deadline, self.pool.lease()).await;
-        let lease = lease.map_err(|_| unsent(timed_out()))?.map_err(unsent)?;
+    async fn attempt(
+        self: &Arc<Self>,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, Failed> {
+        let unsent = |error| Failed {
+            error,
+            sent: false,
+            stale: false,
+        };
+        let carrier = timeout_at(deadline, Carrier::find(self)).await;
+        let carrier = carrier.map_err(|_| unsent(timed_out()))?.map_err(unsent)?;
         let limit = deadline.min(Instant::now() + self.config.socket_timeout);
-        let mut connection = lease.connection();
         if !request.resendable {
             // It has one try, so that is not to be wasted on a connection that died while idle.
-            let ping = redis::cmd("PING");
-            let alive = timeout_at(limit, connection.req_packed_command(&ping)).await;
+            let mut ping = Pipeline::new();
+            ping.cmd("PING");
+            let alive = timeout_at(limit, carrier.exchange(&ping)).await;
             if let Err(error) = alive.unwrap_or_else(|_| Err(timed_out())) {
-                self.pool.discard(&lease);
+                carrier.discard(self);
                 return Err(unsent(error));
             }
         }
-        let answers = connection.req_packed_commands(&request.pipeline, 0, request.pipeline.len());
-        let error = match timeout_at(limit, answers).await {
+        let (error, stale) = match timeout_at(limit, carrier.exchange(&request.pipeline)).await {
             Ok(Ok(values)) => match values.first() {
                 Some(Value::ServerError(error)) if refuses_for_now(error.code()) => {
                     return Err(unsent(error.clone().into()));
                 }
                 _ => return Ok(values),
             },
-            Ok(Err(error)) => error,
-            Err(_) => timed_out(),
+            Ok(Err(error)) => (error, matches!(carrier, Carrier::Lane(_))),
+            Err(_) => (timed_out(), false),
         };
         // A connection that failed or fell silent is not trusted with another request.
-        self.pool.discard(&lease);
-        Err(Failed { error, sent: true })
+        carrier.discard(self);
+        Err(Failed {
+            error,
+            sent: true,
+            stale,
+        })
     }
 
     fn may_repeat(&self, request: &Request, failed: &Failed) -> bool {
@@ -188,7 +232,7 @@ impl Connections {
         }
     }
 
-    async fn answers_ping(&self) -> bool {
+    async fn answers_ping(self: &Arc<Self>) -> bool {
         let deadline = Instant::now() + self.config.socket_timeout;
         let ping = Request::resendable([redis::cmd("PING")]);
         // An error answered is an answer: the breaker asks for a server, not for a permission.
@@ -214,6 +258,9 @@ impl Connections {
                 let Some(connections) = weak.upgrade() else {
                     return;
                 };
+                let spare = connections.quota.taken();
+                let spare = spare.saturating_sub(connections.config.min_connections);
+                connections.lanes.shrink(spare);
                 for lease in connections.pool.shrink() {
                     let mut connection = lease.connection();
                     let ping = redis::cmd("PING");
@@ -255,10 +302,9 @@ impl Connections {
     /// How many connections are open and how busy they are.
     #[must_use]
     pub fn load(&self) -> Load {
-        let (connections, in_flight) = self.pool.load();
         Load {
-            connections,
-            in_flight,
+            connections: self.quota.taken(),
+            in_flight: self.pool.in_flight() + self.lanes.in_flight(),
             retries: self.retries.load(Relaxed),
             breaker_open: self.breaker.is_open(),
         }

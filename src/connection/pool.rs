@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
 };
 use tokio::time::timeout;
 
+use super::login;
+use super::quota::{Quota, Seat};
 use crate::config::ServerConfig;
 
 /// Requests under way on every connection before one more is opened. A request is a gathered
@@ -21,11 +23,11 @@ const QUEUE: usize = 1024;
 /// The open connections. Cloned handles share them.
 pub(super) struct Pool {
     config: ServerConfig,
+    quota: Arc<Quota>,
     slots: Mutex<Vec<Arc<Slot>>>,
     /// Held while a first connection is opened, so that many waiting callers open one.
     opening: tokio::sync::Mutex<()>,
     growing: AtomicBool,
-    prewarmed: AtomicBool,
 }
 
 struct Slot {
@@ -33,6 +35,7 @@ struct Slot {
     in_flight: AtomicUsize,
     /// Whether a request used it since the last look.
     used: AtomicBool,
+    seat: Mutex<Option<Seat>>,
 }
 
 /// A connection in use by one request.
@@ -51,13 +54,13 @@ impl Drop for Lease {
 }
 
 impl Pool {
-    pub(super) fn new(config: ServerConfig) -> Self {
+    pub(super) fn new(config: ServerConfig, quota: Arc<Quota>) -> Self {
         Self {
             config,
+            quota,
             slots: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             growing: AtomicBool::new(false),
-            prewarmed: AtomicBool::new(false),
         }
     }
 
@@ -71,9 +74,6 @@ impl Pool {
             return Ok(lease);
         }
         self.open_one().await?;
-        if self.config.prewarm && !self.prewarmed.swap(true, Relaxed) {
-            self.spawn_growth(self.config.min_connections);
-        }
         self.least_busy()
             .ok_or_else(|| RedisError::from((ErrorKind::Io, "the connection was lost")))
     }
@@ -86,28 +86,31 @@ impl Pool {
         let busy = slot.in_flight.fetch_add(1, Relaxed);
         slot.used.store(true, Relaxed);
         let lease = Lease(Arc::clone(slot));
-        let open = slots.len();
         drop(slots);
-        if busy >= GROW_AT && open < self.config.max_connections {
-            self.spawn_growth(open + 1);
+        if busy >= GROW_AT {
+            self.spawn_growth(self.quota.taken() + 1);
         }
         Some(lease)
     }
 
-    /// Opens connections up to `target` in the background, one such task at a time.
-    fn spawn_growth(self: &Arc<Self>, target: usize) {
+    /// Opens connections in the background until `target` sockets are open, lanes included; one
+    /// such task at a time.
+    pub(super) fn spawn_growth(self: &Arc<Self>, target: usize) {
         if self.growing.swap(true, Relaxed) {
             return;
         }
         let pool = Arc::clone(self);
         tokio::spawn(async move {
             // A connection that cannot be opened now is no error of anyone: load asks again.
-            while pool.lock().len() < target && pool.open_one().await.is_ok() {}
+            while pool.quota.taken() < target && pool.open_one().await.is_ok() {}
             pool.growing.store(false, Relaxed);
         });
     }
 
     async fn open_one(&self) -> Result<(), RedisError> {
+        let Some(seat) = self.quota.take(0) else {
+            return Err((ErrorKind::Client, "redis_max_connections are open").into());
+        };
         let connection = timeout(self.config.connection_timeout, connect(&self.config))
             .await
             .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
@@ -115,6 +118,7 @@ impl Pool {
             connection,
             in_flight: AtomicUsize::new(0),
             used: AtomicBool::new(true),
+            seat: Mutex::new(Some(seat)),
         }));
         Ok(())
     }
@@ -122,13 +126,23 @@ impl Pool {
     /// Forgets a connection that failed. Requests still under way on it fail by themselves.
     pub(super) fn discard(&self, lease: &Lease) {
         self.lock().retain(|slot| !Arc::ptr_eq(slot, &lease.0));
+        let seat = lease
+            .0
+            .seat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(seat);
     }
 
     /// Closes what was not used since the last call, down to the minimum, and leases the rest for
     /// a health check.
     pub(super) fn shrink(&self) -> Vec<Lease> {
         let mut slots = self.lock();
-        let mut spare = slots.len().saturating_sub(self.config.min_connections);
+        let mut spare = self
+            .quota
+            .taken()
+            .saturating_sub(self.config.min_connections);
         slots.retain(|slot| {
             let idle = !slot.used.swap(false, Relaxed) && slot.in_flight.load(Relaxed) == 0;
             let close = idle && spare > 0;
@@ -142,13 +156,12 @@ impl Pool {
         leases.collect()
     }
 
-    /// Open connections, and requests under way on them.
-    pub(super) fn load(&self) -> (usize, usize) {
-        let slots = self.lock();
-        (
-            slots.len(),
-            slots.iter().map(|slot| slot.in_flight.load(Relaxed)).sum(),
-        )
+    /// Requests under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.lock()
+            .iter()
+            .map(|slot| slot.in_flight.load(Relaxed))
+            .sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
@@ -181,12 +194,7 @@ async fn connect(config: &ServerConfig) -> Result<MultiplexedConnection, RedisEr
     let mut connection = Client::open(info)?
         .get_multiplexed_async_connection_with_config(&settings)
         .await?;
-    // Named for CLIENT LIST; a user who may not name itself still may work.
-    let name = format!("{}:{}", env!("CARGO_PKG_NAME"), std::process::id());
-    let _: Result<redis::Value, _> = redis::cmd("CLIENT")
-        .arg("SETNAME")
-        .arg(name)
-        .query_async(&mut connection)
-        .await;
+    // A user who may not name itself still may work.
+    let _ = connection.req_packed_command(&login::name()).await;
     Ok(connection)
 }

@@ -4,6 +4,7 @@ mod survey;
 
 use std::sync::Arc;
 
+use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
 use redis::{Cmd, Value};
 
@@ -188,10 +189,16 @@ impl KvStore {
     }
 
     async fn send(&self, request: &Request) -> Result<Vec<Value>> {
-        if let Some(origin) = &self.origin {
-            origin.look(&self.connections, &self.notices);
-        }
-        let answers = self.connections.send(request).await;
+        let sent = self.connections.send(request);
+        let answers = match &self.origin {
+            // Beside the request, so that a first call takes no longer than any other.
+            Some(origin) if origin.is_due(&self.connections) => {
+                join(sent, origin.look(&self.connections, &self.notices))
+                    .await
+                    .0
+            }
+            _ => sent.await,
+        };
         let answers = answers.map_err(|error| error.in_namespace(&self.config.namespace))?;
         if let Some(line) = self.outage.answered() {
             self.notices

@@ -3,15 +3,55 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use nano_graphrag_redis::config::{ServerConfig, StoreConfig};
-use nano_graphrag_redis::connection::SharedConnections;
+use nano_graphrag_redis::connection::{Driver, SharedConnections, Waiting};
 use nano_graphrag_redis::store::KvStore;
-use std::sync::Arc;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+const READ_INTERVAL: Duration = Duration::from_millis(5);
+
+/// For a thread that blocks.
+pub(crate) fn driver() -> Arc<Driver> {
+    Driver::new(Waiting::AtMost(READ_INTERVAL))
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread, which drives the lanes it opens.
+pub(crate) fn drive<T>(
+    runtime: &tokio::runtime::Runtime,
+    driver: &Arc<Driver>,
+    future: impl Future<Output = T>,
+) -> T {
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut future = pin!(future);
+    loop {
+        {
+            let _runtime = runtime.enter();
+            let _driver = driver.enter();
+            if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return done;
+            }
+        }
+        if !driver.drive() {
+            thread::park_timeout(READ_INTERVAL);
+        }
+    }
+}
 
 /// The servers to test on, from `TEST_SERVERS`: paths separated by ':'.
 pub(crate) fn binaries() -> Vec<PathBuf> {

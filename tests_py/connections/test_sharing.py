@@ -21,7 +21,7 @@ def test_no_connection_is_made_before_the_first_call(
     assert connections.opened() > 0
 
 
-def test_storages_of_equal_settings_share_one_connection(
+def test_storages_of_equal_settings_share_the_connection_of_their_thread_and_that_of_their_loop(
     server: RedisServer, open_storage: OpenStorage, connections: Connections
 ) -> None:
     async def use() -> None:
@@ -33,7 +33,7 @@ def test_storages_of_equal_settings_share_one_connection(
     for storage in storages:
         storage.upsert({"a": 1})
     asyncio.run(use())
-    assert connections.opened() == 1
+    assert connections.opened() == 2
 
 
 # What a call may expect is set for its connection.

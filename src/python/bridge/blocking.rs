@@ -1,15 +1,23 @@
-//! Blocking calls: the caller's thread waits, detached from Python, and stays interruptible.
+//! Blocking calls: the caller's thread drives its own socket, detached from Python, and stays
+//! interruptible.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use pyo3::prelude::*;
 
 use super::gate::{self, Pass};
-use super::{Job, Process, Reply, Spawner, Step, Tasks, To, lost};
+use super::{Futures, Job, Process, Reply, Spawner, Step, Tasks, To, lost};
+use crate::connection::{Driver, Waiting};
 
 /// How often a waiting thread looks for signals: well under what a person notices after Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a read of the socket waits: a deadline is overshot by no more.
+const READ_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Runs a job to its end on this thread. Works inside a running event loop too: the loop waits
 /// with it, the runtime does not.
@@ -18,20 +26,18 @@ pub(in crate::python) fn block(
     mut job: Box<dyn Job>,
 ) -> PyResult<Bound<'_, PyAny>> {
     let _pass = gate::hold(py)?;
-    let (replies, mut inbox) = channel();
-    let process = Process::current(py)?;
-    // Dropped on the way out: a caller that was interrupted leaves nothing running behind.
-    let spawner = Spawner::new(To::Caller { process, replies }, Tasks::default());
+    let waiter = Waiter {
+        process: Process::current(py)?,
+        driver: Driver::new(Waiting::AtMost(READ_INTERVAL)),
+        waker: Waker::from(Arc::new(Unpark(thread::current()))),
+    };
+    let spawner = Spawner::new(To::Caller(RefCell::default()), Tasks::default());
     let mut step = job.start(py, &spawner)?;
     loop {
         let reply = match step {
             Step::Done(value) => return Ok(value.into_bound(py)),
             Step::Again => Reply::Turn,
-            Step::Wait => {
-                let (reply, back) = wait(py, inbox)?;
-                inbox = back;
-                reply
-            }
+            Step::Wait => waiter.wait(py, &spawner)?,
         };
         py.check_signals()?;
         if matches!(reply, Reply::Lost) {
@@ -41,24 +47,68 @@ pub(in crate::python) fn block(
     }
 }
 
-/// The next reply, and the receiver back: it travels with the thread while that is detached.
-fn wait(py: Python<'_>, mut replies: Receiver<Reply>) -> PyResult<(Reply, Receiver<Reply>)> {
-    loop {
-        // The pass is held until this thread is attached again.
-        let (received, back, _pass) = py.detach(move || receive(replies));
-        replies = back;
-        match received {
-            Ok(reply) => return Ok((reply, replies)),
-            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
-            Err(RecvTimeoutError::Disconnected) => return Err(lost().into()),
-        }
+/// Wakes a thread that parks.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
-fn receive(replies: Receiver<Reply>) -> (Result<Reply, RecvTimeoutError>, Receiver<Reply>, Pass) {
-    let received = replies.recv_timeout(SIGNAL_INTERVAL);
-    match gate::enter() {
-        Some(pass) => (received, replies, pass),
-        None => gate::park_for_ever(),
+/// A thread that blocks. A caller that is interrupted drops it, and what it waited for.
+struct Waiter {
+    process: &'static Process,
+    driver: Arc<Driver>,
+    waker: Waker,
+}
+
+impl Waiter {
+    /// The next reply of the futures that were spawned.
+    fn wait(&self, py: Python<'_>, spawner: &Spawner<'_>) -> PyResult<Reply> {
+        let To::Caller(held) = &spawner.to else {
+            return Err(lost().into());
+        };
+        // Taken out, since they travel with the thread while that is detached.
+        let mut futures = held.take();
+        loop {
+            let (reply, back, _pass) = py.detach(move || self.receive(futures));
+            futures = back;
+            match reply {
+                Poll::Ready(reply) => {
+                    *held.borrow_mut() = futures;
+                    return reply.ok_or_else(|| lost().into());
+                }
+                Poll::Pending => py.check_signals()?,
+            }
+        }
+    }
+
+    /// Polls until there is a reply, or it is time to look for signals. The pass is to be held
+    /// until this thread is attached again.
+    fn receive(&self, mut futures: Futures<Reply>) -> (Poll<Option<Reply>>, Futures<Reply>, Pass) {
+        let until = Instant::now() + SIGNAL_INTERVAL;
+        let reply = loop {
+            let polled = self.poll(&mut futures);
+            if polled.is_ready() {
+                break polled;
+            }
+            if !self.driver.drive() {
+                thread::park_timeout(until.saturating_duration_since(Instant::now()));
+            }
+            if Instant::now() >= until {
+                break self.poll(&mut futures);
+            }
+        };
+        match gate::enter() {
+            Some(pass) => (reply, futures, pass),
+            None => gate::park_for_ever(),
+        }
+    }
+
+    fn poll(&self, futures: &mut Futures<Reply>) -> Poll<Option<Reply>> {
+        let _runtime = self.process.runtime.enter();
+        let _driver = self.driver.enter();
+        futures.poll_next_unpin(&mut Context::from_waker(&self.waker))
     }
 }

@@ -41,6 +41,11 @@ impl Doorbell {
         Ok(Self::Callback(Mutex::new(None)))
     }
 
+    /// Whether it is heard without the interpreter's lock.
+    pub(super) fn is_socket(&self) -> bool {
+        !matches!(self, Self::Callback(_))
+    }
+
     /// From now on ringing has the loop call `deliver`.
     pub(super) fn hang(
         &self,
@@ -97,7 +102,7 @@ impl Doorbell {
         }
     }
 
-    /// Takes the bytes that rang. Called on the loop's thread, before the letters are taken.
+    /// Takes the bytes that rang. Called on the loop's thread, before it looks what they rang for.
     pub(super) fn silence(&self) {
         #[cfg(unix)]
         if let Self::Socket { ear, .. } = self {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use super::inbox::Inbox;
-use super::{Process, Reply};
+use super::Reply;
+use super::calls::Letters;
 use crate::store::{KvStore, PIECE_BYTES, PIECE_ITEMS};
 
 /// Items by the store they are for. An application has a handful of stores.
@@ -61,17 +61,17 @@ impl<T: Send + 'static> Gathered<T> {
         }
     }
 
-    /// Sends each batch in pieces, in the order in which the calls were made. `weigh` gives the
-    /// bytes an item sends.
-    pub(super) fn send<F>(
+    /// The requests of each batch, in pieces, in the order in which the calls were made. `weigh`
+    /// gives the bytes an item sends.
+    pub(super) fn requests<F>(
         self,
-        process: &'static Process,
-        inbox: &Arc<Inbox>,
         weigh: impl Fn(&T) -> usize,
         call: impl Fn(Arc<KvStore>, Vec<T>) -> F,
-    ) where
+    ) -> Vec<impl Future<Output = Letters> + Send + 'static>
+    where
         F: Future<Output = Vec<Reply>> + Send + 'static,
     {
+        let mut requests = Vec::new();
         for batch in self.0 {
             let mut calls = batch.tickets.into_iter().zip(batch.items).peekable();
             while calls.peek().is_some() {
@@ -84,14 +84,15 @@ impl<T: Send + 'static> Gathered<T> {
                     piece_tickets.push(ticket);
                     piece.push(item);
                 }
-                let (inbox, answers) = (Arc::clone(inbox), call(Arc::clone(&batch.store), piece));
-                process.runtime.spawn(async move {
+                let answers = call(Arc::clone(&batch.store), piece);
+                requests.push(async move {
                     let answers = AssertUnwindSafe(answers).catch_unwind().await;
                     let lost = || piece_tickets.iter().map(|_| Reply::Lost).collect();
                     let answers = answers.unwrap_or_else(|_| lost());
-                    inbox.put(piece_tickets.into_iter().zip(answers));
+                    piece_tickets.into_iter().zip(answers).collect()
                 });
             }
         }
+        requests
     }
 }

@@ -1,28 +1,32 @@
 //! Rust futures -> Python awaitables and blocking calls. Nobody else knows runtimes, event loops,
 //! the interpreter's lock, signals and fork.
 //!
-//! A [`Job`] is one call. It runs attached to Python, spawns futures onto the runtime, and is
-//! resumed with the [`Reply`] of each on the thread of its caller: the event loop's own thread
-//! ([`port`]), or the thread that blocks ([`blocking`]). The runtime's threads own no Python
-//! object and, but for loops that cannot watch a socket, never take the interpreter's lock.
+//! A [`Job`] is one call. It runs attached to Python, spawns futures, and is resumed with the
+//! [`Reply`] of each. Futures are polled on the thread of their caller, who drives the sockets they
+//! use: the event loop's own thread ([`port`]), or the thread that blocks ([`blocking`]). The
+//! runtime keeps the time and the connections that are shared; its threads own no Python object
+//! and, but for loops that cannot watch a socket, never take the interpreter's lock.
 
+mod bell;
 mod blocking;
+mod calls;
 mod doorbell;
 mod gate;
 mod gather;
-mod inbox;
 mod port;
 mod ports;
 mod process;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, Abortable};
+use futures_util::stream::FuturesUnordered;
 use pyo3::prelude::*;
-use tokio::task::AbortHandle;
 
 use crate::error::{Error, Kind, Result};
 use crate::store::KvStore;
@@ -80,22 +84,15 @@ enum To<'a> {
     /// The job of this ticket on an event loop.
     Loop { port: &'a port::Port, ticket: u64 },
     /// The thread that blocks.
-    Caller {
-        process: &'static Process,
-        replies: Sender<Reply>,
-    },
+    Caller(RefCell<Futures<Reply>>),
 }
+
+/// Futures that one thread polls.
+type Futures<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// The futures of one job, ended with it: for a caller that is gone nothing more is sent.
 #[derive(Default)]
 struct Tasks(Vec<AbortHandle>);
-
-impl Tasks {
-    fn add(&mut self, task: AbortHandle) {
-        self.0.retain(|task| !task.is_finished());
-        self.0.push(task);
-    }
-}
 
 impl Drop for Tasks {
     fn drop(&mut self) {
@@ -114,18 +111,18 @@ impl<'a> Spawner<'a> {
         }
     }
 
-    /// Runs a future on the runtime; its reply resumes the job.
+    /// Has a future polled; its reply resumes the job.
     pub(super) fn run(&self, future: impl Future<Output = Reply> + Send + 'static) {
-        let task = match &self.to {
-            To::Loop { port, ticket } => port.run(*ticket, future),
-            To::Caller { process, replies } => {
-                let replies = replies.clone();
-                // A caller that was interrupted is not there to hear it.
-                let answer = async move { drop(replies.send(or_lost(future).await)) };
-                process.runtime.spawn(answer).abort_handle()
+        let future = or_lost(future);
+        match &self.to {
+            To::Loop { port, ticket } => {
+                let (task, registration) = AbortHandle::new_pair();
+                port.run(*ticket, Abortable::new(future, registration));
+                self.tasks.borrow_mut().0.push(task);
             }
-        };
-        self.tasks.borrow_mut().add(task);
+            // Dropped with its caller's call.
+            To::Caller(futures) => futures.borrow_mut().push(Box::pin(future)),
+        }
     }
 
     /// Reads one id; a loop gathers the reads of one turn.
@@ -135,7 +132,7 @@ impl<'a> Spawner<'a> {
                 self.gathered.set(true);
                 port.gather_read(*ticket, store, id);
             }
-            To::Caller { .. } => {
+            To::Caller(_) => {
                 let store = Arc::clone(store);
                 self.run(async move { Reply::Found(store.get(&id).await) });
             }
@@ -149,7 +146,7 @@ impl<'a> Spawner<'a> {
                 self.gathered.set(true);
                 port.gather_write(*ticket, store, item);
             }
-            To::Caller { .. } => {
+            To::Caller(_) => {
                 let store = Arc::clone(store);
                 self.run(async move {
                     let outcome = store.put_piece(&[item]).await;
@@ -166,6 +163,11 @@ async fn or_lost(future: impl Future<Output = Reply>) -> Reply {
         .catch_unwind()
         .await
         .unwrap_or(Reply::Lost)
+}
+
+/// A panic while one was held leaves lists that are still valid lists.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lost() -> Error {

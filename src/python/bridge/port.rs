@@ -1,32 +1,22 @@
-//! One port per event loop: calls made together leave together, and what comes back is delivered
-//! in batches on the loop's own thread.
-//!
-//! The runtime's threads put letters into the [`Inbox`] and ring once for as many as arrive until
-//! the loop's thread empties it: one wake-up, one callback, any number of results.
+//! One port per event loop: calls made together leave together, and the loop's own thread polls what
+//! they wait for, drives the sockets it comes over, and delivers it.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
+use futures_util::StreamExt;
+use futures_util::future::Abortable;
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use tokio::task::AbortHandle;
 
+use super::bell::Bell;
+use super::calls::{Call, Calls, Letters};
 use super::doorbell::Doorbell;
-use super::gather::Gathered;
-use super::inbox::{Inbox, locked};
-use super::{Job, Process, Reply, Spawner, Step, Tasks, To, gate, lost, or_lost};
+use super::watch::Watch;
+use super::{Job, Owned, Process, Reply, Spawner, Step, Tasks, To, gate, locked, lost};
 use crate::store::KvStore;
-
-/// A call whose result the future will hold.
-struct Waiting {
-    future: Py<PyAny>,
-    job: Box<dyn Job>,
-    tasks: Tasks,
-    /// Whether it waits in a request shared with others, which its caller's leaving cannot end.
-    gathered: bool,
-}
 
 /// What is left to do for a call that was started.
 pub(super) enum Started {
@@ -38,82 +28,61 @@ pub(super) enum Started {
     Enough,
 }
 
-#[derive(Default)]
-struct State {
-    /// Never used twice, so that a late reply finds nobody rather than somebody else.
-    last_ticket: u64,
-    waiting: HashMap<u64, Waiting>,
-    reads: Gathered<String>,
-    writes: Gathered<(String, Vec<u8>)>,
-    flush_asked: bool,
-}
-
 /// The end of the bridge that belongs to one event loop.
 #[pyclass(frozen, module = "nano_graphrag_redis._core")]
 pub(in crate::python) struct Port {
     process: &'static Process,
-    inbox: Arc<Inbox>,
+    bell: Arc<Bell>,
+    waker: Waker,
+    watch: Owned<Watch>,
     /// Locked on the loop's thread only, and never across Python code.
-    state: Mutex<State>,
+    state: Owned<Mutex<Calls>>,
 }
 
 #[pymethods]
 impl Port {
-    /// Delivers what has arrived. Called by the loop.
-    fn deliver(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.process.is_current() {
+    /// Delivers what others have woken it for. Called by the loop when the bell rang.
+    fn deliver(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let port = slf.get();
+        let Some(state) = port.state.get() else {
             return Ok(()); // a forked child that runs its parent's loop: the letters are not its own
+        };
+        let _pass = gate::hold(slf.py())?;
+        port.bell.doorbell.silence();
+        let again = std::mem::take(&mut locked(state).again);
+        let letters = again.into_iter().map(|ticket| (ticket, Reply::Turn));
+        port.turn(slf, letters.collect())
+    }
+
+    /// Moves bytes, and delivers what they bring. Called by the loop when a lane is ready.
+    fn drive(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let port = slf.get();
+        let Some(watch) = port.watch.get() else {
+            return Ok(());
+        };
+        let _pass = gate::hold(slf.py())?;
+        let _ = watch.driver.drive(); // it waits for nothing
+        port.turn(slf, Vec::new())
+    }
+
+    /// Sends what was gathered in this turn. Called by the loop.
+    fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let port = slf.get();
+        if port.state.get().is_none() {
+            return Ok(());
         }
-        let _pass = gate::hold(py)?;
-        // Others' results wait in the same batch: they get theirs before it goes on its way.
-        let mut interrupt = None;
-        for (ticket, reply) in self.inbox.take() {
-            let waiting = locked(&self.state).waiting.remove(&ticket);
-            if let Some(waiting) = waiting
-                && let Err(error) = self.step(py, ticket, waiting, Some(reply))
-            {
-                interrupt.get_or_insert(error);
-            }
-        }
-        self.flush();
-        interrupt.map_or(Ok(()), Err)
+        let _pass = gate::hold(slf.py())?;
+        port.turn(slf, Vec::new())
     }
 
     /// Ends the job of a future that is done. Called by the loop, and for most of them too late.
     #[pyo3(signature = (ticket, _future))]
     fn leave(&self, ticket: u64, _future: &Bound<'_, PyAny>) {
-        let waiting = locked(&self.state).waiting.remove(&ticket);
-        drop(waiting);
-    }
-
-    /// Sends what was gathered in this turn. Called by the loop.
-    fn flush(&self) {
-        let mut state = locked(&self.state);
-        state.flush_asked = false;
-        let (reads, writes) = (state.reads.take(), state.writes.take());
-        drop(state);
-        reads.send(
-            self.process,
-            &self.inbox,
-            |_| 0,
-            |store, ids| async move {
-                let values = store.get_piece(&ids).await;
-                each(values, ids.len())
-                    .map(Reply::Found)
-                    .collect::<Vec<_>>()
-            },
-        );
-        writes.send(
-            self.process,
-            &self.inbox,
-            |(_, json)| json.len(),
-            |store, items| async move {
-                let outcomes = store.put_piece(&items).await;
-                each(outcomes, items.len())
-                    .map(Reply::Stored)
-                    .collect::<Vec<_>>()
-            },
-        );
+        let call = self
+            .state
+            .get()
+            .and_then(|state| locked(state).waiting.remove(&ticket));
+        drop(call);
     }
 }
 
@@ -124,34 +93,37 @@ impl Port {
         process: &'static Process,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let inbox = Inbox::new(process, Doorbell::new(event_loop)?);
+        let bell = Bell::new(process, Doorbell::new(event_loop)?);
         let port = Self {
             process,
-            inbox: Arc::new(inbox),
-            state: Mutex::default(),
+            waker: bell.waker(),
+            watch: Owned::new(Watch::new(&bell.doorbell)),
+            bell,
+            state: Owned::new(Mutex::default()),
         };
         let port = Bound::new(py, port)?;
         let deliver = port.getattr(intern!(py, "deliver"))?;
-        port.get().inbox.doorbell().hang(event_loop, deliver)?;
+        port.get().bell.doorbell.hang(event_loop, deliver)?;
         Ok(port)
     }
 
     /// Starts a job whose result `future` will hold.
     pub(super) fn start(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         future: &Bound<'_, PyAny>,
         job: Box<dyn Job>,
     ) -> PyResult<Started> {
+        let port = slf.get();
+        let state = port.state()?;
         let ticket = {
-            let mut state = locked(&self.state);
+            let mut state = locked(state);
             state.last_ticket += 1;
             state.last_ticket
         };
-        self.step(
-            py,
+        port.step(
+            slf.py(),
             ticket,
-            Waiting {
+            Call {
                 future: future.clone().unbind(),
                 job,
                 tasks: Tasks::default(),
@@ -159,96 +131,155 @@ impl Port {
             },
             None,
         )?;
-        let mut state = locked(&self.state);
-        let gathered = !(state.reads.is_empty() && state.writes.is_empty());
-        if gathered && !std::mem::replace(&mut state.flush_asked, true) {
+        let mut held = locked(state);
+        let gathered = !(held.reads.is_empty() && held.writes.is_empty());
+        if gathered && !std::mem::replace(&mut held.flush_asked, true) {
             return Ok(Started::Flush(ticket));
         }
-        Ok(match state.waiting.get(&ticket) {
-            Some(waiting) if !waiting.gathered => Started::Alone(ticket),
-            _ => Started::Enough,
-        })
+        let alone = held.waiting.get(&ticket).is_some_and(|call| !call.gathered);
+        drop(held);
+        if !alone {
+            return Ok(Started::Enough);
+        }
+        // Polled at once: what needs no waiting is done, and the rest is on its way.
+        port.turn(slf, Vec::new())?;
+        Ok(Started::Alone(ticket))
     }
 
     /// Takes back a call whose flush could not be scheduled: the next one asks for it again.
     pub(super) fn take_back(&self, ticket: u64) {
-        let mut state = locked(&self.state);
+        let Some(state) = self.state.get() else {
+            return;
+        };
+        let mut state = locked(state);
         state.flush_asked = false;
         state.reads.remove(ticket);
         state.writes.remove(ticket);
-        let waiting = state.waiting.remove(&ticket);
+        let call = state.waiting.remove(&ticket);
         drop(state);
-        drop(waiting);
+        drop(call);
+    }
+
+    fn state(&self) -> PyResult<&Mutex<Calls>> {
+        self.state.get().ok_or_else(|| lost().into())
+    }
+
+    /// Delivers these letters, and goes on until nothing more can be done without waiting.
+    fn turn(&self, this: &Bound<'_, Self>, mut letters: Letters) -> PyResult<()> {
+        let py = this.py();
+        let state = self.state()?;
+        // Others' results wait in the same batch: they get theirs before it goes on its way.
+        let mut interrupt = None;
+        loop {
+            for (ticket, reply) in letters {
+                let call = locked(state).waiting.remove(&ticket);
+                if let Some(call) = call
+                    && let Err(error) = self.step(py, ticket, call, Some(reply))
+                {
+                    interrupt.get_or_insert(error);
+                }
+            }
+            self.bell.awake();
+            locked(state).send_gathered();
+            letters = self.poll(state);
+            if letters.is_empty() && self.bell.sleep() {
+                break;
+            }
+        }
+        if let Some(watch) = self.watch.get() {
+            watch.follow(this)?;
+        }
+        interrupt.map_or(Ok(()), Err)
+    }
+
+    /// What the futures have brought. They run no Python code, so they are polled with the list
+    /// locked.
+    fn poll(&self, state: &Mutex<Calls>) -> Letters {
+        let _runtime = self.process.runtime.enter();
+        let driver = self.watch.get().and_then(Watch::enter);
+        let mut letters = Vec::new();
+        let mut held = locked(state);
+        let context = &mut Context::from_waker(&self.waker);
+        while let Poll::Ready(Some(arrived)) = held.futures.poll_next_unpin(context) {
+            letters.extend(arrived);
+        }
+        drop(held);
+        drop(driver);
+        if let Some(watch) = self.watch.get() {
+            watch.driver.send();
+        }
+        letters
     }
 
     fn step(
         &self,
         py: Python<'_>,
         ticket: u64,
-        mut waiting: Waiting,
+        mut call: Call,
         reply: Option<Reply>,
     ) -> PyResult<()> {
-        let tasks = std::mem::take(&mut waiting.tasks);
+        let tasks = std::mem::take(&mut call.tasks);
         let spawner = Spawner::new(To::Loop { port: self, ticket }, tasks);
-        let job = &mut waiting.job;
+        let job = &mut call.job;
         // A panic is one call's, not that of those whose letters came with it.
         let step = catch_unwind(AssertUnwindSafe(|| match reply {
             Some(Reply::Lost) => Err(lost().into()),
             Some(reply) => job.resume(py, &spawner, reply),
             None => job.start(py, &spawner),
         }));
-        waiting.gathered |= spawner.gathered.get();
-        waiting.tasks = spawner.tasks.into_inner();
+        call.gathered |= spawner.gathered.get();
+        call.tasks = spawner.tasks.into_inner();
         let result = match step.unwrap_or_else(|_| Err(lost().into())) {
             Ok(Step::Done(value)) => Ok(value),
             Err(error) => Err(error),
             Ok(waits) => {
-                locked(&self.state).waiting.insert(ticket, waiting);
+                let mut state = locked(self.state()?);
+                state.waiting.insert(ticket, call);
                 if matches!(waits, Step::Again) {
-                    self.inbox.put([(ticket, Reply::Turn)]);
+                    state.again.push(ticket);
+                    drop(state);
+                    self.bell.ring();
                 }
                 return Ok(());
             }
         };
-        settle(py, &waiting.future, &result)
+        settle(py, &call.future, &result)
     }
 
     pub(super) fn gather_read(&self, ticket: u64, store: &Arc<KvStore>, id: String) {
-        locked(&self.state).reads.add(ticket, store, id);
+        self.with_state(|state| state.reads.add(ticket, store, id));
     }
 
     pub(super) fn gather_write(&self, ticket: u64, store: &Arc<KvStore>, item: (String, Vec<u8>)) {
-        locked(&self.state).writes.add(ticket, store, item);
+        self.with_state(|state| state.writes.add(ticket, store, item));
     }
 
-    pub(super) fn run(
-        &self,
-        ticket: u64,
-        future: impl Future<Output = Reply> + Send + 'static,
-    ) -> AbortHandle {
-        let inbox = Arc::clone(&self.inbox);
-        let answer = async move { inbox.put([(ticket, or_lost(future).await)]) };
-        self.process.runtime.spawn(answer).abort_handle()
+    /// Has a future polled for the job of this ticket.
+    pub(super) fn run<F>(&self, ticket: u64, future: Abortable<F>)
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let letters = async move {
+            let reply = future.await.ok();
+            reply.map(|reply| (ticket, reply)).into_iter().collect()
+        };
+        self.with_state(|state| state.futures.push(Box::pin(letters)));
+    }
+
+    fn with_state(&self, change: impl FnOnce(&mut Calls)) {
+        if let Some(state) = self.state.get() {
+            change(&mut locked(state));
+        }
     }
 
     /// Lets go of the loop, which is closed.
     pub(super) fn retire(&self) {
-        self.inbox.doorbell().take_down();
+        self.bell.doorbell.take_down();
+        if let Some(watch) = self.watch.get() {
+            watch.close();
+        }
+        self.with_state(|calls| calls.futures.clear());
     }
-}
-
-/// The outcomes of a piece, one for each of its items; a failed piece fails each.
-pub(super) fn each<T>(
-    outcomes: crate::error::Result<Vec<crate::error::Result<T>>>,
-    count: usize,
-) -> impl Iterator<Item = crate::error::Result<T>> {
-    let (outcomes, error) = match outcomes {
-        Ok(outcomes) => (outcomes, None),
-        Err(error) => (Vec::new(), Some(error)),
-    };
-    outcomes
-        .into_iter()
-        .chain(error.into_iter().cycle().take(count).map(Err))
 }
 
 /// Gives the future its result, unless its caller has gone away. An interrupt that comes in

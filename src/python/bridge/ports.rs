@@ -30,7 +30,7 @@ pub(in crate::python) fn awaitable(
     let event_loop = running_loop(py)?;
     let port = Process::current(py)?.ports.of(&event_loop)?;
     let future = event_loop.call_method0(intern!(py, "create_future"))?;
-    match port.get().start(py, &future, job)? {
+    match Port::start(&port, &future, job)? {
         Started::Flush(ticket) => {
             let flush = port.getattr(intern!(py, "flush"))?;
             if let Err(error) = event_loop.call_method1(intern!(py, "call_soon"), (flush,)) {
@@ -52,7 +52,7 @@ pub(in crate::python) fn awaitable(
 
 static PARTIAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+pub(super) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     GET_RUNNING_LOOP
         .import(py, "asyncio", "get_running_loop")?

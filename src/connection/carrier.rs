@@ -1,0 +1,58 @@
+//! What carries one attempt: the caller's own lane, or a connection of the pool.
+
+use std::sync::Arc;
+
+use redis::aio::ConnectionLike;
+use redis::{Pipeline, RedisError, Value};
+
+use super::Connections;
+use super::driver::Driver;
+use super::lane::Lane;
+use super::pool::Lease;
+
+pub(super) enum Carrier {
+    Lane(Arc<Lane>),
+    Pooled(Lease),
+}
+
+impl Carrier {
+    /// The lane of this thread's driver; without one, the pool's least busy connection.
+    pub(super) async fn find(connections: &Arc<Connections>) -> Result<Self, RedisError> {
+        if let Some(driver) = Driver::current()
+            && let Some(lane) = driver.lane(connections).await?
+        {
+            return Ok(Self::Lane(lane));
+        }
+        connections.pool.lease().await.map(Self::Pooled)
+    }
+
+    /// Sends the commands, and waits for the answer of each.
+    pub(super) async fn exchange(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
+        match self {
+            Self::Lane(lane) => {
+                let answers = lane.exchange(pipeline).await;
+                answers.unwrap_or_else(|_| {
+                    Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+                })
+            }
+            Self::Pooled(lease) => {
+                let mut connection = lease.connection();
+                connection
+                    .req_packed_commands(pipeline, 0, pipeline.len())
+                    .await
+            }
+        }
+    }
+
+    /// Trusts it with nothing more.
+    pub(super) fn discard(&self, connections: &Connections) {
+        match self {
+            Self::Lane(lane) => {
+                lane.close();
+                // What ended one has ended those that wait, as a rule.
+                connections.lanes.drop_spare();
+            }
+            Self::Pooled(lease) => connections.pool.discard(lease),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The lanes of one caller: of an event loop, or of a thread that blocks.
+//!
+//! A caller enters its driver while it polls futures of this crate, as one enters a runtime. What
+//! they send then goes over a lane of the driver's own, one for each server, and no thread is woken
+//! for it; without a driver, or without a seat for one more socket, it goes over the pool.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use redis::RedisError;
+use tokio::time::timeout;
+
+use super::Connections;
+use super::lane::Lane;
+use super::socket::{Socket, Waiting};
+
+/// Requests under way on a lane beyond which the pool takes over: its connections have threads of
+/// their own to read with.
+const BUSY_AT: usize = 64;
+
+/// The lanes of one caller, one for each server.
+pub struct Driver {
+    waiting: Waiting,
+    lanes: Mutex<Vec<Owned>>,
+    /// Whether lanes were added or closed since the last look.
+    changed: AtomicBool,
+    /// Held while a lane is opened, so that many calls open one.
+    opening: tokio::sync::Mutex<()>,
+}
+
+struct Owned {
+    connections: Weak<Connections>,
+    lane: Arc<Lane>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Driver>>> = const { RefCell::new(None) };
+}
+
+/// The driver is this thread's until the guard is dropped.
+pub struct Entered {
+    before: Option<Arc<Driver>>,
+    /// Of this thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.before.take());
+    }
+}
+
+impl Driver {
+    /// A driver without lanes, whose sockets wait like this.
+    #[must_use]
+    pub fn new(waiting: Waiting) -> Arc<Self> {
+        Arc::new(Self {
+            waiting,
+            lanes: Mutex::default(),
+            changed: AtomicBool::new(false),
+            opening: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Makes it this thread's driver for a while.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>) -> Entered {
+        Entered {
+            before: CURRENT.replace(Some(Arc::clone(self))),
+            not_send: PhantomData,
+        }
+    }
+
+    pub(super) fn current() -> Option<Arc<Self>> {
+        CURRENT.with_borrow(Clone::clone)
+    }
+
+    /// The lane to this server, opened at first use. None: the pool is to be used.
+    pub(super) async fn lane(
+        &self,
+        connections: &Arc<Connections>,
+    ) -> Result<Option<Arc<Lane>>, RedisError> {
+        if let Some(lane) = self.find(connections) {
+            return Ok((lane.in_flight() < BUSY_AT).then_some(lane));
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(lane) = self.find(connections) {
+            return Ok(Some(lane));
+        }
+        if self.waits()
+            && let Some(lane) = connections.lanes.take_spare()
+        {
+            self.own(connections, &lane);
+            return Ok(Some(lane));
+        }
+        // One seat is left to the pool: where no lane can be had, there must be a connection.
+        let Some(seat) = connections.quota.take(1) else {
+            return Ok(None);
+        };
+        let opened = Socket::open(&connections.config, self.waiting);
+        let socket = timeout(connections.config.connection_timeout, opened)
+            .await
+            .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
+        let lane = Arc::new(Lane::new(socket, seat));
+        connections.lanes.add(&lane);
+        self.own(connections, &lane);
+        Ok(Some(lane))
+    }
+
+    fn own(&self, connections: &Arc<Connections>, lane: &Arc<Lane>) {
+        self.lock().push(Owned {
+            connections: Arc::downgrade(connections),
+            lane: Arc::clone(lane),
+        });
+        self.changed.store(true, Relaxed);
+    }
+
+    fn find(&self, connections: &Arc<Connections>) -> Option<Arc<Lane>> {
+        let server = Arc::as_ptr(connections);
+        let lanes = self.lock();
+        let mut of_server = lanes
+            .iter()
+            .filter(|owned| owned.connections.as_ptr() == server);
+        let open = of_server.find(|owned| !owned.lane.is_closed());
+        open.map(|owned| Arc::clone(&owned.lane))
+    }
+
+    fn waits(&self) -> bool {
+        self.waiting != Waiting::Never
+    }
+
+    /// Moves bytes on every lane. One that waits for them does so only where some are expected;
+    /// false if it waited for none.
+    #[must_use]
+    pub fn drive(&self) -> bool {
+        let mut driven = false;
+        // Not held meanwhile: a lane that fails wakes those who then open another.
+        for lane in self.lanes() {
+            if lane.in_flight() > 0 || !self.waits() {
+                lane.drive();
+                driven = true;
+            }
+            if lane.is_closed() {
+                self.changed.store(true, Relaxed);
+            }
+        }
+        driven
+    }
+
+    /// Sends what is queued on every lane.
+    pub fn send(&self) {
+        for lane in self.lanes() {
+            lane.send();
+        }
+    }
+
+    /// The lanes, closed ones too.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<Arc<Lane>> {
+        self.lock()
+            .iter()
+            .map(|owned| Arc::clone(&owned.lane))
+            .collect()
+    }
+
+    /// True once after a lane was opened or closed.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Relaxed) && self.changed.swap(false, Relaxed)
+    }
+
+    /// Lets go of closed lanes, and returns the open ones.
+    #[must_use]
+    pub fn open_lanes(&self) -> Vec<Arc<Lane>> {
+        self.lock().retain(|owned| !owned.lane.is_closed());
+        self.lanes()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Owned>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        for owned in std::mem::take(&mut *self.lock()) {
+            // Answers that still come on a lane would be taken for those of its next user.
+            match owned.connections.upgrade() {
+                Some(connections) if self.waits() && owned.lane.in_flight() == 0 => {
+                    connections.lanes.give_back(owned.lane);
+                }
+                _ => owned.lane.close(),
+            }
+        }
+    }
+}

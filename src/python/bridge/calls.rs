@@ -1,0 +1,78 @@
+//! The calls of one event loop: who waits, what was gathered for them, and the futures they wait for.
+
+use std::collections::HashMap;
+
+use pyo3::prelude::*;
+
+use super::gather::Gathered;
+use super::{Futures, Job, Reply, Tasks};
+
+/// Replies, each with the ticket of the job it is for.
+pub(super) type Letters = Vec<(u64, Reply)>;
+
+/// A call whose result the future will hold.
+pub(super) struct Call {
+    pub(super) future: Py<PyAny>,
+    pub(super) job: Box<dyn Job>,
+    pub(super) tasks: Tasks,
+    /// Whether it waits in a request shared with others, which its caller's leaving cannot end.
+    pub(super) gathered: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Calls {
+    /// Never used twice, so that a late reply finds nobody rather than somebody else.
+    pub(super) last_ticket: u64,
+    pub(super) waiting: HashMap<u64, Call>,
+    pub(super) reads: Gathered<String>,
+    pub(super) writes: Gathered<(String, Vec<u8>)>,
+    pub(super) flush_asked: bool,
+    /// Jobs that asked for another turn.
+    pub(super) again: Vec<u64>,
+    pub(super) futures: Futures<Letters>,
+}
+
+impl Calls {
+    /// Turns what was gathered into requests to be polled.
+    pub(super) fn send_gathered(&mut self) {
+        self.flush_asked = false;
+        let reads = self.reads.take().requests(
+            |_| 0,
+            |store, ids| async move {
+                let values = store.get_piece(&ids).await;
+                each(values, ids.len())
+                    .map(Reply::Found)
+                    .collect::<Vec<_>>()
+            },
+        );
+        let writes = self.writes.take().requests(
+            |(_, json)| json.len(),
+            |store, items| async move {
+                let outcomes = store.put_piece(&items).await;
+                each(outcomes, items.len())
+                    .map(Reply::Stored)
+                    .collect::<Vec<_>>()
+            },
+        );
+        for request in reads {
+            self.futures.push(Box::pin(request));
+        }
+        for request in writes {
+            self.futures.push(Box::pin(request));
+        }
+    }
+}
+
+/// The outcomes of a piece, one for each of its items; a failed piece fails each.
+fn each<T>(
+    outcomes: crate::error::Result<Vec<crate::error::Result<T>>>,
+    count: usize,
+) -> impl Iterator<Item = crate::error::Result<T>> {
+    let (outcomes, error) = match outcomes {
+        Ok(outcomes) => (outcomes, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    outcomes
+        .into_iter()
+        .chain(error.into_iter().cycle().take(count).map(Err))
+}

@@ -1,0 +1,112 @@
+//! The lanes of one event loop, and what the loop watches for them.
+
+use std::sync::{Arc, Mutex};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::doorbell::Doorbell;
+use super::locked;
+use super::port::Port;
+use super::ports::running_loop;
+use crate::connection::{Driver, Entered, Lane, Waiting};
+
+pub(super) struct Watch {
+    pub(super) driver: Arc<Driver>,
+    /// Whether the loop can watch sockets at all: without it there are no lanes.
+    watches: bool,
+    watched: Mutex<Vec<Watched>>,
+}
+
+struct Watched {
+    lane: Arc<Lane>,
+    /// Whether the loop also tells when the socket takes more.
+    writing: bool,
+}
+
+impl Watch {
+    pub(super) fn new(doorbell: &Doorbell) -> Self {
+        Self {
+            driver: Driver::new(Waiting::Never),
+            watches: doorbell.is_socket(),
+            watched: Mutex::default(),
+        }
+    }
+
+    /// The loop's futures send over its lanes while the guard lives.
+    pub(super) fn enter(&self) -> Option<Entered> {
+        self.watches.then(|| self.driver.enter())
+    }
+
+    /// Has the loop watch what is open now, and nothing else.
+    #[cfg(unix)]
+    pub(super) fn follow(&self, port: &Bound<'_, Port>) -> PyResult<()> {
+        let py = port.py();
+        if self.driver.has_changed() {
+            let open = self.driver.open_lanes();
+            let known = std::mem::take(&mut *locked(&self.watched));
+            let event_loop = running_loop(py)?;
+            let (kept, gone): (Vec<_>, Vec<_>) = known
+                .into_iter()
+                .partition(|watched| !watched.lane.is_closed());
+            for Watched { lane, writing } in gone {
+                // Before the descriptor is closed, and its number another socket's.
+                event_loop.call_method1(intern!(py, "remove_reader"), (lane.descriptor(),))?;
+                if writing {
+                    event_loop.call_method1(intern!(py, "remove_writer"), (lane.descriptor(),))?;
+                }
+            }
+            let drive = port.getattr(intern!(py, "drive"))?;
+            let mut watched = kept;
+            for lane in open {
+                if !watched.iter().any(|known| Arc::ptr_eq(&known.lane, &lane)) {
+                    event_loop
+                        .call_method1(intern!(py, "add_reader"), (lane.descriptor(), &drive))?;
+                    watched.push(Watched {
+                        lane,
+                        writing: false,
+                    });
+                }
+            }
+            *locked(&self.watched) = watched;
+        }
+        self.follow_writing(port)
+    }
+
+    #[cfg(unix)]
+    fn follow_writing(&self, port: &Bound<'_, Port>) -> PyResult<()> {
+        let py = port.py();
+        let mut changes = Vec::new();
+        for watched in &mut *locked(&self.watched) {
+            let writing = watched.lane.has_more_to_send();
+            if writing != watched.writing {
+                watched.writing = writing;
+                changes.push((watched.lane.descriptor(), writing));
+            }
+        }
+        for (descriptor, writing) in changes {
+            let event_loop = running_loop(py)?;
+            if writing {
+                let drive = port.getattr(intern!(py, "drive"))?;
+                event_loop.call_method1(intern!(py, "add_writer"), (descriptor, drive))?;
+            } else {
+                event_loop.call_method1(intern!(py, "remove_writer"), (descriptor,))?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn follow(&self, _port: &Bound<'_, Port>) -> PyResult<()> {
+        Ok(())
+    }
+
+    /// Ends the lanes: their loop is closed.
+    pub(super) fn close(&self) {
+        let watched = std::mem::take(&mut *locked(&self.watched));
+        for lane in self.driver.lanes() {
+            lane.close();
+        }
+        drop((watched, self.driver.open_lanes()));
+    }
+}
