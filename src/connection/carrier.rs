@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use redis::aio::ConnectionLike;
-use redis::{Pipeline, RedisError, Value};
+use redis::{RedisError, Value};
 
 use super::Connections;
 use super::driver::Driver;
 use super::lane::Lane;
 use super::pool::Lease;
+use super::request::Request;
 
 pub(super) enum Carrier {
     Lane(Arc<Lane>),
@@ -27,10 +28,10 @@ impl Carrier {
     }
 
     /// Sends the commands, and waits for the answer of each.
-    pub(super) async fn exchange(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
+    pub(super) async fn exchange(&self, request: &Request) -> Result<Vec<Value>, RedisError> {
         match self {
             Self::Lane(lane) => {
-                let answers = lane.exchange(pipeline).await;
+                let answers = lane.exchange(request).await;
                 answers.unwrap_or_else(|_| {
                     Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
                 })
@@ -38,7 +39,7 @@ impl Carrier {
             Self::Pooled(lease) => {
                 let mut connection = lease.connection();
                 connection
-                    .req_packed_commands(pipeline, 0, pipeline.len())
+                    .req_packed_commands(&request.pipeline(), 0, request.answers)
                     .await
             }
         }

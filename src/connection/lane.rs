@@ -9,15 +9,19 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redis::{ErrorKind, Pipeline, RedisError, Value};
+use bytes::{Buf, Bytes};
+use redis::{ErrorKind, RedisError, Value};
 use tokio::sync::oneshot;
 
 use super::quota::Seat;
+use super::request::Request;
 use super::resp::{Parsed, parse};
 use super::socket::Socket;
 
 /// Bytes the buffer of answers begins with, and returns to.
 const BUFFER: usize = 256 * 1024;
+/// Bytes of requests that are sent in one piece.
+const SMALL: usize = 64 * 1024;
 /// Bytes read at a time before those who wait are served, and the loop others.
 const TURN: usize = 1 << 20;
 
@@ -35,9 +39,8 @@ pub struct Lane {
 
 #[derive(Default)]
 struct State {
-    /// What is to be sent, and how much of it was.
-    out: Vec<u8>,
-    sent: usize,
+    /// What is to be sent.
+    out: VecDeque<Bytes>,
     /// What was received is between the two.
     input: Vec<u8>,
     taken: usize,
@@ -64,15 +67,13 @@ impl Lane {
     }
 
     /// Queues the commands; the next [`Lane::drive`] sends them.
-    pub(super) fn exchange(&self, pipeline: &Pipeline) -> oneshot::Receiver<Answers> {
+    pub(super) fn exchange(&self, request: &Request) -> oneshot::Receiver<Answers> {
         let (to, answers) = oneshot::channel();
         let mut state = self.lock();
-        for command in pipeline.cmd_iter() {
-            command.write_packed_command(&mut state.out);
-        }
+        state.out.push_back(request.wire.clone());
         state.waiting.push_back(Waiter {
-            wanted: pipeline.len(),
-            answers: Vec::with_capacity(pipeline.len()),
+            wanted: request.answers,
+            answers: Vec::with_capacity(request.answers),
             to,
         });
         drop(state);
@@ -112,8 +113,7 @@ impl Lane {
     /// Whether bytes are left that the socket did not take.
     #[must_use]
     pub fn has_more_to_send(&self) -> bool {
-        let state = self.lock();
-        state.sent < state.out.len() && !self.is_closed()
+        !self.lock().out.is_empty() && !self.is_closed()
     }
 
     /// Requests that wait for answers.
@@ -157,8 +157,7 @@ impl Lane {
         );
         let mut state = self.lock();
         let waiting = std::mem::take(&mut state.waiting);
-        state.out = Vec::new();
-        state.sent = 0;
+        state.out.clear();
         drop(state);
         self.in_flight.fetch_sub(waiting.len(), Relaxed);
         for waiter in waiting {
@@ -176,17 +175,28 @@ impl Lane {
 
 impl State {
     fn write(&mut self, socket: &Socket) -> Result<(), io::Error> {
-        while self.sent < self.out.len() {
-            match socket.write(&self.out[self.sent..]) {
-                Ok(count) => self.sent += count,
+        self.join_small();
+        while let Some(next) = self.out.front_mut() {
+            match socket.write(next) {
+                Ok(count) if count == next.len() => drop(self.out.pop_front()),
+                Ok(count) => next.advance(count),
                 Err(error) if waits(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
-        self.sent = 0;
-        self.out.clear();
-        self.out.shrink_to(BUFFER);
         Ok(())
+    }
+
+    /// Small requests leave in one go: a system call costs more than a copy.
+    fn join_small(&mut self) {
+        let bytes = self.out.iter().map(Bytes::len).sum::<usize>();
+        if self.out.len() > 1 && bytes <= SMALL {
+            let mut joined = Vec::with_capacity(bytes);
+            for request in self.out.drain(..) {
+                joined.extend_from_slice(&request);
+            }
+            self.out.push_back(joined.into());
+        }
     }
 
     fn read(&mut self, socket: &Socket) -> Result<(), RedisError> {

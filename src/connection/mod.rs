@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::ConnectionLike;
-use redis::{Pipeline, RedisError, Value};
+use redis::{RedisError, Value};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::config::ServerConfig;
@@ -35,7 +35,7 @@ pub use lane::Lane;
 use lanes::Lanes;
 use pool::Pool;
 use quota::Quota;
-pub(crate) use request::{Request, answer, command};
+pub(crate) use request::{Commands, Request, answer, command};
 pub use shared::SharedConnections;
 pub use socket::Waiting;
 
@@ -157,15 +157,14 @@ impl Connections {
         let limit = deadline.min(Instant::now() + self.config.socket_timeout);
         if !request.resendable {
             // It has one try, so that is not to be wasted on a connection that died while idle.
-            let mut ping = Pipeline::new();
-            ping.cmd("PING");
+            let ping = Request::resendable([redis::cmd("PING")]);
             let alive = timeout_at(limit, carrier.exchange(&ping)).await;
             if let Err(error) = alive.unwrap_or_else(|_| Err(timed_out())) {
                 carrier.discard(self);
                 return Err(unsent(error));
             }
         }
-        let (error, stale) = match timeout_at(limit, carrier.exchange(&request.pipeline)).await {
+        let (error, stale) = match timeout_at(limit, carrier.exchange(request)).await {
             Ok(Ok(values)) => match values.first() {
                 Some(Value::ServerError(error)) if refuses_for_now(error.code()) => {
                     return Err(unsent(error.clone().into()));

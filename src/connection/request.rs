@@ -1,26 +1,27 @@
 //! What is sent: commands that leave together and whose answers come back together.
 
+use bytes::Bytes;
 use redis::{Cmd, Pipeline, RedisError, Value};
 
+use super::resp;
 use crate::error::{Error, Result};
 
-/// One or more commands, sent at once over one connection and answered in order.
+/// One or more commands as the bytes of the wire, sent at once and answered in order.
 pub(crate) struct Request {
-    pub(super) pipeline: Pipeline,
+    pub(super) wire: Bytes,
+    pub(super) answers: usize,
     pub(super) resendable: bool,
 }
 
 impl Request {
     /// A request that may be sent again when its answer was lost: reads, and writes of one value.
     pub(crate) fn resendable(commands: impl IntoIterator<Item = Cmd>) -> Self {
-        let mut pipeline = Pipeline::new();
+        let mut packed = Commands::default();
         for command in commands {
-            pipeline.add_command(command);
+            command.write_packed_command(&mut packed.wire);
+            packed.count += 1;
         }
-        Self {
-            pipeline,
-            resendable: true,
-        }
+        packed.resendable()
     }
 
     /// A request that is sent once: a second answer would lie about what the first attempt did.
@@ -28,6 +29,73 @@ impl Request {
         Self {
             resendable: false,
             ..Self::resendable([command])
+        }
+    }
+
+    /// The same, as the redis crate wants it.
+    pub(super) fn pipeline(&self) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(self.answers);
+        for words in resp::words(&self.wire) {
+            let size = words.iter().map(|word| word.len()).sum();
+            let mut command = Cmd::with_capacity(words.len(), size);
+            for word in words {
+                command.arg(word);
+            }
+            pipeline.add_command(command);
+        }
+        pipeline
+    }
+}
+
+/// Commands written straight into the bytes of a request.
+#[derive(Default)]
+pub(crate) struct Commands {
+    wire: Vec<u8>,
+    count: usize,
+}
+
+impl Commands {
+    /// For about so many bytes.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self {
+            wire: Vec::with_capacity(bytes),
+            count: 0,
+        }
+    }
+
+    /// Adds a command on one key, which is given in two parts.
+    pub(crate) fn add(&mut self, name: &str, key: (&str, &str), arguments: &[&[u8]]) {
+        self.head(b'*', 2 + arguments.len());
+        self.head(b'$', name.len());
+        self.wire.extend_from_slice(name.as_bytes());
+        self.wire.extend_from_slice(b"\r\n");
+        let (prefix, id) = key;
+        self.head(b'$', prefix.len() + id.len());
+        self.wire.extend_from_slice(prefix.as_bytes());
+        self.wire.extend_from_slice(id.as_bytes());
+        self.wire.extend_from_slice(b"\r\n");
+        for argument in arguments {
+            self.head(b'$', argument.len());
+            self.wire.extend_from_slice(argument);
+            self.wire.extend_from_slice(b"\r\n");
+        }
+        self.count += 1;
+    }
+
+    fn head(&mut self, kind: u8, number: usize) {
+        self.wire.push(kind);
+        let mut digits = itoa::Buffer::new();
+        self.wire
+            .extend_from_slice(digits.format(number).as_bytes());
+        self.wire.extend_from_slice(b"\r\n");
+    }
+
+    /// See [`Request::resendable`].
+    pub(crate) fn resendable(self) -> Request {
+        Request {
+            wire: self.wire.into(),
+            answers: self.count,
+            resendable: true,
         }
     }
 }
@@ -46,5 +114,25 @@ pub(crate) fn answer(value: Value) -> Result<Value> {
     match value {
         Value::ServerError(error) => Err(Error::from_redis(&RedisError::from(error))),
         value => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_written_straight_are_those_the_redis_crate_writes() {
+        let value = b"two\r\nlines".as_slice();
+        let mut straight = Commands::default();
+        straight.add("SET", ("p:n:", "\u{e9}"), &[value, b"EX", b"60"]);
+        straight.add("GET", ("p:n:", ""), &[]);
+        let request = straight.resendable();
+        let mut set = command("SET", ["p:n:\u{e9}".as_bytes(), value]);
+        set.arg("EX").arg(60);
+        let packed = Request::resendable([set, command("GET", [&b"p:n:"[..]])]);
+        assert_eq!(request.wire, packed.wire);
+        assert_eq!(request.answers, 2);
+        assert_eq!(request.pipeline().get_packed_pipeline(), request.wire);
     }
 }

@@ -29,6 +29,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, RedisError> {
     }
 }
 
+/// The words of each command in a request of our own.
+pub(super) fn words(wire: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
+    let mut reader = Reader { bytes: wire, at: 0 };
+    std::iter::from_fn(move || reader.command().ok())
+}
+
 enum Stop {
     Part(usize),
     Malformed(RedisError),
@@ -86,6 +92,10 @@ impl<'wire> Reader<'wire> {
         if length > MAX_BULK {
             return malformed("a longer value than a server can hold");
         }
+        Ok(Value::BulkString(self.text(length)?.to_vec()))
+    }
+
+    fn text(&mut self, length: usize) -> Result<&'wire [u8], Stop> {
         let end = self.at + length;
         let Some(ending) = self.bytes.get(end..end + 2) else {
             return Err(Stop::Part(end + 2));
@@ -93,9 +103,24 @@ impl<'wire> Reader<'wire> {
         if ending != b"\r\n" {
             return malformed("a value that does not end where it says");
         }
-        let value = self.bytes[self.at..end].to_vec();
+        let text = &self.bytes[self.at..end];
         self.at = end + 2;
-        Ok(Value::BulkString(value))
+        Ok(text)
+    }
+
+    /// A command is an array of texts.
+    fn command(&mut self) -> Result<Vec<&'wire [u8]>, Stop> {
+        let mut words = Vec::new();
+        for _ in 0..self.length()? {
+            let length = self.length()?;
+            words.push(self.text(length)?);
+        }
+        Ok(words)
+    }
+
+    fn length(&mut self) -> Result<usize, Stop> {
+        let line = self.line()?;
+        size(line.get(1..).unwrap_or_default())?.map_or_else(|| malformed("no length"), Ok)
     }
 
     fn array(&mut self, length: &[u8], depth: usize) -> Result<Value, Stop> {

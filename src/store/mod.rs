@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt};
 use redis::{Cmd, Value};
 
 use crate::config::StoreConfig;
-use crate::connection::{Connections, Request, SharedConnections, answer, command};
+use crate::connection::{Commands, Connections, Request, SharedConnections, answer, command};
 use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
 use crate::notices::Notices;
@@ -26,6 +26,11 @@ pub const PIECE_BYTES: usize = 1 << 20;
 pub const KEY_PIECE: usize = 256;
 /// Requests of one batch under way at a time.
 pub const WINDOW: usize = 4;
+/// Bytes of the wire around a key and a value: lengths, the command's name, a time to live.
+const SET_FRAME: usize = 96;
+/// The same around a key alone.
+const GET_FRAME: usize = 48;
+
 /// One namespace on one server.
 pub struct KvStore {
     config: StoreConfig,
@@ -89,8 +94,7 @@ impl KvStore {
 
     /// The values of up to [`PIECE_ITEMS`] ids, in order: one bad value fails only its own id.
     pub async fn get_piece(&self, ids: &[String]) -> Result<Vec<Result<Option<Vec<u8>>>>> {
-        let gets = ids.iter().map(|id| command("GET", [&*self.key(id)]));
-        let answers = self.send(&Request::resendable(gets)).await?;
+        let answers = self.send(&self.commands("GET", ids)).await?;
         Ok(ids
             .iter()
             .zip(answers)
@@ -102,8 +106,7 @@ impl KvStore {
     pub async fn missing(&self, ids: Vec<String>) -> Result<Vec<String>> {
         let pieces: Vec<Vec<String>> = ids.chunks(KEY_PIECE).map(<[_]>::to_vec).collect();
         let pieces = pieces.into_iter().map(|piece| async move {
-            let exists = piece.iter().map(|id| command("EXISTS", [&*self.key(id)]));
-            let answers = self.send(&Request::resendable(exists)).await?;
+            let answers = self.send(&self.commands("EXISTS", &piece)).await?;
             let mut missing = Vec::new();
             for (id, value) in piece.into_iter().zip(answers) {
                 if self.answer(value)? == Value::Int(0) {
@@ -119,8 +122,7 @@ impl KvStore {
 
     /// Writes one piece of a batch: an outcome for each item, or the failure of them all.
     pub async fn put_piece(&self, items: &[(String, Vec<u8>)]) -> Result<Vec<Result<()>>> {
-        let sets = items.iter().map(|(id, json)| self.set(id, json));
-        let answers = self.send(&Request::resendable(sets)).await?;
+        let answers = self.send(&self.sets(items)).await?;
         let outcome = |((id, _), value): (&(String, _), _)| {
             self.answer(value)
                 .map(|_| ())
@@ -129,14 +131,30 @@ impl KvStore {
         Ok(items.iter().zip(answers).map(outcome).collect())
     }
 
-    fn set(&self, id: &str, json: &[u8]) -> Cmd {
-        let key = self.key(id);
-        let mut set = Cmd::with_capacity(5, key.len() + json.len() + 16);
-        set.arg("SET").arg(key).arg(json);
-        if let Some(seconds) = self.config.ttl {
-            set.arg("EX").arg(seconds.get());
+    fn sets(&self, items: &[(String, Vec<u8>)]) -> Request {
+        let prefix = self.config.keyspace.prefix();
+        let text = self.config.ttl.map(|seconds| seconds.to_string());
+        let size = |(id, json): &(String, Vec<u8>)| prefix.len() + id.len() + json.len();
+        let bytes = items.iter().map(size).sum::<usize>() + items.len() * SET_FRAME;
+        let mut sets = Commands::with_capacity(bytes);
+        for (id, json) in items {
+            match &text {
+                Some(ttl) => sets.add("SET", (prefix, id), &[json, b"EX", ttl.as_bytes()]),
+                None => sets.add("SET", (prefix, id), &[json]),
+            }
         }
-        set
+        sets.resendable()
+    }
+
+    /// One command of this name for each id.
+    fn commands(&self, name: &str, ids: &[String]) -> Request {
+        let prefix = self.config.keyspace.prefix();
+        let bytes = ids.iter().map(|id| prefix.len() + id.len()).sum::<usize>();
+        let mut commands = Commands::with_capacity(bytes + ids.len() * GET_FRAME);
+        for id in ids {
+            commands.add(name, (prefix, id), &[]);
+        }
+        commands.resendable()
     }
 
     /// Deletes ids and counts those that were there. Never sent twice: the count would lie.

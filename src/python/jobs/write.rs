@@ -22,6 +22,12 @@ const TURN_BYTES: usize = 4 << 20;
 /// time, so that a batch of any size takes bounded memory.
 const KEPT_BYTES: usize = 16 << 20;
 
+/// Bytes of room for the JSON of the first value.
+const FIRST_ROOM: usize = 2048;
+
+/// And the most that is set aside for one that was not seen yet.
+const MOST_ROOM: usize = 1 << 20;
+
 /// A batch on its way: checked as a whole, then sent piece by piece.
 pub(in crate::python) struct Upsert {
     store: Arc<KvStore>,
@@ -33,6 +39,8 @@ pub(in crate::python) struct Upsert {
     in_flight: usize,
     failed: Option<Error>,
     unconfirmed: Vec<String>,
+    /// Bytes the last value took: the next one begins with so much room.
+    room: usize,
 }
 
 /// The job that writes `data`, a dict of id to value; the inner error is an id that is none.
@@ -63,16 +71,19 @@ pub(in crate::python) fn upsert(
         in_flight: 0,
         failed: None,
         unconfirmed: Vec::new(),
+        room: FIRST_ROOM,
     }))
 }
 
 impl Upsert {
-    fn encoded(&self, py: Python<'_>, index: usize) -> Result<Vec<u8>, Failure> {
+    fn encoded(&mut self, py: Python<'_>, index: usize) -> Result<Vec<u8>, Failure> {
         let (id, value) = &self.items[index];
-        let mut json = Vec::new();
+        // Values of one batch are of a size, and growing is what costs.
+        let mut json = Vec::with_capacity(self.room + self.room / 4);
         encode(value.bind(py), &mut json)
             .and_then(|()| Ok(admit(&json, self.store.config().max_value_bytes)?))
             .map_err(|failure| failure.map(|error| about(&self.store, id, error)))?;
+        self.room = json.len().min(MOST_ROOM);
         Ok(json)
     }
 
