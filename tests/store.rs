@@ -5,12 +5,14 @@
 mod support;
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use nano_graphrag_redis::config::StoreConfig;
 use nano_graphrag_redis::connection::SharedConnections;
 use nano_graphrag_redis::endpoint::Endpoint;
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::store::KvStore;
+use nano_graphrag_redis::value::Compression;
 use support::{Server, binaries};
 
 /// Runs the test on each server, on a runtime of its own.
@@ -194,4 +196,29 @@ fn statistics_count_keys_and_memory_and_light_ones_sample_nothing() {
             (2, None, None)
         );
     });
+}
+
+#[test]
+fn compressing_a_large_value_leaves_other_calls_their_turn() {
+    let server = Server::start(&binaries()[0]);
+    let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+    config.compression = Compression::new("zstd", 0, Some(19)).unwrap();
+    let store = KvStore::new(config, &SharedConnections::default());
+    let text = (0..30_000).map(|n| n.to_string()).collect::<Vec<_>>();
+    let text = text.join(" ghosts, ");
+    // With one thread, whatever keeps it from the sockets keeps everyone waiting.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let large = Arc::clone(&store);
+    let write = runtime.spawn(async move { put(&large, &[("large", &text)]).await });
+    let reads = runtime.spawn(async move {
+        for _ in 0..10 {
+            store.get("small").await.unwrap();
+        }
+        write.is_finished()
+    });
+    assert!(!runtime.block_on(reads).unwrap());
 }

@@ -1,5 +1,6 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
+mod sealing;
 mod survey;
 
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
 use crate::notices::Notices;
 use crate::outage::Outage;
-use crate::value;
+use sealing::Sealing;
+pub use sealing::Written;
 pub use survey::{Page, Stats};
 
 /// Ids in one request that moves values. Small enough that others' requests get in between, large enough that
@@ -32,6 +34,7 @@ pub struct KvStore {
     outage: Outage,
     origin: Option<Origin>,
     notices: Arc<Notices>,
+    sealing: Sealing,
 }
 
 impl KvStore {
@@ -45,6 +48,7 @@ impl KvStore {
                 Origin::new(config.keyspace.key_beside("working_dir"), working_dir)
             }),
             notices: Arc::default(),
+            sealing: Sealing::new(config.compression),
             config,
         })
     }
@@ -118,7 +122,9 @@ impl KvStore {
 
     /// Writes one piece of a batch: an outcome for each item, or the failure of them all.
     pub async fn put_piece(&self, items: &[(String, Vec<u8>)]) -> Result<Vec<Result<()>>> {
-        let sets = items.iter().map(|(id, json)| self.set(id, json));
+        let sealed = self.sealing.seal(items);
+        let sets = items.iter().zip(&sealed);
+        let sets = sets.map(|((id, _), stored)| self.set(id, stored));
         let answers = self.send(&Request::resendable(sets)).await?;
         let outcome = |((id, _), value): (&(String, _), _)| {
             self.answer(value)
@@ -128,10 +134,10 @@ impl KvStore {
         Ok(items.iter().zip(answers).map(outcome).collect())
     }
 
-    fn set(&self, id: &str, json: &[u8]) -> Cmd {
+    fn set(&self, id: &str, stored: &[u8]) -> Cmd {
         let key = self.key(id);
-        let mut set = Cmd::with_capacity(5, key.len() + json.len() + 16);
-        set.arg("SET").arg(key).arg(json);
+        let mut set = Cmd::with_capacity(5, key.len() + stored.len() + 16);
+        set.arg("SET").arg(key).arg(stored);
         if let Some(seconds) = self.config.ttl {
             set.arg("EX").arg(seconds.get());
         }
@@ -207,7 +213,7 @@ impl KvStore {
     fn found(&self, id: &str, value: Value) -> Result<Option<Vec<u8>>> {
         let opened = match answer(value) {
             Ok(Value::BulkString(stored)) => {
-                value::open(stored, self.config.max_value_bytes).map(Some)
+                sealing::open(stored, self.config.max_value_bytes).map(Some)
             }
             Ok(Value::Nil) => Ok(None),
             Ok(_) => Err(self.unexpected("GET")),
