@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::keyspace::Keyspace;
+use crate::value::Compression;
 
 /// Bytes a stored value may take.
 pub const MAX_VALUE_BYTES: usize = 64 * 1024 * 1024;
@@ -138,6 +139,8 @@ pub struct StoreConfig {
     pub outage_policy: OutagePolicy,
     /// See [`MAX_VALUE_BYTES`].
     pub max_value_bytes: usize,
+    /// What values are stored as.
+    pub compression: Compression,
     /// The working directory that fills the keyspace; None where several may.
     pub working_dir: Option<String>,
     /// The server.
@@ -145,7 +148,8 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
-    /// A store of `namespace` under the default key prefix: no workspace, no TTL, errors raised.
+    /// A store of `namespace` under the default key prefix: no workspace, no TTL, errors raised,
+    /// values stored as plain JSON.
     pub fn new(server: ServerConfig, namespace: &str) -> Result<Self> {
         server.validate()?;
         Ok(Self {
@@ -154,6 +158,7 @@ impl StoreConfig {
             ttl: None,
             outage_policy: OutagePolicy::Raise,
             max_value_bytes: MAX_VALUE_BYTES,
+            compression: Compression::default(),
             working_dir: None,
             server,
         })

@@ -10,7 +10,7 @@
 //! - [`connection`]: one handle over the server: pool, deadlines, retries, breaker
 //! - [`config`]: validated settings, named defaults with units
 //! - [`endpoint`]: where a server is
-//! - [`value`]: stored bytes <-> JSON bytes: size caps, frames
+//! - [`value`]: stored bytes <-> JSON bytes: size caps, zstd and LZ4 frames
 //! - [`keyspace`]: ids <-> Redis keys
 //! - `json_text`: the bytes of a JSON string that need a second look
 //! - [`error`]: the error, its kinds, and the one place that classifies a redis error

@@ -5,12 +5,14 @@
 mod support;
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use nano_graphrag_redis::config::StoreConfig;
 use nano_graphrag_redis::connection::SharedConnections;
 use nano_graphrag_redis::endpoint::Endpoint;
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::store::KvStore;
+use nano_graphrag_redis::value::Compression;
 use support::{Server, binaries, drive, driver};
 use tokio::runtime::{Builder, Runtime};
 
@@ -232,4 +234,25 @@ fn a_cap_of_one_connection_leaves_it_to_the_pool() {
     let driver = driver();
     drive(&runtime(), &driver, put(&store, &[("a", "1")]));
     assert!(driver.lanes().is_empty());
+}
+
+#[test]
+fn compressing_a_large_value_leaves_other_calls_their_turn() {
+    let server = Server::start(&binaries()[0]);
+    let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+    config.compression = Compression::new("zstd", 0, Some(19)).unwrap();
+    let store = KvStore::new(config, &SharedConnections::default());
+    let text = (0..30_000).map(|n| n.to_string()).collect::<Vec<_>>();
+    let text = text.join(" ghosts, ");
+    // With one thread, whatever keeps it from the sockets keeps everyone waiting.
+    let runtime = runtime();
+    let large = Arc::clone(&store);
+    let write = runtime.spawn(async move { put(&large, &[("large", &text)]).await });
+    let reads = runtime.spawn(async move {
+        for _ in 0..10 {
+            store.get("small").await.unwrap();
+        }
+        write.is_finished()
+    });
+    assert!(!runtime.block_on(reads).unwrap());
 }

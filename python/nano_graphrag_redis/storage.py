@@ -145,7 +145,9 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
         Returns:
             ``namespace``, ``key_count``, ``ttl_seconds`` (0: never expires),
             ``sample_memory_usage`` (mean bytes a key takes, over a sample),
-            ``total_redis_memory`` (bytes, of the whole server), ``connections``,
+            ``total_redis_memory`` (bytes, of the whole server), ``json_bytes_written`` and
+            ``stored_bytes_written`` (bytes of the values that this storage has sent, before and
+            after compression), ``connections``,
             ``requests_in_flight``, ``retries``, ``breaker_open``, and ``forgiven`` (failures that
             the outage policy turned into misses, by kind).
         """

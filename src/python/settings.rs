@@ -9,6 +9,7 @@ use crate::config::{Credentials, OutagePolicy, ServerConfig, StoreConfig};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::keyspace::Keyspace;
+use crate::value::Compression;
 
 /// The keys of the dict. Times are in seconds.
 #[derive(FromPyObject)]
@@ -34,6 +35,9 @@ pub(super) struct Settings {
     breaker_failures: u32,
     breaker_recovery: f64,
     max_value_bytes: usize,
+    compression: String,
+    compression_min_bytes: usize,
+    compression_level: Option<i32>,
     working_dir: Option<String>,
 }
 
@@ -72,6 +76,11 @@ impl TryFrom<Settings> for StoreConfig {
             ttl: NonZeroU64::new(settings.ttl),
             outage_policy: outage_policy(&settings.outage_policy)?,
             max_value_bytes: settings.max_value_bytes,
+            compression: Compression::new(
+                &settings.compression,
+                settings.compression_min_bytes,
+                settings.compression_level,
+            )?,
             working_dir: settings.working_dir,
             ..Self::new(server, &settings.namespace)?
         })

@@ -31,6 +31,8 @@ impl<'py> IntoPyObject<'py> for StatsDict {
         dict.set_item("ttl_seconds", config.ttl.map_or(0, NonZeroU64::get))?;
         dict.set_item("sample_memory_usage", stats.sample_memory_usage)?;
         dict.set_item("total_redis_memory", stats.total_redis_memory)?;
+        dict.set_item("json_bytes_written", stats.written.json_bytes)?;
+        dict.set_item("stored_bytes_written", stats.written.stored_bytes)?;
         dict.set_item("connections", stats.load.connections)?;
         dict.set_item("requests_in_flight", stats.load.in_flight)?;
         dict.set_item("retries", stats.load.retries)?;

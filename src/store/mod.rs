@@ -1,7 +1,9 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
+mod sealing;
 mod survey;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::future::join;
@@ -14,7 +16,8 @@ use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
 use crate::notices::Notices;
 use crate::outage::Outage;
-use crate::value;
+use sealing::Sealing;
+pub use sealing::Written;
 pub use survey::{Page, Stats};
 
 /// Ids in one request that moves values. Small enough that others' requests get in between, large enough that
@@ -38,6 +41,7 @@ pub struct KvStore {
     outage: Outage,
     origin: Option<Origin>,
     notices: Arc<Notices>,
+    sealing: Sealing,
 }
 
 impl KvStore {
@@ -51,6 +55,7 @@ impl KvStore {
                 Origin::new(config.keyspace.key_beside("working_dir"), working_dir)
             }),
             notices: Arc::default(),
+            sealing: Sealing::new(config.compression),
             config,
         })
     }
@@ -58,6 +63,11 @@ impl KvStore {
     /// Its settings.
     pub fn config(&self) -> &StoreConfig {
         &self.config
+    }
+
+    /// Whether values are compressed, so that moving many takes a processor's time.
+    pub fn compresses(&self) -> bool {
+        self.config.compression.is_on()
     }
 
     /// What the looks at first use found and nobody has been told yet.
@@ -122,7 +132,8 @@ impl KvStore {
 
     /// Writes one piece of a batch: an outcome for each item, or the failure of them all.
     pub async fn put_piece(&self, items: &[(String, Vec<u8>)]) -> Result<Vec<Result<()>>> {
-        let answers = self.send(&self.sets(items)).await?;
+        let sealed = self.sealing.seal(items);
+        let answers = self.send(&self.sets(items, &sealed)).await?;
         let outcome = |((id, _), value): (&(String, _), _)| {
             self.answer(value)
                 .map(|_| ())
@@ -131,16 +142,18 @@ impl KvStore {
         Ok(items.iter().zip(answers).map(outcome).collect())
     }
 
-    fn sets(&self, items: &[(String, Vec<u8>)]) -> Request {
+    fn sets(&self, items: &[(String, Vec<u8>)], sealed: &[Cow<'_, [u8]>]) -> Request {
         let prefix = self.config.keyspace.prefix();
         let text = self.config.ttl.map(|seconds| seconds.to_string());
-        let size = |(id, json): &(String, Vec<u8>)| prefix.len() + id.len() + json.len();
-        let bytes = items.iter().map(size).sum::<usize>() + items.len() * SET_FRAME;
+        let ids = items.iter().map(|(id, _)| id);
+        let bytes = ids.clone().map(String::len).sum::<usize>()
+            + sealed.iter().map(|stored| stored.len()).sum::<usize>()
+            + items.len() * (prefix.len() + SET_FRAME);
         let mut sets = Commands::with_capacity(bytes);
-        for (id, json) in items {
+        for (id, stored) in ids.zip(sealed) {
             match &text {
-                Some(ttl) => sets.add("SET", (prefix, id), &[json, b"EX", ttl.as_bytes()]),
-                None => sets.add("SET", (prefix, id), &[json]),
+                Some(ttl) => sets.add("SET", (prefix, id), &[stored, b"EX", ttl.as_bytes()]),
+                None => sets.add("SET", (prefix, id), &[stored]),
             }
         }
         sets.resendable()
@@ -232,7 +245,7 @@ impl KvStore {
     fn found(&self, id: &str, value: Value) -> Result<Option<Vec<u8>>> {
         let opened = match answer(value) {
             Ok(Value::BulkString(stored)) => {
-                value::open(stored, self.config.max_value_bytes).map(Some)
+                sealing::open(stored, self.config.max_value_bytes).map(Some)
             }
             Ok(Value::Nil) => Ok(None),
             Ok(_) => Err(self.unexpected("GET")),

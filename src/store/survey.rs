@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use redis::Value;
 
-use super::{KvStore, first, unlink};
+use super::{KvStore, Written, first, unlink};
 use crate::connection::{Load, Request, command};
 use crate::error::Result;
 
@@ -26,6 +26,8 @@ pub struct Stats {
     pub sample_memory_usage: Option<u64>,
     /// Bytes the server uses in all; None in light statistics, or where INFO is forbidden.
     pub total_redis_memory: Option<u64>,
+    /// What this store has written.
+    pub written: Written,
     /// The connections, shared with the other namespaces.
     pub load: Load,
 }
@@ -102,6 +104,7 @@ impl KvStore {
             key_count: ids.len() as u64,
             sample_memory_usage: None,
             total_redis_memory: None,
+            written: self.sealing.written(),
             load: self.connections.load(),
         };
         if !light {

@@ -40,6 +40,9 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "breaker_failures": 5,
         "breaker_recovery": 1.0,
         "max_value_bytes": 67108864,
+        "compression": "none",
+        "compression_min_bytes": 1024,
+        "compression_level": None,
         "working_dir": None,
     }
     cache = config.core_settings("llm_response_cache")

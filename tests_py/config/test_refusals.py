@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nano_graphrag_redis._core import KvStore
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.exceptions import StorageConfigError
 
@@ -46,6 +47,10 @@ WRONG: list[tuple[str, Any]] = [
     ("redis_durability", "replicas:0"),
     ("redis_tracing", "loud"),
     ("redis_compression", "gzip"),
+    ("redis_compression_min_bytes", -1),
+    ("redis_compression_min_bytes", "few"),
+    ("redis_compression_level", "best"),
+    ("redis_compression_level", True),
     ("redis_ttl", 60),
     ("clear_on_start", "perhaps"),
 ]
@@ -59,9 +64,6 @@ LATER: list[tuple[str, str]] = [
     ("redis_tls_cert_file", "cert.pem"),
     ("redis_tls_key_file", "key.pem"),
     ("redis_password_file", "password"),
-    ("redis_compression", "zstd"),
-    ("redis_compression_min_bytes", "2048"),
-    ("redis_compression_level", "3"),
     ("redis_near_cache_mb", "64"),
     ("redis_registry", "on"),
     ("redis_durability_timeout", "2.5"),
@@ -148,6 +150,24 @@ def test_fewer_connections_at_most_than_at_least_are_refused() -> None:
         "redis_max_connections=50 (default): must be at least redis_min_connections, which is 60"
     )
     assert RedisConfig(redis_min_connections=7, redis_max_connections=7).redis_max_connections == 7
+
+
+@pytest.mark.parametrize(
+    ("codec", "level"), [("zstd", 23), ("zstd", -131_073), ("lz4", 1), ("lz4", 9)]
+)
+def test_a_level_that_the_codec_has_not_is_refused(codec: str, level: int) -> None:
+    settings = {"redis_compression": codec, "redis_compression_level": level}
+    assert refusal(settings).startswith(f"redis_compression_level={level} (global_config): must be")
+    # The core has the last word; what passes here passes there.
+    core = RedisConfig().core_settings("t") | {"compression": codec, "compression_level": level}
+    with pytest.raises(StorageConfigError, match=f"^redis_compression_level={level}: {codec} has"):
+        KvStore(core)
+
+
+@pytest.mark.parametrize(("codec", "level"), [("zstd", -131_072), ("zstd", 22), ("none", 99)])
+def test_a_level_is_taken_by_its_codec_and_ignored_without_one(codec: str, level: int) -> None:
+    config = RedisConfig(redis_compression=codec, redis_compression_level=level)
+    KvStore(config.core_settings("t"))
 
 
 def test_an_unknown_argument_is_refused() -> None:

@@ -38,6 +38,9 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "redis_workspace": (("a", "a"), ("b", "b"), ("c{}", "c{}")),
     "redis_shared_namespaces": (("a", ["a"]), ("a, b", ("a", "b")), ("c,", {"c"})),
     "redis_max_value_bytes": (("1", 1), ("2", 2), ("536870912", 536870912)),
+    "redis_compression": (("zstd", "zstd"), ("LZ4", "lz4"), ("none", "none")),
+    "redis_compression_min_bytes": (("0", 0), ("1", 1), ("2", 2)),
+    "redis_compression_level": (("-5", -5), ("0", 0), ("22", 22)),
     "clear_on_start": (("true", True), ("off", False), ("1", True)),
     "working_dir": (("a", "a"), ("b", "b"), ("c", "c")),
 }

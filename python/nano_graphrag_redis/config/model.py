@@ -20,7 +20,7 @@ from .namespaces import (
 from .notices import warn_once
 from .refusal import explain
 from .table import SettingsTable
-from .values import check_name
+from .values import ZSTD_LEVELS, check_name
 
 _CORE_SETTINGS = (
     "key_prefix",
@@ -36,6 +36,9 @@ _CORE_SETTINGS = (
     "breaker_failures",
     "breaker_recovery",
     "max_value_bytes",
+    "compression",
+    "compression_min_bytes",
+    "compression_level",
 )
 """The settings that the core takes as they are, under the same name without ``redis_``."""
 
@@ -191,6 +194,16 @@ class RedisConfig(SettingsTable):
         if most < least:
             raise ValueError(f"must be at least redis_min_connections, which is {least}")
         return most
+
+    @field_validator("redis_compression_level")
+    @classmethod
+    def _hold_the_levels(cls, level: int | None, info: ValidationInfo) -> int | None:
+        codec = info.data.get("redis_compression")
+        if level is not None and codec == "lz4":
+            raise ValueError("must be left out: lz4 has no levels")
+        if level is not None and codec == "zstd" and level not in ZSTD_LEVELS:
+            raise ValueError(f"must be from {ZSTD_LEVELS[0]} to {ZSTD_LEVELS[-1]} for zstd")
+        return level
 
     @field_validator("redis_ttl", mode="before")
     @classmethod

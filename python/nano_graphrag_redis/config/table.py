@@ -119,6 +119,22 @@ class SettingsTable(BaseModel):
         le=LARGEST_VALUE,
         description="Bytes of one value as JSON, at most; a larger one is refused before sending.",
     )
+    redis_compression: Annotated[Literal["none", "zstd", "lz4"], word] = Field(
+        "none",
+        description="What values are stored as: plain JSON, or frames of zstd or LZ4 where they "
+        "are smaller. Frames are read whatever the setting.",
+    )
+    redis_compression_min_bytes: Count = Field(
+        1024,
+        ge=0,
+        le=LARGEST_VALUE,
+        description="Bytes of JSON below which a value is stored as it is.",
+    )
+    redis_compression_level: Count | None = Field(
+        None,
+        description="The level of zstd, -131072 to 22: higher is smaller and slower. None for its "
+        "own, 3. lz4 has no levels; 'none' has no use for one.",
+    )
     clear_on_start: Flag = Field(
         False,
         description="Empty the namespace in index_start_callback; never the LLM cache, never a "
@@ -136,13 +152,6 @@ class SettingsTable(BaseModel):
     redis_tls_ca_file: Text = _later(None, "The certificates to trust, instead of the system's.")
     redis_tls_cert_file: Text = _later(None, "This client's certificate.")
     redis_tls_key_file: Text = _later(None, "The key of this client's certificate.")
-    redis_compression: Annotated[Literal["none", "zstd", "lz4"], word] = _later(
-        "none", "The frame that values are stored in."
-    )
-    redis_compression_min_bytes: Count = _later(
-        1024, "Bytes of JSON below which a value is stored as it is.", ge=0
-    )
-    redis_compression_level: Count | None = _later(None, "The codec's level; None for its own.")
     redis_near_cache_mb: Count = _later(0, "Mebibytes of local copies; 0 for none.", ge=0)
     redis_registry: Flag = _later(False, "Keep the ids of each namespace in an index.")
     redis_durability: Annotated[str, word] = _later(

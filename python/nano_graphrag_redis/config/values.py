@@ -18,6 +18,9 @@ LONGEST_TTL: Final = 9_000_000_000_000_000
 LARGEST_VALUE: Final = 512 * 1024 * 1024
 """Bytes. Redis's own limit for one value (``proto-max-bulk-len``)."""
 
+ZSTD_LEVELS: Final = range(-131_072, 22 + 1)
+"""Those of Zstandard 1.5; the core asks its own copy."""
+
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 

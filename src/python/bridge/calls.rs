@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 
 use super::gather::Gathered;
-use super::{Futures, Job, Reply, Tasks};
+use super::{Futures, Job, Process, Reply, Tasks};
 
 /// Replies, each with the ticket of the job it is for.
 pub(super) type Letters = Vec<(u64, Reply)>;
@@ -34,32 +34,26 @@ pub(super) struct Calls {
 
 impl Calls {
     /// Turns what was gathered into requests to be polled.
-    pub(super) fn send_gathered(&mut self) {
+    pub(super) fn send_gathered(&mut self, process: &'static Process) {
         self.flush_asked = false;
-        let reads = self.reads.take().requests(
+        self.reads.take().send(
+            process,
+            &self.futures,
             |_| 0,
             |store, ids| async move {
                 let values = store.get_piece(&ids).await;
-                each(values, ids.len())
-                    .map(Reply::Found)
-                    .collect::<Vec<_>>()
+                each(values, ids.len()).map(Reply::Found).collect()
             },
         );
-        let writes = self.writes.take().requests(
+        self.writes.take().send(
+            process,
+            &self.futures,
             |(_, json)| json.len(),
             |store, items| async move {
                 let outcomes = store.put_piece(&items).await;
-                each(outcomes, items.len())
-                    .map(Reply::Stored)
-                    .collect::<Vec<_>>()
+                each(outcomes, items.len()).map(Reply::Stored).collect()
             },
         );
-        for request in reads {
-            self.futures.push(Box::pin(request));
-        }
-        for request in writes {
-            self.futures.push(Box::pin(request));
-        }
     }
 }
 

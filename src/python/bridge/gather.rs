@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use super::Reply;
 use super::calls::Letters;
+use super::{Futures, Process, Reply};
 use crate::store::{KvStore, PIECE_BYTES, PIECE_ITEMS};
 
 /// Items by the store they are for. An application has a handful of stores.
@@ -61,38 +61,43 @@ impl<T: Send + 'static> Gathered<T> {
         }
     }
 
-    /// The requests of each batch, in pieces, in the order in which the calls were made. `weigh`
-    /// gives the bytes an item sends.
-    pub(super) fn requests<F>(
+    /// Sends each batch in pieces, in the order in which the calls were made. `weigh` gives the bytes
+    /// an item sends.
+    pub(super) fn send<F>(
         self,
+        process: &'static Process,
+        futures: &Futures<Letters>,
         weigh: impl Fn(&T) -> usize,
         call: impl Fn(Arc<KvStore>, Vec<T>) -> F,
-    ) -> Vec<impl Future<Output = Letters> + Send + 'static>
-    where
+    ) where
         F: Future<Output = Vec<Reply>> + Send + 'static,
     {
-        let mut requests = Vec::new();
         for batch in self.0 {
             let mut calls = batch.tickets.into_iter().zip(batch.items).peekable();
             while calls.peek().is_some() {
-                let (mut piece_tickets, mut piece, mut bytes) = (Vec::new(), Vec::new(), 0);
+                let (mut tickets, mut piece, mut bytes) = (Vec::new(), Vec::new(), 0);
                 while piece.len() < PIECE_ITEMS
                     && bytes < PIECE_BYTES
                     && let Some((ticket, item)) = calls.next()
                 {
                     bytes += weigh(&item);
-                    piece_tickets.push(ticket);
+                    tickets.push(ticket);
                     piece.push(item);
                 }
+                // As in `Spawner::run_piece`; one value alone takes less than the way there.
+                let apart = batch.store.compresses() && piece.len() > 1;
                 let answers = call(Arc::clone(&batch.store), piece);
-                requests.push(async move {
-                    let answers = AssertUnwindSafe(answers).catch_unwind().await;
-                    let lost = || piece_tickets.iter().map(|_| Reply::Lost).collect();
-                    let answers = answers.unwrap_or_else(|_| lost());
-                    piece_tickets.into_iter().zip(answers).collect()
-                });
+                futures.push(Box::pin(async move {
+                    let answers = if apart {
+                        process.apart(answers).await
+                    } else {
+                        AssertUnwindSafe(answers).catch_unwind().await.ok()
+                    };
+                    let lost = || tickets.iter().map(|_| Reply::Lost).collect();
+                    let answers = answers.unwrap_or_else(lost);
+                    tickets.into_iter().zip(answers).collect()
+                }));
             }
         }
-        requests
     }
 }

@@ -125,6 +125,22 @@ impl<'a> Spawner<'a> {
         }
     }
 
+    /// Has a future polled that moves many values. Where they are compressed, which takes longer than
+    /// an event loop may be kept waiting, the runtime's threads poll it.
+    pub(super) fn run_piece(
+        &self,
+        store: &Arc<KvStore>,
+        future: impl Future<Output = Reply> + Send + 'static,
+    ) {
+        match &self.to {
+            To::Loop { port, .. } if store.compresses() => {
+                let apart = port.process().apart(or_lost(future));
+                self.run(async { apart.await.unwrap_or(Reply::Lost) });
+            }
+            _ => self.run(future),
+        }
+    }
+
     /// Reads one id; a loop gathers the reads of one turn.
     pub(super) fn read(&self, store: &Arc<KvStore>, id: String) {
         match &self.to {

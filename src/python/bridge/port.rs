@@ -180,7 +180,7 @@ impl Port {
                 }
             }
             self.bell.awake();
-            locked(state).send_gathered();
+            locked(state).send_gathered(self.process);
             letters = self.poll(state);
             if letters.is_empty() && self.bell.sleep() {
                 break;
@@ -252,6 +252,10 @@ impl Port {
 
     pub(super) fn gather_write(&self, ticket: u64, store: &Arc<KvStore>, item: (String, Vec<u8>)) {
         self.with_state(|state| state.writes.add(ticket, store, item));
+    }
+
+    pub(super) fn process(&self) -> &'static Process {
+        self.process
     }
 
     /// Has a future polled for the job of this ticket.

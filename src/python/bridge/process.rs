@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use super::ports::Ports;
 use crate::connection::SharedConnections;
@@ -47,6 +48,21 @@ impl Process {
         }));
         *current = Some(process);
         Ok(process)
+    }
+
+    /// Runs a future on the runtime's threads; None if it panicked. It ends with who waits for it.
+    pub(super) async fn apart<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        struct Ended<T>(JoinHandle<T>);
+        impl<T> Drop for Ended<T> {
+            fn drop(&mut self) {
+                self.0.abort();
+            }
+        }
+        let mut task = Ended(self.runtime.spawn(future));
+        (&mut task.0).await.ok()
     }
 
     /// False in a forked child, for what it inherited.

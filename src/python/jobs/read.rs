@@ -118,8 +118,9 @@ impl GetMany {
         while self.in_flight < WINDOW && self.sent < self.ids.len() && self.failed.is_none() {
             let (from, to) = (self.sent, self.ids.len().min(self.sent + PIECE_ITEMS));
             let (store, ids) = (Arc::clone(&self.store), Arc::clone(&self.ids));
-            spawn
-                .run(async move { Reply::FoundPiece(from, store.get_piece(&ids[from..to]).await) });
+            spawn.run_piece(&self.store, async move {
+                Reply::FoundPiece(from, store.get_piece(&ids[from..to]).await)
+            });
             self.sent = to;
             self.in_flight += 1;
         }

@@ -115,7 +115,7 @@ impl Upsert {
                         return Ok(());
                     }
                     let store = Arc::clone(&self.store);
-                    spawn.run(async move {
+                    spawn.run_piece(&self.store, async move {
                         let outcomes = store.put_piece(&piece).await;
                         Reply::StoredPiece(piece.into_iter().map(|(id, _)| id).collect(), outcomes)
                     });

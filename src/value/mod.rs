@@ -1,0 +1,174 @@
+//! Stored bytes <-> JSON bytes: the size cap, and the frames a stored value may be wrapped in.
+
+mod compression;
+mod lz4;
+mod zstd;
+
+use crate::error::{Error, Kind, Result};
+pub use compression::{Codec, Compression, MIN_BYTES};
+
+/// Checks a value on its way in: its JSON against the cap of `max` bytes.
+pub fn admit(json: &[u8], max: usize) -> Result<()> {
+    if json.len() > max {
+        let size = json.len();
+        return Err(Error::new(
+            Kind::Serialization,
+            format!(
+                "the value takes {size} bytes, redis_max_value_bytes allows {max}: store it in parts or raise the setting"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a value on its way out, and hands its JSON bytes on: at most `max` of them, whatever a
+/// frame would unfold to.
+pub fn open(stored: Vec<u8>, max: usize) -> Result<Vec<u8>> {
+    if stored.len() > max {
+        let size = stored.len();
+        return Err(Error::new(
+            Kind::Corrupt,
+            format!(
+                "the stored value takes {size} bytes, redis_max_value_bytes allows {max}: raise the setting to read it"
+            ),
+        ));
+    }
+    // No JSON text begins with these bytes, so a frame is never mistaken for one.
+    let unfolded = if stored.starts_with(&zstd::MAGIC) {
+        zstd::decompress(&stored, max)
+    } else if stored.starts_with(&lz4::MAGIC) {
+        lz4::decompress(&stored, max)
+    } else {
+        return Ok(stored);
+    };
+    unfolded.map_err(|why| Error::new(Kind::Corrupt, why.message(max)))
+}
+
+/// Whether these are the bytes of a frame, which take work to open.
+#[must_use]
+pub fn is_frame(stored: &[u8]) -> bool {
+    stored.starts_with(&zstd::MAGIC) || stored.starts_with(&lz4::MAGIC)
+}
+
+/// Why a frame does not give its content.
+#[derive(Debug)]
+enum Unreadable {
+    /// It holds more than is allowed.
+    TooLarge,
+    /// It is no whole frame: its codec, and what that says.
+    Damaged(&'static str, String),
+    /// This machine has not the memory for a content that is allowed.
+    NoMemory,
+}
+
+impl Unreadable {
+    fn message(&self, max: usize) -> String {
+        match self {
+            Self::TooLarge => format!(
+                "the stored frame holds more than the {max} bytes that redis_max_value_bytes allows: raise the setting to read it"
+            ),
+            Self::Damaged(codec, said) => format!(
+                "the stored {codec} frame is damaged ({said}): delete the id, or write it again"
+            ),
+            Self::NoMemory => "there is no memory for what the stored frame holds".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_at_the_cap_passes_and_one_byte_more_is_refused_both_ways() {
+        assert!(admit(b"1234", 4).is_ok());
+        assert_eq!(admit(b"12345", 4).unwrap_err().kind(), Kind::Serialization);
+        assert_eq!(open(b"1234".to_vec(), 4).unwrap(), b"1234");
+        assert_eq!(
+            open(b"12345".to_vec(), 4).unwrap_err().kind(),
+            Kind::Corrupt
+        );
+    }
+
+    /// One frame of each codec over the same text.
+    fn frames(json: &[u8]) -> [Vec<u8>; 2] {
+        ["zstd", "lz4"].map(|codec| {
+            let compression = Compression::new(codec, 0, None).unwrap();
+            compression.seal(json).into_owned()
+        })
+    }
+
+    fn text() -> Vec<u8> {
+        let lines = (0..300).map(|n: u32| {
+            format!(
+                "{n}: Marley was dead, to begin with.
+"
+            )
+        });
+        lines.collect::<String>().into_bytes()
+    }
+
+    #[test]
+    fn a_frame_is_smaller_and_gives_what_was_folded_into_it() {
+        let json = text();
+        for frame in frames(&json) {
+            assert!(frame.len() < json.len());
+            assert_eq!(open(frame, json.len()).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn frames_one_after_another_are_one_value() {
+        let (first, second) = (text(), vec![b'x'; 300_000]);
+        for (mut whole, more) in frames(&first).into_iter().zip(frames(&second)) {
+            whole.extend(more);
+            let found = open(whole, usize::MAX).unwrap();
+            assert_eq!(found, [&first[..], &second].concat());
+        }
+    }
+
+    #[test]
+    fn a_frame_over_the_cap_is_corrupt_and_names_the_setting() {
+        let json = text();
+        for frame in frames(&json) {
+            let error = open(frame, json.len() - 1).unwrap_err();
+            assert_eq!(error.kind(), Kind::Corrupt);
+            assert!(
+                error.to_string().contains("redis_max_value_bytes"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_frame_that_was_cut_off_anywhere_is_corrupt() {
+        for frame in frames(&text()) {
+            for length in 4..frame.len() {
+                let error = open(frame[..length].to_vec(), 1 << 20).unwrap_err();
+                assert_eq!(error.kind(), Kind::Corrupt, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_with_a_byte_changed_is_corrupt_or_still_the_same_value() {
+        let json = text();
+        for frame in frames(&json) {
+            for index in 4..frame.len() {
+                let mut damaged = frame.clone();
+                damaged[index] ^= 0x55;
+                if let Ok(found) = open(damaged, 1 << 20) {
+                    assert_eq!(found, json, "byte {index}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_behind_a_frame_are_damage() {
+        for mut frame in frames(&text()) {
+            frame.extend(b"rest");
+            assert_eq!(open(frame, 1 << 20).unwrap_err().kind(), Kind::Corrupt);
+        }
+    }
+}
