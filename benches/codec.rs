@@ -119,7 +119,10 @@ impl<'py> Kind<'py> {
 }
 
 fn times(py: Python<'_>) -> PyResult<()> {
-    println!("{:<20} {:<8} {:>8} {:>8}  ratio", "microseconds a value", "", "ours", "orjson");
+    println!(
+        "{:<20} {:<8} {:>8} {:>8}  ratio",
+        "microseconds a value", "", "ours", "orjson"
+    );
     for kind in Kind::all(py, usize::MAX)? {
         let mut rounds: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
         for _ in 0..ROUNDS {
@@ -158,7 +161,11 @@ fn instructions() -> PyResult<()> {
     let directory = tempfile::tempdir()?;
     let files = directory.path().join("count");
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--zero-before=codec::counted", "--dump-after=codec::counted"])
+        .args([
+            "--tool=callgrind",
+            "--zero-before=codec::counted",
+            "--dump-after=codec::counted",
+        ])
         .arg(format!("--callgrind-out-file={}", files.display()))
         .arg(std::env::current_exe()?)
         .arg(COUNTING)
@@ -169,7 +176,10 @@ fn instructions() -> PyResult<()> {
         eprintln!("{}", String::from_utf8_lossy(&output.stderr));
         exit(1);
     }
-    println!("{:<20} {:<8} {:>8} {:>8}  ratio", "instructions a value", "", "ours", "orjson");
+    println!(
+        "{:<20} {:<8} {:>8} {:>8}  ratio",
+        "instructions a value", "", "ours", "orjson"
+    );
     let mut counts = BTreeMap::new();
     for (index, name) in names.lines().enumerate() {
         let file = directory.path().join(format!("count.{}", index + 1));
@@ -177,7 +187,10 @@ fn instructions() -> PyResult<()> {
     }
     for (name, ours) in &counts {
         if let Some(theirs) = counts.get(&*format!("{name} orjson")) {
-            println!("{name:<29} {ours:>8} {theirs:>8} {:>6.2}", *ours as f64 / *theirs as f64);
+            println!(
+                "{name:<29} {ours:>8} {theirs:>8} {:>6.2}",
+                *ours as f64 / *theirs as f64
+            );
         }
     }
     Ok(())
@@ -197,7 +210,10 @@ fn under_callgrind(py: Python<'_>) -> PyResult<()> {
         kind.turn(py, |_, contestant| contestant())?;
         kind.turn(py, |name, contestant| {
             let name = format!("{:<20} {name}", kind.name);
-            if only.as_ref().is_none_or(|only| *only == name.split_whitespace().collect::<Vec<_>>().join(" ")) {
+            if only
+                .as_ref()
+                .is_none_or(|only| *only == name.split_whitespace().collect::<Vec<_>>().join(" "))
+            {
                 println!("{name}");
                 counted(contestant);
             } else {
