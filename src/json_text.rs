@@ -1,30 +1,105 @@
-//! The bytes of a JSON string that need a second look: those to escape, and its end.
+//! The text of a JSON string: where it needs a second look, and how it is written.
 
 /// Bytes looked at together. The compiler turns a block into a few vector instructions.
 const BLOCK: usize = 32;
 
-/// Whether a byte cannot stand in a JSON string as it is: RFC 8259, section 7.
-const fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
-}
-
 /// How many bytes from the start on can stand in a JSON string as they are.
 pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
-    let mut done = 0;
-    for block in bytes.chunks_exact(BLOCK) {
-        let special = block
-            .iter()
-            .fold(false, |any, &byte| any | is_special(byte));
-        if special {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    for (index, block) in blocks.iter().enumerate() {
+        let plain = plain_in_block(block);
+        if plain < BLOCK {
+            return index * BLOCK + plain;
+        }
+    }
+    blocks.len() * BLOCK + plain_in_block(&filled_up(rest)).min(rest.len())
+}
+
+/// The bytes that stand before the first special one: RFC 8259, section 7.
+#[expect(
+    clippy::inline_always,
+    reason = "a call for each block costs as much as the look at it"
+)]
+#[inline(always)]
+fn plain_in_block(block: &[u8; BLOCK]) -> usize {
+    // Whole bytes rather than truth values, and no early end: that is what vectors can do.
+    let mut marks = [0; BLOCK];
+    for (mark, &byte) in marks.iter_mut().zip(block) {
+        let of = |special: bool| if special { u8::MAX } else { 0 };
+        *mark = of(byte < 0x20) | of(byte == b'"') | of(byte == b'\\');
+    }
+    if marks.iter().fold(0, |all, mark| all | mark) == 0 {
+        return BLOCK;
+    }
+    let mut plain = 0;
+    for word in marks.as_chunks::<8>().0 {
+        let word = u64::from_le_bytes(*word);
+        if word != 0 {
+            return plain + word.trailing_zeros() as usize / 8;
+        }
+        plain += 8;
+    }
+    plain
+}
+
+/// A block that begins with these fewer bytes.
+fn filled_up(bytes: &[u8]) -> [u8; BLOCK] {
+    let mut block = [b' '; BLOCK];
+    block[..bytes.len()].copy_from_slice(bytes);
+    block
+}
+
+/// Appends UTF-8 text as a JSON string.
+pub(crate) fn write_utf8(mut utf8: &[u8], out: &mut Vec<u8>) {
+    out.reserve(utf8.len() + BLOCK + 2);
+    out.push(b'"');
+    // Each block is written as it is and then looked at: most need no more than that.
+    while let Some((block, rest)) = utf8.split_first_chunk::<BLOCK>() {
+        out.extend_from_slice(block);
+        let plain = plain_in_block(block);
+        if plain == BLOCK {
+            utf8 = rest;
+        } else {
+            out.truncate(out.len() - (BLOCK - plain));
+            write_escape(block[plain], out);
+            utf8 = &utf8[plain + 1..];
+        }
+    }
+    while !utf8.is_empty() {
+        let block = filled_up(utf8);
+        let plain = plain_in_block(&block);
+        out.extend_from_slice(&block);
+        if plain >= utf8.len() {
+            out.truncate(out.len() - (BLOCK - utf8.len()));
             break;
         }
-        done += BLOCK;
+        out.truncate(out.len() - (BLOCK - plain));
+        write_escape(block[plain], out);
+        utf8 = &utf8[plain + 1..];
     }
-    let rest = &bytes[done..];
-    done + rest
-        .iter()
-        .position(|&byte| is_special(byte))
-        .unwrap_or(rest.len())
+    out.push(b'"');
+}
+
+fn write_escape(special: u8, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let short = match special {
+        b'"' | b'\\' => special,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        control => {
+            let digits = [
+                HEX[usize::from(control >> 4)],
+                HEX[usize::from(control & 15)],
+            ];
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&digits);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
 }
 
 #[cfg(test)]
@@ -45,5 +120,33 @@ mod tests {
             }
         }
         assert_eq!(plain_prefix("é\u{7f}\u{2028}".as_bytes()), 6);
+    }
+
+    #[test]
+    fn every_character_is_written_as_json_has_it_wherever_it_stands() {
+        let written = |text: &str| {
+            let mut out = b"before".to_vec();
+            write_utf8(text.as_bytes(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        for length in [0, 1, 7, 31, 32, 33, 63, 64, 65, 100] {
+            let (before, after) = ("a".repeat(length), "é".repeat(length));
+            for character in (0..0x100).filter_map(char::from_u32) {
+                let expected = match character {
+                    '"' | '\\' => format!("\\{character}"),
+                    '\n' => "\\n".into(),
+                    '\r' => "\\r".into(),
+                    '\t' => "\\t".into(),
+                    '\u{8}' => "\\b".into(),
+                    '\u{c}' => "\\f".into(),
+                    '\0'..' ' => format!("\\u{:04x}", u32::from(character)),
+                    _ => character.into(),
+                };
+                assert_eq!(
+                    written(&format!("{before}{character}{character}{after}{character}")),
+                    format!("before\"{before}{expected}{expected}{after}{expected}\""),
+                );
+            }
+        }
     }
 }

@@ -29,5 +29,8 @@ mod notices;
 pub mod outage;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use python::codec;
 pub mod store;
 pub mod value;

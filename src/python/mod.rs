@@ -1,6 +1,8 @@
 //! The binding: the export list. See `_core.pyi` for what each name means.
 
 mod bridge;
+#[cfg(feature = "bench")]
+pub use json::codec;
 mod exceptions;
 mod ids;
 mod jobs;

@@ -1,21 +1,43 @@
 //! Python value -> JSON bytes, with the meaning of `json.dumps(value, ensure_ascii=False)`.
 
+use std::cell::Cell;
+
 use pyo3::exceptions::{PyException, PyMemoryError, PyUnicodeEncodeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
 use super::{Failure, MAX_DEPTH, Result};
 use crate::error::{Error, Kind};
-use crate::json_text::plain_prefix;
+use crate::json_text::write_utf8;
 
 /// Strings up to this many characters keep a cached UTF-8 form in the Python object; a longer
 /// one would double its memory for as long as the caller holds it.
 const CACHED_UTF8_CHARS: usize = 64;
 
-/// Appends the JSON of `value` to `out`; on an error what was appended is to be thrown away.
+/// Bytes of room that a thread keeps from one value to the next.
+const KEPT_ROOM: usize = 1 << 20;
+
+thread_local! {
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Appends the JSON of `value` to `out`, or nothing on an error.
+///
+/// It is written where there is room already, and `out` grows once, to what is needed.
 pub(crate) fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<()> {
-    write(value, out, 0)
+    // A value whose own code writes another value meanwhile leaves that one to find a room.
+    let mut json = ROOM.try_with(Cell::take).unwrap_or_default();
+    json.clear();
+    let written = write(value, &mut json, 0);
+    if written.is_ok() {
+        out.extend_from_slice(&json);
+    }
+    if json.capacity() <= KEPT_ROOM {
+        // No room is kept on a thread that is ending.
+        let _ = ROOM.try_with(|room| room.set(json));
+    }
+    written
 }
 
 /// A failure of the value's own code refuses the value; an interrupt, or no memory, does not.
@@ -237,7 +259,7 @@ fn write_float(number: f64, out: &mut Vec<u8>) {
 }
 
 fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>) -> Result<()> {
-    if text.len().unwrap_or(0) <= CACHED_UTF8_CHARS || is_ascii(text) {
+    if text.code_point_len().unwrap_or(0) <= CACHED_UTF8_CHARS || is_ascii(text) {
         match text.to_str() {
             Ok(utf8) => write_utf8(utf8.as_bytes(), out),
             Err(error) => return refuse_text(text.py(), error),
@@ -253,15 +275,13 @@ fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>) -> Result<()> {
 
 /// `str.isascii`: the object knows it without looking at its characters.
 fn is_ascii(text: &Bound<'_, PyString>) -> bool {
-    static ISASCII: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = text.py();
-    let asked = ISASCII
-        .get_or_try_init(py, || {
-            PyType::new::<PyString>(py)
-                .getattr("isascii")
-                .map(Bound::unbind)
-        })
-        .and_then(|isascii| isascii.bind(py).call1((text,)));
+    let asked = if text.is_exact_instance_of::<PyString>() {
+        text.call_method0(intern!(py, "isascii"))
+    } else {
+        // A subclass may have put its own in its place.
+        PyType::new::<PyString>(py).call_method1(intern!(py, "isascii"), (text,))
+    };
     asked.is_ok_and(|answer| answer.is_truthy().unwrap_or(false))
 }
 
@@ -270,35 +290,6 @@ fn refuse_text(py: Python<'_>, error: PyErr) -> Result<()> {
         return refuse("the text holds a lone surrogate, which UTF-8 cannot hold: repair the text");
     }
     raised(py, error, "the text cannot be read")
-}
-
-fn write_utf8(mut utf8: &[u8], out: &mut Vec<u8>) {
-    out.reserve(utf8.len() + 2);
-    out.push(b'"');
-    loop {
-        let (plain, rest) = utf8.split_at(plain_prefix(utf8));
-        out.extend_from_slice(plain);
-        let Some((&special, rest)) = rest.split_first() else {
-            break;
-        };
-        match special {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            control => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(control >> 4)]);
-                out.push(HEX[usize::from(control & 15)]);
-            }
-        }
-        utf8 = rest;
-    }
-    out.push(b'"');
 }
 
 fn type_name(value: &Bound<'_, PyAny>) -> String {

@@ -3,6 +3,8 @@
 //! What is accepted and what comes back is what Python's `json` module accepts and gives, with one
 //! limit of our own: [`MAX_DEPTH`].
 
+#[cfg(feature = "bench")]
+pub mod codec;
 mod decode;
 mod encode;
 mod keys;

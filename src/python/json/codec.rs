@@ -1,0 +1,23 @@
+//! The codec's door for `benches/codec.rs`; only the feature `bench` opens it.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::Failure;
+
+/// Appends the JSON of `value` to `out`.
+pub fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    super::encode(value, out).map_err(raised)
+}
+
+/// The Python value of one JSON document.
+pub fn decode<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    super::decode(py, json).map_err(raised)
+}
+
+fn raised(failure: Failure) -> PyErr {
+    match failure {
+        Failure::Refused(error) => PyValueError::new_err(error.to_string()),
+        Failure::Raised(error) => error,
+    }
+}
