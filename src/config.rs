@@ -138,6 +138,8 @@ pub struct StoreConfig {
     pub outage_policy: OutagePolicy,
     /// See [`MAX_VALUE_BYTES`].
     pub max_value_bytes: usize,
+    /// Bytes that local copies may take, those of other namespaces included; 0 keeps none.
+    pub near_cache_bytes: usize,
     /// The working directory that fills the keyspace; None where several may.
     pub working_dir: Option<String>,
     /// The server.
@@ -154,6 +156,7 @@ impl StoreConfig {
             ttl: None,
             outage_policy: OutagePolicy::Raise,
             max_value_bytes: MAX_VALUE_BYTES,
+            near_cache_bytes: 0,
             working_dir: None,
             server,
         })

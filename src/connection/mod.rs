@@ -7,6 +7,7 @@ mod breaker;
 mod pool;
 mod request;
 mod shared;
+mod tracking;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -19,10 +20,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::config::ServerConfig;
 use crate::error::{Error, Kind, Result};
+use crate::near_cache::{self, NearCache};
+use crate::notices::Notices;
 use breaker::Breaker;
 use pool::Pool;
 pub(crate) use request::{Request, answer, command};
 pub use shared::SharedConnections;
+use tracking::Tracking;
 
 /// First pause before an attempt is repeated; doubled each time, and jittered.
 const FIRST_BACKOFF: Duration = Duration::from_millis(25);
@@ -52,6 +56,7 @@ pub struct Connections {
     retries: AtomicU64,
     tended: AtomicBool,
     seen: Mutex<HashSet<Vec<u8>>>,
+    tracking: Tracking,
 }
 
 /// Why an attempt failed, and whether anything may have reached the server.
@@ -70,6 +75,7 @@ impl Connections {
             retries: AtomicU64::new(0),
             tended: AtomicBool::new(false),
             seen: Mutex::default(),
+            tracking: Tracking::default(),
             config,
         })
     }
@@ -242,6 +248,24 @@ impl Connections {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(mark);
+    }
+
+    /// The near cache, if any store over these connections has one.
+    pub(crate) fn near_cache(&self) -> Option<&Arc<NearCache>> {
+        self.tracking.cache()
+    }
+
+    /// A namespace's view of the near cache, whose copies may take `budget` bytes in all.
+    pub(crate) fn near(&self, prefix: &str, budget: usize) -> near_cache::Namespace {
+        let cache = self.tracking.cache_or_new();
+        let namespace = near_cache::Namespace::new(cache, prefix.as_bytes(), budget);
+        self.tracking.ring();
+        namespace
+    }
+
+    /// Keeps the near cache right from now on.
+    pub(crate) fn track(&self, notices: &Arc<Notices>) {
+        self.tracking.begin(&self.config, notices);
     }
 
     fn refused(&self) -> Error {

@@ -34,6 +34,7 @@ pub(super) struct Settings {
     breaker_failures: u32,
     breaker_recovery: f64,
     max_value_bytes: usize,
+    near_cache_mb: usize,
     working_dir: Option<String>,
 }
 
@@ -72,6 +73,7 @@ impl TryFrom<Settings> for StoreConfig {
             ttl: NonZeroU64::new(settings.ttl),
             outage_policy: outage_policy(&settings.outage_policy)?,
             max_value_bytes: settings.max_value_bytes,
+            near_cache_bytes: settings.near_cache_mb.saturating_mul(1 << 20),
             working_dir: settings.working_dir,
             ..Self::new(server, &settings.namespace)?
         })

@@ -1,5 +1,6 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
+mod local;
 mod survey;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use crate::config::StoreConfig;
 use crate::connection::{Connections, Request, SharedConnections, answer, command};
 use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
+use crate::near_cache::Namespace;
 use crate::notices::Notices;
 use crate::outage::Outage;
 use crate::value;
@@ -31,6 +33,7 @@ pub struct KvStore {
     connections: Arc<Connections>,
     outage: Outage,
     origin: Option<Origin>,
+    near: Option<Namespace>,
     notices: Arc<Notices>,
 }
 
@@ -38,8 +41,11 @@ impl KvStore {
     /// A store over the process's shared connections. Opens nothing.
     #[must_use]
     pub fn new(config: StoreConfig, shared: &SharedConnections) -> Arc<Self> {
+        let connections = shared.get(&config.server);
         Arc::new(Self {
-            connections: shared.get(&config.server),
+            near: (config.near_cache_bytes > 0)
+                .then(|| connections.near(config.keyspace.prefix(), config.near_cache_bytes)),
+            connections,
             outage: Outage::new(config.outage_policy),
             origin: config.working_dir.clone().map(|working_dir| {
                 Origin::new(config.keyspace.key_beside("working_dir"), working_dir)
@@ -79,6 +85,9 @@ impl KvStore {
 
     /// The value of one id, as JSON bytes; None if it is absent.
     pub async fn get(&self, id: &str) -> Result<Option<Vec<u8>>> {
+        if let Some(json) = self.local(id) {
+            return Ok(Some(json.to_vec()));
+        }
         let found = self.get_piece(&[id.to_owned()]).await;
         found
             .map_err(|error| error.about(id))?
@@ -86,8 +95,16 @@ impl KvStore {
             .unwrap_or(Ok(None))
     }
 
-    /// The values of up to [`PIECE_ITEMS`] ids, in order: one bad value fails only its own id.
+    /// The values of up to [`PIECE_ITEMS`] ids, in order, from the server: one bad value fails only
+    /// its own id.
     pub async fn get_piece(&self, ids: &[String]) -> Result<Vec<Result<Option<Vec<u8>>>>> {
+        match &self.near {
+            Some(near) => self.get_and_keep(near, ids).await,
+            None => self.fetch(ids).await,
+        }
+    }
+
+    async fn fetch(&self, ids: &[String]) -> Result<Vec<Result<Option<Vec<u8>>>>> {
         let gets = ids.iter().map(|id| command("GET", [&*self.key(id)]));
         let answers = self.send(&Request::resendable(gets)).await?;
         Ok(ids
@@ -118,6 +135,7 @@ impl KvStore {
 
     /// Writes one piece of a batch: an outcome for each item, or the failure of them all.
     pub async fn put_piece(&self, items: &[(String, Vec<u8>)]) -> Result<Vec<Result<()>>> {
+        let _change = self.change(items.iter().map(|(id, _)| id.as_str()));
         let sets = items.iter().map(|(id, json)| self.set(id, json));
         let answers = self.send(&Request::resendable(sets)).await?;
         let outcome = |((id, _), value): (&(String, _), _)| {
@@ -143,6 +161,7 @@ impl KvStore {
         let mut deleted = 0;
         for start in (0..ids.len()).step_by(KEY_PIECE) {
             let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
+            let _change = self.change(piece.iter().map(String::as_str));
             let unlink = unlink(piece.iter().map(|id| self.key(id)));
             let outcome = async { self.answer(first(self.send(&Request::once(unlink)).await?)) };
             match outcome.await {
@@ -190,6 +209,9 @@ impl KvStore {
     async fn send(&self, request: &Request) -> Result<Vec<Value>> {
         if let Some(origin) = &self.origin {
             origin.look(&self.connections, &self.notices);
+        }
+        if self.near.is_some() {
+            self.connections.track(&self.notices);
         }
         let answers = self.connections.send(request).await;
         let answers = answers.map_err(|error| error.in_namespace(&self.config.namespace))?;

@@ -40,6 +40,7 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "breaker_failures": 5,
         "breaker_recovery": 1.0,
         "max_value_bytes": 67108864,
+        "near_cache_mb": 0,
         "working_dir": None,
     }
     cache = config.core_settings("llm_response_cache")

@@ -62,7 +62,6 @@ LATER: list[tuple[str, str]] = [
     ("redis_compression", "zstd"),
     ("redis_compression_min_bytes", "2048"),
     ("redis_compression_level", "3"),
-    ("redis_near_cache_mb", "64"),
     ("redis_registry", "on"),
     ("redis_durability_timeout", "2.5"),
     ("redis_durability", "fsync+replicas:2"),

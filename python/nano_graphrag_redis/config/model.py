@@ -36,6 +36,7 @@ _CORE_SETTINGS = (
     "breaker_failures",
     "breaker_recovery",
     "max_value_bytes",
+    "near_cache_mb",
 )
 """The settings that the core takes as they are, under the same name without ``redis_``."""
 

@@ -119,6 +119,13 @@ class SettingsTable(BaseModel):
         le=LARGEST_VALUE,
         description="Bytes of one value as JSON, at most; a larger one is refused before sending.",
     )
+    redis_near_cache_mb: Count = Field(
+        0,
+        ge=0,
+        le=1_048_576,
+        description="Mebibytes of local copies of values in this process, which the server keeps "
+        "right; 0 for none.",
+    )
     clear_on_start: Flag = Field(
         False,
         description="Empty the namespace in index_start_callback; never the LLM cache, never a "
@@ -143,7 +150,6 @@ class SettingsTable(BaseModel):
         1024, "Bytes of JSON below which a value is stored as it is.", ge=0
     )
     redis_compression_level: Count | None = _later(None, "The codec's level; None for its own.")
-    redis_near_cache_mb: Count = _later(0, "Mebibytes of local copies; 0 for none.", ge=0)
     redis_registry: Flag = _later(False, "Keep the ids of each namespace in an index.")
     redis_durability: Annotated[str, word] = _later(
         "ack", "What index_done_callback waits for.", pattern=_DURABILITY
