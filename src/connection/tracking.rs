@@ -199,11 +199,11 @@ fn track(prefixes: &[Arc<Prefix>]) -> Cmd {
 
 fn invalidate(cache: &NearCache, data: &[Value]) {
     match data {
-        [Value::Array(keys)] => cache.invalidate(Some(keys.iter().filter_map(|key| match key {
+        [Value::Array(keys)] => cache.invalidate(keys.iter().filter_map(|key| match key {
             Value::BulkString(key) => Some(key.as_slice()),
             _ => None,
-        }))),
+        })),
         // A flush sends nil. What is not understood may be anything.
-        _ => cache.invalidate(None::<[&[u8]; 0]>),
+        _ => cache.invalidate_all(),
     }
 }

@@ -120,17 +120,17 @@ impl NearCache {
         drop(copies);
     }
 
-    /// The server says that these keys have changed; None: all have.
-    pub(crate) fn invalidate<'key>(&self, keys: Option<impl IntoIterator<Item = &'key [u8]>>) {
-        match keys {
-            Some(keys) => self.forget(keys.into_iter().inspect(|_| {
-                self.invalidations.fetch_add(1, Relaxed);
-            })),
-            None => {
-                self.invalidations.fetch_add(1, Relaxed);
-                self.empty();
-            }
-        }
+    /// The server says that these keys have changed.
+    pub(crate) fn invalidate<'key>(&self, keys: impl IntoIterator<Item = &'key [u8]>) {
+        self.forget(keys.into_iter().inspect(|_| {
+            self.invalidations.fetch_add(1, Relaxed);
+        }));
+    }
+
+    /// The server says that all keys have changed.
+    pub(crate) fn invalidate_all(&self) {
+        self.invalidations.fetch_add(1, Relaxed);
+        self.empty();
     }
 
     /// The tracking connection of this number is lost: what has changed since will not be told.

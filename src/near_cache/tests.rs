@@ -38,9 +38,9 @@ fn fill(namespace: &Namespace, json: &[u8]) {
 fn a_copy_is_served_until_its_key_is_invalidated() {
     let (cache, namespace, _) = tracked();
     fill(&namespace, b"1");
-    cache.invalidate(Some([&b"p:n:other"[..]]));
+    cache.invalidate([&b"p:n:other"[..]]);
     assert!(namespace.get(KEY).is_some());
-    cache.invalidate(Some([KEY]));
+    cache.invalidate([KEY]);
     assert!(namespace.get(KEY).is_none());
     let stats = namespace.stats();
     assert_eq!((stats.hits, stats.misses, stats.invalidations), (2, 1, 2));
@@ -50,8 +50,8 @@ fn a_copy_is_served_until_its_key_is_invalidated() {
 fn a_reply_that_was_under_way_when_its_key_changed_is_not_kept() {
     let (cache, namespace, session) = tracked();
     let changes: [&dyn Fn(); 5] = [
-        &|| cache.invalidate(Some([KEY])),
-        &|| cache.invalidate(None::<[&[u8]; 0]>),
+        &|| cache.invalidate([KEY]),
+        &|| cache.invalidate_all(),
         &|| drop(cache.change(vec![KEY.to_vec()])),
         &|| cache.empty(),
         &|| {
@@ -107,7 +107,10 @@ fn a_lease_that_has_run_out_serves_nothing_until_it_is_renewed() {
     cache
         .feed
         .renew(session, Instant::now() + Duration::from_secs(60));
-    assert!(namespace.get(KEY).is_some(), "the connection was never lost");
+    assert!(
+        namespace.get(KEY).is_some(),
+        "the connection was never lost"
+    );
 }
 
 #[test]

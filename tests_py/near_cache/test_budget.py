@@ -15,7 +15,7 @@ MB = 1 << 20
 def test_copies_make_room_for_others_within_the_budget(open_near: OpenNear) -> None:
     near = open_near(redis_near_cache_mb=1)
     ids = [f"id-{n}" for n in range(400)]
-    near.upsert({id: "x" * 10_000 for id in ids})
+    near.upsert(dict.fromkeys(ids, "x" * 10000))
     near.wait_until_tracking()
     for id in ids:
         assert near.get_by_id(id) == "x" * 10_000

@@ -96,7 +96,9 @@ def test_local_and_remote_values_come_back_in_order(near: Near) -> None:
     near.get_by_ids([f"id-{n}" for n in range(0, count, 2)])
     hits = near.cache["hits"]
     ids = [f"id-{n % (count + 50)}" for n in range(3 * count)]
-    expected = [{"n": int(id[3:]), "m": -int(id[3:])} if int(id[3:]) < count else None for id in ids]
+    expected = [
+        {"n": int(id[3:]), "m": -int(id[3:])} if int(id[3:]) < count else None for id in ids
+    ]
     assert near.get_by_ids(ids) == expected
     assert near.cache["hits"] > hits + count // 2
     assert near.get_by_ids(ids, fields=["n"]) == [v and {"n": v["n"]} for v in expected]

@@ -139,7 +139,7 @@ class Proxy:
         with suppress(ConnectionError):
             while piece := await server.read(CHUNK):
                 while said & self.hold:
-                    await asyncio.sleep(0.001)
+                    await asyncio.sleep(0.001)  # set by another thread
                 if self.delay:
                     await asyncio.sleep(self._random.uniform(0, self.delay))
                 if self.blackhole or self.silent_after == 0:

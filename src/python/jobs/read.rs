@@ -119,9 +119,7 @@ impl GetMany {
         let values = std::iter::repeat_with(|| None).take(ids.len()).collect();
         let mut copies = VecDeque::new();
         let (mut rest, mut places) = (Vec::new(), Vec::new());
-        if !store.has_copies() {
-            rest = ids;
-        } else {
+        if store.has_copies() {
             for (index, id) in ids.into_iter().enumerate() {
                 if let Some(json) = store.local(&id) {
                     copies.push_back((index, id, json));
@@ -130,6 +128,8 @@ impl GetMany {
                     places.push(index);
                 }
             }
+        } else {
+            rest = ids;
         }
         Self {
             places: (!copies.is_empty()).then_some(places),
