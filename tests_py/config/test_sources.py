@@ -38,7 +38,7 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "redis_workspace": (("a", "a"), ("b", "b"), ("c{}", "c{}")),
     "redis_shared_namespaces": (("a", ["a"]), ("a, b", ("a", "b")), ("c,", {"c"})),
     "redis_max_value_bytes": (("1", 1), ("2", 2), ("536870912", 536870912)),
-    "redis_near_cache_mb": (("64", 64), (32, 32), (16, 16)),
+    "redis_near_cache_mb": (("64", 64), ("0", 0), ("1048576", 1048576)),
     "clear_on_start": (("true", True), ("off", False), ("1", True)),
     "working_dir": (("a", "a"), ("b", "b"), ("c", "c")),
 }

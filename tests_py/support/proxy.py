@@ -138,8 +138,8 @@ class Proxy:
     ) -> None:
         with suppress(ConnectionError):
             while piece := await server.read(CHUNK):
-                while said & self.hold:
-                    await asyncio.sleep(0.001)  # set by another thread
+                while said & self.hold:  # noqa: ASYNC110 - another thread sets it
+                    await asyncio.sleep(0.001)
                 if self.delay:
                     await asyncio.sleep(self._random.uniform(0, self.delay))
                 if self.blackhole or self.silent_after == 0:
