@@ -141,6 +141,8 @@ pub struct StoreConfig {
     pub max_value_bytes: usize,
     /// What values are stored as.
     pub compression: Compression,
+    /// Bytes that local copies may take, those of other namespaces included; 0 keeps none.
+    pub near_cache_bytes: usize,
     /// The working directory that fills the keyspace; None where several may.
     pub working_dir: Option<String>,
     /// The server.
@@ -159,6 +161,7 @@ impl StoreConfig {
             outage_policy: OutagePolicy::Raise,
             max_value_bytes: MAX_VALUE_BYTES,
             compression: Compression::default(),
+            near_cache_bytes: 0,
             working_dir: None,
             server,
         })

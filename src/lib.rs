@@ -6,8 +6,9 @@
 //! - [`store`]: [`KvStore`](store::KvStore), the storage contract over bytes
 //! - `first_use`: what is looked at once and told in the log
 //! - [`outage`]: what a failure means to the caller: raised, or a counted miss
+//! - [`connection`]: one handle over the server: pool, deadlines, retries, breaker, tracking
+//! - [`near_cache`]: local copies of values, kept right by the server's own invalidation
 //! - `notices`: lines for the log, kept until someone who can write one comes by
-//! - [`connection`]: one handle over the server: pool, deadlines, retries, breaker
 //! - [`config`]: validated settings, named defaults with units
 //! - [`endpoint`]: where a server is
 //! - [`value`]: stored bytes <-> JSON bytes: size caps, zstd and LZ4 frames
@@ -25,6 +26,7 @@ mod first_use;
 #[cfg(any(feature = "python", test))]
 mod json_text;
 pub mod keyspace;
+pub mod near_cache;
 mod notices;
 pub mod outage;
 #[cfg(feature = "python")]

@@ -148,8 +148,11 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
             ``total_redis_memory`` (bytes, of the whole server), ``json_bytes_written`` and
             ``stored_bytes_written`` (bytes of the values that this storage has sent, before and
             after compression), ``connections``,
-            ``requests_in_flight``, ``retries``, ``breaker_open``, and ``forgiven`` (failures that
-            the outage policy turned into misses, by kind).
+            ``requests_in_flight``, ``retries``, ``breaker_open``, ``forgiven`` (failures that
+            the outage policy turned into misses, by kind), and ``near_cache`` (None without one):
+            ``tracking`` (whether it is kept right, and used), ``hits`` and ``misses`` of this
+            namespace; ``max_bytes``, ``bytes``, ``values``, ``evictions`` and ``invalidations``
+            of all namespaces together.
         """
         return await (self._core or await self._store()).stats(light)
 

@@ -16,6 +16,7 @@ mod request;
 mod resp;
 mod shared;
 mod socket;
+mod tracking;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -28,6 +29,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::config::ServerConfig;
 use crate::error::{Error, Kind, Result};
+use crate::near_cache::{self, NearCache};
+use crate::notices::Notices;
 use breaker::Breaker;
 use carrier::Carrier;
 pub use driver::{Driver, Entered};
@@ -38,6 +41,7 @@ use quota::Quota;
 pub(crate) use request::{Commands, Request, answer, command};
 pub use shared::SharedConnections;
 pub use socket::Waiting;
+use tracking::Tracking;
 
 /// First pause before an attempt is repeated; doubled each time, and jittered.
 const FIRST_BACKOFF: Duration = Duration::from_millis(25);
@@ -70,6 +74,7 @@ pub struct Connections {
     tended: AtomicBool,
     prewarmed: AtomicBool,
     seen: Mutex<HashSet<Vec<u8>>>,
+    tracking: Tracking,
 }
 
 /// Why an attempt failed, and whether anything may have reached the server.
@@ -94,6 +99,7 @@ impl Connections {
             tended: AtomicBool::new(false),
             prewarmed: AtomicBool::new(!config.prewarm),
             seen: Mutex::default(),
+            tracking: Tracking::default(),
             config,
         })
     }
@@ -288,6 +294,24 @@ impl Connections {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(mark);
+    }
+
+    /// The near cache, if any store over these connections has one.
+    pub(crate) fn near_cache(&self) -> Option<&Arc<NearCache>> {
+        self.tracking.cache()
+    }
+
+    /// A namespace's view of the near cache, whose copies may take `budget` bytes in all.
+    pub(crate) fn near(&self, prefix: &str, budget: usize) -> near_cache::Namespace {
+        let cache = self.tracking.cache_or_new();
+        let namespace = near_cache::Namespace::new(cache, prefix.as_bytes(), budget);
+        self.tracking.ring();
+        namespace
+    }
+
+    /// Keeps the near cache right from now on.
+    pub(crate) fn track(&self, notices: &Arc<Notices>) {
+        self.tracking.begin(&self.config, notices);
     }
 
     fn refused(&self) -> Error {

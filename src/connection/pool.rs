@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo, RedisError,
 };
 use tokio::time::timeout;
 
@@ -171,7 +172,27 @@ impl Pool {
 }
 
 async fn connect(config: &ServerConfig) -> Result<MultiplexedConnection, RedisError> {
-    let mut login = RedisConnectionInfo::default()
+    // Deadlines are ours, one for the attempt and one for the operation; see `Connections::send`.
+    let settings = AsyncConnectionConfig::new().set_pipeline_buffer_size(QUEUE);
+    open(config, RedisConnectionInfo::default(), settings).await
+}
+
+/// A connection on which the server may speak unasked; `hear` must not wait.
+pub(super) async fn connect_listening(
+    config: &ServerConfig,
+    hear: impl AsyncPushSender,
+) -> Result<MultiplexedConnection, RedisError> {
+    let settings = AsyncConnectionConfig::new().set_push_sender(hear);
+    let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+    open(config, login, settings).await
+}
+
+async fn open(
+    config: &ServerConfig,
+    login: RedisConnectionInfo,
+    settings: AsyncConnectionConfig,
+) -> Result<MultiplexedConnection, RedisError> {
+    let mut login = login
         .set_db(config.endpoint.database)
         .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     if let Some(username) = &config.credentials.username {
@@ -186,11 +207,9 @@ async fn connect(config: &ServerConfig) -> Result<MultiplexedConnection, RedisEr
         .into_connection_info()?
         .set_redis_settings(login)
         .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    // Deadlines are ours, one for the attempt and one for the operation; see `Connections::send`.
-    let settings = AsyncConnectionConfig::new()
+    let settings = settings
         .set_connection_timeout(None)
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(QUEUE);
+        .set_response_timeout(None);
     let mut connection = Client::open(info)?
         .get_multiplexed_async_connection_with_config(&settings)
         .await?;

@@ -38,6 +38,7 @@ pub(super) struct Settings {
     compression: String,
     compression_min_bytes: usize,
     compression_level: Option<i32>,
+    near_cache_mb: usize,
     working_dir: Option<String>,
 }
 
@@ -81,6 +82,7 @@ impl TryFrom<Settings> for StoreConfig {
                 settings.compression_min_bytes,
                 settings.compression_level,
             )?,
+            near_cache_bytes: settings.near_cache_mb.saturating_mul(1 << 20),
             working_dir: settings.working_dir,
             ..Self::new(server, &settings.namespace)?
         })

@@ -38,6 +38,23 @@ impl<'py> IntoPyObject<'py> for StatsDict {
         dict.set_item("retries", stats.load.retries)?;
         dict.set_item("breaker_open", stats.load.breaker_open)?;
         dict.set_item("forgiven", outage)?;
+        dict.set_item("near_cache", near_cache(py, &self.core)?)?;
         Ok(dict)
     }
+}
+
+fn near_cache<'py>(py: Python<'py>, core: &KvStore) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let Some(stats) = core.near_cache() else {
+        return Ok(None);
+    };
+    let dict = PyDict::new(py);
+    dict.set_item("tracking", stats.tracking)?;
+    dict.set_item("max_bytes", stats.budget)?;
+    dict.set_item("bytes", stats.bytes)?;
+    dict.set_item("values", stats.values)?;
+    dict.set_item("hits", stats.hits)?;
+    dict.set_item("misses", stats.misses)?;
+    dict.set_item("evictions", stats.evictions)?;
+    dict.set_item("invalidations", stats.invalidations)?;
+    Ok(Some(dict))
 }

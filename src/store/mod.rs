@@ -1,5 +1,6 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
+mod local;
 mod sealing;
 mod survey;
 
@@ -14,6 +15,7 @@ use crate::config::StoreConfig;
 use crate::connection::{Commands, Connections, Request, SharedConnections, answer, command};
 use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
+use crate::near_cache::Namespace;
 use crate::notices::Notices;
 use crate::outage::Outage;
 use sealing::Sealing;
@@ -40,6 +42,7 @@ pub struct KvStore {
     connections: Arc<Connections>,
     outage: Outage,
     origin: Option<Origin>,
+    near: Option<Namespace>,
     notices: Arc<Notices>,
     sealing: Sealing,
 }
@@ -48,8 +51,11 @@ impl KvStore {
     /// A store over the process's shared connections. Opens nothing.
     #[must_use]
     pub fn new(config: StoreConfig, shared: &SharedConnections) -> Arc<Self> {
+        let connections = shared.get(&config.server);
         Arc::new(Self {
-            connections: shared.get(&config.server),
+            near: (config.near_cache_bytes > 0)
+                .then(|| connections.near(config.keyspace.prefix(), config.near_cache_bytes)),
+            connections,
             outage: Outage::new(config.outage_policy),
             origin: config.working_dir.clone().map(|working_dir| {
                 Origin::new(config.keyspace.key_beside("working_dir"), working_dir)
@@ -95,6 +101,9 @@ impl KvStore {
 
     /// The value of one id, as JSON bytes; None if it is absent.
     pub async fn get(&self, id: &str) -> Result<Option<Vec<u8>>> {
+        if let Some(json) = self.local(id) {
+            return Ok(Some(json.to_vec()));
+        }
         let found = self.get_piece(&[id.to_owned()]).await;
         found
             .map_err(|error| error.about(id))?
@@ -102,8 +111,16 @@ impl KvStore {
             .unwrap_or(Ok(None))
     }
 
-    /// The values of up to [`PIECE_ITEMS`] ids, in order: one bad value fails only its own id.
+    /// The values of up to [`PIECE_ITEMS`] ids, in order, from the server: one bad value fails only
+    /// its own id.
     pub async fn get_piece(&self, ids: &[String]) -> Result<Vec<Result<Option<Vec<u8>>>>> {
+        match &self.near {
+            Some(near) => self.get_and_keep(near, ids).await,
+            None => self.fetch(ids).await,
+        }
+    }
+
+    async fn fetch(&self, ids: &[String]) -> Result<Vec<Result<Option<Vec<u8>>>>> {
         let answers = self.send(&self.commands("GET", ids)).await?;
         Ok(ids
             .iter()
@@ -132,8 +149,9 @@ impl KvStore {
 
     /// Writes one piece of a batch: an outcome for each item, or the failure of them all.
     pub async fn put_piece(&self, items: &[(String, Vec<u8>)]) -> Result<Vec<Result<()>>> {
-        let sealed = self.sealing.seal(items);
-        let answers = self.send(&self.sets(items, &sealed)).await?;
+        let _change = self.change(items.iter().map(|(id, _)| id.as_str()));
+        let request = self.sets(items, &self.sealing.seal(items));
+        let answers = self.send(&request).await?;
         let outcome = |((id, _), value): (&(String, _), _)| {
             self.answer(value)
                 .map(|_| ())
@@ -175,6 +193,7 @@ impl KvStore {
         let mut deleted = 0;
         for start in (0..ids.len()).step_by(KEY_PIECE) {
             let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
+            let _change = self.change(piece.iter().map(String::as_str));
             let unlink = unlink(piece.iter().map(|id| self.key(id)));
             let outcome = async { self.answer(first(self.send(&Request::once(unlink)).await?)) };
             match outcome.await {
@@ -220,6 +239,9 @@ impl KvStore {
     }
 
     async fn send(&self, request: &Request) -> Result<Vec<Value>> {
+        if self.near.is_some() {
+            self.connections.track(&self.notices);
+        }
         let sent = self.connections.send(request);
         let answers = match &self.origin {
             // Beside the request, so that a first call takes no longer than any other.

@@ -39,11 +39,16 @@ impl KvStore {
         loop {
             let (next, keys) = self.own_page(cursor).await?;
             if !keys.is_empty() {
+                let ids = keys
+                    .iter()
+                    .filter_map(|key| self.config.keyspace.id_of(key));
+                let _change = self.change(ids);
                 // Nobody is told a count, so that repeating it tells no lie.
                 let answers = self.send(&Request::resendable([unlink(keys)])).await?;
                 self.answer(first(answers))?;
             }
             if next == 0 {
+                self.forget_all();
                 return Ok(());
             }
             cursor = next;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import threading
 from contextlib import suppress
 from types import TracebackType
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 CHUNK = 65536
+WORD = re.compile(rb"\r\n([A-Z]+)\r\n")
+"""The name of a command, as it is sent."""
 
 
 class Proxy:
@@ -26,6 +29,8 @@ class Proxy:
         one_byte: Whether replies arrive one byte at a time.
         blackhole: Whether replies are swallowed while the connection stays open.
         silent_after: Pieces of replies that still pass before all are swallowed. None: all pass.
+        hold: While not empty, what the server sends is held back on each connection that has ever
+            sent one of these words: ``{"GET"}``.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -36,6 +41,7 @@ class Proxy:
         self.one_byte = False
         self.blackhole = False
         self.silent_after: int | None = None
+        self.hold: frozenset[str] = frozenset()
         self.port = 0
         self._server_port = server_port
         self._random = random.Random(7)
@@ -103,9 +109,10 @@ class Proxy:
             return
         server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
         self._clients.add(to_client)
+        said: set[str] = set()
         ways = [
-            asyncio.ensure_future(self._requests(client, to_server)),
-            asyncio.ensure_future(self._replies(server, to_client)),
+            asyncio.ensure_future(self._requests(client, to_server, said)),
+            asyncio.ensure_future(self._replies(server, to_client, said)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -117,15 +124,22 @@ class Proxy:
             for writer in (to_client, to_server):
                 writer.transport.abort()
 
-    async def _requests(self, client: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+    async def _requests(
+        self, client: asyncio.StreamReader, server: asyncio.StreamWriter, said: set[str]
+    ) -> None:
         with suppress(ConnectionError):
             while piece := await client.read(CHUNK):
+                said.update(word.decode() for word in WORD.findall(piece))
                 server.write(piece)
                 await server.drain()
 
-    async def _replies(self, server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+    async def _replies(
+        self, server: asyncio.StreamReader, client: asyncio.StreamWriter, said: set[str]
+    ) -> None:
         with suppress(ConnectionError):
             while piece := await server.read(CHUNK):
+                while said & self.hold:  # noqa: ASYNC110 - another thread sets it
+                    await asyncio.sleep(0.001)
                 if self.delay:
                     await asyncio.sleep(self._random.uniform(0, self.delay))
                 if self.blackhole or self.silent_after == 0:

@@ -1,0 +1,209 @@
+//! The tracking connection: the server tells over it which keys have changed.
+//!
+//! It is a connection of its own, since values travel over several. Broadcasting mode is asked for,
+//! so the server remembers prefixes, not the keys each client has read.
+//! <https://redis.io/docs/latest/develop/reference/client-side-caching/>
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use super::{FIRST_PROBE, jitter, pool, timed_out};
+use crate::config::ServerConfig;
+use crate::error::Error;
+use crate::near_cache::{NearCache, Prefix};
+use crate::notices::Notices;
+
+/// Pause before a server that refused to track is asked again: someone may have allowed it.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// The near cache of a set of connections, and what keeps it right. Costs nothing until a store
+/// asks for it.
+#[derive(Default)]
+pub(super) struct Tracking {
+    cache: OnceLock<Arc<NearCache>>,
+    begun: AtomicBool,
+    task: Mutex<Option<AbortHandle>>,
+    /// Rung when a prefix was added, and when the connection is lost.
+    bell: Arc<Notify>,
+}
+
+impl Tracking {
+    pub(super) fn cache(&self) -> Option<&Arc<NearCache>> {
+        self.cache.get()
+    }
+
+    pub(super) fn cache_or_new(&self) -> &Arc<NearCache> {
+        self.cache.get_or_init(|| Arc::new(NearCache::new()))
+    }
+
+    /// Tracks what stores have asked for, from now on. What goes wrong is told once.
+    pub(super) fn begin(&self, config: &ServerConfig, notices: &Arc<Notices>) {
+        if self.begun.load(Relaxed) || self.begun.swap(true, Relaxed) {
+            return;
+        }
+        let tracker = Tracker {
+            config: config.clone(),
+            cache: Arc::clone(self.cache_or_new()),
+            bell: Arc::clone(&self.bell),
+        };
+        let task = tokio::spawn(tracker.keep_on(Arc::clone(notices))).abort_handle();
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    /// A prefix may have been added.
+    pub(super) fn ring(&self) {
+        self.bell.notify_one();
+    }
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.take() {
+            task.abort();
+        }
+    }
+}
+
+/// The task that owns the connection.
+struct Tracker {
+    config: ServerConfig,
+    cache: Arc<NearCache>,
+    bell: Arc<Notify>,
+}
+
+/// Marks the connection as lost, however the task that used it came to its end.
+struct Session<'tracker> {
+    cache: &'tracker NearCache,
+    number: u64,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.cache.lost(self.number);
+    }
+}
+
+impl Tracker {
+    async fn keep_on(self, notices: Arc<Notices>) {
+        let mut pause = FIRST_PROBE;
+        let mut told = false;
+        loop {
+            let began = Instant::now();
+            let error = self.serve().await;
+            let reason = Error::from_redis(&error);
+            if began.elapsed() > self.config.breaker_recovery {
+                pause = FIRST_PROBE;
+            }
+            if reason.is_outage() {
+                sleep(pause.mul_f64(jitter())).await;
+                pause = (pause * 2).min(self.config.breaker_recovery);
+                continue;
+            }
+            if !std::mem::replace(&mut told, true) {
+                notices.push(format!(
+                    "the near cache is off, every read goes to the server: it takes Redis 6 or newer, and a user that may call HELLO and CLIENT TRACKING: {reason}"
+                ));
+            }
+            sleep(REFUSED_PAUSE).await;
+        }
+    }
+
+    /// Serves one connection to its end: the error that ended it.
+    async fn serve(&self) -> RedisError {
+        let session = Session {
+            cache: &self.cache,
+            number: self.cache.feed().begin(),
+        };
+        match self.listen(session.number).await {
+            Ok(()) => RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
+            Err(error) => error,
+        }
+    }
+
+    async fn listen(&self, session: u64) -> Result<(), RedisError> {
+        let lost = Arc::new(AtomicBool::new(false));
+        let hear = {
+            let (cache, bell, lost) = (
+                Arc::clone(&self.cache),
+                Arc::clone(&self.bell),
+                Arc::clone(&lost),
+            );
+            // Called by the connection's own task, in the order in which things arrive.
+            move |push: PushInfo| {
+                match push.kind {
+                    PushKind::Invalidate => invalidate(&cache, &push.data),
+                    PushKind::Disconnection => {
+                        cache.lost(session);
+                        lost.store(true, Relaxed);
+                        bell.notify_one();
+                    }
+                    _ => {}
+                }
+                Ok::<(), std::convert::Infallible>(())
+            }
+        };
+        let opened = timeout(
+            self.config.connection_timeout,
+            pool::connect_listening(&self.config, hear),
+        );
+        let mut connection = opened.await.map_err(|_| timed_out())??;
+        // Asked twice within the socket timeout: an answer that is late by half of it is too late.
+        let half = self.config.socket_timeout / 2;
+        while !lost.load(Relaxed) {
+            let new = self.cache.feed().untracked();
+            let asked = Instant::now();
+            let command = if new.is_empty() {
+                redis::cmd("PING")
+            } else {
+                track(&new)
+            };
+            ask(&mut connection, half, &command).await?;
+            // What was heard is true as of when the question left.
+            self.cache
+                .feed()
+                .renew(session, asked + self.config.socket_timeout);
+            self.cache.feed().tracks(session, &new);
+            let _ = timeout(half, self.bell.notified()).await;
+        }
+        Ok(())
+    }
+}
+
+async fn ask(
+    connection: &mut MultiplexedConnection,
+    patience: Duration,
+    command: &Cmd,
+) -> Result<Value, RedisError> {
+    timeout(patience, command.query_async(connection))
+        .await
+        .map_err(|_| timed_out())?
+}
+
+/// Prefixes that are tracked already stay so; the server refuses one that is named again.
+fn track(prefixes: &[Arc<Prefix>]) -> Cmd {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("TRACKING").arg("ON").arg("BCAST");
+    for prefix in prefixes {
+        command.arg("PREFIX").arg(prefix.text());
+    }
+    command
+}
+
+fn invalidate(cache: &NearCache, data: &[Value]) {
+    match data {
+        [Value::Array(keys)] => cache.invalidate(keys.iter().filter_map(|key| match key {
+            Value::BulkString(key) => Some(key.as_slice()),
+            _ => None,
+        })),
+        // A flush sends nil. What is not understood may be anything.
+        _ => cache.invalidate_all(),
+    }
+}

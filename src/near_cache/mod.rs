@@ -1,0 +1,292 @@
+//! Local copies of values, kept right by the server's own invalidation. No sockets here:
+//! `connection::tracking` tells what it hears, `store` asks, fills and writes.
+//!
+//! What keeps a stale value from being served:
+//!
+//! - A copy is served only while the *lease* runs, which each answered PING of the tracking
+//!   connection renews, so that neither a silent connection nor a process that was suspended
+//!   serves for longer than that. A connection that is lost takes all copies with it.
+//! - A reply becomes a copy only if nothing that may concern it happened between the moment before
+//!   it was asked for and now: [`Namespace::begin`] notes the state, [`Namespace::keep`] compares.
+//! - Who writes has the copy forgotten before the write leaves, and again when its outcome is
+//!   known, for what was read in between: [`Change`].
+//! - A copy expires when its key does.
+//!
+//! One cache belongs to one tracking connection, hence to one server. A cluster takes one for each
+//! primary: what one of them loses is then lost to its own keys alone.
+
+mod copies;
+mod feed;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use copies::{Copies, Copy};
+use feed::Feed;
+pub(crate) use feed::Prefix;
+
+/// Keys are told apart by their hash modulo this where it is noted that something happened to
+/// them. Two that share a number cost a copy that is not made, never one that is wrong.
+const STRIPES: usize = 4096;
+
+/// The copies of the values of one server.
+pub(crate) struct NearCache {
+    state: Mutex<State>,
+    stripes: RandomState,
+    feed: Feed,
+    evictions: AtomicU64,
+    invalidations: AtomicU64,
+}
+
+struct State {
+    copies: Copies,
+    /// How often everything was forgotten.
+    epoch: u64,
+    /// How often keys of each stripe were forgotten.
+    generations: Box<[u32]>,
+}
+
+/// What a cache holds and has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NearCacheStats {
+    /// Whether the server tells what changes, so that copies are kept and served.
+    pub tracking: bool,
+    /// Bytes the copies may take.
+    pub budget: usize,
+    /// Bytes they take, with keys and bookkeeping.
+    pub bytes: u64,
+    /// Copies held.
+    pub values: usize,
+    /// Reads of the namespace that were answered locally.
+    pub hits: u64,
+    /// Reads of the namespace that were sent to the server.
+    pub misses: u64,
+    /// Copies that made room for others.
+    pub evictions: u64,
+    /// Keys that the server said have changed, and times that it said all have.
+    pub invalidations: u64,
+}
+
+impl NearCache {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                copies: Copies::new(0),
+                epoch: 0,
+                generations: vec![0; STRIPES].into(),
+            }),
+            stripes: RandomState::new(),
+            feed: Feed::new(),
+            evictions: AtomicU64::new(0),
+            invalidations: AtomicU64::new(0),
+        }
+    }
+
+    /// What the tracking connection keeps up to date.
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Allows at least `budget` bytes: of several stores, the one that asks for most decides.
+    pub(crate) fn allow(&self, budget: usize) {
+        let mut state = self.lock();
+        if budget > state.copies.budget() {
+            // A cache that was in use starts anew: stores are made first and read from afterwards.
+            state.copies = Copies::new(budget);
+        }
+    }
+
+    /// Forgets keys, and what is being read of them.
+    pub(crate) fn forget<'key>(&self, keys: impl IntoIterator<Item = &'key [u8]>) {
+        for key in keys {
+            let stripe = self.stripe(key);
+            let mut state = self.lock();
+            let generation = &mut state.generations[stripe];
+            *generation = generation.wrapping_add(1);
+            let copy = state.copies.remove(key);
+            drop(state);
+            drop(copy);
+        }
+    }
+
+    /// Forgets everything, and all that is being read.
+    pub(crate) fn empty(&self) {
+        let mut state = self.lock();
+        state.epoch += 1;
+        let copies = state.copies.take();
+        drop(state);
+        drop(copies);
+    }
+
+    /// The server says that these keys have changed.
+    pub(crate) fn invalidate<'key>(&self, keys: impl IntoIterator<Item = &'key [u8]>) {
+        self.forget(keys.into_iter().inspect(|_| {
+            self.invalidations.fetch_add(1, Relaxed);
+        }));
+    }
+
+    /// The server says that all keys have changed.
+    pub(crate) fn invalidate_all(&self) {
+        self.invalidations.fetch_add(1, Relaxed);
+        self.empty();
+    }
+
+    /// The tracking connection of this number is lost: what has changed since will not be told.
+    pub(crate) fn lost(&self, session: u64) {
+        if self.feed.end(session) {
+            self.empty();
+        }
+    }
+
+    /// To be held while keys are written.
+    pub(crate) fn change(&self, keys: Vec<Vec<u8>>) -> Change<'_> {
+        self.forget(keys.iter().map(Vec::as_slice));
+        Change { cache: self, keys }
+    }
+
+    fn stripe(&self, key: &[u8]) -> usize {
+        // The remainder is below STRIPES, so it fits.
+        usize::try_from(self.stripes.hash_one(key) % STRIPES as u64).unwrap_or(0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held leaves at worst a copy less.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A write under way: its keys are forgotten when it begins, and when it ends, however it ends.
+pub(crate) struct Change<'cache> {
+    cache: &'cache NearCache,
+    keys: Vec<Vec<u8>>,
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.cache.forget(self.keys.iter().map(Vec::as_slice));
+    }
+}
+
+/// A read under way: what was the case before it was sent.
+pub(crate) struct Fetch {
+    asked: Instant,
+    epoch: u64,
+    /// Of the keys' stripes, in the order of the keys.
+    generations: Vec<(usize, u32)>,
+}
+
+/// The cache as one namespace sees it.
+pub(crate) struct Namespace {
+    cache: Arc<NearCache>,
+    prefix: Arc<Prefix>,
+}
+
+impl Namespace {
+    /// The keys that start with `prefix`, whose copies may take `budget` bytes with all others.
+    pub(crate) fn new(cache: &Arc<NearCache>, prefix: &[u8], budget: usize) -> Self {
+        cache.allow(budget);
+        Self {
+            cache: Arc::clone(cache),
+            prefix: cache.feed.prefix(prefix),
+        }
+    }
+
+    /// The JSON of a key, where there is a copy that may be served.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
+        let now = Instant::now();
+        if !self.cache.feed.vouches(&self.prefix, now) {
+            return None;
+        }
+        let mut state = self.cache.lock();
+        let copy = state.copies.get(key)?;
+        if copy.until.is_some_and(|until| until <= now) {
+            state.copies.remove(key);
+            return None;
+        }
+        let json = Arc::clone(&copy.json);
+        drop(state);
+        self.prefix.hit();
+        Some(json)
+    }
+
+    /// To be called before keys are read; None if nothing that comes back may be kept.
+    pub(crate) fn begin(&self, keys: &[Vec<u8>]) -> Option<Fetch> {
+        self.prefix.missed(keys.len() as u64);
+        let asked = Instant::now();
+        let stripes: Vec<_> = keys.iter().map(|key| self.cache.stripe(key)).collect();
+        let state = self.cache.lock();
+        // Asked with the lock held: a connection that was lost by then has either taken away the
+        // assent or will raise the epoch noted here.
+        if !self.cache.feed.vouches(&self.prefix, asked) {
+            return None;
+        }
+        let generations = stripes
+            .into_iter()
+            .map(|stripe| (stripe, state.generations[stripe]))
+            .collect();
+        Some(Fetch {
+            asked,
+            epoch: state.epoch,
+            generations,
+        })
+    }
+
+    /// Keeps what was read of the key with this index, unless something has happened since.
+    ///
+    /// `ttl` is what the server said remains of its time to live. It is counted from before the
+    /// question was sent, so that the copy goes first.
+    pub(crate) fn keep(
+        &self,
+        fetch: &Fetch,
+        index: usize,
+        key: &[u8],
+        json: &[u8],
+        ttl: Option<Duration>,
+    ) {
+        let Some((stripe, generation)) = fetch.generations.get(index) else {
+            return;
+        };
+        let until = ttl.and_then(|ttl| fetch.asked.checked_add(ttl));
+        let json: Arc<[u8]> = json.into();
+        let mut state = self.cache.lock();
+        if state.epoch != fetch.epoch || state.generations[*stripe] != *generation {
+            return;
+        }
+        if state
+            .copies
+            .get(key)
+            .is_some_and(|other| other.json != json)
+        {
+            // Two reads at once saw two values. Which is the newer the server is about to tell;
+            // until then no caller is led back from the one to the other.
+            drop(state);
+            return self.cache.forget([key]);
+        }
+        let evicted = state.copies.put(key, Copy { json, until });
+        drop(state);
+        if evicted.count() > 0 {
+            self.cache.evictions.fetch_add(evicted.count(), Relaxed);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> NearCacheStats {
+        let (hits, misses) = self.prefix.counts();
+        let tracking = self.cache.feed.vouches(&self.prefix, Instant::now());
+        let state = self.cache.lock();
+        NearCacheStats {
+            tracking,
+            budget: state.copies.budget(),
+            bytes: state.copies.bytes(),
+            values: state.copies.count(),
+            hits,
+            misses,
+            evictions: self.cache.evictions.load(Relaxed),
+            invalidations: self.cache.invalidations.load(Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! What the near cache adds to reads and writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+
+use super::KvStore;
+use crate::connection::{Request, command};
+use crate::error::Result;
+use crate::near_cache::{Change, Namespace, NearCacheStats};
+
+impl KvStore {
+    /// The JSON of an id where a local copy may be served. Waits for nobody.
+    pub fn local(&self, id: &str) -> Option<Arc<[u8]>> {
+        self.near.as_ref()?.get(&self.key(id))
+    }
+
+    /// Whether `local` may ever find something.
+    pub fn has_copies(&self) -> bool {
+        self.near.is_some()
+    }
+
+    /// What the near cache holds and has seen; None where this store has none.
+    pub fn near_cache(&self) -> Option<NearCacheStats> {
+        self.near.as_ref().map(Namespace::stats)
+    }
+
+    /// To be held while these ids are written, until the caller is told the outcome.
+    ///
+    /// Of a store without copies too: another one over these connections may have them.
+    pub(super) fn change<'id>(&self, ids: impl Iterator<Item = &'id str>) -> Option<Change<'_>> {
+        let cache = self.connections.near_cache()?;
+        Some(cache.change(ids.map(|id| self.key(id)).collect()))
+    }
+
+    /// Of copies that the walk over the keys did not meet: someone else has deleted the key, and
+    /// word of it is still on its way.
+    pub(super) fn forget_all(&self) {
+        if let Some(cache) = self.connections.near_cache() {
+            cache.empty();
+        }
+    }
+
+    /// Reads ids and keeps copies of what was found.
+    pub(super) async fn get_and_keep(
+        &self,
+        near: &Namespace,
+        ids: &[String],
+    ) -> Result<Vec<Result<Option<Vec<u8>>>>> {
+        let keys: Vec<Vec<u8>> = ids.iter().map(|id| self.key(id)).collect();
+        let Some(fetch) = near.begin(&keys) else {
+            return self.fetch(ids).await;
+        };
+        // Anybody may give a key a time to live, so it is asked of each.
+        let asked = keys
+            .iter()
+            .flat_map(|key| [command("GET", [&**key]), command("PTTL", [&**key])]);
+        let answers = self.send(&Request::resendable(asked)).await?;
+        let mut answers = answers.into_iter();
+        let mut values = Vec::with_capacity(ids.len());
+        for (index, (id, key)) in ids.iter().zip(&keys).enumerate() {
+            let (Some(value), Some(ttl)) = (answers.next(), answers.next()) else {
+                break;
+            };
+            let found = self.found(id, value);
+            if let (Ok(Some(json)), Some(ttl)) = (&found, Ttl::read(&ttl)) {
+                near.keep(&fetch, index, key, json, ttl.0);
+            }
+            values.push(found);
+        }
+        Ok(values)
+    }
+}
+
+/// How long a key still lives; None is for ever.
+struct Ttl(Option<Duration>);
+
+impl Ttl {
+    /// None if the key is gone, or the server did not say.
+    fn read(pttl: &Value) -> Option<Self> {
+        match *pttl {
+            Value::Int(-1) => Some(Self(None)),
+            Value::Int(milliseconds @ 1..) => {
+                let milliseconds = Duration::from_millis(milliseconds.unsigned_abs());
+                Some(Self(Some(milliseconds)))
+            }
+            _ => None,
+        }
+    }
+}
