@@ -45,6 +45,8 @@ struct State {
     input: Vec<u8>,
     taken: usize,
     filled: usize,
+    /// Bytes that the answer begun there takes, as far as is known.
+    needed: usize,
     waiting: VecDeque<Waiter>,
 }
 
@@ -201,9 +203,8 @@ impl State {
 
     fn read(&mut self, socket: &Socket) -> Result<(), RedisError> {
         let mut received = 0;
-        let mut needed = 1;
         while received < TURN {
-            let room = self.room(needed);
+            let room = self.room();
             let count = match socket.read(room) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 Ok(count) => count,
@@ -213,7 +214,7 @@ impl State {
             let was_filled = count == room.len();
             received += count;
             self.filled += count;
-            needed = self.hand_out()?;
+            self.hand_out()?;
             if !was_filled || self.waiting.is_empty() {
                 return Ok(());
             }
@@ -221,9 +222,10 @@ impl State {
         Ok(())
     }
 
-    /// Space for the rest of an answer that takes `needed` bytes in all.
-    fn room(&mut self, needed: usize) -> &mut [u8] {
-        let wanted = needed.max(BUFFER);
+    /// Space for the rest of the answer that is begun, and never none.
+    fn room(&mut self) -> &mut [u8] {
+        let held = self.filled - self.taken;
+        let wanted = self.needed.max(held + 1).max(BUFFER);
         if self.input.len() - self.taken < wanted && self.taken > 0 {
             self.input.copy_within(self.taken..self.filled, 0);
             self.filled -= self.taken;
@@ -235,12 +237,15 @@ impl State {
         &mut self.input[self.filled..]
     }
 
-    /// Gives every whole answer to who waits for it. Returns the bytes that the next one takes.
-    fn hand_out(&mut self) -> Result<usize, RedisError> {
+    /// Gives every whole answer to who waits for it.
+    fn hand_out(&mut self) -> Result<(), RedisError> {
         while self.taken < self.filled {
             let (answer, length) = match parse(&self.input[self.taken..self.filled])? {
                 Parsed::Whole(answer, length) => (answer, length),
-                Parsed::Part(needed) => return Ok(needed),
+                Parsed::Part(needed) => {
+                    self.needed = needed;
+                    return Ok(());
+                }
             };
             self.taken += length;
             let Some(waiter) = self.waiting.front_mut() else {
@@ -255,11 +260,11 @@ impl State {
                 let _ = waiter.to.send(Ok(waiter.answers));
             }
         }
-        (self.taken, self.filled) = (0, 0);
+        (self.taken, self.filled, self.needed) = (0, 0, 0);
         if self.input.len() > BUFFER {
             self.input = Vec::new(); // it held one large value
         }
-        Ok(1)
+        Ok(())
     }
 }
 

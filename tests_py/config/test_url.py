@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from nano_graphrag_redis.config.url import RedisUrl, redacted
@@ -131,6 +131,8 @@ CANARY = "s3cret"
 def test_no_password_is_shown_whatever_the_url(
     scheme: str, before: str, after: str, server: str
 ) -> None:
+    # After "@/" of a socket's URL the path has begun: what stands there is no password.
+    assume(not (scheme.endswith("unix") and "@" in before and "/" in before))
     url = f"{scheme}://ann:{before}{CANARY}{after}{server}"
     assert CANARY not in redacted(url)
     try:
