@@ -1,15 +1,22 @@
 //! What carries one attempt: the caller's own lane, or a connection of the pool.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::ConnectionLike;
 use redis::{RedisError, Value};
+use tokio::time::{Instant, timeout_at};
 
 use super::Connections;
 use super::driver::Driver;
 use super::lane::Lane;
 use super::pool::Lease;
 use super::request::Request;
+use super::timed_out;
+
+/// How late a deadline is looked at by a thread that does nothing else.
+const LATE: Duration = Duration::from_millis(30);
 
 pub(super) enum Carrier {
     Lane(Arc<Lane>),
@@ -27,8 +34,28 @@ impl Carrier {
         connections.pool.lease().await.map(Self::Pooled)
     }
 
-    /// Sends the commands, and waits for the answer of each.
-    pub(super) async fn exchange(&self, request: &Request) -> Result<Vec<Value>, RedisError> {
+    /// Sends the commands, and waits for the answer of each, but not beyond `limit`.
+    pub(super) async fn exchange_until(
+        &self,
+        request: &Request,
+        mut limit: Instant,
+    ) -> Result<Vec<Value>, RedisError> {
+        let mut answers = pin!(self.exchange(request));
+        loop {
+            if let Ok(answers) = timeout_at(limit, &mut answers).await {
+                return answers;
+            }
+            // The thread that drives a lane may have been kept from it by work of its own, with the
+            // answers waiting in the socket: time in which it did not look does not count.
+            let late = limit.elapsed();
+            if late < LATE || matches!(self, Self::Pooled(_)) {
+                return Err(timed_out());
+            }
+            limit += late * 2;
+        }
+    }
+
+    async fn exchange(&self, request: &Request) -> Result<Vec<Value>, RedisError> {
         match self {
             Self::Lane(lane) => {
                 let answers = lane.exchange(request).await;

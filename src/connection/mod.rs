@@ -164,21 +164,22 @@ impl Connections {
         if !request.resendable {
             // It has one try, so that is not to be wasted on a connection that died while idle.
             let ping = Request::resendable([redis::cmd("PING")]);
-            let alive = timeout_at(limit, carrier.exchange(&ping)).await;
-            if let Err(error) = alive.unwrap_or_else(|_| Err(timed_out())) {
+            if let Err(error) = carrier.exchange_until(&ping, limit).await {
                 carrier.discard(self);
                 return Err(unsent(error));
             }
         }
-        let (error, stale) = match timeout_at(limit, carrier.exchange(request)).await {
-            Ok(Ok(values)) => match values.first() {
+        let (error, stale) = match carrier.exchange_until(request, limit).await {
+            Ok(values) => match values.first() {
                 Some(Value::ServerError(error)) if refuses_for_now(error.code()) => {
                     return Err(unsent(error.clone().into()));
                 }
                 _ => return Ok(values),
             },
-            Ok(Err(error)) => (error, matches!(carrier, Carrier::Lane(_))),
-            Err(_) => (timed_out(), false),
+            Err(error) => {
+                let lane_lost = matches!(carrier, Carrier::Lane(_)) && !error.is_timeout();
+                (error, lane_lost)
+            }
         };
         // A connection that failed or fell silent is not trusted with another request.
         carrier.discard(self);

@@ -49,6 +49,10 @@ impl Port {
         };
         let _pass = gate::hold(slf.py())?;
         port.bell.doorbell.silence();
+        if let Some(watch) = port.watch.get() {
+            // A deadline that passed while the loop did other work is met by what has come since.
+            let _ = watch.driver.drive();
+        }
         let again = std::mem::take(&mut locked(state).again);
         let letters = again.into_iter().map(|ticket| (ticket, Reply::Turn));
         port.turn(slf, letters.collect())
