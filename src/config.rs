@@ -141,6 +141,8 @@ pub struct StoreConfig {
     pub max_value_bytes: usize,
     /// What values are stored as.
     pub compression: Compression,
+    /// Whether the ids are kept in a registry beside the namespace.
+    pub registry: bool,
     /// The working directory that fills the keyspace; None where several may.
     pub working_dir: Option<String>,
     /// The server.
@@ -149,7 +151,7 @@ pub struct StoreConfig {
 
 impl StoreConfig {
     /// A store of `namespace` under the default key prefix: no workspace, no TTL, errors raised,
-    /// values stored as plain JSON.
+    /// values stored as plain JSON, no registry.
     pub fn new(server: ServerConfig, namespace: &str) -> Result<Self> {
         server.validate()?;
         Ok(Self {
@@ -159,6 +161,7 @@ impl StoreConfig {
             outage_policy: OutagePolicy::Raise,
             max_value_bytes: MAX_VALUE_BYTES,
             compression: Compression::default(),
+            registry: false,
             working_dir: None,
             server,
         })

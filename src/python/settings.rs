@@ -38,6 +38,7 @@ pub(super) struct Settings {
     compression: String,
     compression_min_bytes: usize,
     compression_level: Option<i32>,
+    registry: bool,
     working_dir: Option<String>,
 }
 
@@ -81,6 +82,7 @@ impl TryFrom<Settings> for StoreConfig {
                 settings.compression_min_bytes,
                 settings.compression_level,
             )?,
+            registry: settings.registry,
             working_dir: settings.working_dir,
             ..Self::new(server, &settings.namespace)?
         })

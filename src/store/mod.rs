@@ -1,7 +1,10 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
+mod registry;
+mod roll;
 mod sealing;
 mod survey;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -14,9 +17,11 @@ use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
 use crate::notices::Notices;
 use crate::outage::Outage;
+use registry::{Registry, new_mark};
 use sealing::Sealing;
 pub use sealing::Written;
 pub use survey::{Page, Stats};
+pub use upkeep::Repair;
 
 /// Ids in one request that moves values. Small enough that others' requests get in between, large enough that
 /// the cost of a request is shared.
@@ -35,6 +40,7 @@ pub struct KvStore {
     origin: Option<Origin>,
     notices: Arc<Notices>,
     sealing: Sealing,
+    registry: Registry,
 }
 
 impl KvStore {
@@ -49,6 +55,7 @@ impl KvStore {
             }),
             notices: Arc::default(),
             sealing: Sealing::new(config.compression),
+            registry: Registry::new(&config),
             config,
         })
     }
@@ -125,7 +132,11 @@ impl KvStore {
         let sealed = self.sealing.seal(items);
         let sets = items.iter().zip(&sealed);
         let sets = sets.map(|((id, _), stored)| self.set(id, stored));
-        let answers = self.send(&Request::resendable(sets)).await?;
+        let around = self.registry.around(items.iter().map(|(id, _)| id));
+        let (before, after) = (around.before.iter().cloned(), around.after.iter().cloned());
+        let request = Request::resendable(before.chain(sets).chain(after));
+        let answers = self.within(&around, self.send(&request).await?)?;
+        let _ = self.sweep_if_due().await; // another write will, if this one cannot
         let outcome = |((id, _), value): (&(String, _), _)| {
             self.answer(value)
                 .map(|_| ())
@@ -147,10 +158,14 @@ impl KvStore {
     /// Deletes ids and counts those that were there. Never sent twice: the count would lie.
     pub async fn delete(&self, ids: Vec<String>) -> Result<u64> {
         let mut deleted = 0;
+        let mark = new_mark();
         for start in (0..ids.len()).step_by(KEY_PIECE) {
             let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
             let unlink = unlink(piece.iter().map(|id| self.key(id)));
-            let outcome = async { self.answer(first(self.send(&Request::once(unlink)).await?)) };
+            let outcome = async {
+                self.mark(mark, piece).await?;
+                self.answer(first(self.send(&Request::once(unlink)).await?))
+            };
             match outcome.await {
                 Ok(Value::Int(count)) => deleted += count.unsigned_abs(),
                 Ok(_) => return Err(self.unexpected("UNLINK")),
@@ -163,6 +178,8 @@ impl KvStore {
                 }
             }
         }
+        // What this leaves behind, if it fails, is swept away later: the ids are gone.
+        let _ = self.unregister(mark).await;
         Ok(deleted)
     }
 

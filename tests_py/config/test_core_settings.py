@@ -43,6 +43,7 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "compression": "none",
         "compression_min_bytes": 1024,
         "compression_level": None,
+        "registry": False,
         "working_dir": None,
     }
     cache = config.core_settings("llm_response_cache")

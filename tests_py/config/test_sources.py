@@ -41,6 +41,7 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "redis_compression": (("zstd", "zstd"), ("LZ4", "lz4"), ("none", "none")),
     "redis_compression_min_bytes": (("0", 0), ("1", 1), ("2", 2)),
     "redis_compression_level": (("-5", -5), ("0", 0), ("22", 22)),
+    "redis_registry": (("on", True), ("off", False), ("1", True)),
     "clear_on_start": (("true", True), ("off", False), ("1", True)),
     "working_dir": (("a", "a"), ("b", "b"), ("c", "c")),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ class Proxy:
         one_byte: Whether replies arrive one byte at a time.
         blackhole: Whether replies are swallowed while the connection stays open.
         silent_after: Pieces of replies that still pass before all are swallowed. None: all pass.
+        interruption: Bytes of a request, and what is done when all before them has passed and
+            they have not; once.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -36,6 +39,7 @@ class Proxy:
         self.one_byte = False
         self.blackhole = False
         self.silent_after: int | None = None
+        self.interruption: tuple[bytes, Callable[[], object]] | None = None
         self.port = 0
         self._server_port = server_port
         self._random = random.Random(7)
@@ -120,7 +124,15 @@ class Proxy:
     async def _requests(self, client: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while piece := await client.read(CHUNK):
-                server.write(piece)
+                passing = piece
+                if self.interruption and self.interruption[0] in piece:
+                    (mark, act), self.interruption = self.interruption, None
+                    before, mark, after = piece.partition(mark)
+                    server.write(before)
+                    await server.drain()
+                    await asyncio.to_thread(act)
+                    passing = mark + after
+                server.write(passing)
                 await server.drain()
 
     async def _replies(self, server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:

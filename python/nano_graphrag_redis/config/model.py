@@ -39,6 +39,7 @@ _CORE_SETTINGS = (
     "compression",
     "compression_min_bytes",
     "compression_level",
+    "registry",
 )
 """The settings that the core takes as they are, under the same name without ``redis_``."""
 

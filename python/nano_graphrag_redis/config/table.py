@@ -135,6 +135,12 @@ class SettingsTable(BaseModel):
         description="The level of zstd, -131072 to 22: higher is smaller and slower. None for its "
         "own, 3. lz4 has no levels; 'none' has no use for one.",
     )
+    redis_registry: Flag = Field(
+        False,
+        description="Keep the ids of each namespace in a sorted set beside it, so that drop, "
+        "all_keys and counts take no longer when others fill the database. The same in every "
+        "process that writes.",
+    )
     clear_on_start: Flag = Field(
         False,
         description="Empty the namespace in index_start_callback; never the LLM cache, never a "
@@ -153,7 +159,6 @@ class SettingsTable(BaseModel):
     redis_tls_cert_file: Text = _later(None, "This client's certificate.")
     redis_tls_key_file: Text = _later(None, "The key of this client's certificate.")
     redis_near_cache_mb: Count = _later(0, "Mebibytes of local copies; 0 for none.", ge=0)
-    redis_registry: Flag = _later(False, "Keep the ids of each namespace in an index.")
     redis_durability: Annotated[str, word] = _later(
         "ack", "What index_done_callback waits for.", pattern=_DURABILITY
     )
