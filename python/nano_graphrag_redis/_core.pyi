@@ -56,7 +56,11 @@ class KvStore:
     def stats(self, light: bool = False) -> Awaitable[dict[str, Any]]:
         """The dict of ``get_stats``."""
     def repair(self) -> Awaitable[tuple[int, int]]:
-        """Makes the registry right again: how many ids it added, and how many it removed."""
+        """Makes the registry right again: how many ids it added, and how many it removed.
+
+        Raises:
+            StorageConfigError: ``redis_registry`` is off.
+        """
     def scan(self, cursor: int, pattern: bytes, count: int) -> Awaitable[tuple[int, list[bytes]]]:
         """One page of SCAN over every key of the database: the next cursor and the keys."""
     def get_key(self, key: bytes) -> Awaitable[bytes | None]:

@@ -5,7 +5,7 @@ use redis::Value;
 use super::registry::{is_stale, new_mark, score_of};
 use super::{KEY_PIECE, KvStore, first};
 use crate::connection::{Request, command};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// What [`KvStore::repair_registry`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,8 +18,12 @@ pub struct Repair {
 
 impl KvStore {
     /// Registers every value there is and removes every id that has none, whatever was written,
-    /// deleted or evicted without the registry's knowledge.
+    /// deleted or evicted without the registry's knowledge. Refused where this store keeps none.
     pub async fn repair_registry(&self) -> Result<Repair> {
+        if !self.registry.is_on() {
+            let message = "redis_registry is off, so there is no registry to repair";
+            return Err(Error::new(Kind::Config, message).in_namespace(&self.config.namespace));
+        }
         let mut repair = Repair {
             added: self.adopt().await?,
             removed: 0,
@@ -83,8 +87,7 @@ impl KvStore {
         let mut removed = 0;
         for piece in suspects.chunks(KEY_PIECE) {
             let mark = new_mark();
-            let marked = self.registry.mark(mark, piece.iter().map(String::as_str));
-            self.all(self.send(&Request::resendable([marked])).await?)?;
+            self.mark(mark, piece).await?;
             let alive = self.scored(piece.iter().map(String::as_str)).await?;
             self.zadd(&["XX"], &alive).await?;
             removed += self.unregister(mark).await?;

@@ -19,20 +19,28 @@ from support.stores import (
 )
 
 
+ALL_OPTIONS: Settings = {
+    "redis_registry": True,
+    "redis_compression": "zstd",
+    "redis_compression_min_bytes": 0,
+}
+"""What is off by default and must change nothing that a caller sees."""
+
+
 @pytest.fixture
 def settings(server: RedisServer) -> Settings:
     """The least a Redis storage needs to know. A working directory would leave its mark there."""
     return {"redis_url": server.url}
 
 
-@pytest.fixture(params=["json", "async", "sync", "registry"])
+@pytest.fixture(params=["json", "async", "sync", "optional"])
 def open_store(
     request: pytest.FixtureRequest, settings: Settings, tmp_path: Path
 ) -> Iterator[OpenStore]:
     """Opens storages of every kind: what passes here is the host's own contract."""
     kind, settings = {
         "json": ("json", {"working_dir": str(tmp_path)}),
-        "registry": ("sync", settings | {"redis_registry": True}),
+        "optional": ("sync", settings | ALL_OPTIONS),
     }.get(request.param, (request.param, settings))
     with ExitStack() as stack:
 

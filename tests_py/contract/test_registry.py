@@ -11,6 +11,7 @@ from redis import Redis
 from nano_graphrag_redis import SyncRedisKVStorage
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.exceptions import StorageConfigError, StorageOperationError
 from support.conditions import eventually
 from support.servers import RedisServer
 from support.stores import OpenRedisStore, RedisStore, Settings
@@ -190,6 +191,12 @@ def test_what_was_written_without_the_registry_is_found_by_a_repair(
     assert redis_client.keys() == [KEY.encode()]
 
 
+def test_a_repair_is_refused_where_no_registry_is_kept(settings: Settings) -> None:
+    config = RedisConfig(redis_url=settings["redis_url"])
+    with pytest.raises(StorageConfigError, match="redis_registry is off"):
+        BlockingKvStore(config.core_settings("full_docs")).repair()
+
+
 def test_a_writer_without_the_registry_warns_once_that_there_is_one(
     open_redis: OpenRedisStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -226,6 +233,6 @@ def test_a_registry_that_cannot_be_kept_fails_the_write(
     redis_kv: RedisStore, redis_client: Redis
 ) -> None:
     redis_client.set(KEY, b"of another program")
-    with pytest.raises(Exception, match="WRONGTYPE") as caught:
+    with pytest.raises(StorageOperationError, match="WRONGTYPE") as caught:
         redis_kv.upsert({"a": 1, "b": 2})
     assert caught.value.unconfirmed_ids == ("a", "b")
