@@ -18,7 +18,6 @@ from support.stores import (
     redis_store,
 )
 
-
 ALL_OPTIONS: Settings = {
     "redis_registry": True,
     "redis_compression": "zstd",
