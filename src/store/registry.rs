@@ -66,8 +66,8 @@ impl Registry {
         self.on
     }
 
-    /// What goes with a write of these ids: their registration, twice; without a registry, once a
-    /// store, a look whether someone else keeps one.
+    /// What goes with a write of these ids: their registration, twice. Without a registry, once a
+    /// store, a word that there are values now which are not in it, if someone else keeps one.
     pub(super) fn around<'a>(&self, ids: impl Iterator<Item = &'a String>) -> Around {
         if self.on {
             let score = self.ttl.map_or(NEVER, |ttl| expiry(ttl.get()));
@@ -80,7 +80,7 @@ impl Registry {
         let look = !self.looked.load(Relaxed) && !self.looked.swap(true, Relaxed);
         Around {
             before: None,
-            after: look.then(|| self.command("EXISTS")),
+            after: look.then(|| self.not_adopted()),
         }
     }
 
@@ -117,6 +117,13 @@ impl Registry {
         let mut zadd = self.command("ZADD");
         zadd.arg("+inf").arg(ADOPTED);
         zadd
+    }
+
+    /// Says that some values are not registered; counts 1 if it was thought that all are.
+    fn not_adopted(&self) -> Cmd {
+        let mut remove = self.command("ZREM");
+        remove.arg(ADOPTED);
+        remove
     }
 
     /// Nil until every value is registered.

@@ -133,21 +133,16 @@ impl KvStore {
     /// Takes the registry's answers from around those of a write. Without a registry, warns if
     /// someone else keeps one.
     pub(super) fn within(&self, around: &Around, mut answers: Vec<Value>) -> Result<Vec<Value>> {
-        if around.after.is_some() {
-            let last = self.answer(answers.pop().unwrap_or_default())?;
-            if around.before.is_none()
-                && last == Value::Int(1)
-                && self.connections.is_new(&self.registry.key)
-            {
-                self.notices.push(format!(
-                    "{}: this keyspace has a registry (the key {:?}), which this process does not keep: what it writes is not seen by others' drop() and all_keys(). Set redis_registry in every process or in none, and delete that key if in none",
-                    self.config.namespace,
-                    String::from_utf8_lossy(&self.registry.key),
-                ));
-            }
-        }
-        if around.before.is_some() && !answers.is_empty() {
-            self.answer(answers.remove(0))?;
+        let last = around.after.as_ref().and_then(|_| answers.pop());
+        if around.before.is_some() {
+            let first = answers.len().min(1);
+            self.all(answers.drain(..first).chain(last).collect())?;
+        } else if last == Some(Value::Int(1)) && self.connections.is_new(&self.registry.key) {
+            self.notices.push(format!(
+                "{}: this keyspace has a registry (the key {:?}), which this process does not keep: others' drop() and all_keys() may miss what it writes. Set redis_registry in every process or in none, and delete that key if in none",
+                self.config.namespace,
+                String::from_utf8_lossy(&self.registry.key),
+            ));
         }
         Ok(answers)
     }

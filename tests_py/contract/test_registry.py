@@ -202,6 +202,7 @@ def test_a_writer_without_the_registry_warns_once_that_there_is_one(
 ) -> None:
     open_redis("text_chunks", redis_registry=False).upsert({"a": 1})
     open_redis("full_docs").upsert({"a": 1})
+    assert open_redis("full_docs").all_keys() == ["a"]
     assert caplog.messages == []
     without = open_redis("full_docs", redis_registry=False)
     without.upsert({"b": 1})
@@ -210,6 +211,28 @@ def test_a_writer_without_the_registry_warns_once_that_there_is_one(
     (message,) = caplog.messages
     assert message.startswith("full_docs: this keyspace has a registry")
     assert KEY in message
+
+
+def test_a_registry_that_was_off_for_a_while_is_filled_anew(
+    open_redis: OpenRedisStore, redis_client: Redis
+) -> None:
+    open_redis("full_docs").upsert({"before": 1})
+    assert open_redis("full_docs").all_keys() == ["before"]
+    open_redis("full_docs", redis_registry=False).upsert({"meanwhile": 2})
+    assert redis_client.zscore(KEY, ADOPTED) is None
+    after = open_redis("full_docs")
+    assert after.get_stats(light=True)["key_count"] == 2
+    after.drop()
+    assert redis_client.keys() == [KEY.encode()]
+
+
+def test_a_writer_without_a_registry_is_not_kept_from_writing_by_one(
+    open_redis: OpenRedisStore, redis_client: Redis
+) -> None:
+    redis_client.set(KEY, b"of another program")
+    store = open_redis("full_docs", redis_registry=False)
+    store.upsert({"a": 1})
+    assert store.get_by_id("a") == 1
 
 
 def test_registries_of_namespaces_and_workspaces_are_apart(
