@@ -143,6 +143,8 @@ pub struct StoreConfig {
     pub compression: Compression,
     /// Bytes that local copies may take, those of other namespaces included; 0 keeps none.
     pub near_cache_bytes: usize,
+    /// Whether the ids are kept in a registry beside the namespace.
+    pub registry: bool,
     /// The working directory that fills the keyspace; None where several may.
     pub working_dir: Option<String>,
     /// The server.
@@ -151,7 +153,7 @@ pub struct StoreConfig {
 
 impl StoreConfig {
     /// A store of `namespace` under the default key prefix: no workspace, no TTL, errors raised,
-    /// values stored as plain JSON.
+    /// values stored as plain JSON, no registry.
     pub fn new(server: ServerConfig, namespace: &str) -> Result<Self> {
         server.validate()?;
         Ok(Self {
@@ -162,6 +164,7 @@ impl StoreConfig {
             max_value_bytes: MAX_VALUE_BYTES,
             compression: Compression::default(),
             near_cache_bytes: 0,
+            registry: false,
             working_dir: None,
             server,
         })

@@ -237,6 +237,28 @@ fn a_cap_of_one_connection_leaves_it_to_the_pool() {
 }
 
 #[test]
+fn a_repaired_registry_holds_exactly_what_has_a_value() {
+    on_each_server(async |server| {
+        let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+        config.registry = true;
+        let store = KvStore::new(config, &SharedConnections::default());
+        put(&store, &[("a", "1"), ("gone", "2")]).await;
+        assert_eq!(store.stats(true).await.unwrap().key_count, 2);
+        assert_eq!(server.say("SET nano_graphrag:docs:foreign 3"), "+OK\r\n");
+        assert_eq!(server.say("DEL nano_graphrag:docs:gone"), ":1\r\n");
+        let repair = store.repair_registry().await.unwrap();
+        assert_eq!((repair.added, repair.removed), (1, 1));
+        let mut left = store.ids().await.unwrap();
+        left.sort();
+        assert_eq!(left, ids(&["a", "foreign"]));
+        assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 1);
+        store.clear().await.unwrap();
+        assert_eq!(server.say("DBSIZE"), ":1\r\n");
+        assert_eq!(server.say("ZCARD nano_graphrag:@registry:docs"), ":1\r\n");
+    });
+}
+
+#[test]
 fn compressing_a_large_value_leaves_other_calls_their_turn() {
     let server = Server::start(&binaries()[0]);
     let mut config = StoreConfig::new(server.config(), "docs").unwrap();

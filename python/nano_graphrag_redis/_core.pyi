@@ -55,6 +55,12 @@ class KvStore:
         """True, or the error why not."""
     def stats(self, light: bool = False) -> Awaitable[dict[str, Any]]:
         """The dict of ``get_stats``."""
+    def repair(self) -> Awaitable[tuple[int, int]]:
+        """Makes the registry right again: how many ids it added, and how many it removed.
+
+        Raises:
+            StorageConfigError: ``redis_registry`` is off.
+        """
     def scan(self, cursor: int, pattern: bytes, count: int) -> Awaitable[tuple[int, list[bytes]]]:
         """One page of SCAN over every key of the database: the next cursor and the keys."""
     def get_key(self, key: bytes) -> Awaitable[bytes | None]:
@@ -85,5 +91,6 @@ class BlockingKvStore:
     def index_done(self) -> None: ...
     def ping(self) -> bool: ...
     def stats(self, light: bool = False) -> dict[str, Any]: ...
+    def repair(self) -> tuple[int, int]: ...
     def scan(self, cursor: int, pattern: bytes, count: int) -> tuple[int, list[bytes]]: ...
     def get_key(self, key: bytes) -> bytes | None: ...

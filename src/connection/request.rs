@@ -18,8 +18,7 @@ impl Request {
     pub(crate) fn resendable(commands: impl IntoIterator<Item = Cmd>) -> Self {
         let mut packed = Commands::default();
         for command in commands {
-            command.write_packed_command(&mut packed.wire);
-            packed.count += 1;
+            packed.extend([&command]);
         }
         packed.resendable()
     }
@@ -80,6 +79,14 @@ impl Commands {
             self.wire.extend_from_slice(b"\r\n");
         }
         self.count += 1;
+    }
+
+    /// Adds these commands.
+    pub(crate) fn extend<'a>(&mut self, commands: impl IntoIterator<Item = &'a Cmd>) {
+        for command in commands {
+            command.write_packed_command(&mut self.wire);
+            self.count += 1;
+        }
     }
 
     fn head(&mut self, kind: u8, number: usize) {

@@ -39,6 +39,7 @@ pub(super) struct Settings {
     compression_min_bytes: usize,
     compression_level: Option<i32>,
     near_cache_mb: usize,
+    registry: bool,
     working_dir: Option<String>,
 }
 
@@ -83,6 +84,7 @@ impl TryFrom<Settings> for StoreConfig {
                 settings.compression_level,
             )?,
             near_cache_bytes: settings.near_cache_mb.saturating_mul(1 << 20),
+            registry: settings.registry,
             working_dir: settings.working_dir,
             ..Self::new(server, &settings.namespace)?
         })

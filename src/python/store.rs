@@ -158,6 +158,13 @@ impl Handle {
         })
     }
 
+    fn repair(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
+        self.once(py, |core| async move {
+            let repair = core.repair_registry().await?;
+            Ok((repair.added, repair.removed))
+        })
+    }
+
     fn scan(
         &self,
         py: Python<'_>,
@@ -278,6 +285,10 @@ macro_rules! entries {
             #[pyo3(signature = (light=false))]
             fn stats<'py>(&self, py: Python<'py>, light: bool) -> Value<'py> {
                 $run(py, self.0.stats(py, light)?)
+            }
+
+            fn repair<'py>(&self, py: Python<'py>) -> Value<'py> {
+                $run(py, self.0.repair(py)?)
             }
 
             fn scan<'py>(&self, py: Python<'py>, cursor: u64, pattern: Vec<u8>, count: usize) -> Value<'py> {

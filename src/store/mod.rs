@@ -1,8 +1,11 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
 mod local;
+mod registry;
+mod roll;
 mod sealing;
 mod survey;
+mod upkeep;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,9 +21,11 @@ use crate::first_use::Origin;
 use crate::near_cache::Namespace;
 use crate::notices::Notices;
 use crate::outage::Outage;
+use registry::{Around, Registry, new_mark};
 use sealing::Sealing;
 pub use sealing::Written;
 pub use survey::{Page, Stats};
+pub use upkeep::Repair;
 
 /// Ids in one request that moves values. Small enough that others' requests get in between, large enough that
 /// the cost of a request is shared.
@@ -45,6 +50,7 @@ pub struct KvStore {
     near: Option<Namespace>,
     notices: Arc<Notices>,
     sealing: Sealing,
+    registry: Registry,
 }
 
 impl KvStore {
@@ -62,6 +68,7 @@ impl KvStore {
             }),
             notices: Arc::default(),
             sealing: Sealing::new(config.compression),
+            registry: Registry::new(&config),
             config,
         })
     }
@@ -150,8 +157,10 @@ impl KvStore {
     /// Writes one piece of a batch: an outcome for each item, or the failure of them all.
     pub async fn put_piece(&self, items: &[(String, Vec<u8>)]) -> Result<Vec<Result<()>>> {
         let _change = self.change(items.iter().map(|(id, _)| id.as_str()));
-        let request = self.sets(items, &self.sealing.seal(items));
-        let answers = self.send(&request).await?;
+        let around = self.registry.around(items.iter().map(|(id, _)| id));
+        let request = self.sets(items, &self.sealing.seal(items), &around);
+        let answers = self.within(&around, self.send(&request).await?)?;
+        let _ = self.sweep_if_due().await; // another write will, if this one cannot
         let outcome = |((id, _), value): (&(String, _), _)| {
             self.answer(value)
                 .map(|_| ())
@@ -160,7 +169,12 @@ impl KvStore {
         Ok(items.iter().zip(answers).map(outcome).collect())
     }
 
-    fn sets(&self, items: &[(String, Vec<u8>)], sealed: &[Cow<'_, [u8]>]) -> Request {
+    fn sets(
+        &self,
+        items: &[(String, Vec<u8>)],
+        sealed: &[Cow<'_, [u8]>],
+        around: &Around,
+    ) -> Request {
         let prefix = self.config.keyspace.prefix();
         let text = self.config.ttl.map(|seconds| seconds.to_string());
         let ids = items.iter().map(|(id, _)| id);
@@ -168,12 +182,14 @@ impl KvStore {
             + sealed.iter().map(|stored| stored.len()).sum::<usize>()
             + items.len() * (prefix.len() + SET_FRAME);
         let mut sets = Commands::with_capacity(bytes);
+        sets.extend(&around.before);
         for (id, stored) in ids.zip(sealed) {
             match &text {
                 Some(ttl) => sets.add("SET", (prefix, id), &[stored, b"EX", ttl.as_bytes()]),
                 None => sets.add("SET", (prefix, id), &[stored]),
             }
         }
+        sets.extend(&around.after);
         sets.resendable()
     }
 
@@ -191,11 +207,15 @@ impl KvStore {
     /// Deletes ids and counts those that were there. Never sent twice: the count would lie.
     pub async fn delete(&self, ids: Vec<String>) -> Result<u64> {
         let mut deleted = 0;
+        let mark = new_mark();
         for start in (0..ids.len()).step_by(KEY_PIECE) {
             let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
             let _change = self.change(piece.iter().map(String::as_str));
             let unlink = unlink(piece.iter().map(|id| self.key(id)));
-            let outcome = async { self.answer(first(self.send(&Request::once(unlink)).await?)) };
+            let outcome = async {
+                self.mark(mark, piece).await?;
+                self.answer(first(self.send(&Request::once(unlink)).await?))
+            };
             match outcome.await {
                 Ok(Value::Int(count)) => deleted += count.unsigned_abs(),
                 Ok(_) => return Err(self.unexpected("UNLINK")),
@@ -208,6 +228,8 @@ impl KvStore {
                 }
             }
         }
+        // What this leaves behind, if it fails, is swept away later: the ids are gone.
+        let _ = self.unregister(mark).await;
         Ok(deleted)
     }
 

@@ -44,6 +44,7 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "compression_min_bytes": 1024,
         "compression_level": None,
         "near_cache_mb": 0,
+        "registry": False,
         "working_dir": None,
     }
     cache = config.core_settings("llm_response_cache")

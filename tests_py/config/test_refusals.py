@@ -47,6 +47,7 @@ WRONG: list[tuple[str, Any]] = [
     ("redis_durability", "replicas:0"),
     ("redis_tracing", "loud"),
     ("redis_compression", "gzip"),
+    ("redis_registry", "perhaps"),
     ("redis_compression_min_bytes", -1),
     ("redis_compression_min_bytes", "few"),
     ("redis_compression_level", "best"),
@@ -64,7 +65,6 @@ LATER: list[tuple[str, str]] = [
     ("redis_tls_cert_file", "cert.pem"),
     ("redis_tls_key_file", "key.pem"),
     ("redis_password_file", "password"),
-    ("redis_registry", "on"),
     ("redis_durability_timeout", "2.5"),
     ("redis_durability", "fsync+replicas:2"),
     ("redis_durability", "snapshot"),
@@ -127,7 +127,7 @@ def test_a_setting_of_a_later_release_may_have_its_default() -> None:
         if RedisConfig.model_fields[key].json_schema_extra
     }
     assert RedisConfig.from_global_config(later, {}) == RedisConfig()
-    assert RedisConfig.from_env({"REDIS_REGISTRY": "off", "REDIS_DUAL_WRITE": "0"}) == RedisConfig()
+    assert RedisConfig.from_env({"REDIS_DUAL_WRITE": "0"}) == RedisConfig()
 
 
 def test_dual_write_goes_by_its_other_name_too() -> None:

@@ -42,6 +42,7 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "redis_compression_min_bytes": (("0", 0), ("1", 1), ("2", 2)),
     "redis_compression_level": (("-5", -5), ("0", 0), ("22", 22)),
     "redis_near_cache_mb": (("64", 64), ("0", 0), ("1048576", 1048576)),
+    "redis_registry": (("on", True), ("off", False), ("1", True)),
     "clear_on_start": (("true", True), ("off", False), ("1", True)),
     "working_dir": (("a", "a"), ("b", "b"), ("c", "c")),
 }

@@ -18,6 +18,13 @@ from support.stores import (
     redis_store,
 )
 
+ALL_OPTIONS: Settings = {
+    "redis_registry": True,
+    "redis_compression": "zstd",
+    "redis_compression_min_bytes": 0,
+}
+"""What is off by default and must change nothing that a caller sees."""
+
 
 @pytest.fixture
 def settings(server: RedisServer) -> Settings:
@@ -25,17 +32,19 @@ def settings(server: RedisServer) -> Settings:
     return {"redis_url": server.url}
 
 
-@pytest.fixture(params=["json", "async", "sync"])
+@pytest.fixture(params=["json", "async", "sync", "optional"])
 def open_store(
     request: pytest.FixtureRequest, settings: Settings, tmp_path: Path
 ) -> Iterator[OpenStore]:
     """Opens storages of every kind: what passes here is the host's own contract."""
-    if request.param == "json":
-        settings = {"working_dir": str(tmp_path)}
+    kind, settings = {
+        "json": ("json", {"working_dir": str(tmp_path)}),
+        "optional": ("sync", settings | ALL_OPTIONS),
+    }.get(request.param, (request.param, settings))
     with ExitStack() as stack:
 
         def open_one(namespace: str, **more: Any) -> Store:
-            return stack.enter_context(opened(request.param, namespace, settings | more))
+            return stack.enter_context(opened(kind, namespace, settings | more))
 
         yield open_one
 

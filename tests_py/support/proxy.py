@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ class Proxy:
         silent_after: Pieces of replies that still pass before all are swallowed. None: all pass.
         hold: While not empty, what the server sends is held back on each connection that has ever
             sent one of these words: ``{"GET"}``.
+        interruption: Bytes of a request, and what is done when all before them has passed and
+            they have not; once.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -42,6 +45,7 @@ class Proxy:
         self.blackhole = False
         self.silent_after: int | None = None
         self.hold: frozenset[str] = frozenset()
+        self.interruption: tuple[bytes, Callable[[], object]] | None = None
         self.port = 0
         self._server_port = server_port
         self._random = random.Random(7)
@@ -130,7 +134,15 @@ class Proxy:
         with suppress(ConnectionError):
             while piece := await client.read(CHUNK):
                 said.update(word.decode() for word in WORD.findall(piece))
-                server.write(piece)
+                passing = piece
+                if self.interruption and self.interruption[0] in piece:
+                    (mark, act), self.interruption = self.interruption, None
+                    before, mark, after = piece.partition(mark)
+                    server.write(before)
+                    await server.drain()
+                    await asyncio.to_thread(act)
+                    passing = mark + after
+                server.write(passing)
                 await server.drain()
 
     async def _replies(

@@ -40,6 +40,7 @@ _CORE_SETTINGS = (
     "compression_min_bytes",
     "compression_level",
     "near_cache_mb",
+    "registry",
 )
 """The settings that the core takes as they are, under the same name without ``redis_``."""
 

@@ -142,6 +142,12 @@ class SettingsTable(BaseModel):
         description="Mebibytes of local copies of values in this process, which the server keeps "
         "right; 0 for none.",
     )
+    redis_registry: Flag = Field(
+        False,
+        description="Keep the ids of each namespace in a sorted set beside it, so that drop, "
+        "all_keys and counts take no longer when others fill the database. The same in every "
+        "process that writes.",
+    )
     clear_on_start: Flag = Field(
         False,
         description="Empty the namespace in index_start_callback; never the LLM cache, never a "
@@ -159,7 +165,6 @@ class SettingsTable(BaseModel):
     redis_tls_ca_file: Text = _later(None, "The certificates to trust, instead of the system's.")
     redis_tls_cert_file: Text = _later(None, "This client's certificate.")
     redis_tls_key_file: Text = _later(None, "The key of this client's certificate.")
-    redis_registry: Flag = _later(False, "Keep the ids of each namespace in an index.")
     redis_durability: Annotated[str, word] = _later(
         "ack", "What index_done_callback waits for.", pattern=_DURABILITY
     )

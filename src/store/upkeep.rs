@@ -1,0 +1,147 @@
+//! The upkeep of the registry: what was there before it, what has expired, what went unseen.
+
+use redis::Value;
+
+use super::registry::{is_stale, new_mark, score_of};
+use super::{KEY_PIECE, KvStore, first};
+use crate::connection::{Request, command};
+use crate::error::{Error, Kind, Result};
+
+/// What [`KvStore::repair_registry`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repair {
+    /// Ids that had a value and were not registered.
+    pub added: u64,
+    /// Ids that were registered and had no value.
+    pub removed: u64,
+}
+
+impl KvStore {
+    /// Registers every value there is and removes every id that has none, whatever was written,
+    /// deleted or evicted without the registry's knowledge. Refused where this store keeps none.
+    pub async fn repair_registry(&self) -> Result<Repair> {
+        if !self.registry.is_on() {
+            let message = "redis_registry is off, so there is no registry to repair";
+            return Err(Error::new(Kind::Config, message).in_namespace(&self.config.namespace));
+        }
+        let mut repair = Repair {
+            added: self.adopt().await?,
+            removed: 0,
+        };
+        let mut cursor = 0;
+        loop {
+            let page = self.members(cursor).await?;
+            let (_, suspects) = self.looked_at(page.ids).await?;
+            repair.removed += self.sweep(&suspects).await?;
+            if page.next == 0 {
+                return Ok(repair);
+            }
+            cursor = page.next;
+        }
+    }
+
+    /// Registers the values that are there, and then says so. It may break off, or run twice at
+    /// once: what is registered already stays as it is.
+    pub(super) async fn adopt(&self) -> Result<u64> {
+        let (mut added, mut cursor) = (0, 0);
+        loop {
+            let (next, keys) = self.own_page(cursor).await?;
+            for piece in keys.chunks(KEY_PIECE) {
+                let ids = piece
+                    .iter()
+                    .filter_map(|key| self.config.keyspace.id_of(key));
+                let scored = self.scored(ids).await?;
+                added += self.zadd(&["NX"], &scored).await?;
+            }
+            if next == 0 {
+                self.all(
+                    self.send(&Request::resendable([self.registry.adopted()]))
+                        .await?,
+                )?;
+                return Ok(added);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Looks in the registry for what has expired, where and when that is due.
+    pub(super) async fn sweep_if_due(&self) -> Result<()> {
+        if !self.registry.is_due() {
+            return Ok(());
+        }
+        loop {
+            let answers = self
+                .send(&Request::resendable([self.registry.stale()]))
+                .await?;
+            let stale: Vec<String> = redis::from_redis_value(self.answer(first(answers))?)
+                .map_err(|_| self.unexpected("ZRANGEBYSCORE"))?;
+            if stale.is_empty() || self.sweep(&stale).await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes those of the ids that have no value, and gives the others their score; counts the
+    /// removed. It goes about it as a delete does: mark, look, and remove what has the mark.
+    pub(super) async fn sweep(&self, suspects: &[String]) -> Result<u64> {
+        let mut removed = 0;
+        for piece in suspects.chunks(KEY_PIECE) {
+            let mark = new_mark();
+            self.mark(mark, piece).await?;
+            let alive = self.scored(piece.iter().map(String::as_str)).await?;
+            self.zadd(&["XX"], &alive).await?;
+            removed += self.unregister(mark).await?;
+        }
+        Ok(removed)
+    }
+
+    /// Those of the members that have a value, and those whose entry is to be looked into.
+    pub(super) async fn looked_at(
+        &self,
+        members: Vec<(String, f64)>,
+    ) -> Result<(Vec<String>, Vec<String>)> {
+        let (mut alive, mut suspects) = (Vec::new(), Vec::new());
+        for piece in members.chunks(KEY_PIECE) {
+            let exist = piece
+                .iter()
+                .map(|(id, _)| command("EXISTS", [&*self.key(id)]));
+            let answers = self.send(&Request::resendable(exist)).await?;
+            for ((id, score), answer) in piece.iter().zip(answers) {
+                let exists = self.answer(answer)? != Value::Int(0);
+                if exists {
+                    alive.push(id.clone());
+                }
+                if !exists || is_stale(*score) {
+                    suspects.push(id.clone());
+                }
+            }
+        }
+        Ok((alive, suspects))
+    }
+
+    /// The scores of those of the ids that have a value.
+    async fn scored<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Result<Vec<(i64, &'a str)>> {
+        let ids: Vec<_> = ids.collect();
+        let asked = ids.iter().map(|id| command("PTTL", [&*self.key(id)]));
+        let answers = match &*ids {
+            [] => Vec::new(),
+            _ => self.send(&Request::resendable(asked)).await?,
+        };
+        let mut scored = Vec::new();
+        for (id, answer) in ids.into_iter().zip(answers) {
+            let Value::Int(left) = self.answer(answer)? else {
+                return Err(self.unexpected("PTTL"));
+            };
+            scored.extend(score_of(left).map(|score| (score, id)));
+        }
+        Ok(scored)
+    }
+
+    async fn zadd(&self, flags: &[&str], members: &[(i64, &str)]) -> Result<u64> {
+        if members.is_empty() {
+            return Ok(0);
+        }
+        let zadd = self.registry.register(flags, members.iter().copied());
+        self.counted(zadd).await
+    }
+}
