@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 pub(super) use decode::decode;
-pub(super) use encode::encode;
+pub(super) use encode::encoded;
 
 /// Why a value could not be read or written.
 pub(super) enum Failure {
