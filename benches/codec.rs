@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nano_graphrag_redis::codec;
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 const ROUNDS: usize = 60;
 /// Values counted of each kind: every row of foreign words occurs among them.
@@ -114,6 +114,26 @@ impl<'py> Kind<'py> {
                 black_box(loads.call1((text,))).unwrap();
             }
         });
+        let field = self.values()?[0].call_method0("popitem")?.get_item(0)?;
+        let field = PyList::new(py, [field])?.into_any();
+        run("field", &mut || {
+            for text in &self.texts {
+                let found = codec::decode_fields(py, black_box(text.as_bytes()), &field);
+                black_box(found).unwrap();
+            }
+        });
+        run("field orjson", &mut || {
+            for text in &self.texts {
+                let whole = loads.call1((text,)).unwrap();
+                let found = PyDict::new(py);
+                for (name, value) in whole.cast_into::<PyDict>().unwrap() {
+                    if field.contains(&name).unwrap() {
+                        found.set_item(name, value).unwrap();
+                    }
+                }
+                black_box(found);
+            }
+        });
         Ok(())
     }
 }
@@ -132,7 +152,7 @@ fn times(py: Python<'_>) -> PyResult<()> {
                 rounds.entry(name.into()).or_default().push(start.elapsed());
             })?;
         }
-        for direction in ["encode", "again", "decode"] {
+        for direction in ["encode", "again", "decode", "field"] {
             let (ours, theirs) = (&rounds[direction], &rounds[&format!("{direction} orjson")]);
             let mut ratios: Vec<f64> = ours
                 .iter()

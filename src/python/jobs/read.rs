@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyList;
 
 use super::{about, forgiven, unasked};
 use crate::error::Result;
 use crate::python::bridge::{Job, Reply, Spawner, Step};
-use crate::python::json::{Failure, decode};
+use crate::python::json::{Failure, Projected, decode, decode_fields};
 use crate::store::{KvStore, PIECE_ITEMS, WINDOW};
 
 /// The value of one id, or None.
@@ -28,24 +28,29 @@ impl Job for GetOne {
         let Reply::Found(found) = reply else {
             return Err(unasked());
         };
-        let value = value_of(py, &self.store, &self.id, found)?;
+        let value = value_of(py, &self.store, &self.id, found, None)?;
         Ok(Step::Done(value.map_or_else(|| py.None(), Bound::unbind)))
     }
 }
 
-/// What an id holds, decoded, under the outage policy.
+/// What an id holds, decoded, or the fields of it, under the outage policy.
 fn value_of<'py>(
     py: Python<'py>,
     store: &KvStore,
     id: &str,
     found: Result<Option<Vec<u8>>>,
+    fields: Option<&Fields>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let found = found.map_err(|error| about(store, id, error));
     let Some(Some(json)) = forgiven(py, store, found)? else {
         return Ok(None);
     };
-    match decode(py, &json) {
-        Ok(value) => Ok(Some(value)),
+    let decoded = match fields {
+        None => decode(py, &json).map(Some),
+        Some(fields) => fields.decode(py, store, id, &json),
+    };
+    match decoded {
+        Ok(value) => Ok(value),
         Err(Failure::Refused(error)) => forgiven(py, store, Err(about(store, id, error))),
         Err(Failure::Raised(error)) => Err(error),
     }
@@ -56,32 +61,26 @@ pub(in crate::python) struct Fields(pub(in crate::python) Py<PyAny>);
 
 impl Fields {
     /// The dict of just these fields; None for a falsy value, as the JSON backend has it.
-    fn of<'py>(
+    fn decode<'py>(
         &self,
+        py: Python<'py>,
         store: &KvStore,
         id: &str,
-        value: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = value.py();
-        if !value.is_truthy()? {
+        json: &[u8],
+    ) -> Result<Option<Bound<'py, PyAny>>, Failure> {
+        let value = match decode_fields(py, json, |name| self.0.bind(py).contains(name))? {
+            Projected::Chosen(fields) => return Ok(Some(fields.into_any())),
+            Projected::Other(value) => value,
+        };
+        if !value.is_truthy().map_err(Failure::Raised)? {
             return Ok(None);
         }
-        let Ok(whole) = value.cast::<PyDict>() else {
-            let error = PyAttributeError::new_err(format!(
-                "fields were asked of a {}, which has none (namespace '{}', id '{}')",
-                value.get_type().name()?,
-                store.config().namespace,
-                id.escape_debug(),
-            ));
-            return Err(error);
-        };
-        let chosen = PyDict::new(py);
-        for (key, item) in whole {
-            if self.0.bind(py).contains(&key)? {
-                chosen.set_item(key, item)?;
-            }
-        }
-        Ok(Some(chosen.into_any()))
+        let type_name = value.get_type().name().map_err(Failure::Raised)?;
+        Err(Failure::Raised(PyAttributeError::new_err(format!(
+            "fields were asked of a {type_name}, which has none (namespace '{}', id '{}')",
+            store.config().namespace,
+            id.escape_debug(),
+        ))))
     }
 }
 
@@ -133,10 +132,7 @@ impl GetMany {
     ) -> PyResult<()> {
         for (index, found) in (from..).zip(piece) {
             let id = &self.ids[index];
-            let mut value = value_of(py, &self.store, id, found)?;
-            if let (Some(fields), Some(whole)) = (&self.fields, &value) {
-                value = fields.of(&self.store, id, whole)?;
-            }
+            let value = value_of(py, &self.store, id, found, self.fields.as_ref())?;
             self.values[index] = value.map(Bound::unbind);
         }
         Ok(())

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::Failure;
+use super::{Failure, Projected};
 
 /// Appends the JSON of `value` to `out`.
 pub fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
@@ -13,6 +13,19 @@ pub fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
 /// The Python value of one JSON document.
 pub fn decode<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     super::decode(py, json).map_err(raised)
+}
+
+/// The top-level fields of these names.
+pub fn decode_fields<'py>(
+    py: Python<'py>,
+    json: &[u8],
+    names: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match super::decode_fields(py, json, |name| names.contains(name)) {
+        Ok(Projected::Chosen(chosen)) => Ok(chosen.into_any()),
+        Ok(Projected::Other(value)) => Ok(value),
+        Err(failure) => Err(raised(failure)),
+    }
 }
 
 fn raised(failure: Failure) -> PyErr {
