@@ -4,6 +4,8 @@
 //! are counted by callgrind and are the same on every run. Values are made anew for each round of
 //! encoding: orjson leaves a string's UTF-8 in the object and would find it there the next time.
 
+#![expect(clippy::unwrap_used, reason = "a contestant that fails ends the race")]
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::Path;
@@ -23,13 +25,12 @@ const COUNTING: &str = "--counting";
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let asked = |name: &str| arguments.iter().any(|argument| argument == name);
+    Python::initialize();
     let outcome = if asked(COUNTING) {
-        Python::initialize();
         Python::attach(under_callgrind)
     } else if asked("--instructions") {
         instructions()
     } else {
-        Python::initialize();
         Python::attach(times)
     };
     if let Err(error) = outcome {
@@ -138,10 +139,12 @@ impl<'py> Kind<'py> {
     }
 }
 
-/// CODEC_VALUES=40 keeps the values of a kind in the processor's cache; all of them do not fit.
+/// `CODEC_VALUES=40` keeps the values of a kind in the processor's cache; all of them do not fit.
 fn values() -> usize {
     let asked = std::env::var("CODEC_VALUES").ok();
-    asked.and_then(|asked| asked.parse().ok()).unwrap_or(usize::MAX)
+    asked
+        .and_then(|asked| asked.parse().ok())
+        .unwrap_or(usize::MAX)
 }
 
 fn times(py: Python<'_>) -> PyResult<()> {
@@ -209,37 +212,34 @@ fn instructions() -> PyResult<()> {
     let mut counts = BTreeMap::new();
     for (index, name) in names.lines().enumerate() {
         let file = directory.path().join(format!("count.{}", index + 1));
-        counts.insert(name, total(&file)? / COUNTED as u64);
+        counts.insert(name, total(&file)? / u32::try_from(COUNTED)?);
     }
     for (name, ours) in &counts {
         if let Some(theirs) = counts.get(&*format!("{name} orjson")) {
             println!(
                 "{name:<29} {ours:>8} {theirs:>8} {:>6.2}",
-                *ours as f64 / *theirs as f64
+                f64::from(*ours) / f64::from(*theirs)
             );
         }
     }
     Ok(())
 }
 
-fn total(file: &Path) -> PyResult<u64> {
+fn total(file: &Path) -> PyResult<u32> {
     let text = std::fs::read_to_string(file)?;
     let total = text.lines().find_map(|line| line.strip_prefix("summary: "));
     Ok(total.and_then(|total| total.parse().ok()).unwrap_or(0))
 }
 
 fn under_callgrind(py: Python<'_>) -> PyResult<()> {
-    // CODEC_ONLY="text_chunks encode" leaves one contestant, for a profile of it alone.
+    // CODEC_ONLY="text_chunks encode" counts one contestant, for a profile of it alone.
     let only = std::env::var("CODEC_ONLY").ok();
     for kind in Kind::all(py, COUNTED)? {
         // Once unseen: modules, key tables and allocators are warm afterwards.
         kind.turn(py, |_, contestant| contestant())?;
         kind.turn(py, |name, contestant| {
-            let name = format!("{:<20} {name}", kind.name);
-            if only
-                .as_ref()
-                .is_none_or(|only| *only == name.split_whitespace().collect::<Vec<_>>().join(" "))
-            {
+            let name = format!("{} {name}", kind.name);
+            if only.as_ref().is_none_or(|only| *only == name) {
                 println!("{name}");
                 counted(contestant);
             } else {
