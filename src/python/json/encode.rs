@@ -30,10 +30,16 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<()> 
     let mut json = ROOM.try_with(Cell::take).unwrap_or_default();
     json.clear();
     let written = write(value, &mut json, 0);
+    let is_kept = json.capacity() <= KEPT_ROOM;
+    if written.is_ok() && !is_kept && out.is_empty() {
+        // A large value is not held twice.
+        *out = json;
+        return written;
+    }
     if written.is_ok() {
         out.extend_from_slice(&json);
     }
-    if json.capacity() <= KEPT_ROOM {
+    if is_kept {
         // No room is kept on a thread that is ending.
         let _ = ROOM.try_with(|room| room.set(json));
     }
