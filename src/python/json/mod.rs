@@ -5,8 +5,10 @@
 
 #[cfg(feature = "bench")]
 pub mod codec;
+mod cursor;
 mod decode;
 mod encode;
+mod fields;
 mod keys;
 
 use pyo3::prelude::*;
@@ -14,6 +16,7 @@ use pyo3::prelude::*;
 use crate::error::Error;
 pub(super) use decode::decode;
 pub(super) use encode::encoded;
+pub(super) use fields::{Projected, decode_fields};
 
 /// Why a value could not be read or written.
 pub(super) enum Failure {
