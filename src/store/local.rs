@@ -31,6 +31,10 @@ impl KvStore {
     /// Of a store without copies too: another one over these connections may have them.
     pub(super) fn change<'id>(&self, ids: impl Iterator<Item = &'id str>) -> Option<Change<'_>> {
         let cache = self.connections.near_cache()?;
+        let prefix = self.config.keyspace.prefix().as_bytes();
+        if !cache.feed().covers(prefix) {
+            return None;
+        }
         Some(cache.change(ids.map(|id| self.key(id)).collect()))
     }
 
