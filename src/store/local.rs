@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::KvStore;
-use crate::connection::{Request, command};
+use super::{GET_FRAME, KvStore};
+use crate::connection::Commands;
 use crate::error::Result;
 use crate::near_cache::{Change, Namespace, NearCacheStats};
 
@@ -57,10 +57,14 @@ impl KvStore {
             return self.fetch(ids).await;
         };
         // Anybody may give a key a time to live, so it is asked of each.
-        let asked = keys
-            .iter()
-            .flat_map(|key| [command("GET", [&**key]), command("PTTL", [&**key])]);
-        let answers = self.send(&Request::resendable(asked)).await?;
+        let prefix = self.config.keyspace.prefix();
+        let bytes = keys.iter().map(|key| key.len() + GET_FRAME).sum::<usize>();
+        let mut asked = Commands::with_capacity(2 * bytes);
+        for id in ids {
+            asked.add("GET", (prefix, id), &[]);
+            asked.add("PTTL", (prefix, id), &[]);
+        }
+        let answers = self.send(&asked.resendable()).await?;
         let mut answers = answers.into_iter();
         let mut values = Vec::with_capacity(ids.len());
         for (index, (id, key)) in ids.iter().zip(&keys).enumerate() {
