@@ -8,7 +8,7 @@ use redis::Value;
 use super::{GET_FRAME, KvStore};
 use crate::connection::Commands;
 use crate::error::Result;
-use crate::near_cache::{Change, Namespace, NearCacheStats};
+use crate::near_cache::{Change, Namespace, NearCache, NearCacheStats};
 
 impl KvStore {
     /// The JSON of an id where a local copy may be served. Waits for nobody.
@@ -27,23 +27,25 @@ impl KvStore {
     }
 
     /// To be held while these ids are written, until the caller is told the outcome.
-    ///
-    /// Of a store without copies too: another one over these connections may have them.
     pub(super) fn change<'id>(&self, ids: impl Iterator<Item = &'id str>) -> Option<Change<'_>> {
-        let cache = self.connections.near_cache()?;
-        let prefix = self.config.keyspace.prefix().as_bytes();
-        if !cache.feed().covers(prefix) {
-            return None;
-        }
+        let cache = self.copies_of_any()?;
         Some(cache.change(ids.map(|id| self.key(id)).collect()))
     }
 
-    /// Of copies that the walk over the keys did not meet: someone else has deleted the key, and
-    /// word of it is still on its way.
+    /// Forgets all copies once the namespace was dropped: also of keys that the walk over them did
+    /// not meet, because someone else has deleted them and word of it is still on its way.
     pub(super) fn forget_all(&self) {
-        if let Some(cache) = self.connections.near_cache() {
+        if let Some(cache) = self.copies_of_any() {
             cache.empty();
         }
+    }
+
+    /// The near cache if any store over these connections keeps copies of this namespace: a store
+    /// that has none itself writes for those that have.
+    fn copies_of_any(&self) -> Option<&NearCache> {
+        let cache = self.connections.near_cache()?;
+        let prefix = self.config.keyspace.prefix().as_bytes();
+        cache.feed().covers(prefix).then_some(cache)
     }
 
     /// Reads ids and keeps copies of what was found.
