@@ -8,9 +8,12 @@ from typing import Any
 import redis
 
 from benches.payloads import Payloads
-from benches.peers import FILES, Peer
+from benches.peers import FILES, NearPeer, Peer
 from benches.server import Server
 from benches.workloads import CHUNKS, Stores
+
+NEAR = "near_chunks"
+"""The namespace of the chunks that local copies are kept of."""
 
 
 class DisagreementError(AssertionError):
@@ -36,12 +39,17 @@ async def enter(peers: list[Peer], server: Server, payloads: Payloads) -> list[E
         stores = Stores(
             {name: await peer.open(server, name) for name in payloads.tables()},
             peer.open_blocking(server, CHUNKS),
+            # A namespace of its own: the writes of the other workloads are not to be tracked.
+            await peer.open_near(server, NEAR) if isinstance(peer, NearPeer) else None,
         )
         entrants.append(Entrant(peer, stores))
         for namespace, table in payloads.tables().items():
             await _store_and_compare(peer, stores.by_namespace[namespace], namespace, table)
             if peer.name != FILES:
                 _compare_bytes(peer, server, namespace, table)
+        if stores.near:
+            await _store_and_compare(peer, stores.near, NEAR, payloads.text_chunks)
+            _compare_bytes(peer, server, NEAR, payloads.text_chunks)
         if stores.blocking:
             for id, value in payloads.text_chunks.items():
                 _expect(peer, "blocking get_by_id", CHUNKS, stores.blocking.get_by_id(id), value)
@@ -53,6 +61,8 @@ async def leave(entrants: list[Entrant]) -> None:
     for entrant in entrants:
         for storage in entrant.stores.by_namespace.values():
             await storage.close()
+        if entrant.stores.near:
+            await entrant.stores.near.close()
         if entrant.stores.blocking:
             entrant.stores.blocking.close()
 

@@ -17,6 +17,8 @@ class Stores:
 
     by_namespace: dict[str, Storage]
     blocking: BlockingReader | None
+    near: Storage | None = None
+    """Keeps local copies of the chunks, where the peer can."""
 
     @property
     def chunks(self) -> Storage:
@@ -66,7 +68,7 @@ class Workload:
 
 def workloads(payloads: Payloads) -> list[Workload]:
     """Every workload, in the order of the report."""
-    return _reads(payloads) + _batches(payloads) + _writes(payloads)
+    return _reads(payloads) + _batches(payloads) + _writes(payloads) + _local_reads(payloads)
 
 
 def _reads(payloads: Payloads) -> list[Workload]:
@@ -183,4 +185,21 @@ def _writes(payloads: Payloads) -> list[Workload]:
             files=True,
             mixed=True,
         ),
+    ]
+
+
+def _local_reads(payloads: Payloads) -> list[Workload]:
+    ids = list(payloads.text_chunks)[:200]
+
+    async def one_by_one(stores: Stores) -> object:
+        storage = stores.near or stores.chunks
+        return [await storage.get_by_id(id) for id in ids]
+
+    return [
+        Workload(
+            "get-near",
+            "get_by_id, one after another, near cache where there is one",
+            Traffic("GET", CHUNKS, ids, together=1),
+            one_by_one,
+        )
     ]

@@ -6,7 +6,7 @@ under keys of their own prefix, with the same TTL, on the same server and port.
 
 import importlib
 import importlib.util
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from benches.server import Server
 
@@ -41,6 +41,13 @@ class Peer(Protocol):
     def title(self) -> str: ...
     async def open(self, server: Server, namespace: str, /) -> Storage: ...
     def open_blocking(self, server: Server, namespace: str, /) -> BlockingReader | None: ...
+
+
+@runtime_checkable
+class NearPeer(Peer, Protocol):
+    """A competitor that can keep local copies."""
+
+    async def open_near(self, server: Server, namespace: str, /) -> Storage: ...
 
 
 OURS = "ours"

@@ -1,4 +1,7 @@
-"""Our own storage as it is after installation: default settings, nothing tuned for this."""
+"""Our own storage as it is after installation: default settings, nothing tuned for this.
+
+Only where local copies are asked for is the near cache on.
+"""
 
 from benches.peers import OURS
 from benches.server import Server
@@ -16,6 +19,9 @@ class Ours:
 
     def open_blocking(self, server: Server, namespace: str) -> SyncRedisKVStorage:
         return SyncRedisKVStorage(namespace, self._settings(server))
+
+    async def open_near(self, server: Server, namespace: str) -> RedisKVStorage:
+        return RedisKVStorage(namespace, {**self._settings(server), "redis_near_cache_mb": 64})
 
     def _settings(self, server: Server) -> dict[str, object]:
         return {

@@ -10,7 +10,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 /// and the rounding of two allocations, its share of the memory of what was evicted.
 const BOOKKEEPING: usize = 256;
 /// Bytes a value is guessed to take, from which follows how many evicted keys are remembered.
-const TYPICAL: usize = 2048;
+const TYPICAL: usize = 4096;
 /// The part of the budget that one value may take: a larger one would push out too many others.
 const LARGEST_SHARE: usize = 8;
 

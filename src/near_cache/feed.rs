@@ -71,6 +71,11 @@ impl Feed {
         prefix
     }
 
+    /// Whether any store keeps copies under this prefix.
+    pub(crate) fn covers(&self, text: &[u8]) -> bool {
+        self.lock().prefixes.iter().any(|known| known.text == text)
+    }
+
     /// Whether copies under this prefix are kept right at `now`.
     pub(super) fn vouches(&self, prefix: &Prefix, now: Instant) -> bool {
         prefix.tracked.load(Relaxed) && self.nanoseconds(now) < self.lease.load(Relaxed)

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::KvStore;
-use crate::connection::{Request, command};
+use super::{GET_FRAME, KvStore};
+use crate::connection::Commands;
 use crate::error::Result;
-use crate::near_cache::{Change, Namespace, NearCacheStats};
+use crate::near_cache::{Change, Namespace, NearCache, NearCacheStats};
 
 impl KvStore {
     /// The JSON of an id where a local copy may be served. Waits for nobody.
@@ -27,19 +27,25 @@ impl KvStore {
     }
 
     /// To be held while these ids are written, until the caller is told the outcome.
-    ///
-    /// Of a store without copies too: another one over these connections may have them.
     pub(super) fn change<'id>(&self, ids: impl Iterator<Item = &'id str>) -> Option<Change<'_>> {
-        let cache = self.connections.near_cache()?;
+        let cache = self.copies_of_any()?;
         Some(cache.change(ids.map(|id| self.key(id)).collect()))
     }
 
-    /// Of copies that the walk over the keys did not meet: someone else has deleted the key, and
-    /// word of it is still on its way.
+    /// Forgets all copies once the namespace was dropped: also of keys that the walk over them did
+    /// not meet, because someone else has deleted them and word of it is still on its way.
     pub(super) fn forget_all(&self) {
-        if let Some(cache) = self.connections.near_cache() {
+        if let Some(cache) = self.copies_of_any() {
             cache.empty();
         }
+    }
+
+    /// The near cache if any store over these connections keeps copies of this namespace: a store
+    /// that has none itself writes for those that have.
+    fn copies_of_any(&self) -> Option<&NearCache> {
+        let cache = self.connections.near_cache()?;
+        let prefix = self.config.keyspace.prefix().as_bytes();
+        cache.feed().covers(prefix).then_some(cache)
     }
 
     /// Reads ids and keeps copies of what was found.
@@ -53,10 +59,14 @@ impl KvStore {
             return self.fetch(ids).await;
         };
         // Anybody may give a key a time to live, so it is asked of each.
-        let asked = keys
-            .iter()
-            .flat_map(|key| [command("GET", [&**key]), command("PTTL", [&**key])]);
-        let answers = self.send(&Request::resendable(asked)).await?;
+        let prefix = self.config.keyspace.prefix();
+        let bytes = keys.iter().map(|key| key.len() + GET_FRAME).sum::<usize>();
+        let mut asked = Commands::with_capacity(2 * bytes);
+        for id in ids {
+            asked.add("GET", (prefix, id), &[]);
+            asked.add("PTTL", (prefix, id), &[]);
+        }
+        let answers = self.send(&asked.resendable()).await?;
         let mut answers = answers.into_iter();
         let mut values = Vec::with_capacity(ids.len());
         for (index, (id, key)) in ids.iter().zip(&keys).enumerate() {

@@ -66,15 +66,18 @@ def test_a_storage_without_copies_writes_for_those_that_have_them(
     assert behind.get_by_id("id") == expected
 
 
+@pytest.mark.parametrize("registry", [False, True], ids=["scanned", "registered"])
 def test_dropping_what_another_client_has_deleted_forgets_it_too(
-    behind: Near, proxy: Proxy, redis_client: redis.Redis
+    open_near: OpenNear, proxy: Proxy, redis_client: redis.Redis, registry: bool
 ) -> None:
-    behind.upsert({"id": "old"})
-    assert behind.fill("id") == "old"
+    settings = {"redis_registry": registry, "redis_socket_timeout": 30.0}
+    near = open_near(redis_url=proxy.url, **settings)
+    near.upsert({"id": "old", "more": "old"})
+    assert (near.fill("id"), near.fill("more")) == ("old", "old")
     proxy.hold = frozenset({"TRACKING"})
     redis_client.delete(KEY)
-    behind.drop()
-    assert behind.get_by_id("id") is None
+    near.drop()
+    assert near.get_by_ids(["id", "more"]) == [None, None]
 
 
 def gets(client: redis.Redis) -> int:
