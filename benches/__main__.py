@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from benches import growth, latency, limits, machine, memory, payloads, plot, report
-from benches.measure import Action, measure
-from benches.peers import FILES, Peer, load, names
+from benches.measure import Preparation, measure
+from benches.peers import FILES, OURS, Peer, load, names
 from benches.results import POOL_SIZES, Results, Timing
 from benches.server import MAX_CLIENTS, Server, running_server
-from benches.stage import Entrant, enter, leave
+from benches.stage import Entrant, enter, leave, memory_per_byte
 from benches.workloads import Workload, workloads
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -58,6 +58,8 @@ def run(
         )
         _say("storing the payloads and comparing the answers")
         entrants = loop.run_until_complete(enter(peers, server, data))
+        if OURS in [peer.name for peer in peers]:
+            results.memory_per_byte = memory_per_byte(server, data)
         # What lives from here on is nobody's garbage, and collecting it takes longer than a round.
         gc.collect()
         gc.freeze()
@@ -96,17 +98,18 @@ def _timings(
     timings = []
     for workload in named:
         _say(workload.name)
-        actions: dict[str, Action] = {
-            each.peer.name: partial(workload.run, each.stores)
+        actions: dict[str, Preparation] = {
+            each.peer.name: partial(workload.action, each.stores)
             for each in entrants
             if (workload.files or each.peer.name != FILES)
             and (each.stores.blocking or not workload.blocking)
         }
         reference = None
         if not workload.mixed:
-            actions[limits.SOCKET] = bare.action(workload.traffic)
-            if codec := limits.codec(workload.traffic, data):
-                actions[limits.CODEC] = codec
+            prepared = bare.action(workload.traffic)
+            actions[limits.SOCKET] = partial(lambda action: action, prepared)
+            if workload.traffic.command != "EXISTS":
+                actions[limits.CODEC] = partial(limits.codec, workload.traffic, data)
             reference = limits.redis_benchmark(server, bare, workload.traffic)
         series = measure(loop, actions, workload.items, budget)
         timings.append(Timing(workload, series, reference))

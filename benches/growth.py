@@ -69,7 +69,9 @@ def measure_growth(
         for size in sweep.sizes:
             for storage in entrants.values():
                 loop.run_until_complete(sweep.prepare(storage, size))
-            actions = {name: partial(sweep.run, each, size) for name, each in entrants.items()}
+            actions = {
+                name: partial(partial, sweep.run, each, size) for name, each in entrants.items()
+            }
             points[size] = measure(loop, actions, sweep.items(size), budget, MIN_ROUNDS)
         curves.append(Curve(sweep, points))
     return curves

@@ -8,7 +8,7 @@ import subprocess
 import orjson
 
 from benches.measure import Action
-from benches.payloads import Payloads
+from benches.payloads import Payloads, copy
 from benches.peers import TTL
 from benches.server import Server
 from benches.workloads import Traffic
@@ -81,9 +81,9 @@ class BareSocket:
         return len("+OK\r\n" if traffic.command == "SET" else ":1\r\n")
 
 
-def codec(traffic: Traffic, payloads: Payloads) -> Action | None:
-    """Time orjson alone on the values of one workload; None where no value travels."""
-    table = payloads.tables()[traffic.namespace]
+def codec(traffic: Traffic, payloads: Payloads) -> Action:
+    """Time orjson alone on the values of one workload, which are copies of this round's own."""
+    table = copy(payloads.tables()[traffic.namespace])
     if traffic.command == "GET":
         texts = [orjson.dumps(table[id]) for id in traffic.ids]
 
@@ -91,14 +91,12 @@ def codec(traffic: Traffic, payloads: Payloads) -> Action | None:
             return [orjson.loads(text) for text in texts]
 
         return decode
-    if traffic.command == "SET":
-        values = [table[id] for id in traffic.ids]
+    values = [table[id] for id in traffic.ids]
 
-        async def encode() -> object:
-            return [orjson.dumps(value) for value in values]
+    async def encode() -> object:
+        return [orjson.dumps(value) for value in values]
 
-        return encode
-    return None
+    return encode
 
 
 def redis_benchmark(server: Server, bare: BareSocket, traffic: Traffic) -> float | None:

@@ -8,6 +8,8 @@ from statistics import median, quantiles
 from time import perf_counter
 
 Action = Callable[[], Awaitable[object]]
+Preparation = Callable[[], Action]
+"""Makes the action of one round; not timed."""
 
 MIN_ROUNDS = 5
 MAX_ROUNDS = 200
@@ -52,7 +54,7 @@ class Series:
 
 def measure(
     loop: asyncio.AbstractEventLoop,
-    entrants: Mapping[str, Action],
+    entrants: Mapping[str, Preparation],
     items: int,
     budget: float,
     min_rounds: int = MIN_ROUNDS,
@@ -77,8 +79,9 @@ def measure(
     return {name: Series(items, taken) for name, taken in seconds.items()}
 
 
-async def _timed(action: Action) -> float:
+async def _timed(prepare: Preparation) -> float:
     """Seconds of one action, without the garbage collector and without freeing the answers."""
+    action = prepare()
     gc.collect()
     gc.disable()
     start = perf_counter()

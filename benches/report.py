@@ -17,7 +17,8 @@ METHOD = """## How it was measured, and what is noisy
 All clients run in one process against one server, in turn, round after round; the order changes
 with each round and the first round is dropped. Each client has its own keys, holding the same
 JSON with the same TTL, and gave the right answers to every call before it was timed. Garbage is
-collected before each timing and not during it. An upsert overwrites values already there.
+collected before each timing and not during it. An upsert overwrites values already there,
+and each round's values are objects that nobody has seen before, as a host's are.
 
 Client and server share the machine, so a client that keeps several cores busy takes them from
 the server too. Single calls, one after another, measure the kernel's scheduling as much as the
@@ -43,7 +44,12 @@ def markdown(results: Results) -> str:
 
 def _head(results: Results) -> str:
     sizes = ", ".join(f"`{name}` {size:,}" for name, size in results.sizes.items())
-    rows = [*results.machine.items(), ("Bytes of a stored value", f"{sizes} (mean)")]
+    memory = ", ".join(f"`{name}` {each:.2f}" for name, each in results.memory_per_byte.items())
+    rows = [
+        *results.machine.items(),
+        ("Bytes of a stored value", f"{sizes} (mean)"),
+        ("Server's bytes for each of them", f"{memory} (MEMORY USAGE)"),
+    ]
     return "# Benchmark\n\n![Microseconds of an item](benchmark.png)\n\n" + _table(
         ["", "this run"], rows
     )

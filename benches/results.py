@@ -68,6 +68,8 @@ class Results:
     machine: dict[str, str]
     sizes: dict[str, int]
     """Mean bytes of a stored value, by namespace."""
+    memory_per_byte: dict[str, float] = field(default_factory=dict)
+    """Bytes the server spends on a stored byte, by namespace: key, value and bookkeeping."""
     timings: list[Timing] = field(default_factory=list)
     latencies: list[Latency] = field(default_factory=list)
     memory: list[Growth] = field(default_factory=list)

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from benches.payloads import Payloads
-from benches.peers import FILES, NearPeer, Peer
+from benches.peers import FILES, OURS, NearPeer, Peer
 from benches.server import Server
 from benches.workloads import CHUNKS, Stores
 
@@ -54,6 +54,18 @@ async def enter(peers: list[Peer], server: Server, payloads: Payloads) -> list[E
             for id, value in payloads.text_chunks.items():
                 _expect(peer, "blocking get_by_id", CHUNKS, stores.blocking.get_by_id(id), value)
     return entrants
+
+
+def memory_per_byte(server: Server, payloads: Payloads) -> dict[str, float]:
+    """Bytes the server spends on each byte that this library stored, by namespace."""
+    spent = {}
+    with redis.Redis.from_url(server.url) as client:
+        for namespace, table in payloads.tables().items():
+            keys = [f"{OURS}:{namespace}:{id}" for id in table]
+            taken: Any = sum(client.memory_usage(key) or 0 for key in keys)
+            stored: Any = sum(client.strlen(key) for key in keys)
+            spent[namespace] = taken / stored
+    return spent
 
 
 async def leave(entrants: list[Entrant]) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
-from benches.payloads import Payloads, Table
+from benches.measure import Action
+from benches.payloads import Payloads, Table, copy
 from benches.peers import BlockingReader, Storage
 
 CHUNKS, REPORTS, ANSWERS = "text_chunks", "community_reports", "llm_response_cache"
@@ -53,13 +55,20 @@ class Workload:
     name: str
     title: str
     traffic: Traffic
-    run: Callable[[Stores], Awaitable[object]]
+    run: Callable[[Stores, Table], Awaitable[object]]
+    values: Table = field(default_factory=dict)
+    """What is written, a copy in each round: a host's values are new, and an encoder may be faster
+    with strings it has seen before."""
     blocking: bool = False
     """Runs on the blocking client, so only with peers that have one."""
     files: bool = False
     """JsonKVStorage does comparable work here: it stores something."""
     mixed: bool = False
     """Sends other commands besides `traffic`, so no limit can be measured for it."""
+
+    def action(self, stores: Stores) -> Action:
+        """One round on a peer's storages, with values of its own."""
+        return partial(self.run, stores, copy(self.values))
 
     @property
     def items(self) -> int:
@@ -75,15 +84,15 @@ def _reads(payloads: Payloads) -> list[Workload]:
     ids = list(payloads.text_chunks)
     few, many = ids[:200], ids[:512]
 
-    async def one_by_one(stores: Stores) -> object:
+    async def one_by_one(stores: Stores, _: Table) -> object:
         return [await stores.chunks.get_by_id(id) for id in few]
 
-    async def blocking(stores: Stores) -> object:
+    async def blocking(stores: Stores, _: Table) -> object:
         assert stores.blocking is not None
         return [stores.blocking.get_by_id(id) for id in few]
 
-    def concurrent(callers: int) -> Callable[[Stores], Awaitable[object]]:
-        async def run(stores: Stores) -> object:
+    def concurrent(callers: int) -> Callable[[Stores, Table], Awaitable[object]]:
+        async def run(stores: Stores, _: Table) -> object:
             waves = (many[start : start + callers] for start in range(0, len(many), callers))
             return [await asyncio.gather(*map(stores.chunks.get_by_id, wave)) for wave in waves]
 
@@ -104,17 +113,17 @@ def _batches(payloads: Payloads) -> list[Workload]:
     chunks, reports = list(payloads.text_chunks), list(payloads.community_reports)
     mixed = [id for chunk in chunks for id in (chunk, chunk.replace("chunk", "absent"))]
 
-    async def get_chunks(stores: Stores) -> object:
+    async def get_chunks(stores: Stores, _: Table) -> object:
         return await stores.chunks.get_by_ids(chunks)
 
-    async def get_reports(stores: Stores) -> object:
+    async def get_reports(stores: Stores, _: Table) -> object:
         return await stores.reports.get_by_ids(reports)
 
-    async def filter_keys(stores: Stores) -> object:
+    async def filter_keys(stores: Stores, _: Table) -> object:
         return await stores.chunks.filter_keys(mixed)
 
-    def upsert(namespace: str, table: Table) -> Callable[[Stores], Awaitable[object]]:
-        async def run(stores: Stores) -> None:
+    def upsert(namespace: str) -> Callable[[Stores, Table], Awaitable[object]]:
+        async def run(stores: Stores, table: Table) -> None:
             await stores.by_namespace[namespace].upsert(table)
             await stores.by_namespace[namespace].index_done_callback()
 
@@ -140,14 +149,16 @@ def _batches(payloads: Payloads) -> list[Workload]:
             "upsert-chunks",
             "upsert and save, 1,000 chunks",
             traffic("SET", CHUNKS, chunks),
-            upsert(CHUNKS, payloads.text_chunks),
+            upsert(CHUNKS),
+            payloads.text_chunks,
             files=True,
         ),
         Workload(
             "upsert-reports",
             "upsert and save, 300 reports",
             traffic("SET", REPORTS, reports),
-            upsert(REPORTS, payloads.community_reports),
+            upsert(REPORTS),
+            payloads.community_reports,
             files=True,
         ),
     ]
@@ -157,14 +168,14 @@ def _writes(payloads: Payloads) -> list[Workload]:
     table = payloads.llm_response_cache
     ids = list(table)
 
-    async def one_by_one(stores: Stores) -> None:
+    async def one_by_one(stores: Stores, table: Table) -> None:
         for id in ids[:200]:
             await stores.answers.upsert({id: table[id]})
 
-    async def at_once(stores: Stores) -> None:
+    async def at_once(stores: Stores, table: Table) -> None:
         await asyncio.gather(*(stores.answers.upsert({id: table[id]}) for id in ids[:512]))
 
-    async def cached_call(stores: Stores) -> None:
+    async def cached_call(stores: Stores, table: Table) -> None:
         for id in ids[:40]:
             missing: Any = await stores.answers.get_by_id(f"absent-{id}")
             assert missing is None
@@ -175,13 +186,16 @@ def _writes(payloads: Payloads) -> list[Workload]:
         return Traffic("SET", ANSWERS, ids[:count], together)
 
     return [
-        Workload("upsert-sequential", "upsert, one after another", traffic(200, 1), one_by_one),
-        Workload("upsert-512", "upsert, 512 at once", traffic(512, 512), at_once),
+        Workload(
+            "upsert-sequential", "upsert, one after another", traffic(200, 1), one_by_one, table
+        ),
+        Workload("upsert-512", "upsert, 512 at once", traffic(512, 512), at_once, table),
         Workload(
             "llm-call",
             "around an LLM call: get, upsert, save",
             traffic(40, 1),
             cached_call,
+            table,
             files=True,
             mixed=True,
         ),
@@ -191,7 +205,7 @@ def _writes(payloads: Payloads) -> list[Workload]:
 def _local_reads(payloads: Payloads) -> list[Workload]:
     ids = list(payloads.text_chunks)[:200]
 
-    async def one_by_one(stores: Stores) -> object:
+    async def one_by_one(stores: Stores, _: Table) -> object:
         storage = stores.near or stores.chunks
         return [await storage.get_by_id(id) for id in ids]
 
