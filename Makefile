@@ -62,6 +62,20 @@ bench: $(VENV)/.built .venvs/bench/.ready ## Against other clients in one run; B
 	$(UV) pip install --quiet --python .venvs/bench/bin/python --no-deps --reinstall target/wheels/*.whl
 	.venvs/bench/bin/python -m benches $(BENCH)
 
+# An interpreter inside the program: apart from what is built to be loaded by one.
+CODEC = PYO3_PYTHON=$(CURDIR)/.venvs/bench/bin/python \
+  PYTHONPATH="$$(.venvs/bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+  LD_LIBRARY_PATH="$$(.venvs/bench/bin/python -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')" \
+  cargo bench --quiet --locked --features bench --bench codec --target-dir target/codec
+
+.PHONY: codec
+codec: .venvs/bench/.ready ## The JSON codec beside orjson: microseconds, and ratios a busy machine leaves alone
+	$(CODEC)
+
+.PHONY: instructions
+instructions: .venvs/bench/.ready ## The same in instructions, alike on every run; needs valgrind
+	$(CODEC) -- --instructions
+
 # --- checks --------------------------------------------------------------------------------------
 
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
@@ -70,7 +84,7 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 lint: $(VENV)/.built ## Formatting, clippy, ruff, mypy, and the stub held against the binary
 	cargo fmt --check
 	cargo clippy --quiet --locked --all-targets --no-default-features -- --deny warnings
-	cargo clippy --quiet --locked --all-targets -- --deny warnings
+	cargo clippy --quiet --locked --all-targets --features bench -- --deny warnings
 	$(BIN)/ruff check --no-cache
 	$(BIN)/ruff format --no-cache --check
 	$(BIN)/mypy --cache-dir=/dev/null

@@ -4,6 +4,8 @@
 //! are counted by callgrind and are the same on every run. Values are made anew for each round of
 //! encoding: orjson leaves a string's UTF-8 in the object and would find it there the next time.
 
+#![expect(clippy::unwrap_used, reason = "a contestant that fails ends the race")]
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::Path;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 use nano_graphrag_redis::codec;
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 const ROUNDS: usize = 60;
 /// Values counted of each kind: every row of foreign words occurs among them.
@@ -23,13 +25,12 @@ const COUNTING: &str = "--counting";
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let asked = |name: &str| arguments.iter().any(|argument| argument == name);
+    Python::initialize();
     let outcome = if asked(COUNTING) {
-        Python::initialize();
         Python::attach(under_callgrind)
     } else if asked("--instructions") {
         instructions()
     } else {
-        Python::initialize();
         Python::attach(times)
     };
     if let Err(error) = outcome {
@@ -114,8 +115,36 @@ impl<'py> Kind<'py> {
                 black_box(loads.call1((text,))).unwrap();
             }
         });
+        let field = self.values()?[0].call_method0("popitem")?.get_item(0)?;
+        let field = PyList::new(py, [field])?.into_any();
+        run("field", &mut || {
+            for text in &self.texts {
+                let found = codec::decode_fields(py, black_box(text.as_bytes()), &field);
+                black_box(found).unwrap();
+            }
+        });
+        run("field orjson", &mut || {
+            for text in &self.texts {
+                let whole = loads.call1((text,)).unwrap();
+                let found = PyDict::new(py);
+                for (name, value) in whole.cast_into::<PyDict>().unwrap() {
+                    if field.contains(&name).unwrap() {
+                        found.set_item(name, value).unwrap();
+                    }
+                }
+                black_box(found);
+            }
+        });
         Ok(())
     }
+}
+
+/// `CODEC_VALUES=40` keeps the values of a kind in the processor's cache; all of them do not fit.
+fn values() -> usize {
+    let asked = std::env::var("CODEC_VALUES").ok();
+    asked
+        .and_then(|asked| asked.parse().ok())
+        .unwrap_or(usize::MAX)
 }
 
 fn times(py: Python<'_>) -> PyResult<()> {
@@ -123,7 +152,7 @@ fn times(py: Python<'_>) -> PyResult<()> {
         "{:<20} {:<8} {:>8} {:>8}  ratio",
         "microseconds a value", "", "ours", "orjson"
     );
-    for kind in Kind::all(py, usize::MAX)? {
+    for kind in Kind::all(py, values())? {
         let mut rounds: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
         for _ in 0..ROUNDS {
             kind.turn(py, |name, contestant| {
@@ -132,7 +161,7 @@ fn times(py: Python<'_>) -> PyResult<()> {
                 rounds.entry(name.into()).or_default().push(start.elapsed());
             })?;
         }
-        for direction in ["encode", "again", "decode"] {
+        for direction in ["encode", "again", "decode", "field"] {
             let (ours, theirs) = (&rounds[direction], &rounds[&format!("{direction} orjson")]);
             let mut ratios: Vec<f64> = ours
                 .iter()
@@ -183,37 +212,34 @@ fn instructions() -> PyResult<()> {
     let mut counts = BTreeMap::new();
     for (index, name) in names.lines().enumerate() {
         let file = directory.path().join(format!("count.{}", index + 1));
-        counts.insert(name, total(&file)? / COUNTED as u64);
+        counts.insert(name, total(&file)? / u32::try_from(COUNTED)?);
     }
     for (name, ours) in &counts {
         if let Some(theirs) = counts.get(&*format!("{name} orjson")) {
             println!(
                 "{name:<29} {ours:>8} {theirs:>8} {:>6.2}",
-                *ours as f64 / *theirs as f64
+                f64::from(*ours) / f64::from(*theirs)
             );
         }
     }
     Ok(())
 }
 
-fn total(file: &Path) -> PyResult<u64> {
+fn total(file: &Path) -> PyResult<u32> {
     let text = std::fs::read_to_string(file)?;
     let total = text.lines().find_map(|line| line.strip_prefix("summary: "));
     Ok(total.and_then(|total| total.parse().ok()).unwrap_or(0))
 }
 
 fn under_callgrind(py: Python<'_>) -> PyResult<()> {
-    // CODEC_ONLY="text_chunks encode" leaves one contestant, for a profile of it alone.
+    // CODEC_ONLY="text_chunks encode" counts one contestant, for a profile of it alone.
     let only = std::env::var("CODEC_ONLY").ok();
     for kind in Kind::all(py, COUNTED)? {
         // Once unseen: modules, key tables and allocators are warm afterwards.
         kind.turn(py, |_, contestant| contestant())?;
         kind.turn(py, |name, contestant| {
-            let name = format!("{:<20} {name}", kind.name);
-            if only
-                .as_ref()
-                .is_none_or(|only| *only == name.split_whitespace().collect::<Vec<_>>().join(" "))
-            {
+            let name = format!("{} {name}", kind.name);
+            if only.as_ref().is_none_or(|only| *only == name) {
                 println!("{name}");
                 counted(contestant);
             } else {

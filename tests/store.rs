@@ -11,7 +11,7 @@ use nano_graphrag_redis::config::StoreConfig;
 use nano_graphrag_redis::connection::SharedConnections;
 use nano_graphrag_redis::endpoint::Endpoint;
 use nano_graphrag_redis::error::Kind;
-use nano_graphrag_redis::store::KvStore;
+use nano_graphrag_redis::store::{Batch, KvStore};
 use nano_graphrag_redis::value::Compression;
 use support::{Server, binaries, drive, driver};
 use tokio::runtime::{Builder, Runtime};
@@ -42,11 +42,13 @@ fn ids(ids: &[&str]) -> Vec<String> {
 }
 
 async fn put(store: &KvStore, items: &[(&str, &str)]) {
-    let items: Vec<_> = items
-        .iter()
-        .map(|(id, json)| ((*id).to_owned(), json.as_bytes().to_vec()))
-        .collect();
-    for outcome in store.put_piece(&items).await.unwrap() {
+    let mut batch = Batch::new(0);
+    for (id, json) in items {
+        batch.add(store, (*id).to_owned(), json.as_bytes());
+    }
+    let (written, outcomes) = store.put(batch).await;
+    assert_eq!(written.len(), items.len());
+    for outcome in outcomes.unwrap() {
         outcome.unwrap();
     }
 }

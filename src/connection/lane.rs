@@ -72,7 +72,7 @@ impl Lane {
     pub(super) fn exchange(&self, request: &Request) -> oneshot::Receiver<Answers> {
         let (to, answers) = oneshot::channel();
         let mut state = self.lock();
-        state.out.push_back(request.wire.clone());
+        state.out.extend(request.wire.iter().cloned());
         state.waiting.push_back(Waiter {
             wanted: request.answers,
             answers: Vec::with_capacity(request.answers),

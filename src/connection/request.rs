@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 
 /// One or more commands as the bytes of the wire, sent at once and answered in order.
 pub(crate) struct Request {
-    pub(super) wire: Bytes,
+    /// In parts, so that what is large is not copied to have something put before it.
+    pub(super) wire: Vec<Bytes>,
     pub(super) answers: usize,
     pub(super) resendable: bool,
 }
@@ -34,7 +35,7 @@ impl Request {
     /// The same, as the redis crate wants it.
     pub(super) fn pipeline(&self) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(self.answers);
-        for words in resp::words(&self.wire) {
+        for words in self.wire.iter().flat_map(|part| resp::words(part)) {
             let size = words.iter().map(|word| word.len()).sum();
             let mut command = Cmd::with_capacity(words.len(), size);
             for word in words {
@@ -97,11 +98,34 @@ impl Commands {
         self.wire.extend_from_slice(b"\r\n");
     }
 
+    /// Makes room for so many bytes more.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.wire.reserve(bytes);
+    }
+
+    /// Adds those of another.
+    pub(crate) fn join(&mut self, others: &Self) {
+        self.wire.extend_from_slice(&others.wire);
+        self.count += others.count;
+    }
+
+    /// The argument of this number of each command, whose name is number 0.
+    pub(crate) fn arguments(&self, number: usize) -> impl Iterator<Item = &[u8]> {
+        resp::words(&self.wire).filter_map(move |words| words.get(number).copied())
+    }
+
     /// See [`Request::resendable`].
     pub(crate) fn resendable(self) -> Request {
+        Self::in_order([self])
+    }
+
+    /// One request that may be sent again of several groups of commands.
+    pub(crate) fn in_order<const GROUPS: usize>(groups: [Self; GROUPS]) -> Request {
+        let answers = groups.iter().map(|group| group.count).sum();
+        let filled = groups.into_iter().filter(|group| group.count > 0);
         Request {
-            wire: self.wire.into(),
-            answers: self.count,
+            wire: filled.map(|group| group.wire.into()).collect(),
+            answers,
             resendable: true,
         }
     }
@@ -140,6 +164,6 @@ mod tests {
         let packed = Request::resendable([set, command("GET", [&b"p:n:"[..]])]);
         assert_eq!(request.wire, packed.wire);
         assert_eq!(request.answers, 2);
-        assert_eq!(request.pipeline().get_packed_pipeline(), request.wire);
+        assert_eq!(request.pipeline().get_packed_pipeline(), request.wire[0]);
     }
 }

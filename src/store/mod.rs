@@ -1,5 +1,6 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
+mod batch;
 mod local;
 mod registry;
 mod roll;
@@ -7,7 +8,6 @@ mod sealing;
 mod survey;
 mod upkeep;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::future::join;
@@ -21,7 +21,8 @@ use crate::first_use::Origin;
 use crate::near_cache::Namespace;
 use crate::notices::Notices;
 use crate::outage::Outage;
-use registry::{Around, Registry, new_mark};
+pub use batch::Batch;
+use registry::{Registry, new_mark};
 use sealing::Sealing;
 pub use sealing::Written;
 pub use survey::{Page, Stats};
@@ -36,9 +37,7 @@ pub const PIECE_BYTES: usize = 1 << 20;
 pub const KEY_PIECE: usize = 256;
 /// Requests of one batch under way at a time.
 pub const WINDOW: usize = 4;
-/// Bytes of the wire around a key and a value: lengths, the command's name, a time to live.
-const SET_FRAME: usize = 96;
-/// The same around a key alone.
+/// Bytes of the wire around a key: lengths, the command's name.
 const GET_FRAME: usize = 48;
 
 /// One namespace on one server.
@@ -49,6 +48,8 @@ pub struct KvStore {
     origin: Option<Origin>,
     near: Option<Namespace>,
     notices: Arc<Notices>,
+    /// Seconds that a value lives, as the wire has them.
+    ttl: Option<String>,
     sealing: Sealing,
     registry: Registry,
 }
@@ -67,6 +68,7 @@ impl KvStore {
                 Origin::new(config.keyspace.key_beside("working_dir"), working_dir)
             }),
             notices: Arc::default(),
+            ttl: config.ttl.map(|seconds| seconds.to_string()),
             sealing: Sealing::new(config.compression),
             registry: Registry::new(&config),
             config,
@@ -154,43 +156,30 @@ impl KvStore {
         Ok(missing.into_iter().collect::<Result<Vec<_>>>()?.concat())
     }
 
-    /// Writes one piece of a batch: an outcome for each item, or the failure of them all.
-    pub async fn put_piece(&self, items: &[(String, Vec<u8>)]) -> Result<Vec<Result<()>>> {
-        let _change = self.change(items.iter().map(|(id, _)| id.as_str()));
-        let around = self.registry.around(items.iter().map(|(id, _)| id));
-        let request = self.sets(items, &self.sealing.seal(items), &around);
+    /// Writes a batch. Gives its ids back with an outcome for each, or the failure of them all.
+    pub async fn put(&self, mut batch: Batch) -> (Vec<String>, Result<Vec<Result<()>>>) {
+        self.sealing.seal(self, &mut batch);
+        let Batch { ids, sets, .. } = batch;
+        let change = self.change(ids.iter().map(String::as_str));
+        let outcomes = self.set(&ids, sets).await;
+        drop(change);
+        (ids, outcomes)
+    }
+
+    async fn set(&self, ids: &[String], sets: Commands) -> Result<Vec<Result<()>>> {
+        let around = self.registry.around(ids.iter());
+        let (mut before, mut after) = (Commands::default(), Commands::default());
+        before.extend(&around.before);
+        after.extend(&around.after);
+        let request = Commands::in_order([before, sets, after]);
         let answers = self.within(&around, self.send(&request).await?)?;
         let _ = self.sweep_if_due().await; // another write will, if this one cannot
-        let outcome = |((id, _), value): (&(String, _), _)| {
+        let outcome = |(id, value): (&String, _)| {
             self.answer(value)
                 .map(|_| ())
                 .map_err(|error| error.about(id))
         };
-        Ok(items.iter().zip(answers).map(outcome).collect())
-    }
-
-    fn sets(
-        &self,
-        items: &[(String, Vec<u8>)],
-        sealed: &[Cow<'_, [u8]>],
-        around: &Around,
-    ) -> Request {
-        let prefix = self.config.keyspace.prefix();
-        let text = self.config.ttl.map(|seconds| seconds.to_string());
-        let ids = items.iter().map(|(id, _)| id);
-        let bytes = ids.clone().map(String::len).sum::<usize>()
-            + sealed.iter().map(|stored| stored.len()).sum::<usize>()
-            + items.len() * (prefix.len() + SET_FRAME);
-        let mut sets = Commands::with_capacity(bytes);
-        sets.extend(&around.before);
-        for (id, stored) in ids.zip(sealed) {
-            match &text {
-                Some(ttl) => sets.add("SET", (prefix, id), &[stored, b"EX", ttl.as_bytes()]),
-                None => sets.add("SET", (prefix, id), &[stored]),
-            }
-        }
-        sets.extend(&around.after);
-        sets.resendable()
+        Ok(ids.iter().zip(answers).map(outcome).collect())
     }
 
     /// One command of this name for each id.

@@ -1,11 +1,11 @@
 //! JSON on its way to and from the server: compressed where the settings ask for it, without
 //! holding up the threads that drive the sockets.
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::{Batch, KvStore};
 use crate::error::Result;
 use crate::value::{self, Compression};
 
@@ -38,22 +38,17 @@ impl Sealing {
         }
     }
 
-    /// What is stored for each of these values.
-    pub(super) fn seal<'json>(&self, items: &'json [(String, Vec<u8>)]) -> Vec<Cow<'json, [u8]>> {
-        let json_bytes: usize = items.iter().map(|(_, json)| json.len()).sum();
-        let each = || {
-            let sealed = items.iter().map(|(_, json)| self.compression.seal(json));
-            sealed.collect::<Vec<_>>()
-        };
-        let sealed = if self.compression.is_on() {
-            aside(json_bytes, each)
+    /// Has what is stored take the place of the JSON of a batch of `store`.
+    pub(super) fn seal(&self, store: &KvStore, batch: &mut Batch) {
+        let json_bytes = batch.json_bytes();
+        let stored_bytes = if self.compression.is_on() {
+            let seal = |json: &[u8]| self.compression.seal(json).into_owned();
+            aside(json_bytes, || batch.replace(store, seal))
         } else {
-            each()
+            json_bytes
         };
-        let stored_bytes: usize = sealed.iter().map(|stored| stored.len()).sum();
         self.json_bytes.fetch_add(json_bytes as u64, Relaxed);
         self.stored_bytes.fetch_add(stored_bytes as u64, Relaxed);
-        sealed
     }
 
     pub(super) fn written(&self) -> Written {

@@ -30,6 +30,15 @@ def test_a_corrupt_value_is_an_error_that_names_it(
         assert (caught.value.namespace, caught.value.id) == ("full_docs", "doc-1")
 
 
+@pytest.mark.parametrize("damage", [*CORRUPT, b"9" * 4_301, b'"\\x"', b'{"a" 1}'], ids=ascii)
+def test_damage_in_a_field_that_nobody_asked_for_is_found(
+    redis_kv: RedisStore, redis_client: Redis, damage: bytes
+) -> None:
+    redis_client.set(PREFIX + "doc-1", b'{"asked": 1, "other": [' + damage + b', 1], "last": 2}')
+    with pytest.raises(CorruptValueError, match="namespace 'full_docs', id 'doc-1'"):
+        redis_kv.get_by_ids(["doc-1"], {"asked"})
+
+
 def test_a_corrupt_value_exists_and_can_be_replaced_or_deleted(
     redis_kv: RedisStore, redis_client: Redis
 ) -> None:

@@ -38,6 +38,28 @@ def damaged_texts(draw: st.DrawFn) -> str:
     )
 
 
+# Few names, so that some of them are repeated.
+objects_of_json = st.builds(
+    lambda members, comma: "{" + comma.join(members) + "}",
+    st.lists(
+        st.builds(
+            "{}: {}".format, st.sampled_from(["a", "b", "", "é"]).map(json.dumps), texts_of_json
+        )
+    ),
+    st.sampled_from([",", " ,\n"]),
+)
+
+
+class NamesOfParity:
+    """The fields a caller asks for: it answers `in`, and no more."""
+
+    def __init__(self, parity: int) -> None:
+        self.parity = parity
+
+    def __contains__(self, name: str) -> bool:
+        return sum(map(ord, name)) % 2 == self.parity
+
+
 @pytest.fixture(scope="module")
 def client(server_process: RedisServer) -> Iterator[Redis]:
     with server_process.client() as client:
@@ -86,3 +108,32 @@ def test_text_of_another_client_reads_as_json_loads_reads_it(
     else:
         for store in (stores.awaited, stores.blocking):
             assert difference(store.get_by_id("foreign"), expected) is None
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(
+    text=objects_of_json | texts_of_json | damaged_texts(),
+    asked=st.sampled_from([0, 1]).map(NamesOfParity),
+)
+@example(text='{"a": 1, "b": [], "a": {"b": 3}}', asked=NamesOfParity(1))
+@example(text='{"\\ud800": [], "a": "\\ud800"}', asked=NamesOfParity(0))
+@example(text=" {\t} ", asked=NamesOfParity(0))
+def test_fields_of_another_client_s_text_are_those_of_json_loads(
+    stores: Stores, client: Redis, text: str, asked: NamesOfParity
+) -> None:
+    client.set(KEY, text.encode())
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        refused: type[Exception] = CorruptValueError
+    else:
+        refused = AttributeError
+        if isinstance(whole, dict) or not whole:
+            expected = {name: whole[name] for name in whole if name in asked} if whole else None
+            for store in (stores.awaited, stores.blocking):
+                [found] = store.get_by_ids(["foreign"], asked)  # type: ignore[arg-type]
+                assert difference(found, expected) is None
+            return
+    for store in (stores.awaited, stores.blocking):
+        with pytest.raises(refused, match="foreign"):
+            store.get_by_ids(["foreign"], asked)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 use super::gather::Gathered;
 use super::{Futures, Job, Process, Reply, Tasks};
+use crate::store::Batch;
 
 /// Replies, each with the ticket of the job it is for.
 pub(super) type Letters = Vec<(u64, Reply)>;
@@ -25,7 +26,7 @@ pub(super) struct Calls {
     pub(super) last_ticket: u64,
     pub(super) waiting: HashMap<u64, Call>,
     pub(super) reads: Gathered<String>,
-    pub(super) writes: Gathered<(String, Vec<u8>)>,
+    pub(super) writes: Gathered<Batch>,
     pub(super) flush_asked: bool,
     /// Jobs that asked for another turn.
     pub(super) again: Vec<u64>,
@@ -48,10 +49,14 @@ impl Calls {
         self.writes.take().send(
             process,
             &self.futures,
-            |(_, json)| json.len(),
-            |store, items| async move {
-                let outcomes = store.put_piece(&items).await;
-                each(outcomes, items.len()).map(Reply::Stored).collect()
+            Batch::json_bytes,
+            |store, batches| async move {
+                let (ids, outcomes) = store.put(Batch::join(batches)).await;
+                let outcomes = each(outcomes, ids.len());
+                ids.into_iter()
+                    .zip(outcomes)
+                    .map(|(id, outcome)| Reply::Stored(id, outcome))
+                    .collect()
             },
         );
     }

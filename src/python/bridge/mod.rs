@@ -29,7 +29,7 @@ use futures_util::stream::FuturesUnordered;
 use pyo3::prelude::*;
 
 use crate::error::{Error, Kind, Result};
-use crate::store::KvStore;
+use crate::store::{Batch, KvStore};
 pub(super) use blocking::block;
 pub(super) use ports::awaitable;
 pub(super) use process::{Owned, Process};
@@ -40,8 +40,8 @@ pub(super) enum Reply {
     Found(Result<Option<Vec<u8>>>),
     /// The values of the piece of ids that starts at this index.
     FoundPiece(usize, Result<Vec<Result<Option<Vec<u8>>>>>),
-    /// The outcome of one write.
-    Stored(Result<()>),
+    /// The outcome of the write of this id.
+    Stored(String, Result<()>),
     /// The outcomes of the writes of these ids.
     StoredPiece(Vec<String>, Result<Vec<Result<()>>>),
     /// The outcome of any other call.
@@ -155,18 +155,18 @@ impl<'a> Spawner<'a> {
         }
     }
 
-    /// Writes one id; a loop gathers the writes of one turn.
-    pub(super) fn write(&self, store: &Arc<KvStore>, item: (String, Vec<u8>)) {
+    /// Writes a batch of one id; a loop gathers the writes of one turn.
+    pub(super) fn write(&self, store: &Arc<KvStore>, only: Batch) {
         match &self.to {
             To::Loop { port, ticket } => {
                 self.gathered.set(true);
-                port.gather_write(*ticket, store, item);
+                port.gather_write(*ticket, store, only);
             }
             To::Caller(_) => {
                 let store = Arc::clone(store);
                 self.run(async move {
-                    let outcome = store.put_piece(&[item]).await;
-                    Reply::Stored(outcome.and_then(|each| each.into_iter().collect()))
+                    let (ids, outcomes) = store.put(only).await;
+                    Reply::StoredPiece(ids, outcomes)
                 });
             }
         }

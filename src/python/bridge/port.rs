@@ -16,7 +16,7 @@ use super::calls::{Call, Calls, Letters};
 use super::doorbell::Doorbell;
 use super::watch::Watch;
 use super::{Job, Owned, Process, Reply, Spawner, Step, Tasks, To, gate, locked, lost};
-use crate::store::KvStore;
+use crate::store::{Batch, KvStore};
 
 /// What is left to do for a call that was started.
 pub(super) enum Started {
@@ -254,8 +254,8 @@ impl Port {
         self.with_state(|state| state.reads.add(ticket, store, id));
     }
 
-    pub(super) fn gather_write(&self, ticket: u64, store: &Arc<KvStore>, item: (String, Vec<u8>)) {
-        self.with_state(|state| state.writes.add(ticket, store, item));
+    pub(super) fn gather_write(&self, ticket: u64, store: &Arc<KvStore>, only: Batch) {
+        self.with_state(|state| state.writes.add(ticket, store, only));
     }
 
     pub(super) fn process(&self) -> &'static Process {

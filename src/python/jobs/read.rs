@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyList;
 
 use super::{about, forgiven, unasked};
 use crate::error::Result;
 use crate::python::bridge::{Job, Reply, Spawner, Step};
-use crate::python::json::{Failure, decode};
+use crate::python::json::{Failure, Projected, decode, decode_fields};
 use crate::store::{KvStore, PIECE_ITEMS, WINDOW};
 
 /// The value of one id, or None.
@@ -22,7 +22,7 @@ pub(in crate::python) struct GetOne {
 impl Job for GetOne {
     fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         if let Some(json) = self.store.local(&self.id) {
-            let value = value_of(py, &self.store, &self.id, Ok(Some(json)))?;
+            let value = value_of(py, &self.store, &self.id, Ok(Some(json)), None)?;
             return Ok(Step::Done(value.map_or_else(|| py.None(), Bound::unbind)));
         }
         spawn.read(&self.store, self.id.clone());
@@ -33,24 +33,29 @@ impl Job for GetOne {
         let Reply::Found(found) = reply else {
             return Err(unasked());
         };
-        let value = value_of(py, &self.store, &self.id, found)?;
+        let value = value_of(py, &self.store, &self.id, found, None)?;
         Ok(Step::Done(value.map_or_else(|| py.None(), Bound::unbind)))
     }
 }
 
-/// What an id holds, decoded, under the outage policy.
+/// What an id holds, decoded, or the fields of it, under the outage policy.
 fn value_of<'py>(
     py: Python<'py>,
     store: &KvStore,
     id: &str,
     found: Result<Option<impl AsRef<[u8]>>>,
+    fields: Option<&Fields>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let found = found.map_err(|error| about(store, id, error));
     let Some(Some(json)) = forgiven(py, store, found)? else {
         return Ok(None);
     };
-    match decode(py, json.as_ref()) {
-        Ok(value) => Ok(Some(value)),
+    let decoded = match fields {
+        None => decode(py, json.as_ref()).map(Some),
+        Some(fields) => fields.decode(py, store, id, json.as_ref()),
+    };
+    match decoded {
+        Ok(value) => Ok(value),
         Err(Failure::Refused(error)) => forgiven(py, store, Err(about(store, id, error))),
         Err(Failure::Raised(error)) => Err(error),
     }
@@ -61,32 +66,26 @@ pub(in crate::python) struct Fields(pub(in crate::python) Py<PyAny>);
 
 impl Fields {
     /// The dict of just these fields; None for a falsy value, as the JSON backend has it.
-    fn of<'py>(
+    fn decode<'py>(
         &self,
+        py: Python<'py>,
         store: &KvStore,
         id: &str,
-        value: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = value.py();
-        if !value.is_truthy()? {
+        json: &[u8],
+    ) -> Result<Option<Bound<'py, PyAny>>, Failure> {
+        let value = match decode_fields(py, json, |name| self.0.bind(py).contains(name))? {
+            Projected::Chosen(fields) => return Ok(Some(fields.into_any())),
+            Projected::Other(value) => value,
+        };
+        if !value.is_truthy().map_err(Failure::Raised)? {
             return Ok(None);
         }
-        let Ok(whole) = value.cast::<PyDict>() else {
-            let error = PyAttributeError::new_err(format!(
-                "fields were asked of a {}, which has none (namespace '{}', id '{}')",
-                value.get_type().name()?,
-                store.config().namespace,
-                id.escape_debug(),
-            ));
-            return Err(error);
-        };
-        let chosen = PyDict::new(py);
-        for (key, item) in whole {
-            if self.0.bind(py).contains(&key)? {
-                chosen.set_item(key, item)?;
-            }
-        }
-        Ok(Some(chosen.into_any()))
+        let type_name = value.get_type().name().map_err(Failure::Raised)?;
+        Err(Failure::Raised(PyAttributeError::new_err(format!(
+            "fields were asked of a {type_name}, which has none (namespace '{}', id '{}')",
+            store.config().namespace,
+            id.escape_debug(),
+        ))))
     }
 }
 
@@ -164,10 +163,7 @@ impl GetMany {
         id: &str,
         found: Result<Option<impl AsRef<[u8]>>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let mut value = value_of(py, &self.store, id, found)?;
-        if let (Some(fields), Some(whole)) = (&self.fields, &value) {
-            value = fields.of(&self.store, id, whole)?;
-        }
+        let value = value_of(py, &self.store, id, found, self.fields.as_ref())?;
         Ok(value.map(Bound::unbind))
     }
 

@@ -11,8 +11,8 @@ use super::{about, forgiven, unasked};
 use crate::error::{Error, Result};
 use crate::python::bridge::{Job, Reply, Spawner, Step};
 use crate::python::ids::Id;
-use crate::python::json::{Failure, encode};
-use crate::store::{KvStore, PIECE_BYTES, PIECE_ITEMS, WINDOW};
+use crate::python::json::{Failure, encoded};
+use crate::store::{Batch, KvStore, PIECE_BYTES, PIECE_ITEMS, WINDOW};
 use crate::value::admit;
 
 /// Values encoded in one turn of the loop: a few milliseconds, and then others have theirs.
@@ -22,25 +22,24 @@ const TURN_BYTES: usize = 4 << 20;
 /// time, so that a batch of any size takes bounded memory.
 const KEPT_BYTES: usize = 16 << 20;
 
-/// Bytes of room for the JSON of the first value.
+/// Bytes of room for a value's JSON in a batch that has none yet.
 const FIRST_ROOM: usize = 2048;
-
-/// And the most that is set aside for one that was not seen yet.
-const MOST_ROOM: usize = 1 << 20;
 
 /// A batch on its way: checked as a whole, then sent piece by piece.
 pub(in crate::python) struct Upsert {
     store: Arc<KvStore>,
-    items: Vec<(String, Py<PyAny>)>,
+    /// What is in no piece yet. The first so many of them were checked.
+    items: VecDeque<(String, Py<PyAny>)>,
     checked: usize,
-    kept: VecDeque<Vec<u8>>,
+    /// Whether there is only one item.
+    alone: bool,
+    kept: VecDeque<Batch>,
     kept_bytes: usize,
-    sent: usize,
+    /// Bytes the last piece took: the next one begins with so much room.
+    room: usize,
     in_flight: usize,
     failed: Option<Error>,
     unconfirmed: Vec<String>,
-    /// Bytes the last value took: the next one begins with so much room.
-    room: usize,
 }
 
 /// The job that writes `data`, a dict of id to value; the inner error is an id that is none.
@@ -54,111 +53,130 @@ pub(in crate::python) fn upsert(
             "upsert takes a dict of id to value, not {found}"
         )));
     };
-    let mut items = Vec::with_capacity(data.len());
+    let mut items = VecDeque::with_capacity(data.len());
     for (id, value) in data {
         match id.extract::<Id>()?.0 {
-            Ok(id) => items.push((id, value.unbind())),
+            Ok(id) => items.push_back((id, value.unbind())),
             Err(error) => return Ok(Err(error)),
         }
     }
+    let alone = items.len() == 1;
     Ok(Ok(Upsert {
         store,
+        alone,
         items,
         checked: 0,
         kept: VecDeque::new(),
         kept_bytes: 0,
-        sent: 0,
+        room: if alone { 0 } else { FIRST_ROOM },
         in_flight: 0,
         failed: None,
         unconfirmed: Vec::new(),
-        room: FIRST_ROOM,
     }))
 }
 
 impl Upsert {
-    fn encoded(&mut self, py: Python<'_>, index: usize) -> Result<Vec<u8>, Failure> {
+    /// The JSON of an item, handed to `take` if it may be stored.
+    fn encoded<T>(
+        &self,
+        py: Python<'_>,
+        index: usize,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Failure> {
         let (id, value) = &self.items[index];
-        // Values of one batch are of a size, and growing is what costs.
-        let mut json = Vec::with_capacity(self.room + self.room / 4);
-        encode(value.bind(py), &mut json)
-            .and_then(|()| Ok(admit(&json, self.store.config().max_value_bytes)?))
-            .map_err(|failure| failure.map(|error| about(&self.store, id, error)))?;
-        self.room = json.len().min(MOST_ROOM);
-        Ok(json)
+        encoded(value.bind(py), |json| {
+            admit(json, self.store.config().max_value_bytes)?;
+            Ok(take(json))
+        })
+        .map_err(|failure| failure.map(|error| about(&self.store, id, error)))
     }
 
-    /// Encodes on until the turn is over. What was encoded is kept for as long as it is not much.
+    /// Checks on until the turn is over. Pieces that were made so are kept while they are not much.
     fn check(&mut self, py: Python<'_>) -> Result<(), Failure> {
         let (mut items, mut bytes) = (0, 0);
         while self.checked < self.items.len() && items < TURN_ITEMS && bytes < TURN_BYTES {
-            let json = self.encoded(py, self.checked)?;
-            items += 1;
-            bytes += json.len();
-            if self.kept.len() == self.checked && self.kept_bytes < KEPT_BYTES {
-                self.kept_bytes += json.len();
-                self.kept.push_back(json);
-            }
-            self.checked += 1;
-        }
-        Ok(())
-    }
-
-    fn fill_window(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<()> {
-        while self.in_flight < WINDOW && self.sent < self.items.len() && self.failed.is_none() {
-            match self.piece(py) {
-                Ok(mut piece) => {
-                    self.in_flight += 1;
-                    if self.items.len() == 1
-                        && let Some(only) = piece.pop()
-                    {
-                        spawn.write(&self.store, only);
-                        return Ok(());
-                    }
-                    let store = Arc::clone(&self.store);
-                    spawn.run_piece(&self.store, async move {
-                        let outcomes = store.put_piece(&piece).await;
-                        Reply::StoredPiece(piece.into_iter().map(|(id, _)| id).collect(), outcomes)
-                    });
-                }
-                // Someone changed the value while its batch was on its way.
-                Err(Failure::Refused(error)) => self.failed = Some(error),
-                Err(Failure::Raised(error)) => return Err(error),
+            if self.checked == 0 && self.kept_bytes < KEPT_BYTES {
+                let piece = self.piece(py)?;
+                items += piece.len();
+                bytes += piece.json_bytes();
+                self.kept_bytes += piece.json_bytes();
+                self.kept.push_back(piece);
+            } else {
+                bytes += self.encoded(py, self.checked, <[u8]>::len)?;
+                items += 1;
+                self.checked += 1;
             }
         }
         Ok(())
     }
 
-    fn piece(&mut self, py: Python<'_>) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-        let (mut piece, mut bytes) = (Vec::new(), 0);
-        while self.sent < self.items.len() && piece.len() < PIECE_ITEMS && bytes < PIECE_BYTES {
-            let json = match self.kept.pop_front() {
-                Some(json) => json,
-                None => match self.encoded(py, self.sent) {
-                    Ok(json) => json,
-                    Err(_) if !piece.is_empty() => break, // met again as the first of the next piece
-                    Err(error) => return Err(error),
-                },
-            };
-            bytes += json.len();
-            piece.push((self.items[self.sent].0.clone(), json));
-            self.sent += 1;
+    /// The next items as one request.
+    fn piece(&mut self, py: Python<'_>) -> Result<Batch, Failure> {
+        let mut piece = Batch::new(self.room);
+        while !self.items.is_empty()
+            && piece.len() < PIECE_ITEMS
+            && piece.json_bytes() < PIECE_BYTES
+        {
+            let id = self.items[0].0.clone();
+            let store = &self.store;
+            let added = self.encoded(py, 0, |json| piece.add(store, id, json));
+            match added {
+                Ok(()) => drop(self.items.pop_front()),
+                Err(_) if !piece.is_empty() => break, // met again as the first of the next piece
+                Err(failure) => return Err(failure),
+            }
+            self.checked = self.checked.saturating_sub(1);
         }
+        self.room = piece.json_bytes() + piece.json_bytes() / 8;
         Ok(piece)
     }
 
-    fn note(&mut self, ids: Vec<String>, outcomes: Result<Vec<Result<()>>>) {
-        let outcomes = match outcomes {
-            Ok(outcomes) => outcomes,
+    fn fill_window(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<()> {
+        while self.in_flight < WINDOW && self.failed.is_none() {
+            let piece = match self.kept.pop_front() {
+                Some(piece) => piece,
+                None if self.items.is_empty() => return Ok(()),
+                None => match self.piece(py) {
+                    Ok(piece) => piece,
+                    // Someone changed the value while its batch was on its way.
+                    Err(Failure::Refused(error)) => {
+                        self.failed = Some(error);
+                        return Ok(());
+                    }
+                    Err(Failure::Raised(error)) => return Err(error),
+                },
+            };
+            self.in_flight += 1;
+            if self.alone {
+                spawn.write(&self.store, piece);
+            } else {
+                let store = Arc::clone(&self.store);
+                spawn.run_piece(&self.store, async move {
+                    let (ids, outcomes) = store.put(piece).await;
+                    Reply::StoredPiece(ids, outcomes)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, id: String, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            self.failed.get_or_insert(error);
+            self.unconfirmed.push(id);
+        }
+    }
+
+    fn note_piece(&mut self, ids: Vec<String>, outcomes: Result<Vec<Result<()>>>) {
+        match outcomes {
+            Ok(outcomes) => {
+                for (id, outcome) in ids.into_iter().zip(outcomes) {
+                    self.note(id, outcome);
+                }
+            }
             Err(error) => {
                 self.failed.get_or_insert(error);
                 self.unconfirmed.extend(ids);
-                return;
-            }
-        };
-        for (id, outcome) in ids.into_iter().zip(outcomes) {
-            if let Err(error) = outcome {
-                self.failed.get_or_insert(error);
-                self.unconfirmed.push(id);
             }
         }
     }
@@ -184,10 +202,11 @@ impl Upsert {
         let outcome = match self.failed.take() {
             None => Ok(()),
             Some(error) => {
-                let never_sent = self.items[self.sent..].iter().map(|(id, _)| id.clone());
-                self.unconfirmed.extend(never_sent);
-                let error = match &*self.items {
-                    [(id, _)] => error.about(id),
+                let never_sent = self.kept.drain(..).flat_map(Batch::into_ids);
+                let in_no_piece = self.items.drain(..).map(|(id, _)| id);
+                self.unconfirmed.extend(never_sent.chain(in_no_piece));
+                let error = match &*self.unconfirmed {
+                    [id] if self.alone => error.about(id),
                     _ => error,
                 };
                 Err(error.with_unconfirmed(std::mem::take(&mut self.unconfirmed)))
@@ -207,12 +226,11 @@ impl Job for Upsert {
         match reply {
             Reply::StoredPiece(ids, outcomes) => {
                 self.in_flight -= 1;
-                self.note(ids, outcomes);
+                self.note_piece(ids, outcomes);
             }
-            Reply::Stored(outcome) => {
+            Reply::Stored(id, outcome) => {
                 self.in_flight -= 1;
-                let id = self.items[0].0.clone();
-                self.note(vec![id], Ok(vec![outcome]));
+                self.note(id, outcome);
             }
             Reply::Turn => {}
             _ => return Err(unasked()),

@@ -3,16 +3,33 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::Failure;
+use super::{Failure, Projected};
 
 /// Appends the JSON of `value` to `out`.
 pub fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
-    super::encode(value, out).map_err(raised)
+    super::encoded(value, |json| {
+        out.extend_from_slice(json);
+        Ok(())
+    })
+    .map_err(raised)
 }
 
 /// The Python value of one JSON document.
 pub fn decode<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     super::decode(py, json).map_err(raised)
+}
+
+/// The top-level fields of these names.
+pub fn decode_fields<'py>(
+    py: Python<'py>,
+    json: &[u8],
+    names: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match super::decode_fields(py, json, |name| names.contains(name)) {
+        Ok(Projected::Chosen(chosen)) => Ok(chosen.into_any()),
+        Ok(Projected::Other(value)) => Ok(value),
+        Err(failure) => Err(raised(failure)),
+    }
 }
 
 fn raised(failure: Failure) -> PyErr {

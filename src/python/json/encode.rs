@@ -22,22 +22,20 @@ thread_local! {
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Appends the JSON of `value` to `out`, or nothing on an error.
-///
-/// It is written where there is room already, and `out` grows once, to what is needed.
-pub(crate) fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<()> {
+/// Hands the JSON of `value` to `take`. It is written where there is room already.
+pub(crate) fn encoded<T>(
+    value: &Bound<'_, PyAny>,
+    take: impl FnOnce(&[u8]) -> Result<T>,
+) -> Result<T> {
     // A value whose own code writes another value meanwhile leaves that one to find a room.
     let mut json = ROOM.try_with(Cell::take).unwrap_or_default();
     json.clear();
-    let written = write(value, &mut json, 0);
-    if written.is_ok() {
-        out.extend_from_slice(&json);
-    }
+    let taken = write(value, &mut json, 0).and_then(|()| take(&json));
     if json.capacity() <= KEPT_ROOM {
         // No room is kept on a thread that is ending.
         let _ = ROOM.try_with(|room| room.set(json));
     }
-    written
+    taken
 }
 
 /// A failure of the value's own code refuses the value; an interrupt, or no memory, does not.

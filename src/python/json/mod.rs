@@ -5,15 +5,18 @@
 
 #[cfg(feature = "bench")]
 pub mod codec;
+mod cursor;
 mod decode;
 mod encode;
+mod fields;
 mod keys;
 
 use pyo3::prelude::*;
 
 use crate::error::Error;
 pub(super) use decode::decode;
-pub(super) use encode::encode;
+pub(super) use encode::encoded;
+pub(super) use fields::{Projected, decode_fields};
 
 /// Why a value could not be read or written.
 pub(super) enum Failure {

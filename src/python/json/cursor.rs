@@ -1,0 +1,246 @@
+//! A place in JSON text, and the grammar of what can stand there; it makes no Python objects.
+
+use crate::error::{Error, Kind, Result};
+use crate::json_text::plain_prefix;
+
+/// Deeper than what this library writes: others may have written up to `json`'s own limit.
+const MAX_READ_DEPTH: usize = 1000;
+
+pub(super) struct Cursor<'json> {
+    pub(super) json: &'json [u8],
+    pub(super) at: usize,
+}
+
+pub(super) enum Number<'json> {
+    Float(&'json str),
+    /// The text of an integer, and how many of its bytes are digits.
+    Int(&'json [u8], usize),
+    NegativeInfinity,
+}
+
+/// What a string was written as.
+#[derive(Clone, Copy)]
+pub(super) enum Text<'json> {
+    Plain(&'json [u8]),
+    Unescaped,
+    /// It holds a lone surrogate, which UTF-8 cannot hold but a Python string can. This is the
+    /// text with its quotes.
+    LoneSurrogate(&'json [u8]),
+}
+
+impl<'json> Cursor<'json> {
+    pub(super) fn corrupt<T>(&self, what: &str) -> Result<T> {
+        let message = format!(
+            "the stored value is not JSON: {what} at byte {}; write it again",
+            self.at
+        );
+        Err(Error::new(Kind::Corrupt, message))
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.json.get(self.at).copied()
+    }
+
+    /// The next byte that is not white space, which stays to be read.
+    pub(super) fn next_token(&mut self) -> Option<u8> {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+        self.peek()
+    }
+
+    /// Nothing but white space follows.
+    pub(super) fn end(&mut self) -> Result<()> {
+        match self.next_token() {
+            None => Ok(()),
+            Some(_) => self.corrupt("more text after the value"),
+        }
+    }
+
+    pub(super) fn no_value<T>(&self) -> Result<T> {
+        self.corrupt(if self.at < self.json.len() {
+            "no value"
+        } else {
+            "it ends early"
+        })
+    }
+
+    pub(super) fn word(&mut self, word: &[u8]) -> Result<()> {
+        if !self.json[self.at..].starts_with(word) {
+            return self.corrupt("no value");
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Reads the opening bracket; the depth of what is in it. True if there is nothing in it.
+    pub(super) fn enter(&mut self, depth: usize, closing: u8) -> Result<(usize, bool)> {
+        if depth == MAX_READ_DEPTH {
+            return self.corrupt("it nests too deep");
+        }
+        self.at += 1;
+        let empty = self.next_token() == Some(closing);
+        self.at += usize::from(empty);
+        Ok((depth + 1, empty))
+    }
+
+    /// Reads the ',' or the closing bracket after an item; true for the latter.
+    pub(super) fn ends(&mut self, closing: u8) -> Result<bool> {
+        match self.next_token() {
+            Some(b',') => self.at += 1,
+            Some(byte) if byte == closing => {
+                self.at += 1;
+                return Ok(true);
+            }
+            _ => return self.corrupt("no ',' or closing bracket"),
+        }
+        Ok(false)
+    }
+
+    pub(super) fn opening_quote_of_a_key(&mut self) -> Result<()> {
+        match self.next_token() {
+            Some(b'"') => Ok(()),
+            _ => self.corrupt("no key"),
+        }
+    }
+
+    pub(super) fn colon(&mut self) -> Result<()> {
+        if self.next_token() != Some(b':') {
+            return self.corrupt("no ':' after a key");
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Reads a string from its opening quote on. What it says goes to `out` in pieces, unless it
+    /// has no escapes.
+    pub(super) fn string(&mut self, mut out: impl FnMut(&[u8])) -> Result<Text<'json>> {
+        let start = self.at + 1;
+        let length = plain_prefix(&self.json[start..]);
+        self.at = start + length;
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(Text::Plain(&self.json[start..start + length]));
+        }
+        out(&self.json[start..start + length]);
+        Ok(if self.unescape(&mut out)? {
+            Text::Unescaped
+        } else {
+            Text::LoneSurrogate(&self.json[start - 1..self.at])
+        })
+    }
+
+    /// Reads from an escape up to the closing quote. False if there was a lone surrogate.
+    fn unescape(&mut self, out: &mut impl FnMut(&[u8])) -> Result<bool> {
+        let mut whole = true;
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(whole);
+                }
+                Some(b'\\') => self.at += 1,
+                Some(_) => return self.corrupt("a control character in a string"),
+                None => return self.corrupt("it ends early"),
+            }
+            let escape = self.peek();
+            self.at += 1;
+            match escape {
+                Some(byte @ (b'"' | b'\\' | b'/')) => out(&[byte]),
+                Some(b'b') => out(&[0x08]),
+                Some(b'f') => out(&[0x0c]),
+                Some(b'n') => out(b"\n"),
+                Some(b'r') => out(b"\r"),
+                Some(b't') => out(b"\t"),
+                Some(b'u') => whole &= self.unicode_escape(out)?,
+                _ => return self.corrupt("an unknown escape"),
+            }
+            let rest = &self.json[self.at..];
+            let plain = plain_prefix(rest);
+            out(&rest[..plain]);
+            self.at += plain;
+        }
+    }
+
+    fn unicode_escape(&mut self, out: &mut impl FnMut(&[u8])) -> Result<bool> {
+        let mut code = self.hex4()?;
+        if (0xD800..0xDC00).contains(&code) && self.json[self.at..].starts_with(b"\\u") {
+            let before = self.at;
+            self.at += 2;
+            let low = self.hex4()?;
+            if (0xDC00..0xE000).contains(&low) {
+                code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+            } else {
+                self.at = before;
+            }
+        }
+        let Some(character) = char::from_u32(code) else {
+            return Ok(false);
+        };
+        out(character.encode_utf8(&mut [0; 4]).as_bytes());
+        Ok(true)
+    }
+
+    fn hex4(&mut self) -> Result<u32> {
+        let mut code = 0;
+        for _ in 0..4 {
+            let Some(digit) = self.peek().and_then(|byte| char::from(byte).to_digit(16)) else {
+                return self.corrupt("a \\u escape without four hexadecimal digits");
+            };
+            code = code * 16 + digit;
+            self.at += 1;
+        }
+        Ok(code)
+    }
+
+    pub(super) fn number(&mut self) -> Result<Number<'json>> {
+        let start = self.at;
+        let negative = self.peek() == Some(b'-');
+        self.at += usize::from(negative);
+        if negative && self.peek() == Some(b'I') {
+            self.word(b"Infinity")?;
+            return Ok(Number::NegativeInfinity);
+        }
+        let digits = self.digits();
+        if digits == 0 || (digits > 1 && self.json[self.at - digits] == b'0') {
+            return self.corrupt("no number");
+        }
+        let mut is_float = false;
+        if self.peek() == Some(b'.') && self.json.get(self.at + 1).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+            self.digits();
+            is_float = true;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            let sign = usize::from(matches!(self.json.get(self.at + 1), Some(b'+' | b'-')));
+            if self
+                .json
+                .get(self.at + 1 + sign)
+                .is_some_and(u8::is_ascii_digit)
+            {
+                self.at += 1 + sign;
+                self.digits();
+                is_float = true;
+            }
+        }
+        let text = &self.json[start..self.at];
+        if !is_float {
+            return Ok(Number::Int(text, digits));
+        }
+        // Digits, signs and points are UTF-8 always.
+        std::str::from_utf8(text).map_or_else(
+            |_| self.corrupt("no number"),
+            |text| Ok(Number::Float(text)),
+        )
+    }
+
+    fn digits(&mut self) -> usize {
+        let rest = &self.json[self.at..];
+        let count = rest
+            .iter()
+            .position(|byte| !byte.is_ascii_digit())
+            .unwrap_or(rest.len());
+        self.at += count;
+        count
+    }
+}
