@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use redis::Value;
-
-use crate::connection::{Connections, Request, answer, command};
+use crate::connection::{Answer, Connections, Request, command};
 use crate::error::Result;
 use crate::notices::Notices;
 
@@ -54,9 +52,13 @@ impl Origin {
         let answers = connections
             .send(&Request::resendable([note, noted]))
             .await?;
-        let noted = answers.into_iter().nth(1).map(answer).transpose()?;
+        let noted = answers
+            .into_iter()
+            .nth(1)
+            .map(Answer::checked)
+            .transpose()?;
         Ok(match noted {
-            Some(Value::BulkString(theirs)) if theirs != ours => Some(format!(
+            Some(Answer::Text(theirs)) if theirs != ours => Some(format!(
                 "this keyspace was filled from the working directory {:?}, and this process works in {:?}: two graphs that share one keyspace mix their documents and reports; give each a redis_workspace",
                 String::from_utf8_lossy(&theirs),
                 self.working_dir,

@@ -4,6 +4,7 @@
 
 mod support;
 
+use bytes::Bytes;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -66,7 +67,7 @@ fn values_come_back_in_the_order_of_the_ids_with_repeats_and_gaps() {
         let expected = [Some("2"), None, Some("1"), Some("2")];
         assert_eq!(
             found,
-            expected.map(|json| json.map(|json| json.as_bytes().to_vec()))
+            expected.map(|json| json.map(|json| Bytes::from_static(json.as_bytes())))
         );
         assert_eq!(
             store.missing(ids(&["a", "none"])).await.unwrap(),
@@ -167,7 +168,7 @@ fn a_value_over_the_cap_is_corrupt_when_read_and_a_page_of_scan_ends_at_zero() {
         config.max_value_bytes = 3;
         let store = KvStore::new(config, &SharedConnections::default());
         put(&store, &[("fits", "123"), ("over", "1234")]).await;
-        assert_eq!(store.get("fits").await.unwrap().unwrap(), b"123");
+        assert_eq!(store.get("fits").await.unwrap().unwrap(), &b"123"[..]);
         assert_eq!(store.get("over").await.unwrap_err().kind(), Kind::Corrupt);
         let (mut cursor, mut keys) = (0, Vec::new());
         loop {
@@ -214,7 +215,7 @@ fn a_thread_that_drives_keeps_one_lane_and_hands_it_on_when_it_is_done() {
         let driver = driver();
         drive(&runtime, &driver, async {
             put(&store, &[("a", "1")]).await;
-            assert_eq!(store.get("a").await.unwrap().unwrap(), b"1");
+            assert_eq!(store.get("a").await.unwrap().unwrap(), &b"1"[..]);
         });
         assert_eq!(driver.lanes().len(), 1);
         drop(driver);

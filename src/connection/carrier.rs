@@ -4,16 +4,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::RedisError;
 use redis::aio::ConnectionLike;
-use redis::{RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::Connections;
 use super::driver::Driver;
 use super::lane::Lane;
 use super::pool::Lease;
 use super::request::Request;
 use super::timed_out;
+use super::{Answer, Connections};
 
 /// How late a deadline is looked at by a thread that does nothing else.
 const LATE: Duration = Duration::from_millis(30);
@@ -39,7 +39,7 @@ impl Carrier {
         &self,
         request: &Request,
         mut limit: Instant,
-    ) -> Result<Vec<Value>, RedisError> {
+    ) -> Result<Vec<Answer>, RedisError> {
         let mut answers = pin!(self.exchange(request));
         loop {
             if let Ok(answers) = timeout_at(limit, &mut answers).await {
@@ -55,7 +55,7 @@ impl Carrier {
         }
     }
 
-    async fn exchange(&self, request: &Request) -> Result<Vec<Value>, RedisError> {
+    async fn exchange(&self, request: &Request) -> Result<Vec<Answer>, RedisError> {
         match self {
             Self::Lane(lane) => {
                 let answers = lane.exchange(request).await;
@@ -65,11 +65,16 @@ impl Carrier {
             }
             Self::Pooled(lease) => {
                 let mut connection = lease.connection();
-                connection
-                    .req_packed_commands(&request.pipeline(), 0, request.answers)
-                    .await
+                let pipeline = request.pipeline();
+                let answers = connection.req_packed_commands(&pipeline, 0, request.answers);
+                Ok(answers.await?.into_iter().map(Answer::from).collect())
             }
         }
+    }
+
+    /// Whether this error means that a lane was lost, perhaps while nobody used it.
+    pub(super) fn is_lost_lane(&self, error: &RedisError) -> bool {
+        matches!(self, Self::Lane(_)) && !error.is_timeout()
     }
 
     /// Trusts it with nothing more.

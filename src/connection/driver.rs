@@ -39,6 +39,17 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Driver>>> = const { RefCell::new(None) };
 }
 
+/// What [`Driver::drive`] has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Driven {
+    /// There was no lane to drive.
+    Nothing,
+    /// All was read that had come.
+    Wholly,
+    /// There may be more.
+    Partly,
+}
+
 /// The driver is this thread's until the guard is dropped.
 pub struct Entered {
     before: Option<Arc<Driver>>,
@@ -131,16 +142,18 @@ impl Driver {
         self.waiting != Waiting::Never
     }
 
-    /// Moves bytes on every lane. One that waits for them does so only where some are expected;
-    /// false if it waited for none.
+    /// Moves bytes on every lane. One that waits for them does so only where some are expected.
     #[must_use]
-    pub fn drive(&self) -> bool {
-        let mut driven = false;
+    pub fn drive(&self) -> Driven {
+        let mut driven = Driven::Nothing;
         // Not held meanwhile: a lane that fails wakes those who then open another.
         for lane in self.lanes() {
             if lane.in_flight() > 0 || !self.waits() {
-                lane.drive();
-                driven = true;
+                driven = driven.max(if lane.drive() {
+                    Driven::Partly
+                } else {
+                    Driven::Wholly
+                });
             }
             if lane.is_closed() {
                 self.changed.store(true, Relaxed);

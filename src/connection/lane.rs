@@ -10,22 +10,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
-use redis::{ErrorKind, RedisError, Value};
+use redis::{ErrorKind, RedisError};
 use tokio::sync::oneshot;
 
+use super::Answer;
+use super::input::Input;
 use super::quota::Seat;
 use super::request::Request;
-use super::resp::{Parsed, parse};
 use super::socket::Socket;
 
-/// Bytes the buffer of answers begins with, and returns to.
-const BUFFER: usize = 256 * 1024;
 /// Bytes of requests that are sent in one piece.
 const SMALL: usize = 64 * 1024;
-/// Bytes read at a time before those who wait are served, and the loop others.
-const TURN: usize = 1 << 20;
 
-type Answers = Result<Vec<Value>, RedisError>;
+type Answers = Result<Vec<Answer>, RedisError>;
 
 /// A connection that its caller's own thread drives.
 pub struct Lane {
@@ -41,18 +38,13 @@ pub struct Lane {
 struct State {
     /// What is to be sent.
     out: VecDeque<Bytes>,
-    /// What was received is between the two.
-    input: Vec<u8>,
-    taken: usize,
-    filled: usize,
-    /// Bytes that the answer begun there takes, as far as is known.
-    needed: usize,
+    input: Input,
     waiting: VecDeque<Waiter>,
 }
 
 struct Waiter {
     wanted: usize,
-    answers: Vec<Value>,
+    answers: Vec<Answer>,
     to: oneshot::Sender<Answers>,
 }
 
@@ -71,6 +63,7 @@ impl Lane {
     /// Queues the commands; the next [`Lane::drive`] sends them.
     pub(super) fn exchange(&self, request: &Request) -> oneshot::Receiver<Answers> {
         let (to, answers) = oneshot::channel();
+        self.in_flight.fetch_add(1, Relaxed);
         let mut state = self.lock();
         state.out.extend(request.wire.iter().cloned());
         state.waiting.push_back(Waiter {
@@ -79,7 +72,6 @@ impl Lane {
             to,
         });
         drop(state);
-        self.in_flight.fetch_add(1, Relaxed);
         self.used.store(true, Relaxed);
         if self.is_closed() {
             self.fail(None);
@@ -88,8 +80,8 @@ impl Lane {
     }
 
     /// Sends what is queued and hands out what has come, as far as both go without waiting, or
-    /// with one wait where the socket has a time to wait.
-    pub fn drive(&self) {
+    /// with one wait where the socket has a time to wait. True if more may have come.
+    pub fn drive(&self) -> bool {
         let mut state = self.lock();
         let before = state.waiting.len();
         let outcome = state
@@ -99,8 +91,12 @@ impl Lane {
         let after = state.waiting.len();
         drop(state);
         self.in_flight.fetch_sub(before - after, Relaxed);
-        if let Err(error) = outcome {
-            self.fail(Some(&error));
+        match outcome {
+            Ok(more) => more,
+            Err(error) => {
+                self.fail(Some(&error));
+                false
+            }
         }
     }
 
@@ -201,53 +197,23 @@ impl State {
         }
     }
 
-    fn read(&mut self, socket: &Socket) -> Result<(), RedisError> {
-        let mut received = 0;
-        while received < TURN {
-            let room = self.room();
-            let count = match socket.read(room) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok(count) => count,
-                Err(error) if waits(&error) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            };
-            let was_filled = count == room.len();
-            received += count;
-            self.filled += count;
-            self.hand_out()?;
-            if !was_filled || self.waiting.is_empty() {
-                return Ok(());
-            }
+    /// Reads once; true if there may be more.
+    fn read(&mut self, socket: &Socket) -> Result<bool, RedisError> {
+        let room = self.input.room();
+        let (received, space) = (socket.read(room), room.len());
+        self.input
+            .received(received.as_ref().map_or(0, |count| *count));
+        match received {
+            Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(count) => self.hand_out().map(|()| count == space),
+            Err(error) if waits(&error) => Ok(false),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
-    }
-
-    /// Space for the rest of the answer that is begun, and never none.
-    fn room(&mut self) -> &mut [u8] {
-        let held = self.filled - self.taken;
-        let wanted = self.needed.max(held + 1).max(BUFFER);
-        if self.input.len() - self.taken < wanted && self.taken > 0 {
-            self.input.copy_within(self.taken..self.filled, 0);
-            self.filled -= self.taken;
-            self.taken = 0;
-        }
-        if self.input.len() < wanted {
-            self.input.resize(wanted, 0);
-        }
-        &mut self.input[self.filled..]
     }
 
     /// Gives every whole answer to who waits for it.
     fn hand_out(&mut self) -> Result<(), RedisError> {
-        while self.taken < self.filled {
-            let (answer, length) = match parse(&self.input[self.taken..self.filled])? {
-                Parsed::Whole(answer, length) => (answer, length),
-                Parsed::Part(needed) => {
-                    self.needed = needed;
-                    return Ok(());
-                }
-            };
-            self.taken += length;
+        for answer in self.input.answers()? {
             let Some(waiter) = self.waiting.front_mut() else {
                 let what = "an answer that nobody asked for: is it a Redis server?";
                 return Err((ErrorKind::Parse, what).into());
@@ -259,10 +225,6 @@ impl State {
                 // One that does not wait any more is not missed: its answers are taken all the same.
                 let _ = waiter.to.send(Ok(waiter.answers));
             }
-        }
-        (self.taken, self.filled, self.needed) = (0, 0, 0);
-        if self.input.len() > BUFFER {
-            self.input = Vec::new(); // it held one large value
         }
         Ok(())
     }

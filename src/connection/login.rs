@@ -81,6 +81,10 @@ where
                 taken += length;
                 answers.push(answer);
             }
+            Parsed::Text(_, length) => {
+                taken += length; // nothing that is asked here is answered by a text
+                answers.push(Value::Okay);
+            }
             Parsed::Part(_) => {
                 if stream.read_buf(&mut bytes).await? == 0 {
                     // A server that takes no more clients says so unasked, and hangs up.

@@ -4,9 +4,11 @@
 //! [`lane`], which the caller's thread drives, or over the [`pool`], which the runtime's threads do.
 //! Topologies other than a standalone server get their place beside `pool`, behind the same handle.
 
+mod answer;
 mod breaker;
 mod carrier;
 mod driver;
+mod input;
 mod lane;
 mod lanes;
 mod login;
@@ -31,14 +33,15 @@ use crate::config::ServerConfig;
 use crate::error::{Error, Kind, Result};
 use crate::near_cache::{self, NearCache};
 use crate::notices::Notices;
+pub(crate) use answer::{Answer, answer};
 use breaker::Breaker;
 use carrier::Carrier;
-pub use driver::{Driver, Entered};
+pub use driver::{Driven, Driver, Entered};
 pub use lane::Lane;
 use lanes::Lanes;
 use pool::Pool;
 use quota::Quota;
-pub(crate) use request::{Commands, Request, answer, command};
+pub(crate) use request::{Commands, Request, command};
 pub use shared::SharedConnections;
 pub use socket::Waiting;
 use tracking::Tracking;
@@ -105,7 +108,7 @@ impl Connections {
     }
 
     /// Sends a request and waits for its answers, one a command, within the operation's deadline.
-    pub(crate) async fn send(self: &Arc<Self>, request: &Request) -> Result<Vec<Value>> {
+    pub(crate) async fn send(self: &Arc<Self>, request: &Request) -> Result<Vec<Answer>> {
         if self.breaker.is_open() {
             return Err(self.refused());
         }
@@ -129,7 +132,8 @@ impl Connections {
                 Err(failed) => failed,
             };
             // A lane that died while idle says nothing about the server: it costs no attempt.
-            if failed.stale && request.resendable && !std::mem::replace(&mut was_stale, true) {
+            let may_repeat = request.resendable || !failed.sent;
+            if failed.stale && may_repeat && !std::mem::replace(&mut was_stale, true) {
                 self.retries.fetch_add(1, Relaxed);
                 continue;
             }
@@ -152,7 +156,7 @@ impl Connections {
         self: &Arc<Self>,
         request: &Request,
         deadline: Instant,
-    ) -> Result<Vec<Value>, Failed> {
+    ) -> Result<Vec<Answer>, Failed> {
         let unsent = |error| Failed {
             error,
             sent: false,
@@ -166,19 +170,24 @@ impl Connections {
             let ping = Request::resendable([redis::cmd("PING")]);
             if let Err(error) = carrier.exchange_until(&ping, limit).await {
                 carrier.discard(self);
-                return Err(unsent(error));
+                let stale = carrier.is_lost_lane(&error);
+                return Err(Failed {
+                    error,
+                    sent: false,
+                    stale,
+                });
             }
         }
         let (error, stale) = match carrier.exchange_until(request, limit).await {
             Ok(values) => match values.first() {
-                Some(Value::ServerError(error)) if refuses_for_now(error.code()) => {
+                Some(Answer::Other(Value::ServerError(error))) if refuses_for_now(error.code()) => {
                     return Err(unsent(error.clone().into()));
                 }
                 _ => return Ok(values),
             },
             Err(error) => {
-                let lane_lost = matches!(carrier, Carrier::Lane(_)) && !error.is_timeout();
-                (error, lane_lost)
+                let stale = carrier.is_lost_lane(&error);
+                (error, stale)
             }
         };
         // A connection that failed or fell silent is not trusted with another request.

@@ -1,10 +1,9 @@
 //! What is sent: commands that leave together and whose answers come back together.
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, RedisError, Value};
+use redis::{Cmd, Pipeline};
 
 use super::resp;
-use crate::error::{Error, Result};
 
 /// One or more commands as the bytes of the wire, sent at once and answered in order.
 pub(crate) struct Request {
@@ -138,14 +137,6 @@ pub(crate) fn command<'a>(name: &str, arguments: impl IntoIterator<Item = &'a [u
         command.arg(argument);
     }
     command
-}
-
-/// The answer of one command: a value, or the error the server gave for this command alone.
-pub(crate) fn answer(value: Value) -> Result<Value> {
-    match value {
-        Value::ServerError(error) => Err(Error::from_redis(&RedisError::from(error))),
-        value => Ok(value),
-    }
 }
 
 #[cfg(test)]

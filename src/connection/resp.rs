@@ -1,6 +1,8 @@
 //! Answers off the wire: RESP2, what a server speaks to a client that asked for nothing else.
 //! <https://redis.io/docs/latest/develop/reference/protocol-spec/>
 
+use std::ops::Range;
+
 use redis::{ErrorKind, RedisError, Value};
 
 /// Arrays within arrays: no answer to a command of ours comes near it.
@@ -13,7 +15,9 @@ const MAX_BULK: usize = 512 * 1024 * 1024;
 /// What the bytes at hand hold.
 #[derive(Debug, PartialEq)]
 pub(super) enum Parsed {
-    /// A whole answer, and the bytes it took.
+    /// A text, where it is and the bytes it took.
+    Text(Range<usize>, usize),
+    /// Any other whole answer, and the bytes it took.
     Whole(Value, usize),
     /// The beginning of one, which takes at least so many bytes in all.
     Part(usize),
@@ -22,8 +26,14 @@ pub(super) enum Parsed {
 /// Reads the answer that `bytes` begins with.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, RedisError> {
     let mut reader = Reader { bytes, at: 0 };
-    match reader.value(0) {
-        Ok(value) => Ok(Parsed::Whole(value, reader.at)),
+    let parsed = if bytes.first() == Some(&b'$') {
+        reader.text_or_nil()
+    } else {
+        let value = reader.value(0);
+        value.map(|value| Parsed::Whole(value, reader.at))
+    };
+    match parsed {
+        Ok(parsed) => Ok(parsed),
         Err(Stop::Part(needed)) => Ok(Parsed::Part(needed)),
         Err(Stop::Malformed(error)) => Err(error),
     }
@@ -89,13 +99,23 @@ impl<'wire> Reader<'wire> {
         let Some(length) = size(length)? else {
             return Ok(Value::Nil);
         };
-        if length > MAX_BULK {
-            return malformed("a longer value than a server can hold");
-        }
         Ok(Value::BulkString(self.text(length)?.to_vec()))
     }
 
+    fn text_or_nil(&mut self) -> Result<Parsed, Stop> {
+        let line = self.line()?;
+        let Some(length) = size(&line[1..])? else {
+            return Ok(Parsed::Whole(Value::Nil, self.at));
+        };
+        let from = self.at;
+        self.text(length)?;
+        Ok(Parsed::Text(from..from + length, self.at))
+    }
+
     fn text(&mut self, length: usize) -> Result<&'wire [u8], Stop> {
+        if length > MAX_BULK {
+            return malformed("a longer value than a server can hold");
+        }
         let end = self.at + length;
         let Some(ending) = self.bytes.get(end..end + 2) else {
             return Err(Stop::Part(end + 2));
@@ -167,10 +187,17 @@ mod tests {
     fn all(mut bytes: &[u8]) -> Vec<Value> {
         let mut values = Vec::new();
         while !bytes.is_empty() {
-            let Parsed::Whole(value, taken) = parse(bytes).unwrap() else {
-                panic!("cut short: {bytes:?}");
+            let taken = match parse(bytes).unwrap() {
+                Parsed::Text(place, taken) => {
+                    values.push(Value::BulkString(bytes[place].to_vec()));
+                    taken
+                }
+                Parsed::Whole(value, taken) => {
+                    values.push(value);
+                    taken
+                }
+                Parsed::Part(_) => panic!("cut short: {bytes:?}"),
             };
-            values.push(value);
             bytes = &bytes[taken..];
         }
         values
@@ -195,12 +222,7 @@ mod tests {
 
     #[test]
     fn an_error_keeps_its_code() {
-        let Parsed::Whole(Value::ServerError(error), 16) = parse(b"-WRONGTYPE no\r\n")
-            .map(|parsed| match parsed {
-                Parsed::Whole(value, taken) => Parsed::Whole(value, taken + 1),
-                part @ Parsed::Part(_) => part,
-            })
-            .unwrap()
+        let Parsed::Whole(Value::ServerError(error), 15) = parse(b"-WRONGTYPE no\r\n").unwrap()
         else {
             panic!("no error");
         };
@@ -211,8 +233,9 @@ mod tests {
     fn an_answer_cut_anywhere_is_a_part_that_asks_for_more_than_there_is() {
         let mut from = 0;
         while from < ANSWERS.len() {
-            let Parsed::Whole(_, taken) = parse(&ANSWERS[from..]).unwrap() else {
-                panic!("cut short");
+            let taken = match parse(&ANSWERS[from..]).unwrap() {
+                Parsed::Text(_, taken) | Parsed::Whole(_, taken) => taken,
+                Parsed::Part(_) => panic!("cut short"),
             };
             for length in 0..taken {
                 let Parsed::Part(needed) = parse(&ANSWERS[from..from + length]).unwrap() else {

@@ -174,13 +174,13 @@ impl Handle {
     ) -> Result<Box<dyn Job>> {
         self.once(py, move |core| async move {
             let (next, keys) = core.scan(cursor, &pattern, count).await?;
-            Ok((next, keys.into_iter().map(Bytes).collect::<Vec<_>>()))
+            Ok((next, keys.into_iter().map(Raw).collect::<Vec<_>>()))
         })
     }
 
     fn get_key(&self, py: Python<'_>, key: Vec<u8>) -> Result<Box<dyn Job>> {
         self.once(py, move |core| async move {
-            Ok(core.get_key(&key).await?.map(Bytes))
+            Ok(core.get_key(&key).await?.map(Raw))
         })
     }
 
@@ -195,15 +195,15 @@ impl Handle {
 }
 
 /// Bytes that become `bytes`, where pyo3 would make a list of numbers.
-struct Bytes(Vec<u8>);
+struct Raw<T>(T);
 
-impl<'py> IntoPyObject<'py> for Bytes {
+impl<'py, T: AsRef<[u8]>> IntoPyObject<'py> for Raw<T> {
     type Target = PyBytes;
     type Output = Bound<'py, PyBytes>;
     type Error = std::convert::Infallible;
 
     fn into_pyobject(self, py: Python<'py>) -> std::result::Result<Self::Output, Self::Error> {
-        Ok(PyBytes::new(py, &self.0))
+        Ok(PyBytes::new(py, self.0.as_ref()))
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use redis::Value;
 
 use super::{GET_FRAME, KvStore};
-use crate::connection::Commands;
+use crate::connection::{Answer, Commands};
 use crate::error::Result;
 use crate::near_cache::{Change, Namespace, NearCache, NearCacheStats};
 
@@ -53,7 +54,7 @@ impl KvStore {
         &self,
         near: &Namespace,
         ids: &[String],
-    ) -> Result<Vec<Result<Option<Vec<u8>>>>> {
+    ) -> Result<Vec<Result<Option<Bytes>>>> {
         let keys: Vec<Vec<u8>> = ids.iter().map(|id| self.key(id)).collect();
         let Some(fetch) = near.begin(&keys) else {
             return self.fetch(ids).await;
@@ -66,11 +67,11 @@ impl KvStore {
             asked.add("GET", (prefix, id), &[]);
             asked.add("PTTL", (prefix, id), &[]);
         }
-        let answers = self.send(&asked.resendable()).await?;
+        let answers = self.ask(&asked.resendable()).await?;
         let mut answers = answers.into_iter();
         let mut values = Vec::with_capacity(ids.len());
         for (index, (id, key)) in ids.iter().zip(&keys).enumerate() {
-            let (Some(value), Some(ttl)) = (answers.next(), answers.next()) else {
+            let (Some(value), Some(Answer::Other(ttl))) = (answers.next(), answers.next()) else {
                 break;
             };
             let found = self.found(id, value);

@@ -10,12 +10,15 @@ mod upkeep;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
 use redis::{Cmd, Value};
 
 use crate::config::StoreConfig;
-use crate::connection::{Commands, Connections, Request, SharedConnections, answer, command};
+use crate::connection::{
+    Answer, Commands, Connections, Request, SharedConnections, answer, command,
+};
 use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
 use crate::near_cache::Namespace;
@@ -109,9 +112,9 @@ impl KvStore {
     }
 
     /// The value of one id, as JSON bytes; None if it is absent.
-    pub async fn get(&self, id: &str) -> Result<Option<Vec<u8>>> {
+    pub async fn get(&self, id: &str) -> Result<Option<Bytes>> {
         if let Some(json) = self.local(id) {
-            return Ok(Some(json.to_vec()));
+            return Ok(Some(Bytes::from_owner(json)));
         }
         let found = self.get_piece(&[id.to_owned()]).await;
         found
@@ -122,15 +125,15 @@ impl KvStore {
 
     /// The values of up to [`PIECE_ITEMS`] ids, in order, from the server: one bad value fails only
     /// its own id.
-    pub async fn get_piece(&self, ids: &[String]) -> Result<Vec<Result<Option<Vec<u8>>>>> {
+    pub async fn get_piece(&self, ids: &[String]) -> Result<Vec<Result<Option<Bytes>>>> {
         match &self.near {
             Some(near) => self.get_and_keep(near, ids).await,
             None => self.fetch(ids).await,
         }
     }
 
-    async fn fetch(&self, ids: &[String]) -> Result<Vec<Result<Option<Vec<u8>>>>> {
-        let answers = self.send(&self.commands("GET", ids)).await?;
+    async fn fetch(&self, ids: &[String]) -> Result<Vec<Result<Option<Bytes>>>> {
+        let answers = self.ask(&self.commands("GET", ids)).await?;
         Ok(ids
             .iter()
             .zip(answers)
@@ -223,11 +226,13 @@ impl KvStore {
     }
 
     /// The JSON bytes under a key of any namespace.
-    pub async fn get_key(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let answers = self
-            .send(&Request::resendable([command("GET", [key])]))
-            .await?;
-        self.found(&String::from_utf8_lossy(key), first(answers))
+    pub async fn get_key(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let request = Request::resendable([command("GET", [key])]);
+        let answer = self.ask(&request).await?.pop();
+        self.found(
+            &String::from_utf8_lossy(key),
+            answer.unwrap_or(Answer::Other(Value::Nil)),
+        )
     }
 
     /// Whether the server answers, within the operation's deadline.
@@ -250,6 +255,12 @@ impl KvStore {
     }
 
     async fn send(&self, request: &Request) -> Result<Vec<Value>> {
+        let answers = self.ask(request).await?;
+        Ok(answers.into_iter().map(Value::from).collect())
+    }
+
+    /// As `send`, and texts are not copied.
+    async fn ask(&self, request: &Request) -> Result<Vec<Answer>> {
         if self.near.is_some() {
             self.connections.track(&self.notices);
         }
@@ -275,13 +286,13 @@ impl KvStore {
         answer(value).map_err(|error| error.in_namespace(&self.config.namespace))
     }
 
-    fn found(&self, id: &str, value: Value) -> Result<Option<Vec<u8>>> {
-        let opened = match answer(value) {
-            Ok(Value::BulkString(stored)) => {
+    fn found(&self, id: &str, answer: Answer) -> Result<Option<Bytes>> {
+        let opened = match answer.checked() {
+            Ok(Answer::Text(stored)) => {
                 sealing::open(stored, self.config.max_value_bytes).map(Some)
             }
-            Ok(Value::Nil) => Ok(None),
-            Ok(_) => Err(self.unexpected("GET")),
+            Ok(Answer::Other(Value::Nil)) => Ok(None),
+            Ok(Answer::Other(_)) => Err(self.unexpected("GET")),
             Err(error) => Err(error),
         };
         opened.map_err(|error| error.about(id).in_namespace(&self.config.namespace))

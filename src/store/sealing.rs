@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use bytes::Bytes;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Batch, KvStore};
@@ -60,7 +61,7 @@ impl Sealing {
 }
 
 /// The JSON of a stored value: see [`value::open`].
-pub(super) fn open(stored: Vec<u8>, max: usize) -> Result<Vec<u8>> {
+pub(super) fn open(stored: Bytes, max: usize) -> Result<Bytes> {
     if value::is_frame(&stored) {
         return aside(stored.len(), || value::open(stored, max));
     }

@@ -4,6 +4,8 @@ mod compression;
 mod lz4;
 mod zstd;
 
+use bytes::Bytes;
+
 use crate::error::{Error, Kind, Result};
 pub use compression::{Codec, Compression, MIN_BYTES};
 
@@ -23,7 +25,7 @@ pub fn admit(json: &[u8], max: usize) -> Result<()> {
 
 /// Checks a value on its way out, and hands its JSON bytes on: at most `max` of them, whatever a
 /// frame would unfold to.
-pub fn open(stored: Vec<u8>, max: usize) -> Result<Vec<u8>> {
+pub fn open(stored: Bytes, max: usize) -> Result<Bytes> {
     if stored.len() > max {
         let size = stored.len();
         return Err(Error::new(
@@ -41,7 +43,9 @@ pub fn open(stored: Vec<u8>, max: usize) -> Result<Vec<u8>> {
     } else {
         return Ok(stored);
     };
-    unfolded.map_err(|why| Error::new(Kind::Corrupt, why.message(max)))
+    unfolded
+        .map(Bytes::from)
+        .map_err(|why| Error::new(Kind::Corrupt, why.message(max)))
 }
 
 /// Whether these are the bytes of a frame, which take work to open.
@@ -83,9 +87,9 @@ mod tests {
     fn a_value_at_the_cap_passes_and_one_byte_more_is_refused_both_ways() {
         assert!(admit(b"1234", 4).is_ok());
         assert_eq!(admit(b"12345", 4).unwrap_err().kind(), Kind::Serialization);
-        assert_eq!(open(b"1234".to_vec(), 4).unwrap(), b"1234");
+        assert_eq!(open(Bytes::from_static(b"1234"), 4).unwrap(), &b"1234"[..]);
         assert_eq!(
-            open(b"12345".to_vec(), 4).unwrap_err().kind(),
+            open(Bytes::from_static(b"12345"), 4).unwrap_err().kind(),
             Kind::Corrupt
         );
     }
@@ -113,7 +117,7 @@ mod tests {
         let json = text();
         for frame in frames(&json) {
             assert!(frame.len() < json.len());
-            assert_eq!(open(frame, json.len()).unwrap(), json);
+            assert_eq!(open(frame.into(), json.len()).unwrap(), json);
         }
     }
 
@@ -122,7 +126,7 @@ mod tests {
         let (first, second) = (text(), vec![b'x'; 300_000]);
         for (mut whole, more) in frames(&first).into_iter().zip(frames(&second)) {
             whole.extend(more);
-            let found = open(whole, usize::MAX).unwrap();
+            let found = open(whole.into(), usize::MAX).unwrap();
             assert_eq!(found, [&first[..], &second].concat());
         }
     }
@@ -131,7 +135,7 @@ mod tests {
     fn a_frame_over_the_cap_is_corrupt_and_names_the_setting() {
         let json = text();
         for frame in frames(&json) {
-            let error = open(frame, json.len() - 1).unwrap_err();
+            let error = open(frame.into(), json.len() - 1).unwrap_err();
             assert_eq!(error.kind(), Kind::Corrupt);
             assert!(
                 error.to_string().contains("redis_max_value_bytes"),
@@ -144,7 +148,7 @@ mod tests {
     fn a_frame_that_was_cut_off_anywhere_is_corrupt() {
         for frame in frames(&text()) {
             for length in 4..frame.len() {
-                let error = open(frame[..length].to_vec(), 1 << 20).unwrap_err();
+                let error = open(frame[..length].to_vec().into(), 1 << 20).unwrap_err();
                 assert_eq!(error.kind(), Kind::Corrupt, "{length}");
             }
         }
@@ -157,7 +161,7 @@ mod tests {
             for index in 4..frame.len() {
                 let mut damaged = frame.clone();
                 damaged[index] ^= 0x55;
-                if let Ok(found) = open(damaged, 1 << 20) {
+                if let Ok(found) = open(damaged.into(), 1 << 20) {
                     assert_eq!(found, json, "byte {index}");
                 }
             }
@@ -168,7 +172,10 @@ mod tests {
     fn bytes_behind_a_frame_are_damage() {
         for mut frame in frames(&text()) {
             frame.extend(b"rest");
-            assert_eq!(open(frame, 1 << 20).unwrap_err().kind(), Kind::Corrupt);
+            assert_eq!(
+                open(frame.into(), 1 << 20).unwrap_err().kind(),
+                Kind::Corrupt
+            );
         }
     }
 }

@@ -11,7 +11,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use nano_graphrag_redis::config::{ServerConfig, StoreConfig};
-use nano_graphrag_redis::connection::{Driver, SharedConnections, Waiting};
+use nano_graphrag_redis::connection::{Driven, Driver, SharedConnections, Waiting};
 use nano_graphrag_redis::store::KvStore;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -47,7 +47,7 @@ pub(crate) fn drive<T>(
                 return done;
             }
         }
-        if !driver.drive() {
+        if driver.drive() == Driven::Nothing {
             thread::park_timeout(READ_INTERVAL);
         }
     }

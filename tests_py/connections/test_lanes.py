@@ -80,6 +80,8 @@ def test_a_connection_that_was_lost_while_idle_costs_no_attempt(
             await storage.upsert({"a": 1})
             lose()
             assert await storage.get_by_id("a") == 1
+            lose()
+            assert await storage.delete_by_id("a")
 
     if calls == "awaited":
         asyncio.run(main())
@@ -88,6 +90,8 @@ def test_a_connection_that_was_lost_while_idle_costs_no_attempt(
     storage.upsert({"a": 1})
     lose()
     assert storage.get_by_id("a") == 1
+    lose()
+    assert storage.delete_by_id("a")
 
 
 # Its answer comes after the next caller's question, on the connection that was left behind.

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use super::gate::{self, Pass};
 use super::{Futures, Job, Process, Reply, Spawner, Step, Tasks, To, lost};
-use crate::connection::{Driver, Waiting};
+use crate::connection::{Driven, Driver, Waiting};
 
 /// How often a waiting thread looks for signals: well under what a person notices after Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -93,7 +93,7 @@ impl Waiter {
             if polled.is_ready() {
                 break polled;
             }
-            if !self.driver.drive() {
+            if self.driver.drive() == Driven::Nothing {
                 thread::park_timeout(until.saturating_duration_since(Instant::now()));
             }
             if Instant::now() >= until {

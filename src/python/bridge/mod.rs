@@ -23,6 +23,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
@@ -37,9 +38,9 @@ pub(super) use process::{Owned, Process};
 /// What came of a future that a job spawned.
 pub(super) enum Reply {
     /// The value of one id.
-    Found(Result<Option<Vec<u8>>>),
+    Found(Result<Option<Bytes>>),
     /// The values of the piece of ids that starts at this index.
-    FoundPiece(usize, Result<Vec<Result<Option<Vec<u8>>>>>),
+    FoundPiece(usize, Result<Vec<Result<Option<Bytes>>>>),
     /// The outcome of the write of this id.
     Stored(String, Result<()>),
     /// The outcomes of the writes of these ids.

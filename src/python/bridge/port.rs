@@ -16,7 +16,11 @@ use super::calls::{Call, Calls, Letters};
 use super::doorbell::Doorbell;
 use super::watch::Watch;
 use super::{Job, Owned, Process, Reply, Spawner, Step, Tasks, To, gate, locked, lost};
+use crate::connection::Driven;
 use crate::store::{Batch, KvStore};
+
+/// How often a lane is read, a buffer at a time, before the loop goes on to others.
+const READS: usize = 4;
 
 /// What is left to do for a call that was started.
 pub(super) enum Started {
@@ -51,7 +55,7 @@ impl Port {
         port.bell.doorbell.silence();
         if let Some(watch) = port.watch.get() {
             // A deadline that passed while the loop did other work is met by what has come since.
-            let _ = watch.driver.drive();
+            while watch.driver.drive() == Driven::Partly {}
         }
         let again = std::mem::take(&mut locked(state).again);
         let letters = again.into_iter().map(|ticket| (ticket, Reply::Turn));
@@ -65,8 +69,14 @@ impl Port {
             return Ok(());
         };
         let _pass = gate::hold(slf.py())?;
-        let _ = watch.driver.drive(); // it waits for nothing
-        port.turn(slf, Vec::new())
+        for _ in 0..READS {
+            let driven = watch.driver.drive();
+            port.turn(slf, Vec::new())?;
+            if driven != Driven::Partly {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Sends what was gathered in this turn. Called by the loop.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -171,7 +172,7 @@ impl GetMany {
         &mut self,
         py: Python<'_>,
         from: usize,
-        piece: Vec<Result<Option<Vec<u8>>>>,
+        piece: Vec<Result<Option<Bytes>>>,
     ) -> PyResult<()> {
         for (index, found) in (from..).zip(piece) {
             let place = self.places.as_ref().map_or(index, |places| places[index]);

@@ -1,0 +1,84 @@
+//! The bytes that have come in on a lane, and the answers they hold.
+
+use bytes::{Bytes, BytesMut};
+use redis::RedisError;
+
+use super::Answer;
+use super::resp::{Parsed, parse};
+
+/// Bytes read at a time: they are decoded while they are in the processor's cache.
+const BUFFER: usize = 256 * 1024;
+
+/// A buffer that lends its bytes to the answers made of them. It is used again when all of them
+/// are gone, as they are once they are decoded; else a new one takes its place.
+#[derive(Default)]
+pub(super) struct Input {
+    bytes: Bytes,
+    own: BytesMut,
+    /// What was received and is no answer yet is between the two.
+    taken: usize,
+    filled: usize,
+    /// Bytes that the answer begun there takes, as far as is known.
+    needed: usize,
+}
+
+impl Input {
+    /// Space for the rest of the answer that is begun, and never none.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        let held = self.filled - self.taken;
+        let wanted = self.needed.max(held + 1).max(BUFFER);
+        let lent = std::mem::take(&mut self.bytes);
+        let fits = lent.len() >= wanted && (lent.len() == BUFFER || wanted > BUFFER);
+        match lent.try_into_mut() {
+            Ok(mut own) if fits => {
+                if self.taken > 0 {
+                    own.copy_within(self.taken..self.filled, 0);
+                }
+                self.own = own;
+            }
+            Ok(old) => self.own = moved(&old[self.taken..self.filled], wanted),
+            Err(lent) => self.own = moved(&lent[self.taken..self.filled], wanted),
+        }
+        (self.taken, self.filled) = (0, held);
+        &mut self.own[held..]
+    }
+
+    /// So many bytes were written into the room.
+    pub(super) fn received(&mut self, count: usize) {
+        self.filled += count;
+        self.bytes = std::mem::take(&mut self.own).freeze();
+    }
+
+    /// Every whole answer there is.
+    pub(super) fn answers(&mut self) -> Result<Vec<Answer>, RedisError> {
+        let mut answers = Vec::new();
+        self.needed = 0;
+        while self.taken < self.filled {
+            let start = self.taken;
+            let (answer, length) = match parse(&self.bytes[start..self.filled])? {
+                Parsed::Text(place, length) => {
+                    let text = self.bytes.slice(start + place.start..start + place.end);
+                    (Answer::Text(text), length)
+                }
+                Parsed::Whole(value, length) => (Answer::Other(value), length),
+                Parsed::Part(needed) => {
+                    self.needed = needed;
+                    break;
+                }
+            };
+            self.taken += length;
+            answers.push(answer);
+        }
+        if self.taken == self.filled && self.bytes.len() > BUFFER {
+            *self = Self::default(); // it held one large value, which owns the bytes from now on
+        }
+        Ok(answers)
+    }
+}
+
+/// A buffer of so many bytes that begins with these.
+fn moved(held: &[u8], size: usize) -> BytesMut {
+    let mut own = BytesMut::zeroed(size);
+    own[..held.len()].copy_from_slice(held);
+    own
+}
