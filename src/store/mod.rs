@@ -37,7 +37,7 @@ pub const PIECE_ITEMS: usize = 64;
 /// Bytes of values in one write request, beyond which it takes no further item.
 pub const PIECE_BYTES: usize = 1 << 20;
 /// Ids in one request that moves no values: existence, deletion.
-pub const KEY_PIECE: usize = 256;
+pub const KEY_PIECE: usize = 512;
 /// Requests of one batch under way at a time.
 pub const WINDOW: usize = 4;
 /// Bytes of the wire around a key: lengths, the command's name.

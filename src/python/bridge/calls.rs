@@ -6,10 +6,13 @@ use pyo3::prelude::*;
 
 use super::gather::Gathered;
 use super::{Futures, Job, Process, Reply, Tasks};
-use crate::store::Batch;
+use crate::store::{Batch, PIECE_ITEMS};
 
 /// Replies, each with the ticket of the job it is for.
 pub(super) type Letters = Vec<(u64, Reply)>;
+
+/// Reads gathered in one turn of the loop before the first of them leave.
+const EARLY: usize = 16;
 
 /// A call whose result the future will hold.
 pub(super) struct Call {
@@ -28,15 +31,30 @@ pub(super) struct Calls {
     pub(super) reads: Gathered<String>,
     pub(super) writes: Gathered<Batch>,
     pub(super) flush_asked: bool,
+    /// Requests of reads that left before this turn of the loop was over.
+    early: u32,
     /// Jobs that asked for another turn.
     pub(super) again: Vec<u64>,
     pub(super) futures: Futures<Letters>,
 }
 
 impl Calls {
+    /// Whether the reads gathered so far are to leave now, so that the server has something to do
+    /// while the turn goes on: a few at first, then whole pieces.
+    pub(super) fn is_early(&mut self) -> bool {
+        let early = self.reads.len() >= PIECE_ITEMS.min(EARLY << self.early.min(8));
+        self.early += u32::from(early);
+        early
+    }
+
+    /// The turn in which a flush was asked for is over.
+    pub(super) fn end_turn(&mut self) {
+        self.flush_asked = false;
+        self.early = 0;
+    }
+
     /// Turns what was gathered into requests to be polled.
     pub(super) fn send_gathered(&mut self, process: &'static Process) {
-        self.flush_asked = false;
         self.reads.take().send(
             process,
             &self.futures,

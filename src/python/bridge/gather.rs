@@ -25,6 +25,11 @@ impl<T> Default for Gathered<T> {
 }
 
 impl<T: Send + 'static> Gathered<T> {
+    /// How many items wait to be sent.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|batch| batch.items.len()).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

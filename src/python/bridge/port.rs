@@ -86,6 +86,7 @@ impl Port {
             return Ok(());
         }
         let _pass = gate::hold(slf.py())?;
+        port.with_state(Calls::end_turn);
         port.turn(slf, Vec::new())
     }
 
@@ -146,6 +147,11 @@ impl Port {
             None,
         )?;
         let mut held = locked(state);
+        if held.is_early() {
+            drop(held);
+            port.turn(slf, Vec::new())?;
+            return Ok(Started::Enough);
+        }
         let gathered = !(held.reads.is_empty() && held.writes.is_empty());
         if gathered && !std::mem::replace(&mut held.flush_asked, true) {
             return Ok(Started::Flush(ticket));
