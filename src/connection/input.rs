@@ -1,5 +1,7 @@
 //! The bytes that have come in on a lane, and the answers they hold.
 
+use std::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 use redis::RedisError;
 
@@ -9,11 +11,15 @@ use super::resp::{Parsed, parse};
 /// Bytes read at a time: they are decoded while they are in the processor's cache.
 const BUFFER: usize = 256 * 1024;
 
+/// Buffers that are kept to be used again: about what a batch has under way.
+const KEPT: usize = 8;
+
 /// A buffer that lends its bytes to the answers made of them. It is used again when all of them
-/// are gone, as they are once they are decoded; else a new one takes its place.
+/// are gone, as they are once they are decoded; meanwhile another takes its place.
 #[derive(Default)]
 pub(super) struct Input {
     bytes: Bytes,
+    lent: VecDeque<Bytes>,
     own: BytesMut,
     /// What was received and is no answer yet is between the two.
     taken: usize,
@@ -27,18 +33,22 @@ impl Input {
     pub(super) fn room(&mut self) -> &mut [u8] {
         let held = self.filled - self.taken;
         let wanted = self.needed.max(held + 1).max(BUFFER);
-        let lent = std::mem::take(&mut self.bytes);
-        let fits = lent.len() >= wanted && (lent.len() == BUFFER || wanted > BUFFER);
-        match lent.try_into_mut() {
-            Ok(mut own) if fits => {
-                if self.taken > 0 {
-                    own.copy_within(self.taken..self.filled, 0);
-                }
-                self.own = own;
+        let bytes = std::mem::take(&mut self.bytes);
+        self.own = match bytes.try_into_mut() {
+            Ok(mut own) if own.len() == wanted => {
+                own.copy_within(self.taken..self.filled, 0);
+                own
             }
-            Ok(old) => self.own = moved(&old[self.taken..self.filled], wanted),
-            Err(lent) => self.own = moved(&lent[self.taken..self.filled], wanted),
-        }
+            Ok(old) => self.moved(&old[self.taken..self.filled], wanted),
+            Err(lent) => {
+                let own = self.moved(&lent[self.taken..self.filled], wanted);
+                if lent.len() == BUFFER {
+                    self.lent.truncate(KEPT - 1);
+                    self.lent.push_front(lent);
+                }
+                own
+            }
+        };
         (self.taken, self.filled) = (0, held);
         &mut self.own[held..]
     }
@@ -74,11 +84,16 @@ impl Input {
         }
         Ok(answers)
     }
-}
 
-/// A buffer of so many bytes that begins with these.
-fn moved(held: &[u8], size: usize) -> BytesMut {
-    let mut own = BytesMut::zeroed(size);
-    own[..held.len()].copy_from_slice(held);
-    own
+    /// A buffer of so many bytes that begins with these.
+    fn moved(&mut self, held: &[u8], size: usize) -> BytesMut {
+        let free = self.lent.iter().position(Bytes::is_unique);
+        let used = free
+            .filter(|_| size == BUFFER)
+            .and_then(|free| self.lent.remove(free));
+        let used = used.and_then(|lent| lent.try_into_mut().ok());
+        let mut own = used.unwrap_or_else(|| BytesMut::zeroed(size));
+        own[..held.len()].copy_from_slice(held);
+        own
+    }
 }
