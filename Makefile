@@ -76,6 +76,10 @@ codec: .venvs/bench/.ready ## The JSON codec beside orjson: microseconds, and ra
 instructions: .venvs/bench/.ready ## The same in instructions, alike on every run; needs valgrind
 	$(CODEC) -- --instructions
 
+.PHONY: profile
+profile: $(VENV)/.built ## Instructions of a call by function, by valgrind; PROFILE="get-reports upsert-reports"
+	$(BIN)/python -m benches.profile $(or $(PROFILE),get-reports upsert-reports)
+
 # --- checks --------------------------------------------------------------------------------------
 
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
