@@ -150,6 +150,15 @@ fn classify(error: &RedisError) -> (Kind, &'static str) {
     {
         return (Kind::Auth, "check redis_username and redis_password");
     }
+    if error
+        .detail()
+        .is_some_and(|detail| detail.contains("max number of clients"))
+    {
+        return (
+            Kind::Unavailable,
+            "raise the server's maxclients, or lower redis_max_connections",
+        );
+    }
     if error.is_timeout() {
         return (
             Kind::Timeout,

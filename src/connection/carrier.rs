@@ -17,6 +17,8 @@ use super::{Answer, Connections};
 
 /// How late a deadline is looked at by a thread that does nothing else.
 const LATE: Duration = Duration::from_millis(30);
+/// How often a late look is forgiven: a thread that is always late would wait for ever.
+const FORGIVEN: usize = 3;
 
 pub(super) enum Carrier {
     Lane(Arc<Lane>),
@@ -26,10 +28,16 @@ pub(super) enum Carrier {
 impl Carrier {
     /// The lane of this thread's driver; without one, the pool's least busy connection.
     pub(super) async fn find(connections: &Arc<Connections>) -> Result<Self, RedisError> {
-        if let Some(driver) = Driver::current()
-            && let Some(lane) = driver.lane(connections).await?
-        {
-            return Ok(Self::Lane(lane));
+        if let Some(driver) = Driver::current() {
+            match driver.lane(connections).await {
+                Ok(Some(lane)) => return Ok(Self::Lane(lane)),
+                Ok(None) => {}
+                // A server that takes no more clients still serves those it has.
+                Err(error) => {
+                    let open = connections.pool.open_lease();
+                    return open.map(Self::Pooled).ok_or(error);
+                }
+            }
         }
         connections.pool.lease().await.map(Self::Pooled)
     }
@@ -41,6 +49,7 @@ impl Carrier {
         mut limit: Instant,
     ) -> Result<Vec<Answer>, RedisError> {
         let mut answers = pin!(self.exchange(request));
+        let mut forgiven = 0;
         loop {
             if let Ok(answers) = timeout_at(limit, &mut answers).await {
                 return answers;
@@ -48,10 +57,11 @@ impl Carrier {
             // The thread that drives a lane may have been kept from it by work of its own, with the
             // answers waiting in the socket: time in which it did not look does not count.
             let late = limit.elapsed();
-            if late < LATE || matches!(self, Self::Pooled(_)) {
+            if late < LATE || forgiven == FORGIVEN || matches!(self, Self::Pooled(_)) {
                 return Err(timed_out());
             }
-            limit += late * 2;
+            limit = Instant::now() + late / 2;
+            forgiven += 1;
         }
     }
 

@@ -26,9 +26,11 @@ pub struct Driver {
     lanes: Mutex<Vec<Owned>>,
     /// Whether lanes were added or closed since the last look.
     changed: AtomicBool,
-    /// Held while a lane is opened, so that many calls open one.
-    opening: tokio::sync::Mutex<()>,
+    /// Held while a lane to that server is opened, so that many calls open one.
+    opening: Mutex<Vec<(Weak<Connections>, Opening)>>,
 }
+
+type Opening = Arc<tokio::sync::Mutex<()>>;
 
 struct Owned {
     connections: Weak<Connections>,
@@ -71,7 +73,7 @@ impl Driver {
             waiting,
             lanes: Mutex::default(),
             changed: AtomicBool::new(false),
-            opening: tokio::sync::Mutex::default(),
+            opening: Mutex::default(),
         })
     }
 
@@ -96,7 +98,8 @@ impl Driver {
         if let Some(lane) = self.find(connections) {
             return Ok((lane.in_flight() < BUSY_AT).then_some(lane));
         }
-        let _opening = self.opening.lock().await;
+        let opening = self.opening(connections);
+        let _opening = opening.lock().await;
         if let Some(lane) = self.find(connections) {
             return Ok(Some(lane));
         }
@@ -110,14 +113,34 @@ impl Driver {
         let Some(seat) = connections.quota.take(1) else {
             return Ok(None);
         };
-        let opened = Socket::open(&connections.config, self.waiting);
-        let socket = timeout(connections.config.connection_timeout, opened)
+        // On the runtime: it goes on while the caller's thread is kept by other work.
+        let (config, waiting) = (connections.config.clone(), self.waiting);
+        let opened = tokio::spawn(async move {
+            let opened = timeout(config.connection_timeout, Socket::open(&config, waiting)).await;
+            (opened, seat)
+        });
+        let (opened, seat) = opened
             .await
+            .map_err(|error| RedisError::from(std::io::Error::other(error)))?;
+        let socket = opened
             .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
         let lane = Arc::new(Lane::new(socket, seat));
         connections.lanes.add(&lane);
         self.own(connections, &lane);
         Ok(Some(lane))
+    }
+
+    /// One for each server: one that does not answer keeps nobody from the others.
+    fn opening(&self, connections: &Arc<Connections>) -> Opening {
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        opening.retain(|(server, _)| server.strong_count() > 0);
+        let server = Arc::as_ptr(connections);
+        if let Some((_, known)) = opening.iter().find(|(known, _)| known.as_ptr() == server) {
+            return Arc::clone(known);
+        }
+        let new = Opening::default();
+        opening.push((Arc::downgrade(connections), Arc::clone(&new)));
+        new
     }
 
     fn own(&self, connections: &Arc<Connections>, lane: &Arc<Lane>) {
@@ -201,7 +224,7 @@ impl Drop for Driver {
         for owned in std::mem::take(&mut *self.lock()) {
             // Answers that still come on a lane would be taken for those of its next user.
             match owned.connections.upgrade() {
-                Some(connections) if self.waits() && owned.lane.in_flight() == 0 => {
+                Some(connections) if self.waits() && owned.lane.is_at_rest() => {
                     connections.lanes.give_back(owned.lane);
                 }
                 _ => owned.lane.close(),

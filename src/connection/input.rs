@@ -32,10 +32,14 @@ impl Input {
     /// Space for the rest of the answer that is begun, and never none.
     pub(super) fn room(&mut self) -> &mut [u8] {
         let held = self.filled - self.taken;
-        let wanted = self.needed.max(held + 1).max(BUFFER);
+        let least = self.needed.max(held + 1);
+        // An array does not say how long it is: doubled, it is not copied at each read.
+        let wanted = least
+            .max(BUFFER)
+            .max(if held < BUFFER { 0 } else { held * 2 });
         let bytes = std::mem::take(&mut self.bytes);
         self.own = match bytes.try_into_mut() {
-            Ok(mut own) if own.len() == wanted => {
+            Ok(mut own) if own.len() >= least => {
                 own.copy_within(self.taken..self.filled, 0);
                 own
             }
@@ -51,6 +55,11 @@ impl Input {
         };
         (self.taken, self.filled) = (0, held);
         &mut self.own[held..]
+    }
+
+    /// Whether bytes are left that belong to no whole answer.
+    pub(super) fn has_rest(&self) -> bool {
+        self.taken < self.filled
     }
 
     /// So many bytes were written into the room.

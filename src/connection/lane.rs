@@ -114,6 +114,12 @@ impl Lane {
         !self.lock().out.is_empty() && !self.is_closed()
     }
 
+    /// Whether nobody waits for anything on it, and nothing came that nobody waited for.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let state = self.lock();
+        state.waiting.is_empty() && !state.input.has_rest() && !self.is_closed()
+    }
+
     /// Requests that wait for answers.
     #[must_use]
     pub fn in_flight(&self) -> usize {

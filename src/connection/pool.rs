@@ -26,7 +26,7 @@ pub(super) struct Pool {
     config: ServerConfig,
     quota: Arc<Quota>,
     slots: Mutex<Vec<Arc<Slot>>>,
-    /// Held while a first connection is opened, so that many waiting callers open one.
+    /// Held while a connection is opened, so that many callers that wait for a first one open one.
     opening: tokio::sync::Mutex<()>,
     growing: AtomicBool,
 }
@@ -63,6 +63,11 @@ impl Pool {
             opening: tokio::sync::Mutex::default(),
             growing: AtomicBool::new(false),
         }
+    }
+
+    /// The least busy of the connections that are open.
+    pub(super) fn open_lease(self: &Arc<Self>) -> Option<Lease> {
+        self.least_busy()
     }
 
     /// The least busy connection; opens the first one, and starts another under load.
@@ -103,7 +108,13 @@ impl Pool {
         let pool = Arc::clone(self);
         tokio::spawn(async move {
             // A connection that cannot be opened now is no error of anyone: load asks again.
-            while pool.quota.taken() < target && pool.open_one().await.is_ok() {}
+            loop {
+                // Who finds no connection waits for this one, which may have the last seat.
+                let _opening = pool.opening.lock().await;
+                if pool.quota.taken() >= target || pool.open_one().await.is_err() {
+                    break;
+                }
+            }
             pool.growing.store(false, Relaxed);
         });
     }

@@ -75,7 +75,11 @@ impl<'wire> Reader<'wire> {
             b':' => Ok(Value::Int(number(text)?)),
             b'*' => self.array(text, depth),
             // How an error is taken apart is the redis crate's own business.
-            b'-' => redis::parse_redis_value(&self.bytes[start..self.at]).map_err(Stop::Malformed),
+            // Servers cut what they quote anywhere, in the middle of a character too.
+            b'-' => {
+                let error = String::from_utf8_lossy(&self.bytes[start..self.at]);
+                redis::parse_redis_value(error.as_bytes()).map_err(Stop::Malformed)
+            }
             _ => malformed("an answer of an unknown type: is it a Redis server?"),
         }
     }

@@ -157,3 +157,60 @@ def test_a_request_larger_than_the_socket_leaves_in_parts(server: RedisServer) -
                 assert await storage.get_by_ids(list(large)) == list(large.values())
 
     asyncio.run(main())
+
+
+# The length of an array is not told ahead: each part that came was parsed again from its start.
+def test_an_answer_of_many_parts_larger_than_the_buffer_is_whole(open_storage: OpenStorage) -> None:
+    storage = open_storage()
+    ids = {f"{number}-{'x' * 2000}" for number in range(3000)}
+    storage.upsert(dict.fromkeys(ids, 1))
+    assert set(storage.all_keys()) == ids
+
+
+# Time in which it did not look is forgiven, but not for ever.
+def test_a_loop_that_is_always_busy_meets_its_deadlines_too(server: RedisServer) -> None:
+    async def busy(until: asyncio.Event) -> None:
+        while not until.is_set():
+            time.sleep(0.1)  # noqa: ASYNC251 (as a host that hardly awaits)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        config = {"redis_url": server.url, "redis_operation_timeout": 0.5, "redis_max_retries": 0}
+        async with RedisKVStorage("full_docs", config) as storage:
+            await storage.upsert({"a": 1})
+            server.pause()
+            over = asyncio.Event()
+            others = asyncio.create_task(busy(over))
+            with pytest.raises(StorageTimeoutError):
+                await storage.get_by_id("a")
+            over.set()
+            await others
+
+    try:
+        began = time.monotonic()
+        asyncio.run(main())
+        assert time.monotonic() - began < 10
+    finally:
+        server.resume()
+
+
+def test_a_server_that_does_not_answer_keeps_nobody_from_another(server: RedisServer) -> None:
+    async def main(other: RedisServer) -> None:
+        config = {"redis_operation_timeout": 4.0, "redis_connection_timeout": 4.0}
+        silent = RedisKVStorage("full_docs", {"redis_url": other.url, **config})
+        well = RedisKVStorage("full_docs", {"redis_url": server.url, **config})
+        calls = asyncio.gather(*map(silent.get_by_id, "abcdefgh"), return_exceptions=True)
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        assert await well.get_by_id("a") is None
+        assert time.monotonic() - began < 2
+        assert all(isinstance(error, StorageTimeoutError) for error in await calls)
+        await silent.close()
+        await well.close()
+
+    with RedisServer() as other:
+        other.pause()
+        try:
+            asyncio.run(main(other))
+        finally:
+            other.resume()

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::doorbell::Doorbell;
 use super::locked;
@@ -46,29 +47,44 @@ impl Watch {
             let open = self.driver.open_lanes();
             let known = std::mem::take(&mut *locked(&self.watched));
             let event_loop = running_loop(py)?;
-            let (kept, gone): (Vec<_>, Vec<_>) = known
+            let (mut watched, gone): (Vec<_>, Vec<_>) = known
                 .into_iter()
                 .partition(|watched| !watched.lane.is_closed());
+            let mut outcome = Ok(());
+            let mut call = |name, arguments: Bound<'_, PyTuple>| {
+                let called = event_loop.call_method1(name, arguments);
+                let succeeded = called.is_ok();
+                // What is left to watch, or not to watch any more, is seen to all the same.
+                if let Err(error) = called
+                    && outcome.is_ok()
+                {
+                    outcome = Err(error);
+                }
+                succeeded
+            };
             for Watched { lane, writing } in gone {
                 // Before the descriptor is closed, and its number another socket's.
-                event_loop.call_method1(intern!(py, "remove_reader"), (lane.descriptor(),))?;
+                let descriptor = (lane.descriptor(),).into_pyobject(py)?;
+                call(intern!(py, "remove_reader"), descriptor.clone());
                 if writing {
-                    event_loop.call_method1(intern!(py, "remove_writer"), (lane.descriptor(),))?;
+                    call(intern!(py, "remove_writer"), descriptor);
                 }
             }
             let drive = port.getattr(intern!(py, "drive"))?;
-            let mut watched = kept;
             for lane in open {
-                if !watched.iter().any(|known| Arc::ptr_eq(&known.lane, &lane)) {
-                    event_loop
-                        .call_method1(intern!(py, "add_reader"), (lane.descriptor(), &drive))?;
-                    watched.push(Watched {
-                        lane,
-                        writing: false,
-                    });
+                if watched.iter().any(|known| Arc::ptr_eq(&known.lane, &lane)) {
+                    continue;
+                }
+                let reader = (lane.descriptor(), &drive).into_pyobject(py)?;
+                if call(intern!(py, "add_reader"), reader) {
+                    let writing = false;
+                    watched.push(Watched { lane, writing });
+                } else {
+                    lane.close(); // nobody would read from it
                 }
             }
             *locked(&self.watched) = watched;
+            outcome?;
         }
         self.follow_writing(port)
     }
