@@ -23,9 +23,12 @@ FEW, MANY = 1, 6
 CALLS = {
     "get-chunks": "await storage.get_by_ids(ids)",
     "get-reports": "await storage.get_by_ids(ids)",
+    "get-64-chunks": "await asyncio.gather(*map(storage.get_by_id, ids[:64]))",
+    "filter-chunks": "await storage.filter_keys([*ids, *(f'absent-{id}' for id in ids)])",
     "upsert-chunks": "await storage.upsert(values.pop())",
     "upsert-reports": "await storage.upsert(values.pop())",
 }
+ITEMS = {"get-64-chunks": 64, "filter-chunks": 2000}
 SCRIPT = """
 import asyncio, gc
 from benches import payloads
@@ -104,7 +107,7 @@ def _count(package: Path, url: str, call: str, times: int) -> Counter[str]:
 
 
 def _print(call: str, many: Counter[str], few: Counter[str], rows: int) -> None:
-    items = (1000 if call.endswith("chunks") else 300) * (MANY - FEW)
+    items = ITEMS.get(call, 1000 if call.endswith("chunks") else 300) * (MANY - FEW)
     each = {name: (many[name] - few[name]) / items for name in many}
     total = sum(each.values())
     print(f"\n{call}: {total:,.0f} instructions an item\n")
