@@ -47,3 +47,9 @@ pub(crate) fn answer(value: Value) -> Result<Value> {
         value => Ok(value),
     }
 }
+
+/// Errors a server gives for every command alike, having done nothing, while it loads its data or
+/// runs a script.
+pub(super) fn refuses_for_now(code: &str) -> bool {
+    matches!(code, "LOADING" | "BUSY")
+}

@@ -222,7 +222,8 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         for owned in std::mem::take(&mut *self.lock()) {
-            // Answers that still come on a lane would be taken for those of its next user.
+            // An answer that still comes is its asker's and reaches nobody, but the lane's next user would
+            // wait behind it.
             match owned.connections.upgrade() {
                 Some(connections) if self.waits() && owned.lane.is_at_rest() => {
                     connections.lanes.give_back(owned.lane);

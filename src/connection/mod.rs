@@ -5,6 +5,7 @@
 //! Topologies other than a standalone server get their place beside `pool`, behind the same handle.
 
 mod answer;
+mod backoff;
 mod breaker;
 mod carrier;
 mod driver;
@@ -33,7 +34,9 @@ use crate::config::ServerConfig;
 use crate::error::{Error, Kind, Result};
 use crate::near_cache::{self, NearCache};
 use crate::notices::Notices;
+use answer::refuses_for_now;
 pub(crate) use answer::{Answer, answer};
+use backoff::{FIRST_BACKOFF, LONGEST_BACKOFF, jitter};
 use breaker::Breaker;
 use carrier::Carrier;
 pub use driver::{Driven, Driver, Entered};
@@ -46,10 +49,6 @@ pub use shared::SharedConnections;
 pub use socket::Waiting;
 use tracking::Tracking;
 
-/// First pause before an attempt is repeated; doubled each time, and jittered.
-const FIRST_BACKOFF: Duration = Duration::from_millis(25);
-/// Longest such pause.
-const LONGEST_BACKOFF: Duration = Duration::from_millis(512);
 /// First pause between two probes of an unreachable server.
 const FIRST_PROBE: Duration = Duration::from_millis(20);
 
@@ -346,17 +345,4 @@ impl Connections {
 
 fn timed_out() -> RedisError {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time").into()
-}
-
-/// Errors a server gives for every command alike, having done nothing, while it loads its data or
-/// runs a script.
-fn refuses_for_now(code: &str) -> bool {
-    matches!(code, "LOADING" | "BUSY")
-}
-
-/// A factor between 0.5 and 1, so that clients that failed together do not return together.
-fn jitter() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    let random = RandomState::new().hash_one(std::process::id());
-    0.5 + f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX) / 2.0
 }
