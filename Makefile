@@ -41,8 +41,8 @@ develop: $(VENV)/.ready ## An editable install: edits under python/ are live (ma
 .PHONY: lock
 lock: $(VENV)/.ready ## Resolve the dependencies anew into locks/
 	compile() { $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml "$$@"; }; \
-	compile --upgrade --extra embedded --group build --group lint --group host --group test --group demo -o locks/test.txt; \
-	compile --upgrade --extra embedded --group host --group test --group bench -c locks/test.txt -o locks/bench.txt
+	compile --upgrade --extra all --group build --group lint --group host --group test --group demo --group docs -o locks/test.txt; \
+	compile --upgrade --extra all --group host --group test --group bench -c locks/test.txt -o locks/bench.txt
 	cargo update
 
 # --- using it -------------------------------------------------------------------------------------
