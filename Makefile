@@ -123,6 +123,10 @@ test-pythons: $(VENV)/.built ## The contract suite on every other CPython found
 test-values: $(VENV)/.built ## 10,500 values of hypothesis against the JSON backend, on each server
 	$(BIN)/python -m pytest tests_py/values --hypothesis-profile=full
 
+.PHONY: faults
+faults: $(VENV)/.built ## Every row of the matrix of faults, in full; writes docs/reliability.md. 25 minutes
+	$(BIN)/python -m pytest tests_py/faults --faults=full --timeout=1200 --faults-page=docs/reliability.md $(PYTEST)
+
 .PHONY: controls
 controls: $(VENV)/.built ## Take each guard away and see its test fail
 	$(BIN)/python tools/controls $(CONTROLS)

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,19 @@ WORD = re.compile(rb"\r\n([A-Z]+)\r\n")
 """The name of a command, as it is sent."""
 
 
+@dataclass
+class Record:
+    """What passed on one connection.
+
+    Attributes:
+        sent: What the client sent.
+        delivered: What was handed to the client's end of the connection.
+    """
+
+    sent: bytearray = field(default_factory=bytearray)
+    delivered: bytearray = field(default_factory=bytearray)
+
+
 class Proxy:
     """Forwards 127.0.0.1:`port` to a server on the same machine; faults are set while it runs.
 
@@ -27,6 +41,9 @@ class Proxy:
         cut_after: Pieces of replies that still pass; the next one is thrown away, and its
             connection with it. None: all pass, which it is again after the cut.
         cut_for_good: Whether the cut ends every other connection too, and refuses new ones.
+        cut_after_bytes: Bytes of replies that still pass; then as `cut_after`, in the middle of
+            whatever it is.
+        cut_chance: How likely a piece of a reply is thrown away, and its connection with it.
         one_byte: Whether replies arrive one byte at a time.
         blackhole: Whether replies are swallowed while the connection stays open.
         silent_after: Pieces of replies that still pass before all are swallowed. None: all pass.
@@ -34,11 +51,14 @@ class Proxy:
             sent one of these words: ``{"GET"}``.
         interruption: Bytes of a request, and what is done when all before them has passed and
             they have not; once.
+        records: What passed on each connection made since this was set to an empty list.
     """
 
     def __init__(self, server_port: int) -> None:
         self.delay = 0.0
         self.cut_after: int | None = None
+        self.cut_after_bytes: int | None = None
+        self.cut_chance = 0.0
         self.cut_for_good = False
         self._refusing = False
         self.one_byte = False
@@ -46,6 +66,7 @@ class Proxy:
         self.silent_after: int | None = None
         self.hold: frozenset[str] = frozenset()
         self.interruption: tuple[bytes, Callable[[], object]] | None = None
+        self.records: list[Record] | None = None
         self.port = 0
         self._server_port = server_port
         self._random = random.Random(7)
@@ -101,7 +122,7 @@ class Proxy:
         await asyncio.gather(*ending, return_exceptions=True)
 
     def _cut(self) -> None:
-        self.cut_after = None
+        self.cut_after = self.cut_after_bytes = None
         if self.cut_for_good:
             self._refusing = True
             for writer in self._clients:
@@ -114,9 +135,12 @@ class Proxy:
         server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
         self._clients.add(to_client)
         said: set[str] = set()
+        record = Record()
+        if self.records is not None:
+            self.records.append(record)
         ways = [
-            asyncio.ensure_future(self._requests(client, to_server, said)),
-            asyncio.ensure_future(self._replies(server, to_client, said)),
+            asyncio.ensure_future(self._requests(client, to_server, said, record)),
+            asyncio.ensure_future(self._replies(server, to_client, said, record)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -129,10 +153,16 @@ class Proxy:
                 writer.transport.abort()
 
     async def _requests(
-        self, client: asyncio.StreamReader, server: asyncio.StreamWriter, said: set[str]
+        self,
+        client: asyncio.StreamReader,
+        server: asyncio.StreamWriter,
+        said: set[str],
+        record: Record,
     ) -> None:
         with suppress(ConnectionError):
             while piece := await client.read(CHUNK):
+                if self.records is not None:
+                    record.sent += piece
                 said.update(word.decode() for word in WORD.findall(piece))
                 passing = piece
                 if self.interruption and self.interruption[0] in piece:
@@ -146,7 +176,11 @@ class Proxy:
                 await server.drain()
 
     async def _replies(
-        self, server: asyncio.StreamReader, client: asyncio.StreamWriter, said: set[str]
+        self,
+        server: asyncio.StreamReader,
+        client: asyncio.StreamWriter,
+        said: set[str],
+        record: Record,
     ) -> None:
         with suppress(ConnectionError):
             while piece := await server.read(CHUNK):
@@ -158,11 +192,27 @@ class Proxy:
                     continue
                 if self.silent_after is not None:
                     self.silent_after -= 1
-                if self.cut_after == 0:
-                    self._cut()
-                    return
-                if self.cut_after is not None:
-                    self.cut_after -= 1
-                for part in (bytes([byte]) for byte in piece) if self.one_byte else [piece]:
+                passing = self._passing(piece)
+                if self.records is not None:
+                    record.delivered += passing
+                for part in (bytes([byte]) for byte in passing) if self.one_byte else [passing]:
                     client.write(part)
                     await client.drain()
+                if len(passing) < len(piece):
+                    # Ended, not reset: what was handed over is to be read.
+                    client.close()
+                    await client.wait_closed()
+                    self._cut()
+                    return
+
+    def _passing(self, piece: bytes) -> bytes:
+        """How much of a reply passes; a shorter piece is the connection's last."""
+        if self.cut_after == 0 or self._random.random() < self.cut_chance:
+            return b""
+        if self.cut_after is not None:
+            self.cut_after -= 1
+        if self.cut_after_bytes is not None:
+            passing = piece[: self.cut_after_bytes]
+            self.cut_after_bytes -= len(passing)
+            return passing
+        return piece

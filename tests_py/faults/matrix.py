@@ -1,0 +1,173 @@
+"""The faults, what is promised under each, and the figure that the promise is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row of the matrix.
+
+    Attributes:
+        name: What is done to the client, the server or the way between.
+        promise: What holds all the same.
+        figure: How that is measured; promised times are of a machine of one's own.
+    """
+
+    name: str
+    promise: str
+    figure: str
+
+
+MATRIX = {
+    1: Fault(
+        "reply lost after the server applied the write",
+        'the value is right; the caller sees success or "unknown", never a wrong success',
+        "0 wrong of 10,000 at 10 % cuts, standalone and cluster, one writer per id; deletes too",
+    ),
+    2: Fault(
+        "asyncio cancel at a random instant, slow replies",
+        "no answer reaches another caller",
+        "0 of 20,000; tasks, sockets and threads back to the start",
+    ),
+    3: Fault(
+        "server killed (-9) and restarted during writes, AOF on",
+        "with appendfsync always, or after an `fsync` barrier, every acknowledged write is there",
+        "0 lost over 50 restarts, 16 writers; writes flow within 500 ms of the restart (p99)",
+    ),
+    4: Fault(
+        "power cut (file cut back to the last fsync)",
+        "nothing confirmed at `fsync` is lost",
+        "0 lost; `ack` on everysec loses at most 2 s",
+    ),
+    5: Fault(
+        "client killed between `full_docs` and `text_chunks`",
+        "found and repaired by `doctor`",
+        "documents without chunks left after repair: 0",
+    ),
+    6: Fault(
+        "reconnect inside the durability barrier",
+        "raises or repeats the marker",
+        "0 false OK of 500",
+    ),
+    7: Fault(
+        "cluster master dies with a lagging replica",
+        "writes confirmed at `replicas:1` survive, or the error says they may not",
+        "0 lost; outage at most node timeout + 2 s",
+    ),
+    8: Fault(
+        "sentinel fails over a stalled master that then wakes",
+        "no acknowledgement from the stale master is believed (documented server settings)",
+        "0 stale; new master within 3.5 s",
+    ),
+    9: Fault(
+        "fork after use (os.fork, multiprocessing, prefork servers)",
+        "the child works, no socket is shared",
+        "0 hangs of 200",
+    ),
+    10: Fault(
+        "Ctrl-C in a blocking call",
+        "KeyboardInterrupt, storage usable after",
+        "within 150 ms",
+    ),
+    11: Fault(
+        "interpreter exit with 50 calls in flight, from loops, threads and sync calls",
+        "clean exit",
+        "code 0, 0 bytes on stderr, under 3 s (a bare run_until_complete: asyncio's own words)",
+    ),
+    12: Fault(
+        "server stalls 10 s (SIGSTOP, CLIENT PAUSE)",
+        "`redis_operation_timeout` holds, retries included",
+        "overshoot p99.9 under 50 ms",
+    ),
+    13: Fault(
+        "server flapping",
+        "breaker: one probe at a time, server errors do not count, closes by itself",
+        "illegal transitions 0",
+    ),
+    14: Fault("200 clients reconnect at once", "jitter", "all back within 2 s"),
+    15: Fault(
+        "maxmemory reached",
+        "an error, nothing silently gone; `allkeys-*` warned about",
+        "silent loss 0",
+    ),
+    16: Fault(
+        "a batch fails half-way",
+        "`unconfirmed_ids` = exactly the ids for which no OK came, those never sent included",
+        "equal to the proxy's record of delivered replies, 1,000 trials",
+    ),
+    17: Fault("slots move during load (MOVED, ASK, TRYAGAIN)", "invisible", "errors 0"),
+    18: Fault("braces in ids", "cluster equals standalone", "0 differences of 100,000"),
+    19: Fault(
+        "namespaces that look alike or hold glob characters",
+        "only own keys touched",
+        "foreign deletes 0",
+    ),
+    20: Fault(
+        "`drop` of a million keys",
+        "other callers are not starved; can be run again after a kill",
+        "others' p99 under 10 ms",
+    ),
+    21: Fault(
+        "corrupt bytes, wrong type under a key",
+        "CorruptValueError / StorageOperationError, never None",
+        "silent None 0",
+    ),
+    22: Fault(
+        "JSON edges (hypothesis)",
+        "equal to JsonKVStorage, or a named error at write time",
+        "0 differences of 100,000",
+    ),
+    23: Fault(
+        "a frame that unpacks past the cap; a value over the cap written; one stored",
+        "refused, refused, CorruptValueError",
+        "peak at most cap + 64 MiB; for the stored one 2.2x its size",
+    ),
+    24: Fault("secrets", "never visible", "canary found 0 times in logs, errors, reprs, metrics"),
+    25: Fault(
+        "TLS: wrong CA, expired, wrong host, self-signed, plaintext port, no client certificate",
+        "refused with the reason",
+        "accepted 0",
+    ),
+    26: Fault(
+        "least-privilege ACL user; CONFIG, BGSAVE, INFO forbidden",
+        "the whole suite passes",
+        "NOPERM 0",
+    ),
+    27: Fault("password rotated under load", "no storm of logins", "at most 3 attempts a second"),
+    28: Fault(
+        "LOADING, READONLY, MISCONF, OOM, NOAUTH, NOPERM, CLUSTERDOWN, BUSY",
+        "the documented class each",
+        "100 %",
+    ),
+    29: Fault("malformed or fragmented RESP", "an error, no panic", "panics 0 (fuzzed)"),
+    30: Fault("silent TCP death", "noticed", "within the timeout + 100 ms"),
+    31: Fault(
+        "100 asyncio.run in a row, two loops at once, uvloop",
+        "one storage serves all",
+        "errors 0, descriptors flat",
+    ),
+    32: Fault(
+        "10,000 concurrent calls",
+        "bounded threads and sockets",
+        "cores + 6 threads; sockets within the cap",
+    ),
+    33: Fault("long soak with mixed faults", "no leak, no loss", "under 1 MiB/h growth"),
+    34: Fault(
+        "GIL stress (switch interval 1 µs, gc loop); a panic in Rust",
+        "no hang; an Exception, not PanicException",
+        "hangs 0",
+    ),
+    35: Fault(
+        "audit of TTLs",
+        "documents, chunks and reports never expire by default",
+        "keys with a TTL: 0",
+    ),
+    36: Fault(
+        "twenty corrupt cached answers and twenty unmet barriers inside the real host's LLM calls",
+        "the host goes on",
+        "the next LLM call completes",
+    ),
+}
+"""Every row, by its number."""
