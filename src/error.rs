@@ -24,6 +24,8 @@ pub enum Kind {
     Serialization,
     /// Stored bytes cannot be read as a value.
     Corrupt,
+    /// A JSON file of the host cannot be read or written.
+    File,
     /// A setting is wrong.
     Config,
     /// Used after `close`.
@@ -42,6 +44,7 @@ impl Kind {
             Self::Auth => "auth",
             Self::Serialization => "serialization",
             Self::Corrupt => "corrupt",
+            Self::File => "file",
             Self::Config => "config",
             Self::Closed => "closed",
         }

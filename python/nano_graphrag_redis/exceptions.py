@@ -12,6 +12,7 @@ __all__ = [
     "CircuitOpenError",
     "CorruptValueError",
     "DurabilityError",
+    "JsonFileError",
     "StorageAuthError",
     "StorageClosedError",
     "StorageConfigError",
@@ -99,6 +100,14 @@ class CorruptValueError(StorageError, ValueError):
     """What lies under an id is no JSON document. It is never taken for "absent".
 
     Find out who wrote it; delete the id, or write it again, to go on.
+    """
+
+
+class JsonFileError(StorageError, ValueError):
+    """A JSON file of the host cannot be read or written: damaged, cut short, changing, disk full.
+
+    The message names the file, and the byte where there is one. A file that the host is writing at
+    that moment is whole again when it is done: try again.
     """
 
 

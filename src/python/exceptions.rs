@@ -23,6 +23,7 @@ fn class_name(kind: Kind) -> &'static str {
         Kind::Auth => "StorageAuthError",
         Kind::Serialization => "StorageSerializationError",
         Kind::Corrupt => "CorruptValueError",
+        Kind::File => "JsonFileError",
         Kind::Config => "StorageConfigError",
         Kind::Closed => "StorageClosedError",
     }

@@ -18,6 +18,7 @@ PARENTS: dict[str, tuple[type[Exception], ...]] = {
     "StorageSerializationError": (TypeError,),
     "CorruptValueError": (ValueError,),
     "StorageConfigError": (ValueError,),
+    "JsonFileError": (ValueError,),
     "DurabilityError": (),
     "StorageClosedError": (),
     "StorageError": (),
