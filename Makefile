@@ -137,6 +137,10 @@ coverage-rust: $(VENV)/.ready ## Line coverage of the core by its own tests
 	$(TEST_SERVERS) PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo tarpaulin --locked --no-default-features \
 	  --engine ptrace --skip-clean --out stdout --include-files 'src/*'
 
+.PHONY: site
+site: $(VENV)/.built ## The documentation site, into target/site; needs no network
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 .PHONY: docs
 docs: $(VENV)/.built ## The reference: of the core by cargo doc, of the package by pydoc
 	cargo doc --quiet --locked --no-deps --no-default-features --document-private-items

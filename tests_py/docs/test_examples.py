@@ -1,128 +1,166 @@
-"""Every example of the README, run as it is written; only the server's address is another."""
+"""Every block of code in the README and on the pages, run as it is written.
+
+A page is one session: its blocks run one after another, in one directory and on one server that
+was empty before. Only the server's address is another than the page says. A ``text`` block right
+below a block is what that one prints.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from redis import Redis
 
 from support.host import ROOT
+from support.pages import PAGES, Block, blocks, read
 from support.servers import RedisServer
 
 ADDRESS = "redis://localhost:6379"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+RUN_ELSEWHERE: Mapping[tuple[str, str], str] = {
+    ("docs/benchmark.md", "class StraightforwardStorage:"): "benches/peers/straightforward.py",
+}
+"""A page and a piece of a block that is not run here, and the file that runs it."""
+
+APPLICATION = """
+from nano_graphrag import GraphRAG
+docs = GraphRAG(working_dir="./cache").full_docs
+docs.sync.upsert({"doc-of-the-app": {}})
+"""
+"""The ``app.py`` that the pages start."""
 
 
-class Example(NamedTuple):
-    """What one block of python is known by, and how it is seen to work.
+class Seen(NamedTuple):
+    """How a block that shows nothing by itself is seen to work.
 
     Attributes:
-        marker: A piece of the block that no other block holds.
         after: What is run after it, in the same interpreter.
         printed: What both print.
         key: What then lies on the server.
     """
 
-    marker: str
     after: str
     printed: str
-    key: bytes
+    key: str
 
 
-EXAMPLES = {
-    "register": Example(
-        "nano_graphrag_redis.register()",
+SEEN = {
+    ("README.md", "nano_graphrag_redis.register()"): Seen(
         """
 from nano_graphrag import GraphRAG
 docs = GraphRAG(working_dir="./cache").full_docs
-docs.sync.upsert({"doc-1": {}})
+docs.sync.upsert({"doc-3": {}})
 print(type(docs).__name__)
 """,
         "RedisKVStorage\n",
-        b"nano_graphrag:full_docs:doc-1",
+        "nano_graphrag:full_docs:doc-3",
     ),
-    "class": Example(
-        "key_string_value_json_storage_cls=RedisKVStorage",
+    ("README.md", "key_string_value_json_storage_cls=RedisKVStorage"): Seen(
         """
 rag.full_docs.sync.upsert({"doc-1": {}})
 print(type(rag.full_docs).__name__)
 """,
         "RedisKVStorage\n",
-        b"nano_graphrag@acme:full_docs:doc-1",
+        "nano_graphrag@acme:full_docs:doc-1",
     ),
-    "sync": Example(
-        "with SyncRedisKVStorage(",
+    ("README.md", "with SyncRedisKVStorage("): Seen(
         "",
         "[{'content': 'Marley was dead: to begin with.'}, None]\n",
-        b"nano_graphrag:full_docs:doc-1",
+        "nano_graphrag:full_docs:doc-1",
+    ),
+    ("README.md", "nano-graphrag-redis run app.py"): Seen(
+        "", "", "nano_graphrag:full_docs:doc-of-the-app"
     ),
 }
 
-APPLICATION = """
-from nano_graphrag import GraphRAG
-docs = GraphRAG(working_dir="./cache").full_docs
-docs.sync.upsert({"doc-1": {}})
-"""
+DATA = {"json": json.loads, "yaml": yaml.safe_load}
+"""Languages that are read, not run."""
+
+RUN = [page for page in PAGES if not page.startswith("docs/design/") and blocks(page)]
+"""Notes are of their day; the pages are of today."""
 
 
-def of_language(language: str) -> list[str]:
-    return [text for name, text in BLOCKS if name == language]
+def matching(block: Block, table: Mapping[tuple[str, str], object]) -> list[tuple[str, str]]:
+    """The keys of a table that are about a block."""
+    return [key for key in table if key[0] == block.page and key[1] in block.text]
 
 
-def test_every_block_is_run_by_one_test() -> None:
-    runs = {text: 0 for _, text in BLOCKS}
-    for block in of_language("python"):
-        runs[block] += sum(example.marker in block for example in EXAMPLES.values())
-    for block in of_language("console"):
-        runs[block] += 1
-    assert set(runs.values()) == {1}, runs
-    assert len(runs) == README.count("```") // 2 == len(EXAMPLES) + 1
+def run(block: Block, command: list[str], environ: dict[str, str], home: Path) -> str:
+    """What a block prints; a failure names the page and the line."""
+    done = subprocess.run(
+        command, env=environ, cwd=home, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
+    warned = [line for line in done.stderr.splitlines() if "nano_graphrag_redis" in line]
+    assert not warned, f"{block}: {done.stderr}"
+    return done.stdout
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_a_block_of_python_works(
-    name: str, server: RedisServer, redis_client: Redis, environ: dict[str, str], tmp_path: Path
-) -> None:
-    example = EXAMPLES[name]
-    (block,) = (text for text in of_language("python") if example.marker in text)
+def run_python(block: Block, url: str, environ: dict[str, str], home: Path, after: str) -> str:
     # An address in the example has to reach the server by itself.
-    asked = {} if ADDRESS in block else {"STORAGE_KV_BACKEND": "redis", "REDIS_URL": server.url}
-    script = tmp_path / "example.py"
-    script.write_text(block.replace(ADDRESS, server.url) + example.after)
-    done = subprocess.run(
-        [sys.executable, script],
-        env=environ | asked,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, example.printed), done.stderr
-    assert "nano_graphrag_redis" not in done.stderr  # no warning of ours
-    assert redis_client.exists(example.key)
+    asked = {} if ADDRESS in block.text else {"STORAGE_KV_BACKEND": "redis", "REDIS_URL": url}
+    script = home / "example.py"
+    script.write_text(block.text.replace(ADDRESS, url) + after, encoding="utf-8")
+    return run(block, [sys.executable, str(script)], environ | asked, home)
 
 
-def test_the_block_of_the_console_works(
-    server: RedisServer, redis_client: Redis, environ: dict[str, str], tmp_path: Path
+def run_console(block: Block, url: str, environ: dict[str, str], home: Path) -> tuple[str, str]:
+    """What the commands print, and what the block says that they print."""
+    lines = block.text.splitlines()
+    commands = "\n".join(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
+    said = "".join(f"{line}\n" for line in lines if not line.startswith("$ "))
+    script = commands.replace(ADDRESS, url)
+    return run(block, ["bash", "-euo", "pipefail", "-c", script], environ, home), said
+
+
+def test_the_pages_with_blocks_are_found() -> None:
+    assert {"README.md", "docs/index.md", "docs/configuration.md"} <= set(RUN)
+
+
+@pytest.mark.parametrize("table", [RUN_ELSEWHERE, SEEN], ids=["elsewhere", "seen"])
+def test_what_is_said_of_a_block_is_said_of_one(table: Mapping[tuple[str, str], object]) -> None:
+    told = [key for page in RUN for block in blocks(page) for key in matching(block, table)]
+    assert sorted(told) == sorted(table)
+
+
+@pytest.mark.parametrize("file", RUN_ELSEWHERE.values())
+def test_the_file_that_runs_a_block_elsewhere_is_there(file: str) -> None:
+    assert (ROOT / file).is_file()
+
+
+@pytest.mark.timeout(300)  # each block that builds a GraphRAG imports the host anew
+@pytest.mark.parametrize("page", RUN)
+def test_a_page_works_as_it_is_written(
+    page: str, server: RedisServer, redis_client: Redis, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    (block,) = of_language("console")
-    lines = block.splitlines()
-    assert all(line.startswith("$ ") for line in lines), "a console block that shows output"
-    commands = "\n".join(line.removeprefix("$ ") for line in lines)
     (tmp_path / "app.py").write_text(APPLICATION)
-    done = subprocess.run(
-        ["bash", "-eu", "-c", commands.replace(ADDRESS, server.url)],
-        env=environ,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert redis_client.exists("nano_graphrag:full_docs:doc-1")
+    for block in blocks(page):
+        if matching(block, RUN_ELSEWHERE):
+            continue
+        seen = next((SEEN[key] for key in matching(block, SEEN)), Seen("", block.shown or "", ""))
+        if block.language == "python":
+            printed = run_python(block, server.url, environ, tmp_path, seen.after)
+            assert printed == seen.printed, str(block)
+        elif block.language == "console":
+            printed, said = run_console(block, server.url, environ, tmp_path)
+            assert printed == said or not said, str(block)
+        elif block.language in DATA:
+            assert DATA[block.language](block.text) is not None, str(block)
+        else:
+            pytest.fail(
+                f"{block}: nothing here can run {block.language or 'a block of no'} language"
+            )
+        assert not seen.key or redis_client.exists(seen.key), str(block)
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_every_fence_is_closed(page: str) -> None:
+    assert len(re.findall(r"^ *```", read(page), re.MULTILINE)) % 2 == 0

@@ -17,18 +17,10 @@ from nano_graphrag_redis.config.namespaces import (
     environment_names,
 )
 from support.host import ROOT
+from support.pages import PAGES, read
 
-PAGES = [
-    path.relative_to(ROOT).as_posix()
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
-    if path.is_file()
-]
 NOT_OURS = "working_dir"
 """The host's own; the settings only look at it."""
-
-
-def read(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def table(heading: str) -> list[list[str]]:
