@@ -24,7 +24,7 @@ CALLS = {
     "get-chunks": "await storage.get_by_ids(ids)",
     "get-reports": "await storage.get_by_ids(ids)",
     "get-64-chunks": "await asyncio.gather(*map(storage.get_by_id, ids[:64]))",
-    "filter-chunks": "await storage.filter_keys([*ids, *(f'absent-{id}' for id in ids)])",
+    "filter-chunks": "await storage.filter_keys(mixed)",
     "upsert-chunks": "await storage.upsert(values.pop())",
     "upsert-reports": "await storage.upsert(values.pop())",
 }
@@ -39,6 +39,7 @@ async def main():
     storage = RedisKVStorage({namespace!r}, {{"redis_url": {url!r}}})
     await storage.upsert(table)
     ids, values = list(table), [payloads.copy(table) for _ in range({most})]
+    mixed = [*ids, *(f"absent-{{id}}" for id in ids)]
     gc.disable()
     for _ in range({times}):
         {call}

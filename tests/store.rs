@@ -69,10 +69,8 @@ fn values_come_back_in_the_order_of_the_ids_with_repeats_and_gaps() {
             found,
             expected.map(|json| json.map(|json| Bytes::from_static(json.as_bytes())))
         );
-        assert_eq!(
-            store.missing(ids(&["a", "none"])).await.unwrap(),
-            ids(&["none"])
-        );
+        let probe = store.probe(&["a", "none", "a"]);
+        assert_eq!(store.exist(probe).await.unwrap(), [true, false, true]);
     });
 }
 

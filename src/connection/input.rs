@@ -68,30 +68,29 @@ impl Input {
         self.bytes = std::mem::take(&mut self.own).freeze();
     }
 
-    /// Every whole answer there is.
-    pub(super) fn answers(&mut self) -> Result<Vec<Answer>, RedisError> {
-        let mut answers = Vec::new();
+    /// The next whole answer, if there is one.
+    pub(super) fn answer(&mut self) -> Result<Option<Answer>, RedisError> {
         self.needed = 0;
-        while self.taken < self.filled {
-            let start = self.taken;
-            let (answer, length) = match parse(&self.bytes[start..self.filled])? {
-                Parsed::Text(place, length) => {
-                    let text = self.bytes.slice(start + place.start..start + place.end);
-                    (Answer::Text(text), length)
-                }
-                Parsed::Whole(value, length) => (Answer::Other(value), length),
-                Parsed::Part(needed) => {
-                    self.needed = needed;
-                    break;
-                }
-            };
-            self.taken += length;
-            answers.push(answer);
+        if self.taken == self.filled {
+            if self.bytes.len() > BUFFER {
+                *self = Self::default(); // it held one large value, which owns the bytes from now on
+            }
+            return Ok(None);
         }
-        if self.taken == self.filled && self.bytes.len() > BUFFER {
-            *self = Self::default(); // it held one large value, which owns the bytes from now on
-        }
-        Ok(answers)
+        let start = self.taken;
+        let (answer, length) = match parse(&self.bytes[start..self.filled])? {
+            Parsed::Text(place, length) => {
+                let text = self.bytes.slice(start + place.start..start + place.end);
+                (Answer::Text(text), length)
+            }
+            Parsed::Whole(value, length) => (Answer::Other(value), length),
+            Parsed::Part(needed) => {
+                self.needed = needed;
+                return Ok(None);
+            }
+        };
+        self.taken += length;
+        Ok(Some(answer))
     }
 
     /// A buffer of so many bytes that begins with these.

@@ -219,7 +219,7 @@ impl State {
 
     /// Gives every whole answer to who waits for it.
     fn hand_out(&mut self) -> Result<(), RedisError> {
-        for answer in self.input.answers()? {
+        while let Some(answer) = self.input.answer()? {
             let Some(waiter) = self.waiting.front_mut() else {
                 let what = "an answer that nobody asked for: is it a Redis server?";
                 return Err((ErrorKind::Parse, what).into());

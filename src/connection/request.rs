@@ -69,16 +69,39 @@ impl Commands {
         self.wire.extend_from_slice(name.as_bytes());
         self.wire.extend_from_slice(b"\r\n");
         let (prefix, id) = key;
-        self.head(b'$', prefix.len() + id.len());
-        self.wire.extend_from_slice(prefix.as_bytes());
-        self.wire.extend_from_slice(id.as_bytes());
-        self.wire.extend_from_slice(b"\r\n");
+        self.key(prefix, id);
         for argument in arguments {
             self.head(b'$', argument.len());
             self.wire.extend_from_slice(argument);
             self.wire.extend_from_slice(b"\r\n");
         }
         self.count += 1;
+    }
+
+    /// Adds a command of this name on the key of each id, without further arguments.
+    pub(crate) fn add_each<'id>(
+        &mut self,
+        name: &str,
+        prefix: &str,
+        ids: impl Iterator<Item = &'id str>,
+    ) {
+        let mut beginning = Self::default();
+        beginning.head(b'*', 2);
+        beginning.head(b'$', name.len());
+        beginning.wire.extend_from_slice(name.as_bytes());
+        beginning.wire.extend_from_slice(b"\r\n");
+        for id in ids {
+            self.wire.extend_from_slice(&beginning.wire);
+            self.key(prefix, id);
+            self.count += 1;
+        }
+    }
+
+    fn key(&mut self, prefix: &str, id: &str) {
+        self.head(b'$', prefix.len() + id.len());
+        self.wire.extend_from_slice(prefix.as_bytes());
+        self.wire.extend_from_slice(id.as_bytes());
+        self.wire.extend_from_slice(b"\r\n");
     }
 
     /// Adds these commands.
@@ -148,7 +171,7 @@ mod tests {
         let value = b"two\r\nlines".as_slice();
         let mut straight = Commands::default();
         straight.add("SET", ("p:n:", "\u{e9}"), &[value, b"EX", b"60"]);
-        straight.add("GET", ("p:n:", ""), &[]);
+        straight.add_each("GET", "p:n:", [""].into_iter());
         let request = straight.resendable();
         let mut set = command("SET", ["p:n:\u{e9}".as_bytes(), value]);
         set.arg("EX").arg(60);

@@ -25,6 +25,10 @@ pub(super) enum Parsed {
 
 /// Reads the answer that `bytes` begins with.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, RedisError> {
+    // What most commands that move no values answer.
+    if let [b':', digit @ b'0'..=b'9', b'\r', b'\n', ..] = bytes {
+        return Ok(Parsed::Whole(Value::Int(i64::from(digit - b'0')), 4));
+    }
     let mut reader = Reader { bytes, at: 0 };
     let parsed = if bytes.first() == Some(&b'$') {
         reader.text_or_nil()

@@ -1,6 +1,5 @@
 //! `KvStore` and `BlockingKvStore`: the same calls, one line each, awaited or blocking.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,11 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PySet};
 
 use super::bridge::{Convert, Job, Owned, Process, awaitable, block};
-use super::ids::{Id, Ids};
-use super::jobs::{Fields, GetMany, GetOne, Once, upsert};
+use super::ids::{Id, Ids, owned};
+use super::jobs::{Fields, FilterKeys, GetMany, GetOne, Once, upsert};
 use super::settings::Settings;
 use super::stats::StatsDict;
-use crate::config::{OutagePolicy, StoreConfig};
+use crate::config::StoreConfig;
 use crate::error::{Error, Kind, Result};
 use crate::store::KvStore as Core;
 
@@ -74,39 +73,30 @@ impl Handle {
         py: Python<'_>,
         ids: Ids,
         fields: Option<Py<PyAny>>,
-    ) -> Result<Box<dyn Job>> {
+    ) -> PyResult<Box<dyn Job>> {
         match ids {
             Ids::Good(ids) => Ok(Box::new(GetMany::new(
                 self.core(py)?,
-                ids,
+                owned(py, &ids)?,
                 fields.map(Fields),
             ))),
             Ids::Refused(error, given) => {
                 let misses: Convert =
                     Box::new(move |py| vec![None::<bool>; given.len()].into_py_any(py));
-                self.refused(py, error, misses)
+                Ok(self.refused(py, error, misses)?)
             }
         }
     }
 
     fn filter_keys(&self, py: Python<'_>, ids: Ids) -> Result<Box<dyn Job>> {
-        let ids = match ids {
-            Ids::Good(ids) => ids,
+        match ids {
+            Ids::Good(ids) => Ok(Box::new(FilterKeys::new(self.core(py)?, ids))),
             Ids::Refused(error, given) => {
                 let unknown: Convert =
                     Box::new(move |py| Ok(PySet::new(py, given)?.into_any().unbind()));
-                return self.refused(py, error, unknown);
+                self.refused(py, error, unknown)
             }
-        };
-        let unknown: HashSet<String> = match self.config.outage_policy {
-            OutagePolicy::Miss => ids.iter().cloned().collect(),
-            OutagePolicy::Raise => HashSet::new(),
-        };
-        let call =
-            |core: Arc<Core>| async move { Ok(HashSet::from_iter(core.missing(ids).await?)) };
-        Ok(Box::new(
-            Once::new::<HashSet<String>, _>(self.core(py)?, call).or(unknown),
-        ))
+        }
     }
 
     fn upsert(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Box<dyn Job>> {
@@ -125,10 +115,13 @@ impl Handle {
         )
     }
 
-    fn delete_by_ids(&self, py: Python<'_>, ids: Ids) -> Result<Box<dyn Job>> {
+    fn delete_by_ids(&self, py: Python<'_>, ids: Ids) -> PyResult<Box<dyn Job>> {
         match ids {
-            Ids::Good(ids) => self.once(py, |core| async move { core.delete(ids).await }),
-            Ids::Refused(error, _) => Err(error.in_namespace(&self.config.namespace)),
+            Ids::Good(ids) => {
+                let ids = owned(py, &ids)?;
+                Ok(self.once(py, |core| async move { core.delete(ids).await })?)
+            }
+            Ids::Refused(error, _) => Err(error.in_namespace(&self.config.namespace).into()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod batch;
 mod local;
+mod probe;
 mod registry;
 mod roll;
 mod sealing;
@@ -12,7 +13,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join;
-use futures_util::stream::{self, StreamExt};
 use redis::{Cmd, Value};
 
 use crate::config::StoreConfig;
@@ -25,6 +25,7 @@ use crate::near_cache::Namespace;
 use crate::notices::Notices;
 use crate::outage::Outage;
 pub use batch::Batch;
+pub use probe::Probe;
 use registry::{Registry, new_mark};
 use sealing::Sealing;
 pub use sealing::Written;
@@ -133,30 +134,14 @@ impl KvStore {
     }
 
     async fn fetch(&self, ids: &[String]) -> Result<Vec<Result<Option<Bytes>>>> {
-        let answers = self.ask(&self.commands("GET", ids)).await?;
+        let answers = self
+            .ask(&self.commands("GET", ids.iter().map(String::as_str)))
+            .await?;
         Ok(ids
             .iter()
             .zip(answers)
             .map(|(id, value)| self.found(id, value))
             .collect())
-    }
-
-    /// Those of the ids that do not exist.
-    pub async fn missing(&self, ids: Vec<String>) -> Result<Vec<String>> {
-        let pieces: Vec<Vec<String>> = ids.chunks(KEY_PIECE).map(<[_]>::to_vec).collect();
-        let pieces = pieces.into_iter().map(|piece| async move {
-            let answers = self.send(&self.commands("EXISTS", &piece)).await?;
-            let mut missing = Vec::new();
-            for (id, value) in piece.into_iter().zip(answers) {
-                if self.answer(value)? == Value::Int(0) {
-                    missing.push(id);
-                }
-            }
-            Ok(missing)
-        });
-        let missing: Vec<Result<Vec<String>>> =
-            stream::iter(pieces).buffered(WINDOW).collect().await;
-        Ok(missing.into_iter().collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// Writes a batch. Gives its ids back with an outcome for each, or the failure of them all.
@@ -186,13 +171,16 @@ impl KvStore {
     }
 
     /// One command of this name for each id.
-    fn commands(&self, name: &str, ids: &[String]) -> Request {
+    fn commands<'id>(
+        &self,
+        name: &str,
+        ids: impl ExactSizeIterator<Item = &'id str> + Clone,
+    ) -> Request {
         let prefix = self.config.keyspace.prefix();
-        let bytes = ids.iter().map(|id| prefix.len() + id.len()).sum::<usize>();
-        let mut commands = Commands::with_capacity(bytes + ids.len() * GET_FRAME);
-        for id in ids {
-            commands.add(name, (prefix, id), &[]);
-        }
+        let bytes = ids.clone().map(str::len).sum::<usize>();
+        let frames = ids.len() * (prefix.len() + GET_FRAME);
+        let mut commands = Commands::with_capacity(bytes + frames);
+        commands.add_each(name, prefix, ids);
         commands.resendable()
     }
 

@@ -41,6 +41,8 @@ pub(super) enum Reply {
     Found(Result<Option<Bytes>>),
     /// The values of the piece of ids that starts at this index.
     FoundPiece(usize, Result<Vec<Result<Option<Bytes>>>>),
+    /// Whether each id exists of the piece that starts at this index.
+    Exist(usize, Result<Vec<bool>>),
     /// The outcome of the write of this id.
     Stored(String, Result<()>),
     /// The outcomes of the writes of these ids.

@@ -1,5 +1,6 @@
 //! The calls, each as the steps it takes: one body for the awaiting and the blocking entry.
 
+mod exist;
 mod once;
 mod read;
 mod write;
@@ -9,6 +10,7 @@ use pyo3::prelude::*;
 use crate::error::{Error, Kind, Result};
 use crate::store::KvStore;
 
+pub(super) use exist::FilterKeys;
 pub(super) use once::Once;
 pub(super) use read::{Fields, GetMany, GetOne};
 pub(super) use write::upsert;
