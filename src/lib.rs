@@ -6,7 +6,7 @@
 //! - [`store`]: [`KvStore`](store::KvStore), the storage contract over bytes
 //! - `first_use`: what is looked at once and told in the log
 //! - [`outage`]: what a failure means to the caller: raised, or a counted miss
-//! - [`connection`]: one handle over the server: pool, deadlines, retries, breaker, tracking
+//! - [`connection`]: one handle over the servers: pool, deadlines, retries, breaker, tracking
 //! - [`near_cache`]: local copies of values, kept right by the server's own invalidation
 //! - `notices`: lines for the log, kept until someone who can write one comes by
 //! - [`config`]: validated settings, named defaults with units

@@ -8,12 +8,13 @@ use redis::RedisError;
 use redis::aio::ConnectionLike;
 use tokio::time::{Instant, timeout_at};
 
+use super::Answer;
 use super::driver::Driver;
 use super::lane::Lane;
+use super::node::Node;
 use super::pool::Lease;
 use super::request::Request;
 use super::timed_out;
-use super::{Answer, Connections};
 
 /// How late a deadline is looked at by a thread that does nothing else.
 const LATE: Duration = Duration::from_millis(30);
@@ -27,19 +28,19 @@ pub(super) enum Carrier {
 
 impl Carrier {
     /// The lane of this thread's driver; without one, the pool's least busy connection.
-    pub(super) async fn find(connections: &Arc<Connections>) -> Result<Self, RedisError> {
+    pub(super) async fn find(node: &Arc<Node>) -> Result<Self, RedisError> {
         if let Some(driver) = Driver::current() {
-            match driver.lane(connections).await {
+            match driver.lane(node).await {
                 Ok(Some(lane)) => return Ok(Self::Lane(lane)),
                 Ok(None) => {}
                 // A server that takes no more clients still serves those it has.
                 Err(error) => {
-                    let open = connections.pool.open_lease();
+                    let open = node.pool.open_lease();
                     return open.map(Self::Pooled).ok_or(error);
                 }
             }
         }
-        connections.pool.lease().await.map(Self::Pooled)
+        node.pool.lease().await.map(Self::Pooled)
     }
 
     /// Sends the commands, and waits for the answer of each, but not beyond `limit`.
@@ -88,14 +89,14 @@ impl Carrier {
     }
 
     /// Trusts it with nothing more.
-    pub(super) fn discard(&self, connections: &Connections) {
+    pub(super) fn discard(&self, node: &Node) {
         match self {
             Self::Lane(lane) => {
                 lane.close();
                 // What ended one has ended those that wait, as a rule.
-                connections.lanes.drop_spare();
+                node.lanes.drop_spare();
             }
-            Self::Pooled(lease) => connections.pool.discard(lease),
+            Self::Pooled(lease) => node.pool.discard(lease),
         }
     }
 }

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use redis::RedisError;
 use tokio::time::timeout;
 
-use super::Connections;
 use super::lane::Lane;
+use super::node::Node;
 use super::socket::{Socket, Waiting};
 
 /// Requests under way on a lane beyond which the pool takes over: its connections have threads of
@@ -27,13 +27,13 @@ pub struct Driver {
     /// Whether lanes were added or closed since the last look.
     changed: AtomicBool,
     /// Held while a lane to that server is opened, so that many calls open one.
-    opening: Mutex<Vec<(Weak<Connections>, Opening)>>,
+    opening: Mutex<Vec<(Weak<Node>, Opening)>>,
 }
 
 type Opening = Arc<tokio::sync::Mutex<()>>;
 
 struct Owned {
-    connections: Weak<Connections>,
+    node: Weak<Node>,
     lane: Arc<Lane>,
 }
 
@@ -91,30 +91,27 @@ impl Driver {
     }
 
     /// The lane to this server, opened at first use. None: the pool is to be used.
-    pub(super) async fn lane(
-        &self,
-        connections: &Arc<Connections>,
-    ) -> Result<Option<Arc<Lane>>, RedisError> {
-        if let Some(lane) = self.find(connections) {
+    pub(super) async fn lane(&self, node: &Arc<Node>) -> Result<Option<Arc<Lane>>, RedisError> {
+        if let Some(lane) = self.find(node) {
             return Ok((lane.in_flight() < BUSY_AT).then_some(lane));
         }
-        let opening = self.opening(connections);
+        let opening = self.opening(node);
         let _opening = opening.lock().await;
-        if let Some(lane) = self.find(connections) {
+        if let Some(lane) = self.find(node) {
             return Ok(Some(lane));
         }
         if self.waits()
-            && let Some(lane) = connections.lanes.take_spare()
+            && let Some(lane) = node.lanes.take_spare()
         {
-            self.own(connections, &lane);
+            self.own(node, &lane);
             return Ok(Some(lane));
         }
         // One seat is left to the pool: where no lane can be had, there must be a connection.
-        let Some(seat) = connections.quota.take(1) else {
+        let Some(seat) = node.quota.take(1) else {
             return Ok(None);
         };
         // On the runtime: it goes on while the caller's thread is kept by other work.
-        let (config, waiting) = (connections.config.clone(), self.waiting);
+        let (config, waiting) = (node.config.clone(), self.waiting);
         let opened = tokio::spawn(async move {
             let opened = timeout(config.connection_timeout, Socket::open(&config, waiting)).await;
             (opened, seat)
@@ -125,38 +122,36 @@ impl Driver {
         let socket = opened
             .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
         let lane = Arc::new(Lane::new(socket, seat));
-        connections.lanes.add(&lane);
-        self.own(connections, &lane);
+        node.lanes.add(&lane);
+        self.own(node, &lane);
         Ok(Some(lane))
     }
 
     /// One for each server: one that does not answer keeps nobody from the others.
-    fn opening(&self, connections: &Arc<Connections>) -> Opening {
+    fn opening(&self, node: &Arc<Node>) -> Opening {
         let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         opening.retain(|(server, _)| server.strong_count() > 0);
-        let server = Arc::as_ptr(connections);
+        let server = Arc::as_ptr(node);
         if let Some((_, known)) = opening.iter().find(|(known, _)| known.as_ptr() == server) {
             return Arc::clone(known);
         }
         let new = Opening::default();
-        opening.push((Arc::downgrade(connections), Arc::clone(&new)));
+        opening.push((Arc::downgrade(node), Arc::clone(&new)));
         new
     }
 
-    fn own(&self, connections: &Arc<Connections>, lane: &Arc<Lane>) {
+    fn own(&self, node: &Arc<Node>, lane: &Arc<Lane>) {
         self.lock().push(Owned {
-            connections: Arc::downgrade(connections),
+            node: Arc::downgrade(node),
             lane: Arc::clone(lane),
         });
         self.changed.store(true, Relaxed);
     }
 
-    fn find(&self, connections: &Arc<Connections>) -> Option<Arc<Lane>> {
-        let server = Arc::as_ptr(connections);
+    fn find(&self, node: &Arc<Node>) -> Option<Arc<Lane>> {
+        let server = Arc::as_ptr(node);
         let lanes = self.lock();
-        let mut of_server = lanes
-            .iter()
-            .filter(|owned| owned.connections.as_ptr() == server);
+        let mut of_server = lanes.iter().filter(|owned| owned.node.as_ptr() == server);
         let open = of_server.find(|owned| !owned.lane.is_closed());
         open.map(|owned| Arc::clone(&owned.lane))
     }
@@ -224,9 +219,9 @@ impl Drop for Driver {
         for owned in std::mem::take(&mut *self.lock()) {
             // An answer that still comes is its asker's and reaches nobody, but the lane's next user would
             // wait behind it.
-            match owned.connections.upgrade() {
-                Some(connections) if self.waits() && owned.lane.is_at_rest() => {
-                    connections.lanes.give_back(owned.lane);
+            match owned.node.upgrade() {
+                Some(node) if self.waits() && owned.lane.is_at_rest() => {
+                    node.lanes.give_back(owned.lane);
                 }
                 _ => owned.lane.close(),
             }

@@ -1,0 +1,155 @@
+//! One server: the connections to it, one attempt over them, and the breaker that spares callers
+//! the wait for a server that is away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use redis::aio::ConnectionLike;
+use redis::{RedisError, Value};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::answer::refuses_for_now;
+use super::breaker::Breaker;
+use super::carrier::Carrier;
+use super::lanes::Lanes;
+use super::pool::Pool;
+use super::quota::Quota;
+use super::timed_out;
+use super::{Answer, Request};
+use crate::config::ServerConfig;
+use crate::error::{Error, Kind};
+
+/// One server of a topology. Opens nothing until something is asked of it.
+pub(crate) struct Node {
+    /// The settings of the set, with this server's endpoint.
+    pub(super) config: ServerConfig,
+    pub(super) quota: Arc<Quota>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) lanes: Lanes,
+    pub(super) breaker: Breaker,
+    prewarmed: AtomicBool,
+}
+
+/// Why an attempt failed, and whether anything may have reached the server.
+pub(super) struct Failed {
+    pub(super) error: RedisError,
+    pub(super) sent: bool,
+    /// Whether it was a lane that had been lost, perhaps long before this request.
+    pub(super) stale: bool,
+}
+
+impl Failed {
+    fn unsent(error: RedisError) -> Self {
+        Self {
+            error,
+            sent: false,
+            stale: false,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn new(config: ServerConfig) -> Arc<Self> {
+        let quota = Arc::new(Quota::new(config.max_connections));
+        Arc::new(Self {
+            pool: Arc::new(Pool::new(config.clone(), Arc::clone(&quota))),
+            quota,
+            lanes: Lanes::default(),
+            breaker: Breaker::new(config.breaker_failures),
+            prewarmed: AtomicBool::new(!config.prewarm),
+            config,
+        })
+    }
+
+    /// Sends a request and waits for its answers, one a command: once, within the socket timeout.
+    pub(super) async fn attempt(
+        self: &Arc<Self>,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Vec<Answer>, Failed> {
+        let carrier = timeout_at(deadline, Carrier::find(self)).await;
+        let carrier = carrier
+            .map_err(|_| Failed::unsent(timed_out()))?
+            .map_err(Failed::unsent)?;
+        let limit = deadline.min(Instant::now() + self.config.socket_timeout);
+        if !request.resendable {
+            // It has one try, so that is not to be wasted on a connection that died while idle.
+            let ping = Request::resendable([redis::cmd("PING")]);
+            if let Err(error) = carrier.exchange_until(&ping, limit).await {
+                carrier.discard(self);
+                let stale = carrier.is_lost_lane(&error);
+                return Err(Failed {
+                    stale,
+                    ..Failed::unsent(error)
+                });
+            }
+        }
+        let (error, stale) = match carrier.exchange_until(request, limit).await {
+            Ok(values) => match values.first() {
+                Some(Answer::Other(Value::ServerError(error))) if refuses_for_now(error.code()) => {
+                    return Err(Failed::unsent(error.clone().into()));
+                }
+                _ => return Ok(values),
+            },
+            Err(error) => {
+                let stale = carrier.is_lost_lane(&error);
+                (error, stale)
+            }
+        };
+        // A connection that failed or fell silent is not trusted with another request.
+        carrier.discard(self);
+        Err(Failed {
+            error,
+            sent: true,
+            stale,
+        })
+    }
+
+    /// An operation was answered: the first one has the minimum of connections opened.
+    pub(super) fn answered(&self) {
+        self.breaker.answered();
+        if !self.prewarmed.load(Relaxed) && !self.prewarmed.swap(true, Relaxed) {
+            self.pool.spawn_growth(self.config.min_connections);
+        }
+    }
+
+    /// Whether the server answers a PING. An error answered is an answer: the breaker asks for a
+    /// server, not for a permission.
+    pub(super) async fn answers_ping(self: &Arc<Self>) -> bool {
+        let deadline = Instant::now() + self.config.socket_timeout;
+        let ping = Request::resendable([redis::cmd("PING")]);
+        match self.attempt(&ping, deadline).await {
+            Ok(_) => true,
+            Err(failed) => !Error::from_redis(&failed.error).is_outage(),
+        }
+    }
+
+    /// What a call is told while the breaker is open.
+    pub(super) fn refused(&self) -> Error {
+        let endpoint = &self.config.endpoint;
+        let message = format!(
+            "{endpoint}: not tried, since the operations before it found no server; check that it runs, calls pass again as soon as it answers"
+        );
+        Error::new(Kind::CircuitOpen, message)
+    }
+
+    /// Closes what was idle since the last call, beyond the minimum, and tries what stays.
+    pub(super) async fn tend(&self) {
+        let spare = self.quota.taken();
+        let spare = spare.saturating_sub(self.config.min_connections);
+        self.lanes.shrink(spare);
+        for lease in self.pool.shrink() {
+            let mut connection = lease.connection();
+            let ping = redis::cmd("PING");
+            let answer = connection.req_packed_command(&ping);
+            if !matches!(timeout(self.config.socket_timeout, answer).await, Ok(Ok(_))) {
+                self.pool.discard(&lease);
+            }
+        }
+    }
+
+    /// Requests under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.pool.in_flight() + self.lanes.in_flight()
+    }
+}
