@@ -58,13 +58,24 @@ impl Origin {
             .map(Answer::checked)
             .transpose()?;
         Ok(match noted {
-            Some(Answer::Text(theirs)) if theirs != ours => Some(format!(
-                "this keyspace was filled from the working directory {:?}, and this process works in {:?}: two graphs that share one keyspace mix their documents and reports; give each a redis_workspace",
-                String::from_utf8_lossy(&theirs),
-                self.working_dir,
-            )),
+            Some(Answer::Text(theirs)) if theirs != ours => {
+                self.leave_trace(connections).await?;
+                Some(format!(
+                    "this keyspace was filled from the working directory {:?}, and this process works in {:?}: two graphs that share one keyspace mix their documents and reports; give each a redis_workspace",
+                    String::from_utf8_lossy(&theirs),
+                    self.working_dir,
+                ))
+            }
             _ => None,
         })
+    }
+
+    /// Notes a second working directory beside the first, for a diagnosis that knows neither.
+    async fn leave_trace(&self, connections: &Arc<Connections>) -> Result<()> {
+        let key = [&*self.key, b":", self.working_dir.as_bytes()].concat();
+        let trace = command("SET", [&*key, b""]);
+        connections.send(&Request::resendable([trace])).await?;
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ those of ``BlockingKvStore`` block. What each call means, raises and costs stand
 the same name of ``RedisKVStorage``; here stands what differs.
 """
 
-from collections.abc import Awaitable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from typing import Any, final
 
 __all__ = ["BlockingKvStore", "KvStore", "__version__", "close_at_exit"]
@@ -65,6 +65,22 @@ class KvStore:
         """One page of SCAN over every key of the database: the next cursor and the keys."""
     def get_key(self, key: bytes) -> Awaitable[bytes | None]:
         """The JSON bytes under a Redis key of any namespace."""
+    def info(self, section: str) -> Awaitable[list[tuple[str, str]]]:
+        """A section of INFO from each primary: its address, and the text as the server gives it."""
+    def look(self, keys: Sequence[bytes]) -> Awaitable[list[tuple[str, int | None]]]:
+        """The type of each Redis key of any namespace (``none``: absent), and its TTL.
+
+        The TTL is in milliseconds; None for a key that lives for ever.
+        """
+    def persist(self, ids: Iterable[str]) -> Awaitable[int]:
+        """Lets the ids live for ever, and counts those that had a TTL."""
+    def registry_drift(self) -> Awaitable[tuple[int, int] | None]:
+        """How the registry differs from what is there, even where this storage keeps none.
+
+        Returns:
+            How many ids have a value and are not registered, and how many are registered and
+            have none; None where there is no registry that is said to hold all.
+        """
 
 @final
 class BlockingKvStore:
@@ -94,3 +110,7 @@ class BlockingKvStore:
     def repair(self) -> tuple[int, int]: ...
     def scan(self, cursor: int, pattern: bytes, count: int) -> tuple[int, list[bytes]]: ...
     def get_key(self, key: bytes) -> bytes | None: ...
+    def info(self, section: str) -> list[tuple[str, str]]: ...
+    def look(self, keys: Sequence[bytes]) -> list[tuple[str, int | None]]: ...
+    def persist(self, ids: Iterable[str]) -> int: ...
+    def registry_drift(self) -> tuple[int, int] | None: ...

@@ -37,15 +37,17 @@ class Foundation:
     Args:
         namespace: The host's partition.
         global_config: The host's settings; those named ``redis_*`` are read, from ``addon_params``
-            in it too.
+            in it too. Or the settings themselves.
 
     Raises:
         StorageConfigError: A setting is wrong or not supported yet.
     """
 
-    def __init__(self, namespace: str, global_config: Mapping[str, Any]) -> None:
+    def __init__(self, namespace: str, global_config: Mapping[str, Any] | RedisConfig) -> None:
         self.namespace = namespace
-        self.config = RedisConfig.from_global_config(global_config)
+        if not isinstance(global_config, RedisConfig):
+            global_config = RedisConfig.from_global_config(global_config)
+        self.config = global_config
         directory = self.config.embedded_directory
         # Resolved now: the working directory of the first call may be another one.
         self._directory: Path | None = directory.resolve() if directory else None

@@ -177,6 +177,34 @@ impl Handle {
         })
     }
 
+    fn info(&self, py: Python<'_>, section: String) -> Result<Box<dyn Job>> {
+        self.once(py, |core| async move { core.info(&section).await })
+    }
+
+    fn look(&self, py: Python<'_>, keys: Vec<Vec<u8>>) -> Result<Box<dyn Job>> {
+        self.once(py, |core| async move {
+            let looked = core.look(keys).await?.into_iter();
+            Ok(looked.map(|key| (key.kind, key.ttl)).collect::<Vec<_>>())
+        })
+    }
+
+    fn persist(&self, py: Python<'_>, ids: Ids) -> PyResult<Box<dyn Job>> {
+        match ids {
+            Ids::Good(ids) => {
+                let ids = owned(py, &ids)?;
+                Ok(self.once(py, |core| async move { core.persist(ids).await })?)
+            }
+            Ids::Refused(error, _) => Err(error.in_namespace(&self.config.namespace).into()),
+        }
+    }
+
+    fn registry_drift(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
+        self.once(py, |core| async move {
+            let drift = core.registry_drift().await?;
+            Ok(drift.map(|drift| (drift.unregistered, drift.without_value)))
+        })
+    }
+
     /// A call of one step, whose failure is raised whatever the outage policy.
     fn once<T, F>(&self, py: Python<'_>, call: impl FnOnce(Arc<Core>) -> F) -> Result<Box<dyn Job>>
     where
@@ -290,6 +318,22 @@ macro_rules! entries {
 
             fn get_key<'py>(&self, py: Python<'py>, key: Vec<u8>) -> Value<'py> {
                 $run(py, self.0.get_key(py, key)?)
+            }
+
+            fn info<'py>(&self, py: Python<'py>, section: String) -> Value<'py> {
+                $run(py, self.0.info(py, section)?)
+            }
+
+            fn look<'py>(&self, py: Python<'py>, keys: Vec<Vec<u8>>) -> Value<'py> {
+                $run(py, self.0.look(py, keys)?)
+            }
+
+            fn persist<'py>(&self, py: Python<'py>, ids: Ids) -> Value<'py> {
+                $run(py, self.0.persist(py, ids)?)
+            }
+
+            fn registry_drift<'py>(&self, py: Python<'py>) -> Value<'py> {
+                $run(py, self.0.registry_drift(py)?)
             }
         }
     };

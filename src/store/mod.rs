@@ -1,7 +1,9 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
 mod batch;
+mod drift;
 mod local;
+mod look;
 mod probe;
 mod registry;
 mod roll;
@@ -25,6 +27,8 @@ use crate::near_cache::Namespace;
 use crate::notices::Notices;
 use crate::outage::Outage;
 pub use batch::Batch;
+pub use drift::Drift;
+pub use look::Looked;
 pub use probe::Probe;
 use registry::{Registry, new_mark};
 use sealing::Sealing;

@@ -128,8 +128,13 @@ impl Registry {
 
     /// Nil until every value is registered.
     pub(super) fn is_adopted(&self) -> Cmd {
+        self.score(ADOPTED)
+    }
+
+    /// The score of a member; nil for one that is not registered.
+    pub(super) fn score(&self, member: &[u8]) -> Cmd {
         let mut score = self.command("ZSCORE");
-        score.arg(ADOPTED);
+        score.arg(member);
         score
     }
 

@@ -1,0 +1,197 @@
+"""The checks of what lies in the keyspace, over one walk that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Final
+
+from nano_graphrag_redis.config.namespaces import MUST_NOT_EXPIRE
+
+from .findings import Finding, Severity, examples
+from .patient import Patient
+from .survey import CHUNKS, DOCUMENTS, Survey, chunked_documents
+
+MARK: Final = "working_dir"
+"""The key beside the namespaces that holds the directory that fills the keyspace."""
+
+
+def counts(_: Patient, survey: Survey) -> Iterator[Finding]:
+    """How much there is."""
+    said = ", ".join(f"{count:,} in {name}" for name, count in sorted(survey.counts.items()))
+    yield Finding("contents", Severity.OK, f"keys: {said or 'none'}")
+
+
+def times_to_live(patient: Patient, survey: Survey) -> Iterator[Finding]:
+    """Whether something will expire that the host relies on."""
+    for namespace, consequence in MUST_NOT_EXPIRE.items():
+        seconds = patient.config.ttl_for(namespace)
+        ids = survey.expiring[namespace]
+        if seconds:
+            yield Finding(
+                "ttl",
+                Severity.WARNING,
+                f"{namespace} expires after {seconds} seconds, as redis_ttl says",
+                why=consequence,
+                remedy=f"set redis_ttl_{namespace}=0, then run this with --repair",
+                namespace=namespace,
+            )
+        elif ids:
+            yield Finding(
+                "ttl",
+                Severity.ERROR,
+                f"{_so_many(ids, 'id')} of {namespace} will expire",
+                why=consequence,
+                remedy="--repair lets them live for ever; another process may be running with a "
+                "redis_ttl of its own",
+                namespace=namespace,
+                ids=examples(ids),
+                count=len(ids),
+                repairable=True,
+            )
+
+
+def documents_without_chunks(patient: Patient, survey: Survey) -> Iterator[Finding]:
+    """Documents that a process has noted as indexed and not gone on with."""
+    ids = interrupted(patient, survey)
+    if ids:
+        yield Finding(
+            "documents-without-chunks",
+            Severity.ERROR,
+            f"{_so_many(ids, 'document')} without chunks",
+            why="the process that indexed them ended half-way; nano-graphrag takes them for done "
+            "and never answers from them",
+            remedy="--repair forgets them; then insert them again. Run it while nobody inserts",
+            namespace=DOCUMENTS,
+            ids=examples(ids),
+            count=len(ids),
+            repairable=True,
+        )
+
+
+def interrupted(patient: Patient, survey: Survey) -> set[str]:
+    """The documents without chunks that are still there, and still have none."""
+    suspects = survey.documents - survey.chunks_of.keys()
+    if not suspects:
+        return set()
+    # A walk is no snapshot: one that is being indexed may have got its chunks behind our back.
+    suspects -= chunked_documents(patient)
+    return suspects - patient.store(DOCUMENTS).filter_keys(suspects)
+
+
+def chunks_without_document(patient: Patient, survey: Survey) -> Iterator[Finding]:
+    """Chunks of documents that are not there."""
+    named = survey.chunks_of.keys() - survey.documents
+    gone = patient.store(DOCUMENTS).filter_keys(named) if named else set()
+    ids = {id for document in gone for id in survey.chunks_of[document]}
+    if ids:
+        yield Finding(
+            "chunks-without-document",
+            Severity.WARNING,
+            f"{_so_many(ids, 'chunk')} of {_so_many(gone, 'document')} that are not there",
+            why="the documents were deleted or lost; queries still answer from these chunks",
+            remedy="insert the documents again. They are not deleted by --repair: the graph "
+            "refers to them, and the host's query fails on a chunk that is missing",
+            namespace=CHUNKS,
+            ids=examples(ids),
+            count=len(ids),
+        )
+
+
+def corrupt_values(_: Patient, survey: Survey) -> Iterator[Finding]:
+    """Values that cannot be read."""
+    for namespace, ids in sorted(survey.corrupt.items()):
+        yield Finding(
+            "corrupt-value",
+            Severity.ERROR,
+            f"{_so_many(ids, 'value')} of {namespace} cannot be read",
+            why="reading one raises CorruptValueError; in llm_response_cache it is paid for again",
+            remedy="find out who writes there; then delete_by_ids, and insert what they held again",
+            namespace=namespace,
+            ids=examples(ids),
+            count=len(ids),
+        )
+
+
+def wrong_types(_: Patient, survey: Survey) -> Iterator[Finding]:
+    """Keys that another program keeps something else under."""
+    for namespace, kinds in sorted(survey.foreign.items()):
+        named = ", ".join(sorted(set(kinds.values())))
+        yield Finding(
+            "wrong-type",
+            Severity.ERROR,
+            f"{_so_many(kinds, 'key')} of {namespace} holds no string but: {named}",
+            why="another program writes under this prefix; reading such an id raises "
+            "StorageOperationError",
+            remedy="give each program a redis_key_prefix or a database of its own, then delete "
+            "these keys",
+            namespace=namespace,
+            ids=examples(kinds),
+            count=len(kinds),
+        )
+
+
+def registry_drift(patient: Patient, survey: Survey) -> Iterator[Finding]:
+    """Whether the registries hold what is there."""
+    kept = patient.config.redis_registry
+    for name in sorted(survey.beside):
+        registry, colon, namespace = name.partition(":")
+        if registry != "registry" or not colon:
+            continue
+        drift = patient.store(namespace).registry_drift()
+        if drift is None or drift == (0, 0):
+            continue
+        unregistered, without_value = drift
+        yield Finding(
+            "registry-drift",
+            Severity.ERROR if kept else Severity.WARNING,
+            f"the registry of {namespace} lacks {unregistered:,} ids and has {without_value:,} "
+            "that are gone",
+            why="drop() and all_keys() of a process with redis_registry miss what it lacks",
+            remedy="--repair makes it right; set redis_registry in every process that writes"
+            if kept
+            else "set redis_registry here as in the other processes, or delete the key "
+            f"@{name} if none is to keep one",
+            namespace=namespace,
+            count=unregistered + without_value,
+            repairable=kept,
+        )
+
+
+def working_directories(patient: Patient, survey: Survey) -> Iterator[Finding]:
+    """Whether two graphs share the keyspace."""
+    if patient.config.redis_workspace:
+        return
+    directories = {name.partition(":")[2] for name in survey.beside if name.startswith(f"{MARK}:")}
+    if MARK in survey.beside:
+        noted = patient.any_store.get_key(patient.root_of(DOCUMENTS) + f"@{MARK}".encode())
+        if noted is not None:
+            directories.add(noted.decode())
+    if patient.config.working_dir is not None:
+        directories.add(str(Path(patient.config.working_dir).absolute()))
+    if len(directories) > 1:
+        yield Finding(
+            "working-directories",
+            Severity.ERROR,
+            f"{len(directories)} working directories share this keyspace: "
+            + ", ".join(sorted(directories)),
+            why="two graphs in one keyspace mix their documents and reports",
+            remedy="give each graph a redis_workspace; if it is one graph that was moved, delete "
+            f"the keys that begin with {patient.root_of(DOCUMENTS).decode()}@{MARK}",
+        )
+
+
+def _so_many(ids: Collection[str], what: str) -> str:
+    return f"{len(ids):,} {what}{'' if len(ids) == 1 else 's'}"
+
+
+CHECKS: Final[tuple[Callable[[Patient, Survey], Iterator[Finding]], ...]] = (
+    counts,
+    times_to_live,
+    documents_without_chunks,
+    chunks_without_document,
+    corrupt_values,
+    wrong_types,
+    registry_drift,
+    working_directories,
+)

@@ -1,0 +1,71 @@
+"""The examination: every check in order, what is wrong with the server first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.exceptions import StorageAuthError, StorageError, StorageOperationError
+
+from . import contents, server
+from .findings import Finding, Severity
+from .patient import Patient
+from .survey import Progress, take
+
+Check = Callable[[Patient], Iterator[Finding]]
+
+SERVER_CHECKS: Final[tuple[Check, ...]] = (
+    server.version,
+    server.latency,
+    server.eviction_policy,
+    server.memory,
+    server.persistence,
+    server.replication,
+)
+
+
+def examine(config: RedisConfig, progress: Progress | None = None) -> Iterator[Finding]:
+    """Looks at a deployment; changes nothing.
+
+    Every key of the keyspace is looked at and every value read, page by page. What a process
+    writes meanwhile may be seen half-way, so that a document that is being indexed is looked for
+    again at the end.
+
+    Args:
+        config: The settings, as the service has them.
+        progress: Called now and then with the number of keys looked at so far.
+
+    Yields:
+        What was found, as it is found: also what is as it should be.
+
+    Raises:
+        StorageError: The server went away in the middle. One that is not there is a finding.
+        StorageConfigError: A setting is wrong.
+    """
+    with Patient(config) as patient:
+        try:
+            patient.any_store.ping()
+        except StorageOperationError:
+            pass  # an error is an answer: a server that cannot persist refuses even a PING
+        except StorageError as error:
+            yield _unreachable(error)
+            return
+        for check in SERVER_CHECKS:
+            yield from check(patient)
+        survey = take(patient, progress)
+        for check_contents in contents.CHECKS:
+            yield from check_contents(patient, survey)
+
+
+def _unreachable(error: StorageError) -> Finding:
+    who = isinstance(error, StorageAuthError)
+    return Finding(
+        "reach",
+        Severity.ERROR,
+        f"no answer from the server: {error}",
+        why="nothing works without it",
+        remedy="check redis_username and redis_password"
+        if who
+        else "check that the server runs, and that redis_url names it",
+    )

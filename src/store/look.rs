@@ -1,0 +1,59 @@
+//! What a diagnosis asks of the server: read-only, but for the one repair that is a command.
+
+use redis::Value;
+
+use super::{KEY_PIECE, KvStore, first};
+use crate::connection::{Request, command};
+use crate::error::Result;
+
+/// What a server says about a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// `string` for every value of ours; `none` for a key that is gone.
+    pub kind: String,
+    /// Milliseconds that it still lives; None is for ever.
+    pub ttl: Option<u64>,
+}
+
+impl KvStore {
+    /// A section of INFO from each primary: its address and the text.
+    pub async fn info(&self, section: &str) -> Result<Vec<(String, String)>> {
+        let info = command("INFO", [section.as_bytes()]);
+        let answer = self.answer(first(self.send(&Request::resendable([info])).await?))?;
+        let text = redis::from_redis_value(answer).map_err(|_| self.unexpected("INFO"))?;
+        Ok(vec![(self.config.server.endpoint.to_string(), text)])
+    }
+
+    /// The type and the time to live of each key, whatever namespace it is of.
+    pub async fn look(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Looked>> {
+        let mut looked = Vec::with_capacity(keys.len());
+        for piece in keys.chunks(KEY_PIECE) {
+            let asked = piece
+                .iter()
+                .flat_map(|key| [command("TYPE", [&**key]), command("PTTL", [&**key])]);
+            let mut answers = self.send(&Request::resendable(asked)).await?.into_iter();
+            while let (Some(kind), Some(ttl)) = (answers.next(), answers.next()) {
+                let kind = redis::from_redis_value(self.answer(kind)?)
+                    .map_err(|_| self.unexpected("TYPE"))?;
+                let Value::Int(ttl) = self.answer(ttl)? else {
+                    return Err(self.unexpected("PTTL"));
+                };
+                let ttl = u64::try_from(ttl).ok(); // -1: it lives for ever; -2: it is gone
+                looked.push(Looked { kind, ttl });
+            }
+        }
+        Ok(looked)
+    }
+
+    /// Takes the time to live from the ids, and counts those that had one.
+    pub async fn persist(&self, ids: Vec<String>) -> Result<u64> {
+        let mut changed = 0;
+        for piece in ids.chunks(KEY_PIECE) {
+            let persist = piece.iter().map(|id| command("PERSIST", [&*self.key(id)]));
+            for answer in self.send(&Request::resendable(persist)).await? {
+                changed += u64::from(self.answer(answer)? == Value::Int(1));
+            }
+        }
+        Ok(changed)
+    }
+}
