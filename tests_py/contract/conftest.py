@@ -1,6 +1,6 @@
 """The storages under contract, each over an empty server and an empty directory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,18 @@ def settings(server: RedisServer) -> Settings:
     return {"redis_url": server.url}
 
 
+@pytest.fixture
+def permit() -> Callable[[Settings], None]:
+    """Has the server permit what a storage with these settings does; here it permits everything."""
+    return lambda _: None
+
+
 @pytest.fixture(params=["json", "async", "sync", "optional"])
 def open_store(
-    request: pytest.FixtureRequest, settings: Settings, tmp_path: Path
+    request: pytest.FixtureRequest,
+    settings: Settings,
+    permit: Callable[[Settings], None],
+    tmp_path: Path,
 ) -> Iterator[OpenStore]:
     """Opens storages of every kind: what passes here is the host's own contract."""
     kind, settings = {
@@ -44,6 +53,7 @@ def open_store(
     with ExitStack() as stack:
 
         def open_one(namespace: str, **more: Any) -> Store:
+            permit(settings | more)
             return stack.enter_context(opened(kind, namespace, settings | more))
 
         yield open_one
@@ -56,11 +66,14 @@ def store(open_store: OpenStore) -> Store:
 
 
 @pytest.fixture(params=["async", "sync"])
-def open_redis(request: pytest.FixtureRequest, settings: Settings) -> Iterator[OpenRedisStore]:
+def open_redis(
+    request: pytest.FixtureRequest, settings: Settings, permit: Callable[[Settings], None]
+) -> Iterator[OpenRedisStore]:
     """Opens our storages: what is tested with it goes beyond the oracle."""
     with ExitStack() as stack:
 
         def open_one(namespace: str, **more: Any) -> RedisStore:
+            permit(settings | more)
             return stack.enter_context(redis_store(request.param, namespace, settings | more))
 
         yield open_one

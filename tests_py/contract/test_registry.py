@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from redis import Redis
@@ -13,7 +13,6 @@ from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.exceptions import StorageConfigError, StorageOperationError
 from support.conditions import eventually
-from support.servers import RedisServer
 from support.stores import OpenRedisStore, RedisStore, Settings
 
 KEY = "nano_graphrag:@registry:full_docs"
@@ -23,8 +22,10 @@ WALKS = {"scan", "keys"}
 
 
 @pytest.fixture
-def settings(server: RedisServer) -> Settings:
-    return {"redis_url": server.url, "redis_registry": True}
+def settings(settings: Settings, permit: Callable[[Settings], None]) -> Settings:
+    settings = settings | {"redis_registry": True}
+    permit(settings)
+    return settings
 
 
 @pytest.fixture

@@ -47,12 +47,14 @@ class RedisUrl:
         username: The ACL user, percent-decoded; None for the server's default user.
         password: The password, percent-decoded; None for none.
         embedded_directory: The directory of an embedded server, else None.
+        database: The number of the database.
     """
 
     address: str
     username: str | None = None
     password: SecretStr | None = None
     embedded_directory: Path | None = None
+    database: int = 0
 
     @classmethod
     def parse(cls, url: object) -> RedisUrl:
@@ -96,6 +98,7 @@ class RedisUrl:
             address=address,
             username=_decoded(username) or None,
             password=SecretStr(_decoded(password)) if password else None,
+            database=database,
         )
 
     def __repr__(self) -> str:

@@ -1,0 +1,64 @@
+"""The contract suite once more, on servers of other kinds than the plain ones.
+
+Each module here repeats one of ``tests_py/contract``. The oracle and the options that change
+nothing have no say about where a server is, so only the two classes are repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from contract.conftest import open_redis, redis_kv, store
+from support.places import OpenPlace, Place, places
+from support.servers import RedisServer
+from support.stores import OpenStore, Settings, Store, opened
+
+__all__ = ["open_redis", "redis_kv", "store"]
+
+
+@pytest.fixture(scope="session", params=places().values(), ids=places())
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """The server that the tests of a session share; ask for ``server`` or ``settings``."""
+    open_place: OpenPlace = request.param
+    with open_place() as running:
+        yield running
+
+
+@pytest.fixture
+def server(place: Place) -> Iterator[RedisServer]:
+    """A running, empty server, which has nothing to complain about at the end."""
+    with place.server.client() as client:
+        client.flushall()
+    place.prepare()
+    yield place.server
+    assert place.complaints() == []
+
+
+@pytest.fixture
+def settings(place: Place, server: RedisServer) -> Settings:
+    """The least a storage needs to know."""
+    return place.settings
+
+
+@pytest.fixture
+def permit(place: Place, server: RedisServer) -> Callable[[Settings], None]:
+    """Has the server permit what a storage with these settings does."""
+    return place.permit
+
+
+@pytest.fixture(params=["async", "sync"])
+def open_store(
+    request: pytest.FixtureRequest, settings: Settings, permit: Callable[[Settings], None]
+) -> Iterator[OpenStore]:
+    """Opens storages of either class."""
+    with ExitStack() as stack:
+
+        def open_one(namespace: str, **more: Any) -> Store:
+            permit(settings | more)
+            return stack.enter_context(opened(request.param, namespace, settings | more))
+
+        yield open_one

@@ -1,0 +1,3 @@
+"""See ``contract/test_clear_on_start.py``."""
+
+from contract.test_clear_on_start import *  # noqa: F403

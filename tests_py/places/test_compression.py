@@ -1,0 +1,3 @@
+"""See ``contract/test_compression.py``."""
+
+from contract.test_compression import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""See ``contract/test_fields.py``."""
+
+from contract.test_fields import *  # noqa: F403

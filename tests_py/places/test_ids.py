@@ -1,0 +1,3 @@
+"""See ``contract/test_ids.py``."""
+
+from contract.test_ids import *  # noqa: F403

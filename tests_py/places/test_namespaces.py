@@ -1,0 +1,3 @@
+"""See ``contract/test_namespaces.py``."""
+
+from contract.test_namespaces import *  # noqa: F403

@@ -1,0 +1,165 @@
+"""The line of the least-privilege user: it permits all that is needed, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
+from nano_graphrag_redis.acl import PLACEHOLDER, acl_line, acl_rules
+from support.conditions import eventually
+from support.host import ROOT
+from support.servers import RedisServer
+from support.users import server_version
+
+NAMESPACE = "full_docs"
+
+DEPLOYMENTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "database": {"redis_url": "/3"},
+    "workspace": {"redis_workspace": "acme"},
+    "shared": {"redis_workspace": "acme", "redis_shared_namespaces": [NAMESPACE]},
+    "registry": {"redis_registry": True},
+    "shared registry": {
+        "redis_workspace": "acme",
+        "redis_shared_namespaces": [NAMESPACE],
+        "redis_registry": True,
+    },
+    "near cache": {"redis_near_cache_mb": 1},
+    "glob characters": {"redis_key_prefix": "a*[b]?\\c^-d"},
+    "quotes": {"redis_workspace": 'it\'s "acme"'},
+    "spaces": {"redis_workspace": "my graph\t\n"},
+    "other scripts": {"redis_key_prefix": "граф\u00a0\u2028"},
+}
+
+
+@pytest.fixture
+def server(server_binary: Path) -> Iterator[RedisServer]:
+    """A server of this test's own, whose statistics nobody else adds to."""
+    with RedisServer(server_binary) as running:
+        yield running
+
+
+@pytest.fixture(params=list(DEPLOYMENTS))
+def settings(request: pytest.FixtureRequest, server: RedisServer) -> dict[str, Any]:
+    deployment = DEPLOYMENTS[request.param]
+    return deployment | {
+        "redis_url": server.url + deployment.get("redis_url", ""),
+        "redis_username": "graph",
+        "redis_password": PLACEHOLDER,
+    }
+
+
+def make_user(server: RedisServer, settings: dict[str, Any]) -> list[str]:
+    """Makes the user by the words of the line; returns its rules."""
+    config = RedisConfig(**settings)
+    rules = acl_rules(config, server=server_version(server))
+    words = ["graph", "reset", "on", f">{PLACEHOLDER}", *rules]
+    server.client().execute_command("ACL", "SETUSER", *words)
+    return rules
+
+
+def use(settings: dict[str, Any]) -> None:
+    """Every call of a storage, and what it does by itself."""
+    with SyncRedisKVStorage(NAMESPACE, settings) as storage:
+        storage.upsert({str(number): {"n": number} for number in range(3)})
+        assert storage.get_by_ids(["0", "1", "x"]) == [{"n": 0}, {"n": 1}, None]
+        assert storage.filter_keys(["0", "x"]) == {"x"}
+        storage.index_done_callback()
+        if settings.get("redis_near_cache_mb"):
+            near = lambda: storage.get_stats(light=True)["near_cache"]  # noqa: E731
+            eventually(lambda: bool(near()["tracking"]))
+            eventually(lambda: storage.get_by_id("0") == {"n": 0} and near()["hits"] > 0)
+        assert storage.get_stats()["sample_memory_usage"] > 0
+        assert storage.check_health()
+        assert storage.delete_by_id("0") is True
+        assert sorted(storage.all_keys()) == ["1", "2"]
+        storage.drop()
+        assert storage.all_keys() == []
+
+
+def refusals(client: redis.Redis) -> set[tuple[str, str]]:
+    """Why and at what the server has refused somebody something."""
+    log: Any = client.acl_log()
+    return {(entry["reason"], entry["object"]) for entry in log}
+
+
+def test_nothing_of_ours_is_refused_to_the_user(
+    server: RedisServer, settings: dict[str, Any]
+) -> None:
+    make_user(server, settings)
+    use(settings)
+    # Statistics do without it, and say nothing about the server's memory.
+    assert refusals(server.client()) <= {("command", "info")}
+
+
+def test_every_command_that_is_granted_is_used(
+    server: RedisServer, settings: dict[str, Any]
+) -> None:
+    rules = make_user(server, settings)
+    admin = server.client(single_connection_client=True)
+    admin.config_resetstat()
+    use(settings)
+    statistics: Any = admin.info("commandstats")
+    used = {name.removeprefix("cmdstat_") for name in statistics}
+    granted = {rule[1:] for rule in rules if rule.startswith("+")}
+    # Asked when a registry is swept or mended, and by a writer that does not know of it.
+    assert granted - used <= {"zcount", "zrangebyscore", "zscan", "pttl", "exists", "zrem"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["GET", "other:full_docs:1"],
+        ["GET", "nano_graphrag2:full_docs:1"],
+        ["GET", "nano_graphrag@acme:full_docs:1"],
+        ["FLUSHALL"],
+        ["CONFIG", "GET", "requirepass"],
+        ["BGSAVE"],
+        ["INFO"],
+        ["KEYS", "*"],
+        ["EVAL", "return 1", "0"],
+        ["CLIENT", "LIST"],
+        ["ACL", "LIST"],
+        ["PUBLISH", "channel", "text"],
+    ],
+    ids=" ".join,
+)
+def test_the_user_may_do_nothing_else(server: RedisServer, command: list[str]) -> None:
+    make_user(server, {"redis_url": server.url})
+    client = server.client(username="graph", password=PLACEHOLDER)
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        client.execute_command(*command)
+
+
+def test_the_line_is_read_by_the_server_as_it_stands(
+    server_binary: Path, server: RedisServer, settings: dict[str, Any]
+) -> None:
+    line = acl_line(RedisConfig(**settings), server=server_version(server))
+    in_configuration = line.replace("ACL SETUSER", "user", 1)
+    with RedisServer(server_binary, config=(in_configuration,)) as other:
+        url = re.sub(r":\d+", f":{other.port}", settings["redis_url"])
+        use(settings | {"redis_url": url})
+        assert refusals(other.client()) <= {("command", "info")}
+
+
+def test_the_line_names_the_user_and_no_password() -> None:
+    for settings, name in [
+        ({}, "nano_graphrag"),
+        ({"redis_username": "ann", "redis_password": "s3cret"}, "ann"),
+        ({"redis_url": "redis://bob:s3cret@cache"}, "bob"),
+    ]:
+        line = acl_line(RedisConfig(**settings))
+        assert line.startswith(f"ACL SETUSER {name} reset on >{PLACEHOLDER} ~nano_graphrag:* +")
+        assert "s3cret" not in line
+    assert acl_line(RedisConfig(), username="eve").startswith("ACL SETUSER eve ")
+
+
+def test_the_page_shows_the_line_of_the_default_settings() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    assert f"\n    {acl_line(RedisConfig())}\n" in page
