@@ -3,6 +3,7 @@
 //! In layer order; imports point down this list:
 //!
 //! - `python`: the binding, feature `python`: pyclasses, the bridge to event loops, the JSON codec
+//! - [`migration`]: long work between files and the server, a step at a time
 //! - [`store`]: [`KvStore`](store::KvStore), the storage contract over bytes
 //! - `first_use`: what is looked at once and told in the log
 //! - [`outage`]: what a failure means to the caller: raised, or a counted miss
@@ -13,7 +14,8 @@
 //! - [`endpoint`]: where a server is
 //! - [`value`]: stored bytes <-> JSON bytes: size caps, zstd and LZ4 frames
 //! - [`keyspace`]: ids <-> Redis keys
-//! - `json_text`: the bytes of a JSON string that need a second look
+//! - [`json_files`]: the host's own files, read and written in a stream
+//! - `json_text`: the grammar of JSON, and documents written anew
 //! - [`error`]: the error, its kinds, and the one place that classifies a redis error
 //!
 //! All but `python` builds and tests without Python: `cargo test --no-default-features`.
@@ -23,9 +25,10 @@ pub mod connection;
 pub mod endpoint;
 pub mod error;
 mod first_use;
-#[cfg(any(feature = "python", test))]
+pub mod json_files;
 mod json_text;
 pub mod keyspace;
+pub mod migration;
 pub mod near_cache;
 mod notices;
 pub mod outage;

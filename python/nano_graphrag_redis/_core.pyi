@@ -5,10 +5,18 @@ those of ``BlockingKvStore`` block. What each call means, raises and costs stand
 the same name of ``RedisKVStorage``; here stands what differs.
 """
 
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+import os
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
-__all__ = ["BlockingKvStore", "KvStore", "__version__", "close_at_exit"]
+__all__ = [
+    "BlockingKvStore",
+    "FileWork",
+    "JsonFile",
+    "KvStore",
+    "__version__",
+    "close_at_exit",
+]
 
 __version__: str
 
@@ -114,3 +122,58 @@ class BlockingKvStore:
     def look(self, keys: Sequence[bytes]) -> list[tuple[str, int | None]]: ...
     def persist(self, ids: Iterable[str]) -> int: ...
     def registry_drift(self) -> tuple[int, int] | None: ...
+
+@final
+class JsonFile(Iterator[tuple[str, bytes]]):
+    """The entries of a file of the host's ``JsonKVStorage``, one after another, in a stream.
+
+    Iterating gives pairs of an id and its value as compact JSON in UTF-8, as it would be stored:
+    ``json.loads`` makes of it what it makes of the file. Any JSON text is read that holds one
+    object. An id that occurs twice comes twice; for Python the last one counts. Memory grows with
+    the largest value, not with the file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        JsonFileError: It cannot be opened, or, when iterating, read: the message names the byte.
+    """
+
+    def __new__(cls, path: str | os.PathLike[str]) -> JsonFile: ...
+    def __iter__(self) -> JsonFile: ...
+    def __next__(self) -> tuple[str, bytes]: ...
+
+@final
+class FileWork:
+    """Work between files and the server, a step of at most some megabytes at a time.
+
+    Made by one of its static methods. Call ``step`` until it gives None, then look at ``result``.
+    """
+
+    @staticmethod
+    def check(path: str | os.PathLike[str]) -> FileWork:
+        """Reads a file over. Its result: ``ids``, ``size``."""
+    @staticmethod
+    def copy(
+        store: BlockingKvStore, path: str | os.PathLike[str], checked: FileWork, dry_run: bool
+    ) -> FileWork:
+        """Copies a file to the server that was read over: ``checked`` is that work, at its end.
+
+        Its result, which may be looked at any time: ``written``, ``replaced``, ``unchanged``,
+        ``refused_count``, and ``refused``, the first of them as pairs of id and reason.
+        """
+    @staticmethod
+    def export(store: BlockingKvStore, path: str | os.PathLike[str], dry_run: bool) -> FileWork:
+        """Writes a namespace to a file. Its result: ``ids``, ``size``."""
+    @staticmethod
+    def compare(store: BlockingKvStore, path: str | os.PathLike[str]) -> FileWork:
+        """Compares a file with the server.
+
+        Its result: ``ids_in_file``, ``ids_on_server``, ``file_digest``, ``server_digest``, and the
+        first ids of each kind and their count: ``differing``, ``missing``, ``extra``.
+        """
+    def step(self) -> tuple[str, int, int | None, str] | None:
+        """Does the next step: what it was, how much of it is done, of how much, in which unit."""
+    @property
+    def result(self) -> dict[str, Any]:
+        """What came of it."""

@@ -37,13 +37,20 @@ class Foundation:
     Args:
         namespace: The host's partition.
         global_config: The host's settings; those named ``redis_*`` are read, from ``addon_params``
-            in it too. Or the settings themselves.
+            in it too. Or settings that were read already.
+        ttl: Seconds that an id lives, in place of what the settings say; 0 for ever.
 
     Raises:
         StorageConfigError: A setting is wrong or not supported yet.
     """
 
-    def __init__(self, namespace: str, global_config: Mapping[str, Any] | RedisConfig) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        global_config: Mapping[str, Any] | RedisConfig,
+        *,
+        ttl: int | None = None,
+    ) -> None:
         self.namespace = namespace
         if not isinstance(global_config, RedisConfig):
             global_config = RedisConfig.from_global_config(global_config)
@@ -51,7 +58,8 @@ class Foundation:
         directory = self.config.embedded_directory
         # Resolved now: the working directory of the first call may be another one.
         self._directory: Path | None = directory.resolve() if directory else None
-        self.store = KvStore(self.config.core_settings(namespace, url=self._socket_url()))
+        settings = self.config.core_settings(namespace, url=self._socket_url())
+        self.store = KvStore(settings if ttl is None else settings | {"ttl": ttl})
         self.ready = self._directory is None
 
     def _socket_url(self) -> str | None:

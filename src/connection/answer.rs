@@ -6,34 +6,19 @@ use redis::{RedisError, Value};
 use crate::error::{Error, Result};
 
 /// An answer. A text shares the bytes that it came in, and is not copied.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Answer {
     Text(Bytes),
     Other(Value),
-    /// None was received, while other commands of the same request may have been answered.
-    #[expect(dead_code, reason = "one server answers all or nothing")]
-    Lost(Error),
 }
 
 impl Answer {
-    /// The answer itself, or why this command has none that is of use.
+    /// The answer itself, or the error the server gave for this command alone.
     pub(crate) fn checked(self) -> Result<Self> {
         match self {
-            Self::Other(Value::ServerError(error)) => {
-                Err(Error::from_redis(&RedisError::from(error)))
-            }
-            Self::Lost(error) => Err(error),
-            answer => Ok(answer),
+            Self::Other(value) => answer(value).map(Self::Other),
+            text @ Self::Text(_) => Ok(text),
         }
-    }
-
-    /// The same as a value; a text is copied.
-    pub(crate) fn value(self) -> Result<Value> {
-        Ok(match self.checked()? {
-            Self::Text(text) => Value::BulkString(text.into()),
-            Self::Other(value) => value,
-            Self::Lost(error) => return Err(error),
-        })
     }
 }
 
@@ -46,9 +31,20 @@ impl From<Value> for Answer {
     }
 }
 
-impl Default for Answer {
-    fn default() -> Self {
-        Self::Other(Value::Nil)
+impl From<Answer> for Value {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Text(text) => Self::BulkString(text.into()),
+            Answer::Other(value) => value,
+        }
+    }
+}
+
+/// The same of a value.
+pub(crate) fn answer(value: Value) -> Result<Value> {
+    match value {
+        Value::ServerError(error) => Err(Error::from_redis(&RedisError::from(error))),
+        value => Ok(value),
     }
 }
 

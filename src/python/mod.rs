@@ -4,6 +4,7 @@ mod bridge;
 #[cfg(feature = "bench")]
 pub use json::codec;
 mod exceptions;
+mod files;
 mod ids;
 mod jobs;
 mod json;
@@ -17,6 +18,8 @@ mod core {
 
     #[pymodule_export]
     use super::bridge::close_at_exit;
+    #[pymodule_export]
+    use super::files::{FileWork, JsonFile};
     #[pymodule_export]
     use super::store::{BlockingKvStore, KvStore};
 

@@ -347,3 +347,10 @@ entries! {
     /// One namespace; every call blocks its thread, and Ctrl-C interrupts it.
     BlockingKvStore, block
 }
+
+impl BlockingKvStore {
+    /// The store, for work of several calls.
+    pub(super) fn core(&self, py: Python<'_>) -> Result<Arc<Core>> {
+        self.0.core(py)
+    }
+}

@@ -35,7 +35,9 @@ impl KvStore {
         loop {
             let (next, keys) = self.own_page(cursor).await?;
             for piece in keys.chunks(KEY_PIECE) {
-                let ids = self.ids_of(piece).into_iter();
+                let ids = piece
+                    .iter()
+                    .filter_map(|key| self.config.keyspace.id_of(key));
                 let scores = ids.map(|id| self.registry.score(id.as_bytes()));
                 for score in self.send(&Request::resendable(scores)).await? {
                     count += u64::from(self.answer(score)? == Value::Nil);

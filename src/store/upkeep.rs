@@ -47,7 +47,10 @@ impl KvStore {
         loop {
             let (next, keys) = self.own_page(cursor).await?;
             for piece in keys.chunks(KEY_PIECE) {
-                let scored = self.scored(self.ids_of(piece).into_iter()).await?;
+                let ids = piece
+                    .iter()
+                    .filter_map(|key| self.config.keyspace.id_of(key));
+                let scored = self.scored(ids).await?;
                 added += self.zadd(&["NX"], &scored).await?;
             }
             if next == 0 {
@@ -114,6 +117,15 @@ impl KvStore {
             }
         }
         Ok((alive, suspects))
+    }
+
+    /// Gives ids that are registered the score that their value's time to live asks for.
+    pub(super) async fn score_anew(&self, ids: impl Iterator<Item = &str>) -> Result<()> {
+        if self.registry.is_on() {
+            let alive = self.scored(ids).await?;
+            self.zadd(&["XX"], &alive).await?;
+        }
+        Ok(())
     }
 
     /// The scores of those of the ids that have a value.

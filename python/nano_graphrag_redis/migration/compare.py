@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from pathlib import Path
 
-from .reports import Report, Settings, Verified
+from nano_graphrag_redis._core import BlockingKvStore, FileWork
+
+from .reports import Report, Settings, Verified, VerifiedNamespace
+from .work import configuration, files_in, opened, run, steadily
 
 
 def verify(
@@ -18,7 +22,8 @@ def verify(
     """Compares the host's files with the server, id by id; writes nothing.
 
     Values are the same when ``json.loads`` makes the same of them, types and bits of floats
-    included; the order of a dict's keys does not count.
+    included; the order of a dict's keys does not count. A value on the server that cannot be read
+    differs.
 
     Args:
         directory: The host's ``working_dir``.
@@ -28,7 +33,23 @@ def verify(
 
     Raises:
         JsonFileError: A file is damaged, or kept changing.
-        CorruptValueError: The server holds a value that is no JSON.
         StorageUnavailableError, StorageOperationError: The server failed.
     """
-    raise NotImplementedError
+    config = configuration(settings)
+    compared = []
+    for namespace, path in files_in(Path(directory), namespaces).items():
+        with opened(namespace, config) as store:
+            compared.append(_compare(store, namespace, path, progress))
+    return Verified(tuple(compared))
+
+
+def _compare(
+    store: BlockingKvStore, namespace: str, path: Path, progress: Report | None
+) -> VerifiedNamespace:
+    def compare() -> VerifiedNamespace:
+        found = run(FileWork.compare(store, path), namespace, progress)
+        for kind in ("differing", "missing", "extra"):
+            found[kind] = tuple(found[kind])
+        return VerifiedNamespace(namespace, **found)
+
+    return steadily(path, compare)

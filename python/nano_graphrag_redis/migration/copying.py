@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from .reports import Migrated, Plan, Report
+from nano_graphrag_redis._core import BlockingKvStore, FileWork
+
+from .planning import look_over
+from .reports import Migrated, MigratedNamespace, Plan, PlannedFile, Refused, Report
+from .work import configuration, opened, run, steadily
 
 
 def migrate(plan: Plan, *, dry_run: bool = False, progress: Report | None = None) -> Migrated:
@@ -23,4 +27,28 @@ def migrate(plan: Plan, *, dry_run: bool = False, progress: Report | None = None
         StorageUnavailableError, StorageOperationError: The server failed. Run it again: it goes on
             where it was.
     """
-    raise NotImplementedError
+    # A dry run does not note either whose the keyspace is.
+    config = configuration(plan.config) if dry_run else plan.config
+    done = []
+    for file in plan.files:
+        with opened(file.namespace, config, ttl=file.ttl) as store:
+            done.append(_copy(store, file, dry_run, progress))
+    return Migrated(tuple(done), dry_run)
+
+
+def _copy(
+    store: BlockingKvStore, file: PlannedFile, dry_run: bool, progress: Report | None
+) -> MigratedNamespace:
+    checked = [file]
+
+    def copy() -> MigratedNamespace:
+        # Taken, so that a second attempt reads the file over anew.
+        last = (
+            checked.pop() if checked else look_over(file.path, file.namespace, file.ttl, progress)
+        )
+        work = FileWork.copy(store, last.path, last.checked, dry_run)
+        found = run(work, last.namespace, progress)
+        found["refused"] = tuple(Refused(*refusal) for refusal in found["refused"])
+        return MigratedNamespace(last.namespace, last.ids, **found)
+
+    return steadily(file.path, copy)

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
-from .reports import Exported, Report, Settings
+from nano_graphrag_redis._core import FileWork
+from nano_graphrag_redis.config import RedisConfig
+
+from .reports import Exported, ExportedFile, Report, Settings
+from .work import configuration, file_of, opened, run
+
+_PAGE = 1000
+"""Keys that one SCAN looks at."""
 
 
 def export(
@@ -32,7 +41,44 @@ def export(
         CorruptValueError: The server holds a value that is no JSON; the file is left as it was.
         StorageUnavailableError, StorageOperationError: The server failed.
     """
-    raise NotImplementedError
+    directory = Path(directory)
+    config = configuration(settings)
+    if not dry_run:
+        directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for namespace in dict.fromkeys(namespaces_of(config) if namespaces is None else namespaces):
+        path = file_of(directory, namespace)
+        with opened(namespace, config) as store:
+            found = run(FileWork.export(store, path, dry_run), namespace, progress)
+        written.append(ExportedFile(namespace, path, found["ids"], found["size"]))
+    return Exported(directory, tuple(written), dry_run)
+
+
+def namespaces_of(config: RedisConfig) -> list[str]:
+    """The namespaces that the keyspace holds, sorted. Walks the whole database."""
+    found: set[str] = set()
+    for workspace in {config.workspace_for(name) for name in (*config.redis_shared_namespaces, "")}:
+        at = f"@{workspace}" if workspace else ""
+        root = f"{config.redis_key_prefix}{at}:".encode()
+        names = {name.decode() for name in _names_under(root, config)}
+        found |= {name for name in names if config.workspace_for(name) == workspace}
+    return sorted(found)
+
+
+def _names_under(root: bytes, config: RedisConfig) -> Iterator[bytes]:
+    """What follows ``root`` in the keys of the database, up to the next colon."""
+    pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", root) + b"*"
+    with opened("any", config) as store:
+        cursor, keys = store.scan(0, pattern, _PAGE)
+        while True:
+            for key in keys:
+                name, colon, _ = key.removeprefix(root).partition(b":")
+                # What begins with "@" lies beside the namespaces.
+                if colon and key.startswith(root) and not name.startswith(b"@"):
+                    yield name
+            if not cursor:
+                return
+            cursor, keys = store.scan(cursor, pattern, _PAGE)
 
 
 def fold(

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from pathlib import Path
 
-from .reports import Plan, Report, Settings
+from nano_graphrag_redis._core import FileWork
+
+from .reports import Plan, PlannedFile, Report, Settings
+from .work import configuration, files_in, run, steadily
 
 
 def plan(
@@ -30,4 +34,28 @@ def plan(
         JsonFileError: A file is damaged, or stays half-written: the host is writing it.
         StorageConfigError: There is no such directory or file, or a setting is wrong.
     """
-    raise NotImplementedError
+    directory = Path(directory).absolute()
+    config = configuration(settings, directory)
+    return Plan(
+        directory,
+        config,
+        tuple(
+            look_over(path, namespace, config.ttl_for(namespace) if ttl is None else ttl, progress)
+            for namespace, path in files_in(directory, namespaces).items()
+        ),
+    )
+
+
+def look_over(path: Path, namespace: str, ttl: int, progress: Report | None) -> PlannedFile:
+    """Reads one file over.
+
+    Raises:
+        JsonFileError: It is damaged, or stays half-written.
+    """
+
+    def check() -> PlannedFile:
+        work = FileWork.check(path)
+        found = run(work, namespace, progress)
+        return PlannedFile(namespace, path, found["size"], found["ids"], ttl, work)
+
+    return steadily(path, check)

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from nano_graphrag_redis._core import FileWork
 from nano_graphrag_redis.config import RedisConfig
 
 Settings = RedisConfig | Mapping[str, Any] | None
 """Where the server is: a ``RedisConfig``, a host's ``global_config``, or None: the environment."""
-
-SHOWN = 1000
-"""Ids of one kind that a result lists; it counts them all."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class PlannedFile:
         size: Its size in bytes.
         ids: How many ids it holds.
         ttl: Seconds that an id lives which is not on the server yet; 0 for ever.
+        checked: What it is known again by.
     """
 
     namespace: str
@@ -57,6 +56,7 @@ class PlannedFile:
     size: int
     ids: int
     ttl: int
+    checked: FileWork = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
-use super::cursor::{Cursor, Number, Text};
 use super::{Failure, Result, keys};
+use crate::json_text::cursor::{Cursor, Number, Text};
 
 /// Digits that fit an `i64` whatever they are.
 const SMALL_INT_DIGITS: usize = 18;

@@ -9,7 +9,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyT
 
 use super::{Failure, MAX_DEPTH, Result};
 use crate::error::{Error, Kind};
-use crate::json_text::write_utf8;
+use crate::json_text::{write_float, write_utf8};
 
 /// Strings up to this many characters keep a cached UTF-8 form in the Python object; a longer
 /// one would double its memory for as long as the caller holds it.
@@ -228,31 +228,6 @@ fn own_repr<T: pyo3::PyTypeInfo>(value: &Bound<'_, PyAny>) -> Result<String> {
             refuse(error.value(py).to_string())
         }
         Err(error) => raised(py, error, "a number cannot be written"),
-    }
-}
-
-/// As `float.__repr__` spells it: the text of a dict key is seen, and two writers of one value
-/// should agree on its bytes.
-fn write_float(number: f64, out: &mut Vec<u8>) {
-    let magnitude = number.abs();
-    if magnitude == 0.0 || (1e-4..1e16).contains(&magnitude) {
-        out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
-    } else if number.is_nan() {
-        out.extend_from_slice(b"NaN");
-    } else if number.is_infinite() {
-        out.extend_from_slice(if number > 0.0 {
-            b"Infinity"
-        } else {
-            b"-Infinity"
-        });
-    } else {
-        // Rust's 1e-7 and 1e16 are Python's 1e-07 and 1e+16.
-        let text = format!("{number:e}");
-        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, exponent) = exponent
-            .strip_prefix('-')
-            .map_or(('+', exponent), |rest| ('-', rest));
-        out.extend_from_slice(format!("{digits}e{sign}{exponent:0>2}").as_bytes());
     }
 }
 

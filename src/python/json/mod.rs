@@ -5,7 +5,6 @@
 
 #[cfg(feature = "bench")]
 pub mod codec;
-mod cursor;
 mod decode;
 mod encode;
 mod fields;
@@ -14,6 +13,7 @@ mod keys;
 use pyo3::prelude::*;
 
 use crate::error::Error;
+use crate::json_text::cursor::Fault;
 pub(super) use decode::decode;
 pub(super) use encode::encoded;
 pub(super) use fields::{Projected, decode_fields};
@@ -29,6 +29,12 @@ pub(super) enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Refused(error)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(fault.into())
     }
 }
 

@@ -1,17 +1,47 @@
 //! A place in JSON text, and the grammar of what can stand there; it makes no Python objects.
 
-use crate::error::{Error, Kind, Result};
-use crate::json_text::plain_prefix;
+use super::plain_prefix;
+use crate::error::{Error, Kind};
 
 /// Deeper than what this library writes: others may have written up to `json`'s own limit.
 const MAX_READ_DEPTH: usize = 1000;
 
-pub(super) struct Cursor<'json> {
-    pub(super) json: &'json [u8],
-    pub(super) at: usize,
+/// What is wrong with a text, and where: it is no JSON.
+#[derive(Debug)]
+pub(crate) struct Fault(Box<(String, usize)>);
+
+impl Fault {
+    /// What is wrong.
+    pub(crate) fn what(&self) -> &str {
+        &self.0.0
+    }
+
+    /// The byte at which it was noticed.
+    pub(crate) fn at(&self) -> usize {
+        self.0.1
+    }
 }
 
-pub(super) enum Number<'json> {
+/// Of a stored value.
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        let message = format!(
+            "the stored value is not JSON: {} at byte {}; write it again",
+            fault.what(),
+            fault.at()
+        );
+        Self::new(Kind::Corrupt, message)
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Fault>;
+
+pub(crate) struct Cursor<'json> {
+    pub(crate) json: &'json [u8],
+    pub(crate) at: usize,
+}
+
+pub(crate) enum Number<'json> {
     Float(&'json str),
     /// The text of an integer, and how many of its bytes are digits.
     Int(&'json [u8], usize),
@@ -20,7 +50,7 @@ pub(super) enum Number<'json> {
 
 /// What a string was written as.
 #[derive(Clone, Copy)]
-pub(super) enum Text<'json> {
+pub(crate) enum Text<'json> {
     Plain(&'json [u8]),
     Unescaped,
     /// It holds a lone surrogate, which UTF-8 cannot hold but a Python string can. This is the
@@ -29,12 +59,8 @@ pub(super) enum Text<'json> {
 }
 
 impl<'json> Cursor<'json> {
-    pub(super) fn corrupt<T>(&self, what: &str) -> Result<T> {
-        let message = format!(
-            "the stored value is not JSON: {what} at byte {}; write it again",
-            self.at
-        );
-        Err(Error::new(Kind::Corrupt, message))
+    pub(crate) fn corrupt<T>(&self, what: &str) -> Result<T> {
+        Err(Fault(Box::new((what.to_owned(), self.at))))
     }
 
     fn peek(&self) -> Option<u8> {
@@ -42,7 +68,7 @@ impl<'json> Cursor<'json> {
     }
 
     /// The next byte that is not white space, which stays to be read.
-    pub(super) fn next_token(&mut self) -> Option<u8> {
+    pub(crate) fn next_token(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
         }
@@ -50,14 +76,14 @@ impl<'json> Cursor<'json> {
     }
 
     /// Nothing but white space follows.
-    pub(super) fn end(&mut self) -> Result<()> {
+    pub(crate) fn end(&mut self) -> Result<()> {
         match self.next_token() {
             None => Ok(()),
             Some(_) => self.corrupt("more text after the value"),
         }
     }
 
-    pub(super) fn no_value<T>(&self) -> Result<T> {
+    pub(crate) fn no_value<T>(&self) -> Result<T> {
         self.corrupt(if self.at < self.json.len() {
             "no value"
         } else {
@@ -65,7 +91,7 @@ impl<'json> Cursor<'json> {
         })
     }
 
-    pub(super) fn word(&mut self, word: &[u8]) -> Result<()> {
+    pub(crate) fn word(&mut self, word: &[u8]) -> Result<()> {
         if !self.json[self.at..].starts_with(word) {
             return self.corrupt("no value");
         }
@@ -74,7 +100,7 @@ impl<'json> Cursor<'json> {
     }
 
     /// Reads the opening bracket; the depth of what is in it. True if there is nothing in it.
-    pub(super) fn enter(&mut self, depth: usize, closing: u8) -> Result<(usize, bool)> {
+    pub(crate) fn enter(&mut self, depth: usize, closing: u8) -> Result<(usize, bool)> {
         if depth == MAX_READ_DEPTH {
             return self.corrupt("it nests too deep");
         }
@@ -85,7 +111,7 @@ impl<'json> Cursor<'json> {
     }
 
     /// Reads the ',' or the closing bracket after an item; true for the latter.
-    pub(super) fn ends(&mut self, closing: u8) -> Result<bool> {
+    pub(crate) fn ends(&mut self, closing: u8) -> Result<bool> {
         match self.next_token() {
             Some(b',') => self.at += 1,
             Some(byte) if byte == closing => {
@@ -97,14 +123,14 @@ impl<'json> Cursor<'json> {
         Ok(false)
     }
 
-    pub(super) fn opening_quote_of_a_key(&mut self) -> Result<()> {
+    pub(crate) fn opening_quote_of_a_key(&mut self) -> Result<()> {
         match self.next_token() {
             Some(b'"') => Ok(()),
             _ => self.corrupt("no key"),
         }
     }
 
-    pub(super) fn colon(&mut self) -> Result<()> {
+    pub(crate) fn colon(&mut self) -> Result<()> {
         if self.next_token() != Some(b':') {
             return self.corrupt("no ':' after a key");
         }
@@ -114,7 +140,7 @@ impl<'json> Cursor<'json> {
 
     /// Reads a string from its opening quote on. What it says goes to `out` in pieces, unless it
     /// has no escapes.
-    pub(super) fn string(&mut self, mut out: impl FnMut(&[u8])) -> Result<Text<'json>> {
+    pub(crate) fn string(&mut self, mut out: impl FnMut(&[u8])) -> Result<Text<'json>> {
         let start = self.at + 1;
         let length = plain_prefix(&self.json[start..]);
         self.at = start + length;
@@ -193,7 +219,7 @@ impl<'json> Cursor<'json> {
         Ok(code)
     }
 
-    pub(super) fn number(&mut self) -> Result<Number<'json>> {
+    pub(crate) fn number(&mut self) -> Result<Number<'json>> {
         let start = self.at;
         let negative = self.peek() == Some(b'-');
         self.at += usize::from(negative);

@@ -1,4 +1,11 @@
-//! The text of a JSON string: where it needs a second look, and how it is written.
+//! JSON text: its grammar, how strings and numbers are written, and documents written anew.
+
+pub(crate) mod cursor;
+mod number;
+mod rewrite;
+
+pub(crate) use number::write_float;
+pub(crate) use rewrite::{Layout, rewrite};
 
 /// Bytes looked at together. The compiler turns a block into a few vector instructions.
 const BLOCK: usize = 32;

@@ -1,0 +1,126 @@
+"""What all work on files has in common: the files there are, the store, the steps, the retries."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from nano_graphrag_redis._core import BlockingKvStore, FileWork
+from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.exceptions import JsonFileError, StorageConfigError
+from nano_graphrag_redis.foundation import Foundation
+
+from .reports import Progress, Report, Settings
+
+T = TypeVar("T")
+
+_FILE_NAME = re.compile(r"kv_store_(.+)\.json")
+
+_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
+"""Seconds before a file is begun again that was written meanwhile. The host writes a file in one
+go; one that is written all the time is not waited for longer."""
+
+_AT_REST = 1.0
+"""Seconds since its last change after which nobody is writing a file any more."""
+
+
+def configuration(settings: Settings, directory: Path | None = None) -> RedisConfig:
+    """The settings to work with: without the dual write, which would follow the work.
+
+    Args:
+        settings: As the caller gave them.
+        directory: The working directory that the keyspace is being filled from.
+    """
+    if not isinstance(settings, RedisConfig):
+        settings = RedisConfig.from_global_config(settings or {})
+    origin = str(directory) if directory else None
+    return settings.model_copy(update={"redis_dual_write": False, "working_dir": origin})
+
+
+@contextmanager
+def opened(
+    namespace: str, config: RedisConfig, *, ttl: int | None = None
+) -> Iterator[BlockingKvStore]:
+    """The store of a namespace, closed at the end; ``ttl`` in place of its own setting."""
+    foundation = Foundation(namespace, config, ttl=ttl)
+    try:
+        foundation.join_server()
+        yield foundation.store.blocking
+    finally:
+        foundation.close()
+
+
+def file_of(directory: Path, namespace: str) -> Path:
+    """The file that the host keeps a namespace in."""
+    return directory / f"kv_store_{namespace}.json"
+
+
+def files_in(directory: Path, namespaces: Collection[str] | None) -> Mapping[str, Path]:
+    """The host's files of these namespaces, or all that are there, by namespace.
+
+    Raises:
+        StorageConfigError: There is no such directory, or a file of it is missing.
+    """
+    if not directory.is_dir():
+        raise StorageConfigError(f"{directory} is no directory: name the host's working_dir")
+    if namespaces is None:
+        matches = (_FILE_NAME.fullmatch(path.name) for path in directory.iterdir())
+        found = {match[1]: directory / match[0] for match in matches if match}
+        if not found:
+            raise StorageConfigError(
+                f"{directory} holds no kv_store_*.json: name the host's working_dir"
+            )
+        return dict(sorted(found.items()))
+    for namespace in namespaces:
+        if not file_of(directory, namespace).is_file():
+            raise StorageConfigError(
+                f"{directory} holds no kv_store_{namespace}.json", namespace=namespace
+            )
+    return {namespace: file_of(directory, namespace) for namespace in dict.fromkeys(namespaces)}
+
+
+def run(work: FileWork, namespace: str, progress: Report | None) -> dict[str, Any]:
+    """Does all steps of the work; what came of it."""
+    while step := work.step():
+        if progress is not None:
+            name, done, total, unit = step
+            progress(
+                Progress(
+                    namespace=namespace,
+                    step=cast("Any", name),
+                    done=done,
+                    total=total,
+                    unit=cast("Literal['bytes', 'ids']", unit),
+                )
+            )
+    return work.result
+
+
+def steadily(path: Path, work: Callable[[], T]) -> T:
+    """Does work on a file, again from its start when the file was written meanwhile.
+
+    Raises:
+        JsonFileError: The file is damaged, or was being written each time.
+    """
+    for pause in _PAUSES:
+        before = _state(path)
+        try:
+            return work()
+        except JsonFileError:
+            if _state(path) == before and time.time() - path.stat().st_mtime > _AT_REST:
+                raise
+        time.sleep(pause)
+    return work()
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - the ids of the file, not a question about it
+    except OSError as error:
+        raise JsonFileError(f"{path} is gone: {error.strerror}") from None
+    return found.st_ino, found.st_size, found.st_mtime_ns

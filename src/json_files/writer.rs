@@ -1,0 +1,172 @@
+//! `FileWriter`: a file in the host's own layout, beside its place until it is whole.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::failed;
+use crate::error::{Error, Kind, Result};
+use crate::json_text::{Layout, rewrite, write_utf8};
+
+/// Bytes written at a time.
+const CHUNK: usize = 256 * 1024;
+
+/// How a value is laid out in the host's files: as a member of the one object.
+const LAYOUT: Layout = Layout::Indented(1);
+
+/// Writes what `json.dump(..., indent=2, ensure_ascii=False)` writes of a dict, id by id.
+pub struct FileWriter {
+    file: BufWriter<File>,
+    path: PathBuf,
+    beside: PathBuf,
+    entry: Vec<u8>,
+    ids: u64,
+}
+
+impl FileWriter {
+    /// Begins the file that will lie at `path`. One process at a time can: another is refused.
+    pub fn begin(path: &Path) -> Result<Self> {
+        // Behind a link is where it belongs.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
+        let file = locked(&beside)?;
+        file.set_len(0) // of one who broke off
+            .map_err(|error| failed("cannot write", &beside, &error))?;
+        if let Ok(replaced) = fs::metadata(&path) {
+            // Who may read it stays as it was, where we may say so.
+            let _ = file.set_permissions(replaced.permissions());
+        }
+        Ok(Self {
+            file: BufWriter::with_capacity(CHUNK, file),
+            path,
+            beside,
+            entry: Vec::new(),
+            ids: 0,
+        })
+    }
+
+    /// Writes an id and its value, which is any JSON text.
+    pub fn add(&mut self, id: &str, json: &[u8]) -> Result<()> {
+        self.open_entry(id);
+        let mut entry = std::mem::take(&mut self.entry);
+        rewrite(json, LAYOUT, &mut entry).map_err(|fault| Error::from(fault).about(id))?;
+        self.entry = entry;
+        self.close_entry()
+    }
+
+    fn open_entry(&mut self, id: &str) {
+        self.entry.clear();
+        let before: &[u8] = if self.ids == 0 { b"{\n  " } else { b",\n  " };
+        self.entry.extend_from_slice(before);
+        write_utf8(id.as_bytes(), &mut self.entry);
+        self.entry.extend_from_slice(b": ");
+    }
+
+    fn close_entry(&mut self) -> Result<()> {
+        self.ids += 1;
+        self.file
+            .write_all(&self.entry)
+            .map_err(|error| failed("cannot write", &self.beside, &error))
+    }
+
+    /// How many ids were written.
+    #[must_use]
+    pub fn ids(&self) -> u64 {
+        self.ids
+    }
+
+    /// Has the file on the disk, and then in its place. Its size in bytes.
+    pub fn finish(mut self) -> Result<u64> {
+        let end: &[u8] = if self.ids == 0 { b"{}" } else { b"\n}" };
+        let written = self.file.write_all(end).and_then(|()| self.file.flush());
+        let file = self.file.get_ref();
+        let size = written
+            .and_then(|()| file.sync_all())
+            .and_then(|()| file.metadata())
+            .map_err(|error| failed("cannot write", &self.beside, &error))?
+            .len();
+        fs::rename(&self.beside, &self.path)
+            .map_err(|error| failed("cannot replace", &self.path, &error))?;
+        sync_directory(&self.path)?;
+        Ok(size)
+    }
+}
+
+/// Has a new name in a directory on the disk.
+pub(crate) fn sync_directory(path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    if let Some(directory) = path.parent() {
+        let directory = if directory.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            directory
+        };
+        File::open(directory)
+            .and_then(|opened| opened.sync_all())
+            .map_err(|error| failed("cannot sync", directory, &error))?;
+    }
+    Ok(())
+}
+
+/// The file at `beside`, made if it is not there, and ours until it is closed.
+fn locked(beside: &Path) -> Result<File> {
+    loop {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(beside)
+            .map_err(|error| failed("cannot write", beside, &error))?;
+        if file.try_lock().is_err() {
+            let message = format!("another process is writing {}", beside.display());
+            return Err(Error::new(Kind::File, message));
+        }
+        // Who had it before may have moved it to its place between our two steps.
+        if is_at(&file, beside) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether the open file is the one that has this name now.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let same = |opened: &fs::Metadata, named: &fs::Metadata| {
+            (opened.dev(), opened.ino()) == (named.dev(), named.ino())
+        };
+        matches!((file.metadata(), fs::metadata(path)), (Ok(opened), Ok(named)) if same(&opened, &named))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_in_its_place_only_when_it_is_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kv_store_docs.json");
+        fs::write(&path, "old").unwrap();
+        let mut writer = FileWriter::begin(&path).unwrap();
+        assert!(FileWriter::begin(&path).is_err(), "one at a time");
+        writer.add("b\"", b"{\"x\":[1]}").unwrap();
+        writer.add("a", b"null").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        let size = writer.finish().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let expected = "{\n  \"b\\\"\": {\n    \"x\": [\n      1\n    ]\n  },\n  \"a\": null\n}";
+        assert_eq!((text.as_str(), size), (expected, expected.len() as u64));
+        FileWriter::begin(&path).unwrap().finish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,134 @@
+//! From a file to the server: what is not there, or differs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+
+use super::{Checked, LISTED, Progress, Step, checked_unchanged};
+use crate::error::{Error, Kind, Result};
+use crate::json_files::JsonFile;
+use crate::json_text::Layout;
+use crate::store::{Copied, KvStore, PIECE_BYTES, PIECE_ITEMS, WINDOW};
+
+/// What became of the ids so far.
+#[derive(Clone, Debug, Default)]
+pub struct Copies {
+    /// They were not there.
+    pub written: u64,
+    /// They were there with another value, and kept what was left of their time to live.
+    pub replaced: u64,
+    /// They were there, and were left alone.
+    pub unchanged: u64,
+    /// They cannot be stored: how many, and the first of them with the reason.
+    pub refused: u64,
+    /// See `refused`.
+    pub refusals: Vec<(String, String)>,
+}
+
+/// A file that is being copied.
+pub struct Copying {
+    store: Arc<KvStore>,
+    file: JsonFile,
+    checked: Checked,
+    entries: u64,
+    dry: bool,
+    ended: bool,
+    /// What became of the ids so far.
+    pub copies: Copies,
+}
+
+/// Entries that are sent together.
+#[derive(Default)]
+struct Piece {
+    ids: Vec<String>,
+    values: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Copying {
+    /// Opens a file that was read over. `dry` writes nothing.
+    pub fn new(store: Arc<KvStore>, path: PathBuf, checked: Checked, dry: bool) -> Result<Self> {
+        let file = JsonFile::open(path)?;
+        if *file.signature() != checked.signature {
+            let message = format!(
+                "{} is another one than was read over: read it over again",
+                file.path().display()
+            );
+            return Err(Error::new(Kind::File, message));
+        }
+        Ok(Self {
+            store,
+            file,
+            checked,
+            entries: 0,
+            dry,
+            ended: false,
+            copies: Copies::default(),
+        })
+    }
+
+    /// Copies on; None at the end.
+    pub async fn step(&mut self) -> Result<Option<Progress>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let (mut pieces, mut bytes) = (Vec::new(), 0);
+        while pieces.len() < WINDOW && bytes < WINDOW * PIECE_BYTES && !self.ended {
+            let piece = self.piece()?;
+            bytes += piece.bytes;
+            pieces.push(piece);
+        }
+        // Values of a file that changes under the reader may be made of old bytes and new ones.
+        checked_unchanged(&self.file)?;
+        let store = &self.store;
+        let copied = pieces
+            .iter()
+            .map(|piece| store.copy(&piece.ids, &piece.values, self.dry));
+        for (piece, fates) in pieces.iter().zip(try_join_all(copied).await?) {
+            for (id, fate) in piece.ids.iter().zip(fates) {
+                self.copies.note(id, &fate);
+            }
+        }
+        Ok(Some(Progress {
+            step: Step::Copy,
+            done: self.file.position(),
+            total: Some(self.file.size()),
+        }))
+    }
+
+    fn piece(&mut self) -> Result<Piece> {
+        let mut piece = Piece::default();
+        while piece.ids.len() < PIECE_ITEMS && piece.bytes < PIECE_BYTES {
+            let mut json = Vec::new();
+            let Some(entry) = self.file.next(Layout::Compact, &mut json)? else {
+                self.ended = true;
+                break;
+            };
+            let superseded = self.checked.superseded.contains(&self.entries);
+            self.entries += 1;
+            if !superseded {
+                piece.bytes += json.len();
+                piece.ids.push(entry.id);
+                piece.values.push(json);
+            }
+        }
+        Ok(piece)
+    }
+}
+
+impl Copies {
+    fn note(&mut self, id: &str, fate: &Copied) {
+        match fate {
+            Copied::Written => self.written += 1,
+            Copied::Replaced => self.replaced += 1,
+            Copied::Unchanged => self.unchanged += 1,
+            Copied::Refused(error) => {
+                self.refused += 1;
+                if self.refusals.len() < LISTED {
+                    self.refusals.push((id.to_owned(), error.to_string()));
+                }
+            }
+        }
+    }
+}

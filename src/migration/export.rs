@@ -1,0 +1,156 @@
+//! From the server to a file, ids sorted.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::reading::Pace;
+use super::{Progress, Step};
+use crate::error::Result;
+use crate::json_files::{FileWriter, Item, Sorted, Sorter};
+use crate::store::KvStore;
+
+/// What was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Exported {
+    /// How many ids.
+    pub ids: u64,
+    /// Bytes of the file.
+    pub size: u64,
+}
+
+/// A namespace that is being written to its file.
+pub struct Export {
+    store: Arc<KvStore>,
+    path: PathBuf,
+    state: State,
+    pace: Pace,
+    dry: bool,
+    found: u64,
+    /// What was written, at the end.
+    pub exported: Option<Exported>,
+}
+
+enum State {
+    Listing {
+        cursor: u64,
+        sorter: Sorter,
+    },
+    Writing {
+        sorted: Sorted,
+        writer: Option<FileWriter>,
+        ids: u64,
+    },
+    Done,
+}
+
+impl Export {
+    /// `dry` counts only.
+    #[must_use]
+    pub fn new(store: Arc<KvStore>, path: PathBuf, dry: bool) -> Self {
+        Self {
+            store,
+            path,
+            state: State::Listing {
+                cursor: 0,
+                sorter: Sorter::default(),
+            },
+            pace: Pace::default(),
+            dry,
+            found: 0,
+            exported: None,
+        }
+    }
+
+    /// Does the next step; None at the end.
+    pub async fn step(&mut self) -> Result<Option<Progress>> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Listing { cursor, mut sorter } => {
+                let next = list(&self.store, cursor, &mut sorter, &mut self.found).await?;
+                self.state = if next == 0 {
+                    State::Writing {
+                        sorted: sorter.sorted()?,
+                        writer: (!self.dry)
+                            .then(|| FileWriter::begin(&self.path))
+                            .transpose()?,
+                        ids: 0,
+                    }
+                } else {
+                    State::Listing {
+                        cursor: next,
+                        sorter,
+                    }
+                };
+                Ok(Some(Progress {
+                    step: Step::List,
+                    done: self.found,
+                    total: None,
+                }))
+            }
+            State::Writing {
+                mut sorted,
+                mut writer,
+                mut ids,
+            } => {
+                let mut batch = Vec::new();
+                while batch.len() < self.pace.ids() {
+                    match sorted.next_id()? {
+                        Some(item) => batch.push(item.id),
+                        None => break,
+                    }
+                }
+                if batch.is_empty() {
+                    let size = writer.map(FileWriter::finish).transpose()?.unwrap_or(0);
+                    self.exported = Some(Exported { ids, size });
+                    return Ok(None);
+                }
+                ids += self.write(&batch, writer.as_mut()).await?;
+                self.state = State::Writing {
+                    sorted,
+                    writer,
+                    ids,
+                };
+                Ok(Some(Progress {
+                    step: Step::Write,
+                    done: ids,
+                    total: Some(self.found),
+                }))
+            }
+            State::Done => Ok(None),
+        }
+    }
+
+    /// Writes those of the ids that are still there; counts them.
+    async fn write(&mut self, ids: &[String], mut writer: Option<&mut FileWriter>) -> Result<u64> {
+        let found = self.pace.fetch(&self.store, ids).await?;
+        let mut written = 0;
+        for (id, json) in ids.iter().zip(found) {
+            let Some(json) = json? else {
+                continue; // it has expired, or was deleted
+            };
+            if let Some(writer) = &mut writer {
+                let namespace = &self.store.config().namespace;
+                writer
+                    .add(id, &json)
+                    .map_err(|error| error.in_namespace(namespace))?;
+            }
+            written += 1;
+        }
+        Ok(written)
+    }
+}
+
+/// Takes one page of the namespace's ids; the cursor of the next page, 0 at the end.
+async fn list(store: &KvStore, cursor: u64, sorter: &mut Sorter, found: &mut u64) -> Result<u64> {
+    let (next, keys) = store.own_page(cursor).await?;
+    for key in &keys {
+        if let Some(id) = store.config().keyspace.id_of(key) {
+            *found += 1;
+            sorter.push(Item {
+                id: id.to_owned(),
+                number: 0,
+                digest: 0,
+            })?;
+        }
+    }
+    Ok(next)
+}

@@ -1,0 +1,190 @@
+//! `JsonFile`: the entries of a host's file. `FileWork`: work between files and the server, by steps.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use super::bridge::block;
+use super::jobs::Once;
+use super::store::BlockingKvStore;
+use crate::error::{Error, Kind};
+use crate::json_files;
+use crate::json_text::Layout;
+use crate::migration::{Check, Comparison, Copying, Differences, Export, Progress};
+use crate::store::KvStore;
+
+/// The entries of one file, in its order.
+#[pyclass(frozen, module = "nano_graphrag_redis._core")]
+pub(super) struct JsonFile(Mutex<json_files::JsonFile>);
+
+#[pymethods]
+impl JsonFile {
+    #[new]
+    fn new(path: PathBuf) -> PyResult<Self> {
+        Ok(Self(Mutex::new(json_files::JsonFile::open(path)?)))
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<(String, Bound<'py, PyBytes>)>> {
+        let next = py.detach(|| {
+            let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut json = Vec::new();
+            let entry = file.next(Layout::Compact, &mut json)?;
+            Ok::<_, Error>(entry.map(|entry| (entry.id, json)))
+        })?;
+        Ok(next.map(|(id, json)| (id, PyBytes::new(py, &json))))
+    }
+}
+
+/// Work that is done in steps.
+#[pyclass(frozen, module = "nano_graphrag_redis._core")]
+pub(super) struct FileWork {
+    /// None where no server is asked.
+    store: Option<Arc<KvStore>>,
+    /// Never locked by two: a step that is under way is one that its caller waits for.
+    task: Arc<tokio::sync::Mutex<Task>>,
+}
+
+enum Task {
+    Check(Box<Check>),
+    Copy(Box<Copying>),
+    Export(Box<Export>),
+    Compare(Box<Comparison>),
+}
+
+type Told = Option<(&'static str, u64, Option<u64>, &'static str)>;
+
+impl FileWork {
+    fn new(store: Option<Arc<KvStore>>, task: Task) -> Self {
+        let task = Arc::new(tokio::sync::Mutex::new(task));
+        Self { store, task }
+    }
+}
+
+#[pymethods]
+impl FileWork {
+    #[staticmethod]
+    fn check(path: PathBuf) -> PyResult<Self> {
+        Ok(Self::new(None, Task::Check(Box::new(Check::new(path)?))))
+    }
+
+    #[staticmethod]
+    fn copy(
+        py: Python<'_>,
+        store: &BlockingKvStore,
+        path: PathBuf,
+        checked: &Self,
+        dry_run: bool,
+    ) -> PyResult<Self> {
+        let found = match &*checked.task.try_lock().map_err(|_| at_once())? {
+            Task::Check(check) => check.checked.clone().ok_or_else(unfinished)?,
+            _ => return Err(unfinished().into()),
+        };
+        let store = store.core(py)?;
+        let copying = Copying::new(Arc::clone(&store), path, found, dry_run)?;
+        Ok(Self::new(Some(store), Task::Copy(Box::new(copying))))
+    }
+
+    #[staticmethod]
+    fn export(
+        py: Python<'_>,
+        store: &BlockingKvStore,
+        path: PathBuf,
+        dry_run: bool,
+    ) -> PyResult<Self> {
+        let store = store.core(py)?;
+        let export = Export::new(Arc::clone(&store), path, dry_run);
+        Ok(Self::new(Some(store), Task::Export(Box::new(export))))
+    }
+
+    #[staticmethod]
+    fn compare(py: Python<'_>, store: &BlockingKvStore, path: PathBuf) -> PyResult<Self> {
+        let store = store.core(py)?;
+        let comparison = Comparison::new(Arc::clone(&store), path)?;
+        Ok(Self::new(Some(store), Task::Compare(Box::new(comparison))))
+    }
+
+    fn step<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let task = Arc::clone(&self.task);
+        let Some(store) = &self.store else {
+            let told = py.detach(|| match &mut *task.try_lock().map_err(|_| at_once())? {
+                Task::Check(check) => check.step().map(told),
+                _ => Err(unfinished()),
+            })?;
+            return Ok(told.into_py_any(py)?.into_bound(py));
+        };
+        let step = |_| async move {
+            let mut task = task.try_lock().map_err(|_| at_once())?;
+            let progress = match &mut *task {
+                Task::Check(check) => check.step()?,
+                Task::Copy(copying) => copying.step().await?,
+                Task::Export(export) => export.step().await?,
+                Task::Compare(comparison) => comparison.step().await?,
+            };
+            Ok(told(progress))
+        };
+        block(py, Box::new(Once::new(Arc::clone(store), step)))
+    }
+
+    #[getter]
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        match &*self.task.try_lock().map_err(|_| at_once())? {
+            Task::Check(check) => {
+                let checked = check.checked.as_ref().ok_or_else(unfinished)?;
+                dict.set_item("ids", checked.ids)?;
+                dict.set_item("size", checked.size)?;
+            }
+            Task::Copy(copying) => {
+                let copies = &copying.copies;
+                dict.set_item("written", copies.written)?;
+                dict.set_item("replaced", copies.replaced)?;
+                dict.set_item("unchanged", copies.unchanged)?;
+                dict.set_item("refused_count", copies.refused)?;
+                dict.set_item("refused", &copies.refusals)?;
+            }
+            Task::Export(export) => {
+                let exported = export.exported.ok_or_else(unfinished)?;
+                dict.set_item("ids", exported.ids)?;
+                dict.set_item("size", exported.size)?;
+            }
+            Task::Compare(comparison) => {
+                let compared = comparison.compared.as_ref().ok_or_else(unfinished)?;
+                dict.set_item("ids_in_file", compared.ids[0])?;
+                dict.set_item("ids_on_server", compared.ids[1])?;
+                let [file, server] = compared.digests.map(|digest| format!("{digest:032x}"));
+                dict.set_item("file_digest", file)?;
+                dict.set_item("server_digest", server)?;
+                list(&dict, "differing", &compared.differing)?;
+                list(&dict, "missing", &compared.missing)?;
+                list(&dict, "extra", &compared.extra)?;
+            }
+        }
+        Ok(dict)
+    }
+}
+
+fn list(dict: &Bound<'_, PyDict>, name: &str, differences: &Differences) -> PyResult<()> {
+    dict.set_item(name, &differences.listed)?;
+    dict.set_item(format!("{name}_count"), differences.count)
+}
+
+fn told(progress: Option<Progress>) -> Told {
+    let progress = progress?;
+    let (step, unit) = progress.step.names();
+    Some((step, progress.done, progress.total, unit))
+}
+
+fn at_once() -> Error {
+    Error::new(Kind::Operation, "one thread at a time may do this work")
+}
+
+fn unfinished() -> Error {
+    Error::new(Kind::Operation, "the work was not done to its end")
+}

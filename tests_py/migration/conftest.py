@@ -1,0 +1,38 @@
+"""A working directory of the host's, and the settings that lead to a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.servers import RedisServer
+
+WriteFile = Callable[..., Path]
+"""``write_file(namespace, values)``: what the host's ``JsonKVStorage`` leaves."""
+
+
+@pytest.fixture
+def settings(server: RedisServer) -> dict[str, Any]:
+    return {"redis_url": server.url}
+
+
+@pytest.fixture
+def working_dir(tmp_path: Path) -> Path:
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def write_file(working_dir: Path) -> WriteFile:
+    def write(namespace: str, values: dict[str, Any], **layout: Any) -> Path:
+        path = working_dir / f"kv_store_{namespace}.json"
+        with path.open("w", encoding="utf-8") as file:
+            json.dump(values, file, **{"indent": 2, "ensure_ascii": False, **layout})
+        return path
+
+    return write

@@ -1,0 +1,117 @@
+"""``export``: the host's own files, and what it costs when something goes wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from migration.conftest import WriteFile
+from nano_graphrag_redis import SyncRedisKVStorage, migration
+from nano_graphrag_redis.exceptions import CorruptValueError
+from support.stores import json_store
+
+VALUES: dict[str, Any] = {
+    'doc-\u00e9\n"': {"content": "\u201cHumbug\u201d\u2028", "n": [1, 2.5, 1e300, -0.0, 10**40]},
+    "doc-b": {"deep": {"er": [{}, [], [[1]]]}, "empty": ""},
+    "doc-a": None,
+    "doc-\U0001f384": [float("inf"), True, False],
+    "": 1,
+}
+
+Settings = dict[str, Any]
+
+
+def test_a_file_is_what_the_host_writes_with_ids_sorted(
+    working_dir: Path, settings: Settings
+) -> None:
+    with SyncRedisKVStorage("full_docs", settings) as storage:
+        storage.upsert(VALUES)
+    done = migration.export(working_dir, settings)
+    (file,) = done.files
+    expected = json.dumps(dict(sorted(VALUES.items())), indent=2, ensure_ascii=False)
+    assert file.path.read_text(encoding="utf-8") == expected
+    assert (file.namespace, file.ids, file.size) == ("full_docs", 5, len(expected.encode()))
+    with json_store("full_docs", {"working_dir": str(working_dir)}) as host:
+        assert host.get_by_ids(VALUES) == list(VALUES.values())
+
+
+def test_there_and_back_is_the_same_file(
+    working_dir: Path, settings: Settings, write_file: WriteFile
+) -> None:
+    path = write_file("full_docs", dict(sorted(VALUES.items())))
+    before = path.read_bytes()
+    migration.migrate(migration.plan(working_dir, settings))
+    migration.export(working_dir / "back", settings)
+    assert (working_dir / "back" / path.name).read_bytes() == before
+    assert path.read_bytes() == before
+
+
+def test_more_ids_than_one_page_are_all_there_once_and_sorted(
+    working_dir: Path, settings: Settings
+) -> None:
+    with SyncRedisKVStorage("full_docs", settings) as storage:
+        storage.upsert({f"doc-{n}": "x" * (n % 700) for n in range(5000)})
+    told: list[migration.Progress] = []
+    (file,) = migration.export(working_dir, settings, progress=told.append).files
+    written = json.loads(file.path.read_text())
+    assert len(written) == file.ids == 5000
+    assert list(written) == sorted(written)
+    assert {step.step for step in told} == {"list", "write"}
+    assert told[-1].done == told[-1].total == 5000
+
+
+def test_every_namespace_of_the_keyspace_is_written_and_no_other(
+    working_dir: Path, settings: Settings, redis_client: Redis
+) -> None:
+    acme = settings | {
+        "redis_workspace": "acme",
+        "redis_shared_namespaces": "llm_response_cache",
+        "redis_registry": True,
+    }
+    for namespace in ("full_docs", "llm_response_cache", "of_my_own"):
+        with SyncRedisKVStorage(namespace, acme) as storage:
+            storage.upsert({"a": namespace})
+    with SyncRedisKVStorage("text_chunks", settings) as other:
+        other.upsert({"a": "of another graph"})
+    redis_client.set("else", "1")
+    done = migration.export(working_dir, acme)
+    found = {file.namespace: json.loads(file.path.read_text()) for file in done.files}
+    assert found == {n: {"a": n} for n in ("full_docs", "llm_response_cache", "of_my_own")}
+
+
+def test_a_namespace_that_was_named_and_is_empty_is_an_empty_file(
+    working_dir: Path, settings: Settings
+) -> None:
+    (file,) = migration.export(working_dir, settings, namespaces=["full_docs"]).files
+    assert file.path.read_text() == "{}"
+
+
+def test_a_dry_run_counts_and_writes_nothing(working_dir: Path, settings: Settings) -> None:
+    with SyncRedisKVStorage("full_docs", settings) as storage:
+        storage.upsert(VALUES)
+    (file,) = migration.export(working_dir / "none", settings, dry_run=True).files
+    assert (file.ids, file.size) == (5, 0)
+    assert not (working_dir / "none").exists()
+
+
+def test_a_corrupt_value_leaves_the_file_as_it_was(
+    working_dir: Path, settings: Settings, write_file: WriteFile, redis_client: Redis
+) -> None:
+    path = write_file("full_docs", {"a": 1})
+    redis_client.set("nano_graphrag:full_docs:b", "{")
+    with pytest.raises(CorruptValueError, match=r"full_docs.*'b'"):
+        migration.export(working_dir, settings)
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_who_may_read_the_file_stays_as_it_was(
+    working_dir: Path, settings: Settings, write_file: WriteFile
+) -> None:
+    path = write_file("full_docs", {})
+    path.chmod(0o640)
+    migration.export(working_dir, settings, namespaces=["full_docs"])
+    assert path.stat().st_mode & 0o777 == 0o640
