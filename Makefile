@@ -38,11 +38,16 @@ develop: $(VENV)/.ready ## An editable install: edits under python/ are live (ma
 	rm -f $(VENV)/.built
 	$(BIN)/maturin develop --quiet --profile develop --locked --uv
 
+.PHONY: version
+version: ## The version, which Cargo.toml alone says
+	@sed -nE 's/^version = "(.*)"$$/\1/p' Cargo.toml | head -n 1
+
 .PHONY: lock
 lock: $(VENV)/.ready ## Resolve the dependencies anew into locks/
 	compile() { $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml "$$@"; }; \
 	compile --upgrade --extra all --group build --group lint --group host --group test --group demo --group docs -o locks/test.txt; \
-	compile --upgrade --extra all --group host --group test --group bench -c locks/test.txt -o locks/bench.txt
+	compile --upgrade --extra all --group host --group test --group bench -c locks/test.txt -o locks/bench.txt; \
+	compile --upgrade --group validate -c locks/test.txt -o locks/validate.txt
 	cargo update
 
 # --- using it -------------------------------------------------------------------------------------
@@ -100,6 +105,18 @@ format: $(VENV)/.ready ## Format all code
 	$(BIN)/ruff check --no-cache --fix
 	$(BIN)/ruff format --no-cache
 
+# Its own environment, as bench's.
+.venvs/validate/.ready: $(VENV)/.ready locks/validate.txt
+	$(UV) venv --quiet --clear --python $(BIN)/python .venvs/validate
+	$(UV) pip sync --quiet --python .venvs/validate/bin/python --require-hashes locks/validate.txt
+	touch $@
+
+.PHONY: validate
+validate: .venvs/validate/.ready ## Workflows, Compose files and manifests against their schemas
+	.venvs/validate/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venvs/validate/bin/zizmor --quiet --offline --no-progress .github/workflows
+	.venvs/validate/bin/pre-commit validate-config .pre-commit-config.yaml
+
 .PHONY: test
 test: test-rust test-python test-pythons ## All tests, on servers they start themselves
 
@@ -117,7 +134,11 @@ test-python: $(VENV)/.built ## The wheel, the hosts and the embedded server; lin
 
 .PHONY: test-pythons
 test-pythons: $(VENV)/.built ## The contract suite on every other CPython found
-	tools/test-pythons
+	tools/test-pythons $(PYTHONS)
+
+.PHONY: wheel-check
+wheel-check: $(VENV)/.built ## The wheel where nothing else is, on every CPython found; the source
+	$(BIN)/python tools/wheel-check $(PYTHONS)
 
 .PHONY: test-values
 test-values: $(VENV)/.built ## 10,500 values of hypothesis against the JSON backend, on each server

@@ -6,19 +6,34 @@ use redis::{RedisError, Value};
 use crate::error::{Error, Result};
 
 /// An answer. A text shares the bytes that it came in, and is not copied.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Text(Bytes),
     Other(Value),
+    /// None was received, while other commands of the same request may have been answered.
+    #[expect(dead_code, reason = "one server answers all or nothing")]
+    Lost(Error),
 }
 
 impl Answer {
-    /// The answer itself, or the error the server gave for this command alone.
+    /// The answer itself, or why this command has none that is of use.
     pub(crate) fn checked(self) -> Result<Self> {
         match self {
-            Self::Other(value) => answer(value).map(Self::Other),
-            text @ Self::Text(_) => Ok(text),
+            Self::Other(Value::ServerError(error)) => {
+                Err(Error::from_redis(&RedisError::from(error)))
+            }
+            Self::Lost(error) => Err(error),
+            answer => Ok(answer),
         }
+    }
+
+    /// The same as a value; a text is copied.
+    pub(crate) fn value(self) -> Result<Value> {
+        Ok(match self.checked()? {
+            Self::Text(text) => Value::BulkString(text.into()),
+            Self::Other(value) => value,
+            Self::Lost(error) => return Err(error),
+        })
     }
 }
 
@@ -31,20 +46,9 @@ impl From<Value> for Answer {
     }
 }
 
-impl From<Answer> for Value {
-    fn from(answer: Answer) -> Self {
-        match answer {
-            Answer::Text(text) => Self::BulkString(text.into()),
-            Answer::Other(value) => value,
-        }
-    }
-}
-
-/// The same of a value.
-pub(crate) fn answer(value: Value) -> Result<Value> {
-    match value {
-        Value::ServerError(error) => Err(Error::from_redis(&RedisError::from(error))),
-        value => Ok(value),
+impl Default for Answer {
+    fn default() -> Self {
+        Self::Other(Value::Nil)
     }
 }
 

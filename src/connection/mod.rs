@@ -36,12 +36,12 @@ use crate::config::ServerConfig;
 use crate::error::Result;
 use crate::near_cache::{self, NearCache};
 use crate::notices::Notices;
-pub(crate) use answer::{Answer, answer};
+pub(crate) use answer::Answer;
 use attempts::Attempts;
 use backoff::jitter;
 pub use driver::{Driven, Driver, Entered};
 pub use lane::Lane;
-use node::Node;
+pub(crate) use node::Node;
 pub(crate) use request::{Commands, Request, command};
 pub use shared::SharedConnections;
 pub use socket::Waiting;
@@ -88,9 +88,36 @@ impl Connections {
         })
     }
 
+    /// The servers that hold values.
+    pub(crate) async fn primaries(&self) -> Result<Vec<Arc<Node>>> {
+        Ok(vec![self.topology.node().await?])
+    }
+
     /// Sends a request and waits for its answers, one a command, within the operation's deadline.
     pub(crate) async fn send(self: &Arc<Self>, request: &Request) -> Result<Vec<Answer>> {
-        let mut node = self.topology.node().await?;
+        self.persist(None, request).await
+    }
+
+    /// The same to one of the servers: what is asked of a server and not of a key.
+    pub(crate) async fn send_to(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        request: &Request,
+    ) -> Result<Vec<Answer>> {
+        self.persist(Some(node), request).await
+    }
+
+    /// Sends a request to the node, or to the one that has the values now, until it is answered.
+    async fn persist(
+        self: &Arc<Self>,
+        fixed: Option<&Arc<Node>>,
+        request: &Request,
+    ) -> Result<Vec<Answer>> {
+        let find = async || match fixed {
+            Some(node) => Ok(Arc::clone(node)),
+            None => self.topology.node().await,
+        };
+        let mut node = find().await?;
         if node.breaker.is_open() {
             return Err(node.refused());
         }
@@ -117,7 +144,7 @@ impl Connections {
             if !pause.is_zero() {
                 sleep(pause).await;
             }
-            node = self.topology.node().await?;
+            node = find().await?;
         }
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use redis::aio::ConnectionLike;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{RedisError, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -12,12 +12,13 @@ use super::answer::refuses_for_now;
 use super::breaker::Breaker;
 use super::carrier::Carrier;
 use super::lanes::Lanes;
-use super::pool::Pool;
+use super::pool::{self, Pool};
 use super::quota::Quota;
 use super::timed_out;
 use super::{Answer, Request};
 use crate::config::ServerConfig;
-use crate::error::{Error, Kind};
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Kind, Result};
 
 /// One server of a topology. Opens nothing until something is asked of it.
 pub(crate) struct Node {
@@ -59,6 +60,11 @@ impl Node {
             prewarmed: AtomicBool::new(!config.prewarm),
             config,
         })
+    }
+
+    /// Where it is.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.config.endpoint
     }
 
     /// Sends a request and waits for its answers, one a command: once, within the socket timeout.
@@ -103,6 +109,14 @@ impl Node {
             sent: true,
             stale,
         })
+    }
+
+    /// A connection of the caller's own, beside those that requests share, and not counted with them.
+    #[expect(dead_code, reason = "for what blocks a connection, such as WAIT")]
+    pub(crate) async fn connect(&self) -> Result<MultiplexedConnection> {
+        let opened = timeout(self.config.connection_timeout, pool::connect(&self.config)).await;
+        let opened = opened.unwrap_or_else(|_| Err(timed_out()));
+        opened.map_err(|error| Error::from_redis(&error))
     }
 
     /// An operation was answered: the first one has the minimum of connections opened.

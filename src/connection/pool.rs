@@ -182,7 +182,7 @@ impl Pool {
     }
 }
 
-async fn connect(config: &ServerConfig) -> Result<MultiplexedConnection, RedisError> {
+pub(super) async fn connect(config: &ServerConfig) -> Result<MultiplexedConnection, RedisError> {
     // Deadlines are ours, one for the attempt and one for the operation; see `Connections::send`.
     let settings = AsyncConnectionConfig::new().set_pipeline_buffer_size(QUEUE);
     open(config, RedisConnectionInfo::default(), settings).await

@@ -7,7 +7,8 @@ use super::resp;
 
 /// One or more commands as the bytes of the wire, sent at once and answered in order.
 pub(crate) struct Request {
-    /// In parts, so that what is large is not copied to have something put before it.
+    /// In parts, so that what is large is not copied to have something put before it. A part takes
+    /// effect after the one before it; within one, only commands on the same key keep their order.
     pub(super) wire: Vec<Bytes>,
     pub(super) answers: usize,
     pub(super) resendable: bool,
@@ -24,11 +25,10 @@ impl Request {
     }
 
     /// A request that is sent once: a second answer would lie about what the first attempt did.
-    pub(crate) fn once(command: Cmd) -> Self {
-        Self {
-            resendable: false,
-            ..Self::resendable([command])
-        }
+    pub(crate) fn once(command: &Cmd) -> Self {
+        let mut packed = Commands::default();
+        packed.extend([command]);
+        packed.once()
     }
 
     /// The same, as the redis crate wants it.
@@ -141,7 +141,16 @@ impl Commands {
         Self::in_order([self])
     }
 
-    /// One request that may be sent again of several groups of commands.
+    /// See [`Request::once`].
+    pub(crate) fn once(self) -> Request {
+        Request {
+            resendable: false,
+            ..Self::in_order([self])
+        }
+    }
+
+    /// One request that may be sent again of several groups of commands: no command takes effect
+    /// before those of the groups before its own.
     pub(crate) fn in_order<const GROUPS: usize>(groups: [Self; GROUPS]) -> Request {
         let answers = groups.iter().map(|group| group.count).sum();
         let filled = groups.into_iter().filter(|group| group.count > 0);

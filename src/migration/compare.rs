@@ -127,9 +127,7 @@ impl Comparison {
     /// Digests a page of the server's values.
     async fn read_server(&mut self, cursor: u64) -> Result<u64> {
         let (next, keys) = self.store.own_page(cursor).await?;
-        let ids = keys
-            .iter()
-            .filter_map(|key| self.store.config().keyspace.id_of(key));
+        let ids = self.store.ids_of(&keys).into_iter();
         let mut ids: Vec<String> = ids.map(str::to_owned).collect();
         while !ids.is_empty() {
             let rest = ids.split_off(self.pace.ids().min(ids.len()));

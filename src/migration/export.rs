@@ -142,15 +142,13 @@ impl Export {
 /// Takes one page of the namespace's ids; the cursor of the next page, 0 at the end.
 async fn list(store: &KvStore, cursor: u64, sorter: &mut Sorter, found: &mut u64) -> Result<u64> {
     let (next, keys) = store.own_page(cursor).await?;
-    for key in &keys {
-        if let Some(id) = store.config().keyspace.id_of(key) {
-            *found += 1;
-            sorter.push(Item {
-                id: id.to_owned(),
-                number: 0,
-                digest: 0,
-            })?;
-        }
+    for id in store.ids_of(&keys) {
+        *found += 1;
+        sorter.push(Item {
+            id: id.to_owned(),
+            number: 0,
+            digest: 0,
+        })?;
     }
     Ok(next)
 }

@@ -35,9 +35,7 @@ impl KvStore {
         loop {
             let (next, keys) = self.own_page(cursor).await?;
             for piece in keys.chunks(KEY_PIECE) {
-                let ids = piece
-                    .iter()
-                    .filter_map(|key| self.config.keyspace.id_of(key));
+                let ids = self.ids_of(piece).into_iter();
                 let scores = ids.map(|id| self.registry.score(id.as_bytes()));
                 for score in self.send(&Request::resendable(scores)).await? {
                     count += u64::from(self.answer(score)? == Value::Nil);

@@ -67,7 +67,7 @@ impl KvStore {
             asked.add("GET", (prefix, id), &[]);
             asked.add("PTTL", (prefix, id), &[]);
         }
-        let answers = self.ask(&asked.resendable()).await?;
+        let answers = self.send(&asked.resendable()).await?;
         let mut answers = answers.into_iter();
         let mut values = Vec::with_capacity(ids.len());
         for (index, (id, key)) in ids.iter().zip(&keys).enumerate() {

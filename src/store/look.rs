@@ -18,10 +18,14 @@ pub struct Looked {
 impl KvStore {
     /// A section of INFO from each primary: its address and the text.
     pub async fn info(&self, section: &str) -> Result<Vec<(String, String)>> {
-        let info = command("INFO", [section.as_bytes()]);
-        let answer = self.answer(first(self.send(&Request::resendable([info])).await?))?;
-        let text = redis::from_redis_value(answer).map_err(|_| self.unexpected("INFO"))?;
-        Ok(vec![(self.config.server.endpoint.to_string(), text)])
+        let info = Request::resendable([command("INFO", [section.as_bytes()])]);
+        let mut sections = Vec::new();
+        for node in self.primaries().await? {
+            let answer = self.answer(first(self.send_to(&node, &info).await?))?;
+            let text = redis::from_redis_value(answer).map_err(|_| self.unexpected("INFO"))?;
+            sections.push((node.endpoint().to_string(), text));
+        }
+        Ok(sections)
     }
 
     /// The type and the time to live of each key, whatever namespace it is of.

@@ -16,12 +16,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join;
-use redis::{Cmd, Value};
+use redis::Value;
 
 use crate::config::StoreConfig;
-use crate::connection::{
-    Answer, Commands, Connections, Request, SharedConnections, answer, command,
-};
+use crate::connection::{Answer, Commands, Connections, Node, Request, SharedConnections, command};
 use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
 use crate::near_cache::Namespace;
@@ -142,7 +140,11 @@ impl KvStore {
     /// The same, and nothing is kept of it.
     pub(crate) async fn fetch(&self, ids: &[String]) -> Result<Vec<Result<Option<Bytes>>>> {
         let answers = self
-            .ask(&self.commands("GET", ids.iter().map(String::as_str)))
+            .send(
+                &self
+                    .commands("GET", ids.iter().map(String::as_str))
+                    .resendable(),
+            )
             .await?;
         Ok(ids
             .iter()
@@ -177,18 +179,18 @@ impl KvStore {
         Ok(ids.iter().zip(answers).map(outcome).collect())
     }
 
-    /// One command of this name for each id.
+    /// One command of this name for each id. No command has two keys, which may be of two servers.
     fn commands<'id>(
         &self,
         name: &str,
         ids: impl ExactSizeIterator<Item = &'id str> + Clone,
-    ) -> Request {
+    ) -> Commands {
         let prefix = self.config.keyspace.prefix();
         let bytes = ids.clone().map(str::len).sum::<usize>();
         let frames = ids.len() * (prefix.len() + GET_FRAME);
         let mut commands = Commands::with_capacity(bytes + frames);
         commands.add_each(name, prefix, ids);
-        commands.resendable()
+        commands
     }
 
     /// Deletes ids and counts those that were there. Never sent twice: the count would lie.
@@ -198,21 +200,37 @@ impl KvStore {
         for start in (0..ids.len()).step_by(KEY_PIECE) {
             let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
             let _change = self.change(piece.iter().map(String::as_str));
-            let unlink = unlink(piece.iter().map(|id| self.key(id)));
-            let outcome = async {
+            let unlinks = self.commands("UNLINK", piece.iter().map(String::as_str));
+            let sent = async {
                 self.mark(mark, piece).await?;
-                self.answer(first(self.send(&Request::once(unlink)).await?))
+                self.send(&unlinks.once()).await
             };
-            match outcome.await {
-                Ok(Value::Int(count)) => deleted += count.unsigned_abs(),
-                Ok(_) => return Err(self.unexpected("UNLINK")),
-                Err(error) => {
-                    let error = match &*ids {
-                        [id] => error.about(id),
-                        _ => error,
-                    };
-                    return Err(error.with_unconfirmed(ids[start..].to_vec()));
+            let (mut failed, mut unconfirmed) = (None, Vec::new());
+            match sent.await {
+                Ok(answers) => {
+                    for (id, answer) in piece.iter().zip(answers) {
+                        match self.answer(answer) {
+                            Ok(Value::Int(count)) => deleted += count.unsigned_abs(),
+                            Ok(_) => return Err(self.unexpected("UNLINK")),
+                            Err(error) => {
+                                failed.get_or_insert(error);
+                                unconfirmed.push(id.clone());
+                            }
+                        }
+                    }
                 }
+                Err(error) => {
+                    failed = Some(error);
+                    unconfirmed.extend_from_slice(piece);
+                }
+            }
+            if let Some(error) = failed {
+                let error = match &*ids {
+                    [id] => error.about(id),
+                    _ => error,
+                };
+                unconfirmed.extend_from_slice(&ids[start + piece.len()..]);
+                return Err(error.with_unconfirmed(unconfirmed));
             }
         }
         // What this leaves behind, if it fails, is swept away later: the ids are gone.
@@ -223,19 +241,17 @@ impl KvStore {
     /// The JSON bytes under a key of any namespace.
     pub async fn get_key(&self, key: &[u8]) -> Result<Option<Bytes>> {
         let request = Request::resendable([command("GET", [key])]);
-        let answer = self.ask(&request).await?.pop();
-        self.found(
-            &String::from_utf8_lossy(key),
-            answer.unwrap_or(Answer::Other(Value::Nil)),
-        )
+        let answer = self.send(&request).await?.pop();
+        self.found(&String::from_utf8_lossy(key), answer.unwrap_or_default())
     }
 
-    /// Whether the server answers, within the operation's deadline.
+    /// Whether each server answers, within the operation's deadline.
     pub async fn ping(&self) -> Result<()> {
-        let answers = self
-            .send(&Request::resendable([redis::cmd("PING")]))
-            .await?;
-        self.answer(first(answers)).map(|_| ())
+        let ping = Request::resendable([redis::cmd("PING")]);
+        for node in self.primaries().await? {
+            self.answer(first(self.send_to(&node, &ping).await?))?;
+        }
+        Ok(())
     }
 
     /// The barrier behind the host's `index_done_callback`, at strength `ack`: every write that
@@ -249,13 +265,8 @@ impl KvStore {
         self.config.keyspace.key(id)
     }
 
-    async fn send(&self, request: &Request) -> Result<Vec<Value>> {
-        let answers = self.ask(request).await?;
-        Ok(answers.into_iter().map(Value::from).collect())
-    }
-
-    /// As `send`, and texts are not copied.
-    async fn ask(&self, request: &Request) -> Result<Vec<Answer>> {
+    /// Sends a request and waits for its answers.
+    async fn send(&self, request: &Request) -> Result<Vec<Answer>> {
         if self.near.is_some() {
             self.connections.track(&self.notices);
         }
@@ -277,8 +288,22 @@ impl KvStore {
         Ok(answers)
     }
 
-    fn answer(&self, value: Value) -> Result<Value> {
-        answer(value).map_err(|error| error.in_namespace(&self.config.namespace))
+    /// The same of a node, for what is no key's.
+    async fn send_to(&self, node: &Arc<Node>, request: &Request) -> Result<Vec<Answer>> {
+        let answers = self.connections.send_to(node, request).await;
+        answers.map_err(|error| error.in_namespace(&self.config.namespace))
+    }
+
+    /// The servers that hold values.
+    async fn primaries(&self) -> Result<Vec<Arc<Node>>> {
+        let primaries = self.connections.primaries().await;
+        primaries.map_err(|error| error.in_namespace(&self.config.namespace))
+    }
+
+    fn answer(&self, answer: Answer) -> Result<Value> {
+        answer
+            .value()
+            .map_err(|error| error.in_namespace(&self.config.namespace))
     }
 
     fn found(&self, id: &str, answer: Answer) -> Result<Option<Bytes>> {
@@ -287,7 +312,7 @@ impl KvStore {
                 sealing::open(stored, self.config.max_value_bytes).map(Some)
             }
             Ok(Answer::Other(Value::Nil)) => Ok(None),
-            Ok(Answer::Other(_)) => Err(self.unexpected("GET")),
+            Ok(_) => Err(self.unexpected("GET")),
             Err(error) => Err(error),
         };
         opened.map_err(|error| error.about(id).in_namespace(&self.config.namespace))
@@ -300,15 +325,7 @@ impl KvStore {
     }
 }
 
-fn unlink(keys: impl IntoIterator<Item = Vec<u8>>) -> Cmd {
-    let mut unlink = redis::cmd("UNLINK");
-    for key in keys {
-        unlink.arg(key);
-    }
-    unlink
-}
-
 /// The answer of a request of one command.
-fn first(answers: Vec<Value>) -> Value {
+fn first(answers: Vec<Answer>) -> Answer {
     answers.into_iter().next().unwrap_or_default()
 }

@@ -13,12 +13,12 @@ impl KvStore {
     /// Asks after these ids, no more than [`KEY_PIECE`](super::KEY_PIECE). They are not kept.
     #[must_use]
     pub fn probe(&self, ids: &[&str]) -> Probe {
-        Probe(self.commands("EXISTS", ids.iter().copied()))
+        Probe(self.commands("EXISTS", ids.iter().copied()).resendable())
     }
 
     /// Whether each of the ids exists, in their order.
     pub async fn exist(&self, probe: Probe) -> Result<Vec<bool>> {
-        let answers = self.ask(&probe.0).await?;
+        let answers = self.send(&probe.0).await?;
         let exist = answers.into_iter().map(|answer| match answer.checked() {
             Ok(Answer::Other(Value::Int(count))) => Ok(count > 0),
             Ok(_) => Err(self.unexpected("EXISTS")),

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use redis::Value;
 
 use super::registry::{ADOPTED, Around, new_mark};
-use super::{KEY_PIECE, KvStore, first, unlink};
-use crate::connection::Request;
+use super::{KEY_PIECE, KvStore, first};
+use crate::connection::{Answer, Commands, Request};
 use crate::error::Result;
 
 /// One page of a listing: the cursor to go on with (0 at the end), and the registered ids.
@@ -24,10 +24,11 @@ impl KvStore {
             let page = self.members(cursor).await?;
             for piece in page.ids.chunks(KEY_PIECE) {
                 let ids = || piece.iter().map(|(id, _)| id.as_str());
-                let marked = self.registry.mark(mark, ids());
-                let unlinked = unlink(ids().map(|id| self.key(id)));
+                let mut marked = Commands::default();
+                marked.extend([&self.registry.mark(mark, ids())]);
+                let unlinks = self.commands("UNLINK", ids());
                 // Nobody is told a count, so that repeating it tells no lie.
-                let sent = self.send(&Request::resendable([marked, unlinked])).await?;
+                let sent = self.send(&Commands::in_order([marked, unlinks])).await?;
                 self.all(sent)?;
             }
             if page.next == 0 {
@@ -102,7 +103,7 @@ impl KvStore {
     pub(super) async fn mark(&self, mark: i64, ids: &[String]) -> Result<()> {
         if self.registry.is_on() {
             let marked = self.registry.mark(mark, ids.iter().map(String::as_str));
-            self.all(self.send(&Request::once(marked)).await?)?;
+            self.all(self.send(&Request::once(&marked)).await?)?;
         }
         Ok(())
     }
@@ -124,7 +125,7 @@ impl KvStore {
     }
 
     /// The first error among the answers, if any.
-    pub(super) fn all(&self, answers: Vec<Value>) -> Result<()> {
+    pub(super) fn all(&self, answers: Vec<Answer>) -> Result<()> {
         answers
             .into_iter()
             .try_for_each(|answer| self.answer(answer).map(|_| ()))
@@ -132,12 +133,14 @@ impl KvStore {
 
     /// Takes the registry's answers from around those of a write. Without a registry, warns if
     /// someone else keeps one.
-    pub(super) fn within(&self, around: &Around, mut answers: Vec<Value>) -> Result<Vec<Value>> {
+    pub(super) fn within(&self, around: &Around, mut answers: Vec<Answer>) -> Result<Vec<Answer>> {
         let last = around.after.as_ref().and_then(|_| answers.pop());
         if around.before.is_some() {
             let first = answers.len().min(1);
             self.all(answers.drain(..first).chain(last).collect())?;
-        } else if last == Some(Value::Int(1)) && self.connections.is_new(&self.registry.key) {
+        } else if matches!(last, Some(Answer::Other(Value::Int(1))))
+            && self.connections.is_new(&self.registry.key)
+        {
             self.notices.push(format!(
                 "{}: this keyspace has a registry (the key {:?}), which this process does not keep: others' drop() and all_keys() may miss what it writes. Set redis_registry in every process or in none, and delete that key if in none",
                 self.config.namespace,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use redis::Value;
 
-use super::{KvStore, Written, first, unlink};
+use super::{KvStore, Written, first};
 use crate::connection::{Load, Request, command};
 use crate::error::Result;
 
@@ -24,7 +24,7 @@ pub struct Stats {
     /// Mean bytes the server spends on a key, over a sample; None in light statistics, of an empty
     /// namespace, or where MEMORY is forbidden.
     pub sample_memory_usage: Option<u64>,
-    /// Bytes the server uses in all; None in light statistics, or where INFO is forbidden.
+    /// Bytes the servers use in all; None in light statistics, or where INFO is forbidden.
     pub total_redis_memory: Option<u64>,
     /// What this store has written.
     pub written: Written,
@@ -48,10 +48,11 @@ impl KvStore {
         let mut cursor = 0;
         loop {
             let (next, keys) = self.own_page(cursor).await?;
-            if !keys.is_empty() {
-                // Nobody is told a count, so that repeating it tells no lie.
-                let answers = self.send(&Request::resendable([unlink(keys)])).await?;
-                self.answer(first(answers))?;
+            // Nobody is told a count, so that repeating it tells no lie.
+            let ids = self.ids_of(&keys);
+            let unlinks = self.commands("UNLINK", ids.iter().copied());
+            if !ids.is_empty() {
+                self.all(self.send(&unlinks.resendable()).await?)?;
             }
             if next == 0 {
                 return Ok(());
@@ -69,11 +70,7 @@ impl KvStore {
         let mut cursor = 0;
         loop {
             let (next, keys) = self.own_page(cursor).await?;
-            ids.extend(
-                keys.iter()
-                    .filter_map(|key| self.config.keyspace.id_of(key))
-                    .map(str::to_owned),
-            );
+            ids.extend(self.ids_of(&keys).into_iter().map(str::to_owned));
             if next == 0 {
                 return Ok(ids.into_iter().collect());
             }
@@ -81,18 +78,21 @@ impl KvStore {
         }
     }
 
-    /// One page of a SCAN, of the keys of this namespace.
+    /// The ids of keys. The pattern of a SCAN is escaped; the prefix is checked again all the same
+    /// before anything is deleted.
+    pub(crate) fn ids_of<'key>(&self, keys: &'key [Vec<u8>]) -> Vec<&'key str> {
+        let ids = keys.iter().map(|key| self.config.keyspace.id_of(key));
+        ids.flatten().collect()
+    }
+
+    /// One page of a SCAN, of the keys of this namespace and what else its pattern matches.
     pub(crate) async fn own_page(&self, cursor: u64) -> Result<Page> {
-        let (next, mut keys) = self
-            .scan(
-                cursor,
-                self.config.keyspace.pattern().as_bytes(),
-                SCAN_COUNT,
-            )
-            .await?;
-        // The pattern is escaped; the prefix is checked again all the same before anything is deleted.
-        keys.retain(|key| self.config.keyspace.id_of(key).is_some());
-        Ok((next, keys))
+        self.scan(
+            cursor,
+            self.config.keyspace.pattern().as_bytes(),
+            SCAN_COUNT,
+        )
+        .await
     }
 
     /// One page of a SCAN with any pattern, over every key of the database.
@@ -151,14 +151,16 @@ impl KvStore {
     }
 
     async fn used_memory(&self) -> Result<Option<u64>> {
-        let info = command("INFO", [&b"memory"[..]]);
-        let Ok(value) = self.answer(first(self.send(&Request::resendable([info])).await?)) else {
-            return Ok(None); // a user who may not ask INFO still may have the rest
+        let sections = match self.info("memory").await {
+            Ok(sections) => sections,
+            Err(error) if error.is_outage() => return Err(error),
+            Err(_) => return Ok(None), // a user who may not ask INFO still may have the rest
         };
-        let text: String = redis::from_redis_value(value).map_err(|_| self.unexpected("INFO"))?;
-        let used = text
-            .lines()
-            .find_map(|line| line.strip_prefix("used_memory:"));
-        Ok(used.and_then(|bytes| bytes.trim().parse().ok()))
+        let used = sections.iter().map(|(_, text)| {
+            let mut lines = text.lines();
+            let used = lines.find_map(|line| line.strip_prefix("used_memory:"));
+            used.and_then(|used| used.trim().parse::<u64>().ok())
+        });
+        Ok(used.sum())
     }
 }

@@ -47,10 +47,7 @@ impl KvStore {
         loop {
             let (next, keys) = self.own_page(cursor).await?;
             for piece in keys.chunks(KEY_PIECE) {
-                let ids = piece
-                    .iter()
-                    .filter_map(|key| self.config.keyspace.id_of(key));
-                let scored = self.scored(ids).await?;
+                let scored = self.scored(self.ids_of(piece).into_iter()).await?;
                 added += self.zadd(&["NX"], &scored).await?;
             }
             if next == 0 {
