@@ -140,6 +140,10 @@ test-pythons: $(VENV)/.built ## The contract suite on every other CPython found
 wheel-check: $(VENV)/.built ## The wheel where nothing else is, on every CPython found; the source
 	$(BIN)/python tools/wheel-check $(PYTHONS)
 
+.PHONY: test-services
+test-services: $(VENV)/.built ## With Debian's prometheus (apt-get install prometheus), and with ten workers
+	TEST_SERVICES=1 $(BIN)/python -m pytest tests_py/services $(PYTEST)
+
 .PHONY: test-values
 test-values: $(VENV)/.built ## 10,500 values of hypothesis against the JSON backend, on each server
 	$(BIN)/python -m pytest tests_py/values --hypothesis-profile=full

@@ -10,9 +10,9 @@ DEADLINE = 20.0
 """Seconds in which what a test waits for has to come about."""
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    """Waits for a condition; one that does not come about is a failure."""
-    deadline = time.monotonic() + DEADLINE
+def eventually(condition: Callable[[], bool], within: float = DEADLINE) -> None:
+    """Waits for a condition; one that does not come about within so many seconds is a failure."""
+    deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)

@@ -1,0 +1,13 @@
+"""A host that makes its storages in a factory: one line puts ours over its own ``redis``."""
+
+from nano_graphrag import GraphRAG, GraphRAGConfig
+
+import nano_graphrag_redis
+
+nano_graphrag_redis.register()
+
+rag = GraphRAG(GraphRAGConfig.from_env())
+
+if __name__ == "__main__":
+    with rag.full_docs.sync as docs:
+        print(f"{docs!r} answers: {docs.check_health()}")

@@ -1,0 +1,47 @@
+"""The service: ``uvicorn examples.service.app:app --workers 4``. Each worker has a GraphRAG."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request, Response
+from nano_graphrag import GraphRAG, QueryParam
+
+import nano_graphrag_redis
+
+WORKING_DIR = os.environ.get("WORKING_DIR", "./cache")
+
+nano_graphrag_redis.register()  # in every worker: uvicorn starts each in a fresh interpreter
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """A GraphRAG for as long as the worker lives; its stores share one set of connections."""
+    rag = GraphRAG(working_dir=WORKING_DIR)
+    app.state.rag = rag
+    yield
+    stores = (rag.full_docs, rag.text_chunks, rag.community_reports, rag.llm_response_cache)
+    await asyncio.gather(*(store.close() for store in stores))
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/ask")
+async def ask(
+    request: Request, question: str, mode: Literal["local", "global"] = "local"
+) -> dict[str, Any]:
+    """The answer, and which worker gave it."""
+    answer = await request.app.state.rag.aquery(question, QueryParam(mode=mode))
+    return {"answer": answer, "worker": os.getpid()}
+
+
+@app.get("/health")
+async def health(request: Request, response: Response) -> dict[str, bool]:
+    """Whether Redis answers, for a load balancer."""
+    answers = await request.app.state.rag.full_docs.check_health()
+    if not answers:
+        response.status_code = 503
+    return {"redis": answers}

@@ -1,0 +1,130 @@
+"""The example of a service, running: uvicorn with several workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from support.conditions import eventually
+from support.host import ROOT, Llm
+from support.servers import RedisServer
+
+ROUNDS = 100
+"""How often as many questions as there are workers are asked at once, until each has answered."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service.
+
+    Attributes:
+        url: Where it listens.
+        log: What its workers have said.
+    """
+
+    url: str
+    log: Path
+
+    def ask(self, question: str) -> tuple[str, int]:
+        """The answer and the worker that gave it. A connection of its own, so any worker may."""
+        answer = httpx.get(f"{self.url}/ask", params={"question": question}, timeout=120)
+        assert answer.status_code == 200, answer.text + self.log.read_text()
+        told = answer.json()
+        return told["answer"], told["worker"]
+
+    def answers(self, question: str, workers: int) -> dict[int, str]:
+        """The answer of each worker, by its process id.
+
+        The first is asked alone; then as many at once as there are workers, until each has been
+        heard: which of them takes a connection is the kernel's choice.
+        """
+        answer, worker = self.ask(question)
+        heard = {worker: answer}
+        with ThreadPoolExecutor(workers) as pool:
+            for _ in range(ROUNDS):
+                for answer, worker in pool.map(self.ask, [question] * workers):
+                    assert heard.setdefault(worker, answer) == answer
+                if len(heard) == workers:
+                    return heard
+        raise AssertionError(f"only {len(heard)} of {workers} workers took a connection")
+
+    def healthy(self) -> bool:
+        """Whether a worker answers that Redis does."""
+        try:
+            return httpx.get(f"{self.url}/health", timeout=60).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+@contextmanager
+def running_service(workers: int, home: Path, **settings: str) -> Iterator[Service]:
+    """Starts the service as its README says, and ends it with its workers.
+
+    Args:
+        workers: How many.
+        home: Its working directory and its log.
+        settings: Its environment.
+    """
+    environ = environment(home, settings)
+    log = home / "service.log"
+    # An address that uvicorn chooses itself would be told per worker; one on a socket is one.
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "uvicorn", "examples.service.app:app",
+                "--workers", str(workers), "--port", "0", "--timeout-worker-healthcheck", "120",
+            ],
+            env=environ, cwd=ROOT, stdout=said, stderr=said,
+        )  # fmt: skip
+        try:
+            eventually(lambda: "running on http" in log.read_text())
+            url = log.read_text().partition("running on ")[2].split()[0]
+            eventually(lambda: log.read_text().count("startup complete") == workers, 240)
+            service = Service(url, log)
+            assert service.healthy(), log.read_text()
+            yield service
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+
+
+def index(text: Path, home: Path, **settings: str) -> None:
+    """Fills the service, as its README says."""
+    subprocess.run(
+        [sys.executable, "-m", "examples.service.index", text],
+        env=environment(home, settings), cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+
+
+def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """Nothing of ours from outside; the working directory is the test's own."""
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "STORAGE_"))}
+    return outside | {"WORKING_DIR": str(home / "work"), "STORAGE_KV_BACKEND": "redis", **settings}
+
+
+def each_worker_answers_for_one_call(
+    workers: int, llm: Llm, book: Path, server: RedisServer, home: Path
+) -> None:
+    """Asks each of so many workers the same question, and counts what the LLM was asked."""
+    settings = {**llm.environment, "REDIS_URL": server.url}
+    index(book, home, **settings)
+    with running_service(workers, home, **settings) as service:
+        before = llm.calls()
+        answers = service.answers("Who is Scrooge?", workers)
+        paid = llm.calls() - before
+        health = service.healthy()
+        server.kill()
+        assert (health, service.healthy()) == (True, False)
+    assert len(answers) == workers
+    assert len(set(answers.values())) == 1
+    del paid["embedding"]  # the host caches none
+    assert paid == {"local answer": 1}
