@@ -33,6 +33,24 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in the order of their places in statistics.
+    pub const ALL: [Self; 9] = [
+        Self::Unavailable,
+        Self::CircuitOpen,
+        Self::Timeout,
+        Self::Operation,
+        Self::Auth,
+        Self::Serialization,
+        Self::Corrupt,
+        Self::Config,
+        Self::Closed,
+    ];
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub(crate) fn place(self) -> usize {
+        Self::ALL.iter().position(|kind| *kind == self).unwrap_or(0)
+    }
+
     /// Its name in statistics.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -10,6 +10,7 @@
 //! - [`connection`]: one handle over the servers: pool, deadlines, retries, breaker, tracking
 //! - [`near_cache`]: local copies of values, kept right by the server's own invalidation
 //! - `notices`: lines for the log, kept until someone who can write one comes by
+//! - [`metrics`]: what is counted, and the sums over what is closed by now
 //! - [`config`]: validated settings, named defaults with units
 //! - [`endpoint`]: where a server is
 //! - [`value`]: stored bytes <-> JSON bytes: size caps, zstd and LZ4 frames
@@ -28,6 +29,7 @@ mod first_use;
 pub mod json_files;
 mod json_text;
 pub mod keyspace;
+pub mod metrics;
 pub mod migration;
 pub mod near_cache;
 mod notices;

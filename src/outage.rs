@@ -1,11 +1,12 @@
 //! What a failure means to the caller: raised, or a miss that is counted and logged once.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::config::OutagePolicy;
 use crate::error::{Error, Kind, Result};
+use crate::metrics::StoreCounters;
 
-/// The kinds a caller under [`OutagePolicy::Miss`] never sees, in the order they are counted.
+/// The kinds a caller under [`OutagePolicy::Miss`] never sees.
 const FORGIVEN: [Kind; 7] = [
     Kind::Unavailable,
     Kind::CircuitOpen,
@@ -19,15 +20,16 @@ const FORGIVEN: [Kind; 7] = [
 /// The policy of one namespace, and what it has forgiven so far.
 pub struct Outage {
     policy: OutagePolicy,
-    forgiven: [AtomicU64; FORGIVEN.len()],
+    counters: StoreCounters,
     away: AtomicBool,
 }
 
 impl Outage {
-    pub(crate) fn new(policy: OutagePolicy) -> Self {
+    /// What it forgives is counted there.
+    pub(crate) fn new(policy: OutagePolicy, counters: StoreCounters) -> Self {
         Self {
             policy,
-            forgiven: Default::default(),
+            counters,
             away: AtomicBool::new(false),
         }
     }
@@ -37,11 +39,10 @@ impl Outage {
     /// Wrong settings and use after close are the caller's mistakes and are never forgiven. An
     /// outage gives one line when it begins, any other kind of failure one line ever.
     pub(crate) fn forgive(&self, error: Error) -> Result<Option<String>> {
-        let counted = FORGIVEN.iter().position(|kind| *kind == error.kind());
-        let (OutagePolicy::Miss, Some(index)) = (self.policy, counted) else {
+        if self.policy != OutagePolicy::Miss || !FORGIVEN.contains(&error.kind()) {
             return Err(error);
-        };
-        let before = self.forgiven[index].fetch_add(1, Relaxed);
+        }
+        let before = self.counters.forgave(error.kind());
         if error.is_outage() || error.kind() == Kind::CircuitOpen {
             let left = !self.away.swap(true, Relaxed);
             return Ok(left.then(|| {
@@ -64,7 +65,7 @@ impl Outage {
     pub fn forgiven(&self) -> impl Iterator<Item = (Kind, u64)> {
         FORGIVEN
             .into_iter()
-            .zip(self.forgiven.iter().map(|count| count.load(Relaxed)))
+            .map(|kind| (kind, self.counters.forgiven(kind)))
     }
 }
 
@@ -72,9 +73,13 @@ impl Outage {
 mod tests {
     use super::*;
 
+    fn under(policy: OutagePolicy) -> Outage {
+        Outage::new(policy, StoreCounters::new("docs"))
+    }
+
     #[test]
     fn miss_forgives_every_storage_failure_and_tells_an_outage_once() {
-        let outage = Outage::new(OutagePolicy::Miss);
+        let outage = under(OutagePolicy::Miss);
         let mut told = Vec::new();
         for kind in FORGIVEN.into_iter().chain(FORGIVEN) {
             told.extend(outage.forgive(Error::new(kind, "x")).unwrap());
@@ -90,14 +95,14 @@ mod tests {
 
     #[test]
     fn wrong_settings_and_use_after_close_are_never_forgiven() {
-        let outage = Outage::new(OutagePolicy::Miss);
+        let outage = under(OutagePolicy::Miss);
         for kind in [Kind::Config, Kind::Closed] {
             assert_eq!(
                 outage.forgive(Error::new(kind, "x")).unwrap_err().kind(),
                 kind
             );
         }
-        let outage = Outage::new(OutagePolicy::Raise);
+        let outage = under(OutagePolicy::Raise);
         assert!(outage.forgive(Error::new(Kind::Timeout, "x")).is_err());
     }
 }

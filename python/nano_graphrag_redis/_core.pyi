@@ -16,12 +16,25 @@ __all__ = [
     "KvStore",
     "__version__",
     "close_at_exit",
+    "metrics",
 ]
 
 __version__: str
 
 def close_at_exit() -> None:
     """Lets no waiting thread back into Python any more. Registered with ``atexit`` on import."""
+
+def metrics() -> dict[str, Any]:
+    """What this process has counted, of storages open and closed; a forked child begins anew.
+
+    Returns:
+        Plain data, fit for JSON. ``bounds``: the upper bounds of the histograms' buckets, seconds.
+        ``namespaces``: for each, ``operations`` (for each that was called: ``statuses``, calls by
+        how they ended; ``histogram``, calls by duration, of each bucket alone and then of what is
+        in none; ``seconds``, of all calls together), ``counts`` and ``forgiven`` (failures that
+        callers were not told of, by kind). ``servers``: for each, ``counts`` (all that was ever
+        counted) and ``sets`` (what each set of connections in use holds at this moment).
+    """
 
 @final
 class KvStore:

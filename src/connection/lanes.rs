@@ -57,6 +57,12 @@ impl Lanes {
         self.lock().spare.retain(|lane| !lane.is_closed());
     }
 
+    /// Lanes with a request under way.
+    pub(super) fn busy(&self) -> usize {
+        let open = self.open();
+        open.iter().filter(|lane| lane.in_flight() > 0).count()
+    }
+
     /// Requests under way.
     pub(super) fn in_flight(&self) -> usize {
         self.open().iter().map(|lane| lane.in_flight()).sum()

@@ -25,7 +25,7 @@ mod topology;
 mod tracking;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ use tokio::time::sleep;
 
 use crate::config::ServerConfig;
 use crate::error::Result;
+use crate::metrics::{Counters, ServerCount, StoreCounters};
 use crate::near_cache::{self, NearCache};
 use crate::notices::Notices;
 pub(crate) use answer::Answer;
@@ -56,6 +57,8 @@ const FIRST_PROBE: Duration = Duration::from_millis(20);
 pub struct Load {
     /// Open connections.
     pub connections: usize,
+    /// Those of them on which a request is under way.
+    pub busy: usize,
     /// Requests under way on them.
     pub in_flight: usize,
     /// Attempts repeated since the start.
@@ -68,7 +71,7 @@ pub struct Load {
 pub struct Connections {
     config: ServerConfig,
     topology: Topology,
-    retries: AtomicU64,
+    counters: Arc<Counters>,
     tended: AtomicBool,
     seen: Mutex<HashSet<Vec<u8>>>,
     tracking: Tracking,
@@ -80,7 +83,7 @@ impl Connections {
     pub fn new(config: ServerConfig) -> Arc<Self> {
         Arc::new(Self {
             topology: Topology::new(&config),
-            retries: AtomicU64::new(0),
+            counters: Counters::of_server(&config.endpoint.to_string()),
             tended: AtomicBool::new(false),
             seen: Mutex::default(),
             tracking: Tracking::default(),
@@ -140,7 +143,7 @@ impl Connections {
                 self.count_failure(&node, error.is_outage());
                 return Err(error);
             };
-            self.retries.fetch_add(1, Relaxed);
+            self.counters.count(ServerCount::Retries, 1);
             if !pause.is_zero() {
                 sleep(pause).await;
             }
@@ -153,6 +156,7 @@ impl Connections {
         if !outage {
             node.breaker.answered();
         } else if node.breaker.failed() {
+            self.counters.count(ServerCount::BreakerOpened, 1);
             tokio::spawn(Self::probe_until_back(Arc::clone(self), Arc::clone(node)));
         }
     }
@@ -165,11 +169,12 @@ impl Connections {
         let mut pause = FIRST_PROBE.min(recovery);
         loop {
             sleep(pause.mul_f64(jitter())).await;
-            let (Some(_connections), Some(node)) = (connections.upgrade(), node.upgrade()) else {
+            let (Some(connections), Some(node)) = (connections.upgrade(), node.upgrade()) else {
                 return;
             };
             if node.answers_ping().await {
                 node.breaker.close();
+                connections.counters.count(ServerCount::BreakerClosed, 1);
                 return;
             }
             pause = (pause * 2).min(recovery);
@@ -218,9 +223,14 @@ impl Connections {
     }
 
     /// A namespace's view of the near cache, whose copies may take `budget` bytes in all.
-    pub(crate) fn near(&self, prefix: &str, budget: usize) -> near_cache::Namespace {
-        let cache = self.tracking.cache_or_new();
-        let namespace = near_cache::Namespace::new(cache, prefix.as_bytes(), budget);
+    pub(crate) fn near(
+        &self,
+        prefix: &str,
+        budget: usize,
+        counters: StoreCounters,
+    ) -> near_cache::Namespace {
+        let cache = self.tracking.cache_or_new(&self.counters);
+        let namespace = near_cache::Namespace::new(cache, prefix.as_bytes(), budget, counters);
         self.tracking.ring();
         namespace
     }
@@ -230,14 +240,32 @@ impl Connections {
         self.tracking.begin(&self.config, notices);
     }
 
+    /// What the local copies of its values take, if any store over it has some.
+    #[must_use]
+    pub fn copies(&self) -> Option<near_cache::Held> {
+        self.near_cache().map(|cache| cache.held())
+    }
+
+    /// What it counts, by the name of its server.
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &ServerConfig {
+        &self.config
+    }
+
     /// How many connections are open and how busy they are.
     #[must_use]
     pub fn load(&self) -> Load {
         let nodes = self.topology.nodes();
         Load {
             connections: nodes.iter().map(|node| node.quota.taken()).sum(),
+            busy: nodes.iter().map(|node| node.busy()).sum(),
             in_flight: nodes.iter().map(|node| node.in_flight()).sum(),
-            retries: self.retries.load(Relaxed),
+            retries: self.counters.counted(ServerCount::Retries),
             breaker_open: nodes.iter().any(|node| node.breaker.is_open()),
         }
     }

@@ -162,6 +162,11 @@ impl Node {
         }
     }
 
+    /// Sockets with a request under way.
+    pub(super) fn busy(&self) -> usize {
+        self.pool.busy() + self.lanes.busy()
+    }
+
     /// Requests under way.
     pub(super) fn in_flight(&self) -> usize {
         self.pool.in_flight() + self.lanes.in_flight()

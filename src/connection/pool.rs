@@ -168,6 +168,13 @@ impl Pool {
         leases.collect()
     }
 
+    /// Connections with a request under way.
+    pub(super) fn busy(&self) -> usize {
+        let slots = self.lock();
+        let busy = slots.iter().filter(|slot| slot.in_flight.load(Relaxed) > 0);
+        busy.count()
+    }
+
     /// Requests under way.
     pub(super) fn in_flight(&self) -> usize {
         self.lock()

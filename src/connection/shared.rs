@@ -5,22 +5,40 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::Connections;
 use crate::config::ServerConfig;
+use crate::metrics::Metrics;
 
 /// The sets in use. A set is closed when its last store lets go of it.
 #[derive(Default)]
-pub struct SharedConnections(Mutex<HashMap<ServerConfig, Weak<Connections>>>);
+pub struct SharedConnections {
+    sets: Mutex<HashMap<ServerConfig, Weak<Connections>>>,
+    metrics: Metrics,
+}
 
 impl SharedConnections {
     /// The set for these settings: the one in use, or a new one that has opened nothing yet.
     pub fn get(&self, config: &ServerConfig) -> Arc<Connections> {
-        let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connections) = sets.get(config).and_then(Weak::upgrade) {
             return connections;
         }
         sets.retain(|_, set| set.strong_count() > 0);
         let connections = Connections::new(config.clone());
+        self.metrics.servers.keep(connections.counters());
         sets.insert(config.clone(), Arc::downgrade(&connections));
         connections
+    }
+
+    /// The sets that are in use.
+    #[must_use]
+    pub fn in_use(&self) -> Vec<Arc<Connections>> {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        sets.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// What the stores and sets of this process count and have counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 }
 
@@ -40,6 +58,6 @@ mod tests {
         };
         assert!(!Arc::ptr_eq(&first, &shared.get(&other)));
         drop(first);
-        assert_eq!(shared.0.lock().unwrap()[&config].strong_count(), 0);
+        assert_eq!(shared.sets.lock().unwrap()[&config].strong_count(), 0);
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::{FIRST_PROBE, jitter, pool, timed_out};
 use crate::config::ServerConfig;
 use crate::error::Error;
+use crate::metrics::Counters;
 use crate::near_cache::{NearCache, Prefix};
 use crate::notices::Notices;
 
@@ -39,8 +40,9 @@ impl Tracking {
         self.cache.get()
     }
 
-    pub(super) fn cache_or_new(&self) -> &Arc<NearCache> {
-        self.cache.get_or_init(|| Arc::new(NearCache::new()))
+    pub(super) fn cache_or_new(&self, counters: &Arc<Counters>) -> &Arc<NearCache> {
+        self.cache
+            .get_or_init(|| Arc::new(NearCache::new(Arc::clone(counters))))
     }
 
     /// Tracks what stores have asked for, from now on. What goes wrong is told once.
@@ -48,9 +50,12 @@ impl Tracking {
         if self.begun.load(Relaxed) || self.begun.swap(true, Relaxed) {
             return;
         }
+        let Some(cache) = self.cache() else {
+            return;
+        };
         let tracker = Tracker {
             config: config.clone(),
-            cache: Arc::clone(self.cache_or_new()),
+            cache: Arc::clone(cache),
             bell: Arc::clone(&self.bell),
         };
         let task = tokio::spawn(tracker.keep_on(Arc::clone(notices))).abort_handle();

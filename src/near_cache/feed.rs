@@ -8,25 +8,11 @@ use std::time::Instant;
 pub(crate) struct Prefix {
     text: Vec<u8>,
     tracked: AtomicBool,
-    hits: AtomicU64,
-    misses: AtomicU64,
 }
 
 impl Prefix {
     pub(crate) fn text(&self) -> &[u8] {
         &self.text
-    }
-
-    pub(super) fn hit(&self) {
-        self.hits.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn missed(&self, count: u64) {
-        self.misses.fetch_add(count, Relaxed);
-    }
-
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.hits.load(Relaxed), self.misses.load(Relaxed))
     }
 }
 
@@ -64,8 +50,6 @@ impl Feed {
         let prefix = Arc::new(Prefix {
             text: text.to_owned(),
             tracked: AtomicBool::new(false),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
         });
         state.prefixes.push(Arc::clone(&prefix));
         prefix

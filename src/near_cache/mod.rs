@@ -19,13 +19,14 @@ mod copies;
 mod feed;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use copies::{Copies, Copy};
 use feed::Feed;
 pub(crate) use feed::Prefix;
+
+use crate::metrics::{Count, Counters, ServerCount, StoreCounters};
 
 /// Keys are told apart by their hash modulo this where it is noted that something happened to
 /// them. Two that share a number cost a copy that is not made, never one that is wrong.
@@ -36,8 +37,7 @@ pub(crate) struct NearCache {
     state: Mutex<State>,
     stripes: RandomState,
     feed: Feed,
-    evictions: AtomicU64,
-    invalidations: AtomicU64,
+    counters: Arc<Counters>,
 }
 
 struct State {
@@ -59,9 +59,9 @@ pub struct NearCacheStats {
     pub bytes: u64,
     /// Copies held.
     pub values: usize,
-    /// Reads of the namespace that were answered locally.
+    /// Reads of the store that were answered locally.
     pub hits: u64,
-    /// Reads of the namespace that were sent to the server.
+    /// Reads of the store that were sent to the server.
     pub misses: u64,
     /// Copies that made room for others.
     pub evictions: u64,
@@ -69,8 +69,20 @@ pub struct NearCacheStats {
     pub invalidations: u64,
 }
 
+/// What the copies of one server take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes they may take.
+    pub budget: usize,
+    /// Bytes they take, with keys and bookkeeping.
+    pub bytes: u64,
+    /// How many they are.
+    pub values: usize,
+}
+
 impl NearCache {
-    pub(crate) fn new() -> Self {
+    /// What happens to its copies is counted there.
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
         Self {
             state: Mutex::new(State {
                 copies: Copies::new(0),
@@ -79,8 +91,7 @@ impl NearCache {
             }),
             stripes: RandomState::new(),
             feed: Feed::new(),
-            evictions: AtomicU64::new(0),
-            invalidations: AtomicU64::new(0),
+            counters,
         }
     }
 
@@ -95,6 +106,16 @@ impl NearCache {
         if budget > state.copies.budget() {
             // A cache that was in use starts anew: stores are made first and read from afterwards.
             state.copies = Copies::new(budget);
+        }
+    }
+
+    /// What the copies take.
+    pub(crate) fn held(&self) -> Held {
+        let state = self.lock();
+        Held {
+            budget: state.copies.budget(),
+            bytes: state.copies.bytes(),
+            values: state.copies.count(),
         }
     }
 
@@ -123,13 +144,13 @@ impl NearCache {
     /// The server says that these keys have changed.
     pub(crate) fn invalidate<'key>(&self, keys: impl IntoIterator<Item = &'key [u8]>) {
         self.forget(keys.into_iter().inspect(|_| {
-            self.invalidations.fetch_add(1, Relaxed);
+            self.counters.count(ServerCount::NearInvalidations, 1);
         }));
     }
 
     /// The server says that all keys have changed.
     pub(crate) fn invalidate_all(&self) {
-        self.invalidations.fetch_add(1, Relaxed);
+        self.counters.count(ServerCount::NearInvalidations, 1);
         self.empty();
     }
 
@@ -181,15 +202,23 @@ pub(crate) struct Fetch {
 pub(crate) struct Namespace {
     cache: Arc<NearCache>,
     prefix: Arc<Prefix>,
+    counters: StoreCounters,
 }
 
 impl Namespace {
     /// The keys that start with `prefix`, whose copies may take `budget` bytes with all others.
-    pub(crate) fn new(cache: &Arc<NearCache>, prefix: &[u8], budget: usize) -> Self {
+    /// Its reads are counted there.
+    pub(crate) fn new(
+        cache: &Arc<NearCache>,
+        prefix: &[u8],
+        budget: usize,
+        counters: StoreCounters,
+    ) -> Self {
         cache.allow(budget);
         Self {
             cache: Arc::clone(cache),
             prefix: cache.feed.prefix(prefix),
+            counters,
         }
     }
 
@@ -207,13 +236,13 @@ impl Namespace {
         }
         let json = Arc::clone(&copy.json);
         drop(state);
-        self.prefix.hit();
+        self.counters.count(Count::NearHits, 1);
         Some(json)
     }
 
     /// To be called before keys are read; None if nothing that comes back may be kept.
     pub(crate) fn begin(&self, keys: &[Vec<u8>]) -> Option<Fetch> {
-        self.prefix.missed(keys.len() as u64);
+        self.counters.count(Count::NearMisses, keys.len() as u64);
         let asked = Instant::now();
         let stripes: Vec<_> = keys.iter().map(|key| self.cache.stripe(key)).collect();
         let state = self.cache.lock();
@@ -267,23 +296,23 @@ impl Namespace {
         let evicted = state.copies.put(key, Copy { json, until });
         drop(state);
         if evicted.count() > 0 {
-            self.cache.evictions.fetch_add(evicted.count(), Relaxed);
+            let counters = &self.cache.counters;
+            counters.count(ServerCount::NearEvictions, evicted.count());
         }
     }
 
     pub(crate) fn stats(&self) -> NearCacheStats {
-        let (hits, misses) = self.prefix.counts();
         let tracking = self.cache.feed.vouches(&self.prefix, Instant::now());
-        let state = self.cache.lock();
+        let held = self.cache.held();
         NearCacheStats {
             tracking,
-            budget: state.copies.budget(),
-            bytes: state.copies.bytes(),
-            values: state.copies.count(),
-            hits,
-            misses,
-            evictions: self.cache.evictions.load(Relaxed),
-            invalidations: self.cache.invalidations.load(Relaxed),
+            budget: held.budget,
+            bytes: held.bytes,
+            values: held.values,
+            hits: self.counters.get(Count::NearHits),
+            misses: self.counters.get(Count::NearMisses),
+            evictions: self.cache.counters.counted(ServerCount::NearEvictions),
+            invalidations: self.cache.counters.counted(ServerCount::NearInvalidations),
         }
     }
 }

@@ -6,8 +6,8 @@ const KEY: &[u8] = b"p:n:id";
 
 /// A namespace whose keys are tracked, as far as it knows.
 fn tracked() -> (Arc<NearCache>, Namespace, u64) {
-    let cache = Arc::new(NearCache::new());
-    let namespace = Namespace::new(&cache, b"p:n:", 1 << 20);
+    let cache = Arc::new(NearCache::new(Counters::of_server("server")));
+    let namespace = Namespace::new(&cache, b"p:n:", 1 << 20, StoreCounters::new("docs"));
     let session = on(&cache);
     (cache, namespace, session)
 }
@@ -128,7 +128,7 @@ fn of_two_reads_that_saw_different_values_neither_is_kept() {
 #[test]
 fn a_prefix_that_is_not_tracked_yet_has_no_copies() {
     let (cache, _, session) = tracked();
-    let second = Namespace::new(&cache, b"p:m:", 1 << 20);
+    let second = Namespace::new(&cache, b"p:m:", 1 << 20, StoreCounters::new("docs"));
     assert!(second.begin(&[b"p:m:id".to_vec()]).is_none());
     let untracked = cache.feed.untracked();
     assert_eq!(untracked[0].text(), b"p:m:");
@@ -149,10 +149,10 @@ fn a_copy_does_not_outlive_its_key() {
 #[test]
 fn the_store_that_asks_for_most_decides_the_budget() {
     let (cache, namespace, _) = tracked();
-    let small = Namespace::new(&cache, b"p:n:", 1 << 10);
+    let small = Namespace::new(&cache, b"p:n:", 1 << 10, StoreCounters::new("docs"));
     assert_eq!(small.stats().budget, 1 << 20);
     fill(&namespace, b"1");
     assert!(small.get(KEY).is_some(), "one cache for both");
-    let large = Namespace::new(&cache, b"p:n:", 1 << 21);
+    let large = Namespace::new(&cache, b"p:n:", 1 << 21, StoreCounters::new("docs"));
     assert_eq!(large.stats().budget, 1 << 21);
 }

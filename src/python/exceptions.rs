@@ -1,10 +1,12 @@
 //! The one table: kinds of errors -> exception classes of `nano_graphrag_redis.exceptions`.
 
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
 use crate::error::{Error, Kind};
+use crate::metrics::Status;
 
 const MODULE: &str = "nano_graphrag_redis.exceptions";
 
@@ -27,6 +29,21 @@ fn class_name(kind: Kind) -> &'static str {
         Kind::Config => "StorageConfigError",
         Kind::Closed => "StorageClosedError",
     }
+}
+
+/// The same table read backwards: how a call ended that raised this.
+pub(super) fn status_of(py: Python<'_>, raised: &PyErr) -> Status {
+    if !raised.is_instance_of::<PyException>(py) {
+        return Status::Cancelled; // an interrupt
+    }
+    let class = raised.get_type(py);
+    let is_ours = class.module().is_ok_and(|module| module == MODULE);
+    let name = class.name().ok().filter(|_| is_ours);
+    let kind = name.and_then(|name| {
+        let mut kinds = Kind::ALL.into_iter();
+        kinds.find(|kind| name == class_name(*kind))
+    });
+    kind.map_or(Status::Raised, Status::Failed)
 }
 
 fn raised(py: Python<'_>, error: &Error) -> PyResult<PyErr> {

@@ -13,8 +13,9 @@ use super::store::BlockingKvStore;
 use crate::error::{Error, Kind};
 use crate::json_files;
 use crate::json_text::Layout;
+use crate::metrics::Operation;
 use crate::migration::{Check, Comparison, Copying, Differences, Export, Progress};
-use crate::store::KvStore;
+use crate::store::{Call, KvStore};
 
 /// The entries of one file, in its order.
 #[pyclass(frozen, module = "nano_graphrag_redis._core")]
@@ -129,7 +130,8 @@ impl FileWork {
             };
             Ok(told(progress))
         };
-        block(py, Box::new(Once::new(Arc::clone(store), step)))
+        let call = Call::begin(Arc::clone(store), Operation::MigrationStep);
+        block(py, Box::new(Once::new(call, step)))
     }
 
     #[getter]

@@ -8,6 +8,7 @@ mod files;
 mod ids;
 mod jobs;
 mod json;
+mod metrics;
 mod settings;
 mod stats;
 mod store;
@@ -20,6 +21,8 @@ mod core {
     use super::bridge::close_at_exit;
     #[pymodule_export]
     use super::files::{FileWork, JsonFile};
+    #[pymodule_export]
+    use super::metrics::metrics;
     #[pymodule_export]
     use super::store::{BlockingKvStore, KvStore};
 

@@ -9,12 +9,13 @@ use pyo3::types::{PyBytes, PySet};
 
 use super::bridge::{Convert, Job, Owned, Process, awaitable, block};
 use super::ids::{Id, Ids, owned};
-use super::jobs::{Fields, FilterKeys, GetMany, GetOne, Once, upsert};
+use super::jobs::{Fields, FilterKeys, GetMany, GetOne, Once, Upsert, items};
 use super::settings::Settings;
 use super::stats::StatsDict;
 use crate::config::StoreConfig;
 use crate::error::{Error, Kind, Result};
-use crate::store::KvStore as Core;
+use crate::metrics::Operation;
+use crate::store::{Call, KvStore as Core};
 
 type Value<'py> = PyResult<Bound<'py, PyAny>>;
 
@@ -42,6 +43,11 @@ impl Handle {
         Ok(core)
     }
 
+    /// A call that begins now.
+    fn call(&self, py: Python<'_>, operation: Operation) -> Result<Call> {
+        Ok(Call::begin(self.core(py)?, operation))
+    }
+
     fn close(&self) {
         self.closed.store(true, Relaxed);
         let core = self
@@ -53,19 +59,17 @@ impl Handle {
     }
 
     /// A job that fails with this error, or gives `otherwise` where the outage policy forgives it.
-    fn refused(&self, py: Python<'_>, error: Error, otherwise: Convert) -> Result<Box<dyn Job>> {
-        let error = error.in_namespace(&self.config.namespace);
-        Ok(Box::new(Once::failed(self.core(py)?, error, otherwise)))
+    fn refused(call: Call, error: Error, otherwise: Option<Convert>) -> Box<dyn Job> {
+        let error = error.in_namespace(&call.config().namespace);
+        Box::new(Once::failed(call, error, otherwise))
     }
 
     fn get_by_id(&self, py: Python<'_>, id: Id) -> Result<Box<dyn Job>> {
-        match id.0 {
-            Ok(id) => Ok(Box::new(GetOne {
-                store: self.core(py)?,
-                id,
-            })),
-            Err(error) => self.refused(py, error, Box::new(|py| Ok(py.None()))),
-        }
+        let store = self.call(py, Operation::GetById)?;
+        Ok(match id.0 {
+            Ok(id) => Box::new(GetOne { store, id }),
+            Err(error) => Self::refused(store, error, Some(Box::new(|py| Ok(py.None())))),
+        })
     }
 
     fn get_by_ids(
@@ -74,76 +78,84 @@ impl Handle {
         ids: Ids,
         fields: Option<Py<PyAny>>,
     ) -> PyResult<Box<dyn Job>> {
-        match ids {
-            Ids::Good(ids) => Ok(Box::new(GetMany::new(
-                self.core(py)?,
-                owned(py, &ids)?,
-                fields.map(Fields),
-            ))),
+        let call = self.call(py, Operation::GetByIds)?;
+        Ok(match ids {
+            Ids::Good(ids) => Box::new(GetMany::new(call, owned(py, &ids)?, fields.map(Fields))),
             Ids::Refused(error, given) => {
                 let misses: Convert =
                     Box::new(move |py| vec![None::<bool>; given.len()].into_py_any(py));
-                Ok(self.refused(py, error, misses)?)
+                Self::refused(call, error, Some(misses))
             }
-        }
+        })
     }
 
     fn filter_keys(&self, py: Python<'_>, ids: Ids) -> Result<Box<dyn Job>> {
-        match ids {
-            Ids::Good(ids) => Ok(Box::new(FilterKeys::new(self.core(py)?, ids))),
+        let call = self.call(py, Operation::FilterKeys)?;
+        Ok(match ids {
+            Ids::Good(ids) => Box::new(FilterKeys::new(call, ids)),
             Ids::Refused(error, given) => {
                 let unknown: Convert =
                     Box::new(move |py| Ok(PySet::new(py, given)?.into_any().unbind()));
-                self.refused(py, error, unknown)
+                Self::refused(call, error, Some(unknown))
             }
-        }
+        })
     }
 
     fn upsert(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Box<dyn Job>> {
-        Ok(match upsert(self.core(py)?, data)? {
-            Ok(job) => Box::new(job),
-            Err(error) => self.refused(py, error, Box::new(|py| Ok(py.None())))?,
+        let items = items(data)?;
+        let call = self.call(py, Operation::Upsert)?;
+        Ok(match items {
+            Ok(items) => Box::new(Upsert::new(call, items)),
+            Err(error) => Self::refused(call, error, Some(Box::new(|py| Ok(py.None())))),
         })
     }
 
     fn delete_by_id(&self, py: Python<'_>, id: Id) -> Result<Box<dyn Job>> {
-        let id =
-            id.0.map_err(|error| error.in_namespace(&self.config.namespace))?;
-        self.once(
-            py,
-            |core| async move { Ok(core.delete(vec![id]).await? > 0) },
-        )
+        let call = self.call(py, Operation::DeleteById)?;
+        Ok(match id.0 {
+            Ok(id) => Box::new(Once::new(call, |core| async move {
+                Ok(core.delete(vec![id]).await? > 0)
+            })),
+            Err(error) => Self::refused(call, error, None),
+        })
     }
 
     fn delete_by_ids(&self, py: Python<'_>, ids: Ids) -> PyResult<Box<dyn Job>> {
-        match ids {
-            Ids::Good(ids) => {
-                let ids = owned(py, &ids)?;
-                Ok(self.once(py, |core| async move { core.delete(ids).await })?)
-            }
-            Ids::Refused(error, _) => Err(error.in_namespace(&self.config.namespace).into()),
-        }
+        self.once_with_ids(py, Operation::DeleteByIds, ids, |core, ids| async move {
+            core.delete(ids).await
+        })
     }
 
     fn clear(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
-        self.once(py, |core| async move { core.clear().await })
+        self.once(
+            py,
+            Operation::Drop,
+            |core| async move { core.clear().await },
+        )
     }
 
     fn all_keys(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
-        self.once(py, |core| async move { core.ids().await })
+        self.once(
+            py,
+            Operation::AllKeys,
+            |core| async move { core.ids().await },
+        )
     }
 
     fn index_done(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
-        let barrier = Once::new(self.core(py)?, |core| async move { core.barrier().await });
+        let call = self.call(py, Operation::IndexDone)?;
+        let barrier = Once::new(call, |core| async move { core.barrier().await });
         Ok(Box::new(barrier.or(())))
     }
 
     fn ping(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
-        self.once(py, |core| async move { core.ping().await.map(|()| true) })
+        self.once(py, Operation::CheckHealth, |core| async move {
+            core.ping().await.map(|()| true)
+        })
     }
 
     fn stats(&self, py: Python<'_>, light: bool) -> Result<Box<dyn Job>> {
-        self.once(py, move |core| async move {
+        self.once(py, Operation::GetStats, move |core| async move {
             Ok(StatsDict {
                 stats: core.stats(light).await?,
                 core,
@@ -152,7 +164,7 @@ impl Handle {
     }
 
     fn repair(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
-        self.once(py, |core| async move {
+        self.once(py, Operation::RepairRegistry, |core| async move {
             let repair = core.repair_registry().await?;
             Ok((repair.added, repair.removed))
         })
@@ -165,53 +177,78 @@ impl Handle {
         pattern: Vec<u8>,
         count: usize,
     ) -> Result<Box<dyn Job>> {
-        self.once(py, move |core| async move {
+        self.once(py, Operation::Scan, move |core| async move {
             let (next, keys) = core.scan(cursor, &pattern, count).await?;
             Ok((next, keys.into_iter().map(Raw).collect::<Vec<_>>()))
         })
     }
 
     fn get_key(&self, py: Python<'_>, key: Vec<u8>) -> Result<Box<dyn Job>> {
-        self.once(py, move |core| async move {
+        self.once(py, Operation::GetKey, move |core| async move {
             Ok(core.get_key(&key).await?.map(Raw))
         })
     }
 
     fn info(&self, py: Python<'_>, section: String) -> Result<Box<dyn Job>> {
-        self.once(py, |core| async move { core.info(&section).await })
+        self.once(py, Operation::Info, |core| async move {
+            core.info(&section).await
+        })
     }
 
     fn look(&self, py: Python<'_>, keys: Vec<Vec<u8>>) -> Result<Box<dyn Job>> {
-        self.once(py, |core| async move {
+        self.once(py, Operation::Look, |core| async move {
             let looked = core.look(keys).await?.into_iter();
             Ok(looked.map(|key| (key.kind, key.ttl)).collect::<Vec<_>>())
         })
     }
 
     fn persist(&self, py: Python<'_>, ids: Ids) -> PyResult<Box<dyn Job>> {
-        match ids {
-            Ids::Good(ids) => {
-                let ids = owned(py, &ids)?;
-                Ok(self.once(py, |core| async move { core.persist(ids).await })?)
-            }
-            Ids::Refused(error, _) => Err(error.in_namespace(&self.config.namespace).into()),
-        }
+        self.once_with_ids(py, Operation::Persist, ids, |core, ids| async move {
+            core.persist(ids).await
+        })
     }
 
     fn registry_drift(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
-        self.once(py, |core| async move {
+        self.once(py, Operation::RegistryDrift, |core| async move {
             let drift = core.registry_drift().await?;
             Ok(drift.map(|drift| (drift.unregistered, drift.without_value)))
         })
     }
 
     /// A call of one step, whose failure is raised whatever the outage policy.
-    fn once<T, F>(&self, py: Python<'_>, call: impl FnOnce(Arc<Core>) -> F) -> Result<Box<dyn Job>>
+    fn once<T, F>(
+        &self,
+        py: Python<'_>,
+        operation: Operation,
+        body: impl FnOnce(Arc<Core>) -> F,
+    ) -> Result<Box<dyn Job>>
     where
         F: Future<Output = Result<T>> + Send + 'static,
         T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
-        Ok(Box::new(Once::new(self.core(py)?, call)))
+        Ok(Box::new(Once::new(self.call(py, operation)?, body)))
+    }
+
+    /// The same on ids, unless one of them is none.
+    fn once_with_ids<T, F>(
+        &self,
+        py: Python<'_>,
+        operation: Operation,
+        ids: Ids,
+        body: impl FnOnce(Arc<Core>, Vec<String>) -> F,
+    ) -> PyResult<Box<dyn Job>>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+    {
+        let call = self.call(py, operation)?;
+        Ok(match ids {
+            Ids::Good(ids) => {
+                let ids = owned(py, &ids)?;
+                Box::new(Once::new(call, |core| body(core, ids)))
+            }
+            Ids::Refused(error, _) => Self::refused(call, error, None),
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
 mod batch;
+mod call;
 mod drift;
 mod local;
 mod look;
@@ -22,10 +23,12 @@ use crate::config::StoreConfig;
 use crate::connection::{Answer, Commands, Connections, Node, Request, SharedConnections, command};
 use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
+use crate::metrics::StoreCounters;
 use crate::near_cache::Namespace;
 use crate::notices::Notices;
 use crate::outage::Outage;
 pub use batch::Batch;
+pub use call::Call;
 pub use drift::Drift;
 pub use look::Looked;
 pub use probe::Probe;
@@ -52,6 +55,7 @@ const GET_FRAME: usize = 48;
 pub struct KvStore {
     config: StoreConfig,
     connections: Arc<Connections>,
+    counters: StoreCounters,
     outage: Outage,
     origin: Option<Origin>,
     near: Option<Namespace>,
@@ -67,17 +71,22 @@ impl KvStore {
     #[must_use]
     pub fn new(config: StoreConfig, shared: &SharedConnections) -> Arc<Self> {
         let connections = shared.get(&config.server);
+        let counters = StoreCounters::new(&config.namespace);
+        shared.metrics().stores.keep(counters.counters());
         Arc::new(Self {
-            near: (config.near_cache_bytes > 0)
-                .then(|| connections.near(config.keyspace.prefix(), config.near_cache_bytes)),
+            near: (config.near_cache_bytes > 0).then(|| {
+                let prefix = config.keyspace.prefix();
+                connections.near(prefix, config.near_cache_bytes, counters.clone())
+            }),
             connections,
-            outage: Outage::new(config.outage_policy),
+            outage: Outage::new(config.outage_policy, counters.clone()),
             origin: config.working_dir.clone().map(|working_dir| {
                 Origin::new(config.keyspace.key_beside("working_dir"), working_dir)
             }),
             notices: Arc::default(),
             ttl: config.ttl.map(|seconds| seconds.to_string()),
-            sealing: Sealing::new(config.compression),
+            sealing: Sealing::new(config.compression, counters.clone()),
+            counters,
             registry: Registry::new(&config),
             config,
         })
@@ -109,6 +118,11 @@ impl KvStore {
                 .push(format!("{}: {line}", self.config.namespace));
         }
         Ok(())
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> &StoreCounters {
+        &self.counters
     }
 
     /// What its failures have meant to callers.
@@ -309,7 +323,7 @@ impl KvStore {
     fn found(&self, id: &str, answer: Answer) -> Result<Option<Bytes>> {
         let opened = match answer.checked() {
             Ok(Answer::Text(stored)) => {
-                sealing::open(stored, self.config.max_value_bytes).map(Some)
+                sealing::open(stored, self.config.max_value_bytes, &self.counters).map(Some)
             }
             Ok(Answer::Other(Value::Nil)) => Ok(None),
             Ok(_) => Err(self.unexpected("GET")),

@@ -1,13 +1,12 @@
 //! JSON on its way to and from the server: compressed where the settings ask for it, without
 //! holding up the threads that drive the sockets.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use bytes::Bytes;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Batch, KvStore};
 use crate::error::Result;
+use crate::metrics::{Count, Direction, StoreCounters};
 use crate::value::{self, Compression};
 
 /// Bytes from which compressing or decompressing them is done aside: they take half a millisecond
@@ -26,16 +25,14 @@ pub struct Written {
 /// What makes stored bytes of JSON, and counts both.
 pub(super) struct Sealing {
     compression: Compression,
-    json_bytes: AtomicU64,
-    stored_bytes: AtomicU64,
+    counters: StoreCounters,
 }
 
 impl Sealing {
-    pub(super) fn new(compression: Compression) -> Self {
+    pub(super) fn new(compression: Compression, counters: StoreCounters) -> Self {
         Self {
             compression,
-            json_bytes: AtomicU64::new(0),
-            stored_bytes: AtomicU64::new(0),
+            counters,
         }
     }
 
@@ -48,24 +45,29 @@ impl Sealing {
         } else {
             json_bytes
         };
-        self.json_bytes.fetch_add(json_bytes as u64, Relaxed);
-        self.stored_bytes.fetch_add(stored_bytes as u64, Relaxed);
+        self.counters
+            .moved(Direction::Written, json_bytes, stored_bytes);
     }
 
     pub(super) fn written(&self) -> Written {
         Written {
-            json_bytes: self.json_bytes.load(Relaxed),
-            stored_bytes: self.stored_bytes.load(Relaxed),
+            json_bytes: self.counters.get(Count::JsonWritten),
+            stored_bytes: self.counters.get(Count::StoredWritten),
         }
     }
 }
 
-/// The JSON of a stored value: see [`value::open`].
-pub(super) fn open(stored: Bytes, max: usize) -> Result<Bytes> {
-    if value::is_frame(&stored) {
-        return aside(stored.len(), || value::open(stored, max));
-    }
-    value::open(stored, max)
+/// The JSON of a stored value, counted as the bytes of both: see [`value::open`].
+pub(super) fn open(stored: Bytes, max: usize, counters: &StoreCounters) -> Result<Bytes> {
+    let stored_bytes = stored.len();
+    let opened = if value::is_frame(&stored) {
+        aside(stored_bytes, || value::open(stored, max))
+    } else {
+        value::open(stored, max)
+    };
+    let json_bytes = opened.as_ref().map_or(0, Bytes::len);
+    counters.moved(Direction::Read, json_bytes, stored_bytes);
+    opened
 }
 
 /// Does work on so many bytes. Where that takes long, the other tasks of this thread, sockets

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use pyo3::prelude::*;
 
 use super::gate::{self, Pass};
-use super::{Futures, Job, Process, Reply, Spawner, Step, Tasks, To, lost};
+use super::{Futures, Job, Process, Reply, Spawner, Step, Tasks, To, advance, lost};
 use crate::connection::{Driven, Driver, Waiting};
 
 /// How often a waiting thread looks for signals: well under what a person notices after Ctrl-C.
@@ -32,7 +32,7 @@ pub(in crate::python) fn block(
         waker: Waker::from(Arc::new(Unpark(thread::current()))),
     };
     let spawner = Spawner::new(To::Caller(RefCell::default()), Tasks::default());
-    let mut step = job.start(py, &spawner)?;
+    let mut step = advance(py, job.as_mut(), &spawner, None)?;
     loop {
         let reply = match step {
             Step::Done(value) => return Ok(value.into_bound(py)),
@@ -40,10 +40,7 @@ pub(in crate::python) fn block(
             Step::Wait => waiter.wait(py, &spawner)?,
         };
         py.check_signals()?;
-        if matches!(reply, Reply::Lost) {
-            return Err(lost().into());
-        }
-        step = job.resume(py, &spawner, reply)?;
+        step = advance(py, job.as_mut(), &spawner, Some(reply))?;
     }
 }
 

@@ -29,8 +29,10 @@ use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use pyo3::prelude::*;
 
+use super::exceptions::status_of;
 use crate::error::{Error, Kind, Result};
-use crate::store::{Batch, KvStore};
+use crate::metrics::Status;
+use crate::store::{Batch, Call, KvStore};
 pub(super) use blocking::block;
 pub(super) use ports::awaitable;
 pub(super) use process::{Owned, Process};
@@ -70,10 +72,32 @@ pub(super) enum Step {
 
 /// One call, as the steps it takes on its caller's thread.
 pub(super) trait Job: Send {
+    /// What is counted of it.
+    fn call(&self) -> &Call;
     /// The first step.
     fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step>;
     /// The step after a reply.
     fn resume(&mut self, py: Python<'_>, spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step>;
+}
+
+/// Takes a job a step on, the first one without a reply. The one place where a call is seen to end.
+fn advance(
+    py: Python<'_>,
+    job: &mut dyn Job,
+    spawn: &Spawner<'_>,
+    reply: Option<Reply>,
+) -> PyResult<Step> {
+    let step = match reply {
+        Some(Reply::Lost) => Err(lost().into()),
+        Some(reply) => job.resume(py, spawn, reply),
+        None => job.start(py, spawn),
+    };
+    match &step {
+        Ok(Step::Done(_)) => job.call().end(Status::Ok),
+        Ok(Step::Wait | Step::Again) => {}
+        Err(error) => job.call().end(status_of(py, error)),
+    }
+    step
 }
 
 /// Where a job's futures run and where their replies go.

@@ -15,7 +15,7 @@ use super::bell::Bell;
 use super::calls::{Call, Calls, Letters};
 use super::doorbell::Doorbell;
 use super::watch::Watch;
-use super::{Job, Owned, Process, Reply, Spawner, Step, Tasks, To, gate, locked, lost};
+use super::{Job, Owned, Process, Reply, Spawner, Step, Tasks, To, advance, gate, locked, lost};
 use crate::connection::Driven;
 use crate::store::{Batch, KvStore};
 
@@ -248,10 +248,8 @@ impl Port {
         let spawner = Spawner::new(To::Loop { port: self, ticket }, tasks);
         let job = &mut call.job;
         // A panic is one call's, not that of those whose letters came with it.
-        let step = catch_unwind(AssertUnwindSafe(|| match reply {
-            Some(Reply::Lost) => Err(lost().into()),
-            Some(reply) => job.resume(py, &spawner, reply),
-            None => job.start(py, &spawner),
+        let step = catch_unwind(AssertUnwindSafe(|| {
+            advance(py, job.as_mut(), &spawner, reply)
         }));
         call.gathered |= spawner.gathered.get();
         call.tasks = spawner.tasks.into_inner();

@@ -7,11 +7,11 @@ use pyo3::types::{PySet, PyString};
 
 use super::{forgiven, unasked};
 use crate::python::bridge::{Job, Reply, Spawner, Step};
-use crate::store::{KEY_PIECE, KvStore, WINDOW};
+use crate::store::{Call, KEY_PIECE, WINDOW};
 
 /// The set of those ids that do not exist.
 pub(in crate::python) struct FilterKeys {
-    store: Arc<KvStore>,
+    store: Call,
     ids: Vec<Py<PyString>>,
     missing: Option<Py<PySet>>,
     sent: usize,
@@ -19,7 +19,7 @@ pub(in crate::python) struct FilterKeys {
 }
 
 impl FilterKeys {
-    pub(in crate::python) fn new(store: Arc<KvStore>, ids: Vec<Py<PyString>>) -> Self {
+    pub(in crate::python) fn new(store: Call, ids: Vec<Py<PyString>>) -> Self {
         Self {
             store,
             ids,
@@ -68,6 +68,10 @@ impl FilterKeys {
 }
 
 impl Job for FilterKeys {
+    fn call(&self) -> &Call {
+        &self.store
+    }
+
     fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         self.fill_window(py, spawn)?;
         self.next(py)

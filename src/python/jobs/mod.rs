@@ -8,20 +8,20 @@ mod write;
 use pyo3::prelude::*;
 
 use crate::error::{Error, Kind, Result};
-use crate::store::KvStore;
+use crate::store::{Call, KvStore};
 
 pub(super) use exist::FilterKeys;
 pub(super) use once::Once;
 pub(super) use read::{Fields, GetMany, GetOne};
-pub(super) use write::upsert;
+pub(super) use write::{Upsert, items};
 
 /// Applies the namespace's outage policy: a forgiven failure becomes None.
-fn forgiven<T>(py: Python<'_>, store: &KvStore, outcome: Result<T>) -> PyResult<Option<T>> {
+fn forgiven<T>(py: Python<'_>, call: &Call, outcome: Result<T>) -> PyResult<Option<T>> {
     let value = match outcome {
         Ok(value) => Some(value),
-        Err(error) => store.forgive(error).map(|()| None)?,
+        Err(error) => call.forgive(error).map(|()| None)?,
     };
-    tell(py, store)?;
+    tell(py, call)?;
     Ok(value)
 }
 

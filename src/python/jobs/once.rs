@@ -8,43 +8,40 @@ use pyo3::prelude::*;
 use super::{forgiven, tell, unasked};
 use crate::error::{Error, Result};
 use crate::python::bridge::{Convert, Job, Reply, Spawner, Step};
-use crate::store::KvStore;
+use crate::store::{Call, KvStore};
 
 type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Convert>> + Send>>;
 
 /// One future and the conversion of its outcome.
 pub(in crate::python) struct Once {
-    store: Arc<KvStore>,
+    call: Call,
     pending: Option<Pending>,
     /// What the caller gets for a failure that the outage policy forgives; None: it is raised.
     otherwise: Option<Convert>,
 }
 
 impl Once {
-    /// `call` on the store, its outcome turned into Python by pyo3.
-    pub(in crate::python) fn new<T, F>(
-        store: Arc<KvStore>,
-        call: impl FnOnce(Arc<KvStore>) -> F,
-    ) -> Self
+    /// `body` on the store, its outcome turned into Python by pyo3.
+    pub(in crate::python) fn new<T, F>(call: Call, body: impl FnOnce(Arc<KvStore>) -> F) -> Self
     where
         F: Future<Output = Result<T>> + Send + 'static,
         T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
-        let future = call(Arc::clone(&store));
+        let future = body(Arc::clone(&call));
         let pending: Pending = Box::pin(async move { future.await.map(convert) });
         Self {
-            store,
+            call,
             pending: Some(pending),
             otherwise: None,
         }
     }
 
-    /// A call that failed before it began.
-    pub(in crate::python) fn failed(store: Arc<KvStore>, error: Error, otherwise: Convert) -> Self {
+    /// A call that failed before anything was sent.
+    pub(in crate::python) fn failed(call: Call, error: Error, otherwise: Option<Convert>) -> Self {
         Self {
-            store,
+            call,
             pending: Some(Box::pin(async move { Err(error) })),
-            otherwise: Some(otherwise),
+            otherwise,
         }
     }
 
@@ -66,6 +63,10 @@ where
 }
 
 impl Job for Once {
+    fn call(&self) -> &Call {
+        &self.call
+    }
+
     fn start(&mut self, _py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         if let Some(pending) = self.pending.take() {
             spawn.run(async move { Reply::Done(pending.await) });
@@ -77,9 +78,9 @@ impl Job for Once {
         let Reply::Done(outcome) = reply else {
             return Err(unasked());
         };
-        tell(py, &self.store)?;
+        tell(py, &self.call)?;
         let convert = match self.otherwise.take() {
-            Some(otherwise) => forgiven(py, &self.store, outcome)?.unwrap_or(otherwise),
+            Some(otherwise) => forgiven(py, &self.call, outcome)?.unwrap_or(otherwise),
             None => outcome?,
         };
         convert(py).map(Step::Done)

@@ -12,15 +12,19 @@ use super::{about, forgiven, unasked};
 use crate::error::Result;
 use crate::python::bridge::{Job, Reply, Spawner, Step};
 use crate::python::json::{Failure, Projected, decode, decode_fields};
-use crate::store::{KvStore, PIECE_ITEMS, WINDOW};
+use crate::store::{Call, PIECE_ITEMS, WINDOW};
 
 /// The value of one id, or None.
 pub(in crate::python) struct GetOne {
-    pub(in crate::python) store: Arc<KvStore>,
+    pub(in crate::python) store: Call,
     pub(in crate::python) id: String,
 }
 
 impl Job for GetOne {
+    fn call(&self) -> &Call {
+        &self.store
+    }
+
     fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         if let Some(json) = self.store.local(&self.id) {
             let value = value_of(py, &self.store, &self.id, Ok(Some(json)), None)?;
@@ -42,13 +46,17 @@ impl Job for GetOne {
 /// What an id holds, decoded, or the fields of it, under the outage policy.
 fn value_of<'py>(
     py: Python<'py>,
-    store: &KvStore,
+    store: &Call,
     id: &str,
     found: Result<Option<impl AsRef<[u8]>>>,
     fields: Option<&Fields>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let found = found.map_err(|error| about(store, id, error));
-    let Some(Some(json)) = forgiven(py, store, found)? else {
+    let Some(found) = forgiven(py, store, found)? else {
+        return Ok(None);
+    };
+    store.counters().found(found.is_some());
+    let Some(json) = found else {
         return Ok(None);
     };
     let decoded = match fields {
@@ -70,7 +78,7 @@ impl Fields {
     fn decode<'py>(
         &self,
         py: Python<'py>,
-        store: &KvStore,
+        store: &Call,
         id: &str,
         json: &[u8],
     ) -> Result<Option<Bound<'py, PyAny>>, Failure> {
@@ -95,7 +103,7 @@ const TURN_COPIES: usize = 128;
 
 /// The values of many ids, in order: local copies in turns, the rest in pieces.
 pub(in crate::python) struct GetMany {
-    store: Arc<KvStore>,
+    store: Call,
     fields: Option<Fields>,
     values: Vec<Option<Py<PyAny>>>,
     copies: VecDeque<(usize, String, Arc<[u8]>)>,
@@ -111,11 +119,7 @@ pub(in crate::python) struct GetMany {
 }
 
 impl GetMany {
-    pub(in crate::python) fn new(
-        store: Arc<KvStore>,
-        ids: Vec<String>,
-        fields: Option<Fields>,
-    ) -> Self {
+    pub(in crate::python) fn new(store: Call, ids: Vec<String>, fields: Option<Fields>) -> Self {
         let values = std::iter::repeat_with(|| None).take(ids.len()).collect();
         let mut copies = VecDeque::new();
         let (mut rest, mut places) = (Vec::new(), Vec::new());
@@ -218,6 +222,10 @@ impl GetMany {
 }
 
 impl Job for GetMany {
+    fn call(&self) -> &Call {
+        &self.store
+    }
+
     fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         self.fill_window(spawn);
         let taken = self.take_copies(py);

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::python::bridge::{Job, Reply, Spawner, Step};
 use crate::python::ids::Id;
 use crate::python::json::{Failure, encoded};
-use crate::store::{Batch, KvStore, PIECE_BYTES, PIECE_ITEMS, WINDOW};
+use crate::store::{Batch, Call, PIECE_BYTES, PIECE_ITEMS, WINDOW};
 use crate::value::admit;
 
 /// Values encoded in one turn of the loop: a few milliseconds, and then others have theirs.
@@ -25,11 +25,14 @@ const KEPT_BYTES: usize = 16 << 20;
 /// Bytes of room for a value's JSON in a batch that has none yet.
 const FIRST_ROOM: usize = 2048;
 
+/// Ids and their values.
+pub(in crate::python) type Items = VecDeque<(String, Py<PyAny>)>;
+
 /// A batch on its way: checked as a whole, then sent piece by piece.
 pub(in crate::python) struct Upsert {
-    store: Arc<KvStore>,
+    store: Call,
     /// What is in no piece yet. The first so many of them were checked.
-    items: VecDeque<(String, Py<PyAny>)>,
+    items: Items,
     checked: usize,
     /// Whether there is only one item.
     alone: bool,
@@ -42,11 +45,8 @@ pub(in crate::python) struct Upsert {
     unconfirmed: Vec<String>,
 }
 
-/// The job that writes `data`, a dict of id to value; the inner error is an id that is none.
-pub(in crate::python) fn upsert(
-    store: Arc<KvStore>,
-    data: &Bound<'_, PyAny>,
-) -> PyResult<Result<Upsert>> {
+/// What an upsert is asked to write; the inner error is an id that is none.
+pub(in crate::python) fn items(data: &Bound<'_, PyAny>) -> PyResult<Result<Items>> {
     let Ok(data) = data.cast::<PyDict>() else {
         let found = data.get_type().name()?.to_string();
         return Err(PyTypeError::new_err(format!(
@@ -60,22 +60,26 @@ pub(in crate::python) fn upsert(
             Err(error) => return Ok(Err(error)),
         }
     }
-    let alone = items.len() == 1;
-    Ok(Ok(Upsert {
-        store,
-        alone,
-        items,
-        checked: 0,
-        kept: VecDeque::new(),
-        kept_bytes: 0,
-        room: if alone { 0 } else { FIRST_ROOM },
-        in_flight: 0,
-        failed: None,
-        unconfirmed: Vec::new(),
-    }))
+    Ok(Ok(items))
 }
 
 impl Upsert {
+    pub(in crate::python) fn new(store: Call, items: Items) -> Self {
+        let alone = items.len() == 1;
+        Self {
+            store,
+            alone,
+            items,
+            checked: 0,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            room: if alone { 0 } else { FIRST_ROOM },
+            in_flight: 0,
+            failed: None,
+            unconfirmed: Vec::new(),
+        }
+    }
+
     /// The JSON of an item, handed to `take` if it may be stored.
     fn encoded<T>(
         &self,
@@ -218,6 +222,10 @@ impl Upsert {
 }
 
 impl Job for Upsert {
+    fn call(&self) -> &Call {
+        &self.store
+    }
+
     fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         self.next(py, spawn)
     }
