@@ -15,6 +15,7 @@ WORKERS = 3
 
 @pytest.mark.timeout(300)  # each worker imports the host, which takes seconds
 def test_a_question_costs_one_call_whichever_worker_is_asked(
-    llm: Llm, book: Path, server: RedisServer, tmp_path: Path
+    llm: Llm, book: Path, tmp_path: Path
 ) -> None:
-    each_worker_answers_for_one_call(WORKERS, llm, book, server, tmp_path)
+    with RedisServer() as server:
+        each_worker_answers_for_one_call(WORKERS, llm, book, server, tmp_path)

@@ -114,7 +114,10 @@ def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
 def each_worker_answers_for_one_call(
     workers: int, llm: Llm, book: Path, server: RedisServer, home: Path
 ) -> None:
-    """Asks each of so many workers the same question, and counts what the LLM was asked."""
+    """Asks each of so many workers the same question, and counts what the LLM was asked.
+
+    Ends by killing the server, to see the service say so.
+    """
     settings = {**llm.environment, "REDIS_URL": server.url}
     index(book, home, **settings)
     with running_service(workers, home, **settings) as service:
