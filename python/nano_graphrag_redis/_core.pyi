@@ -24,8 +24,13 @@ __version__: str
 def close_at_exit() -> None:
     """Lets no waiting thread back into Python any more. Registered with ``atexit`` on import."""
 
-def metrics() -> dict[str, Any]:
+def metrics(*, census_every: float | None = None) -> dict[str, Any]:
     """What this process has counted, of storages open and closed; a forked child begins anew.
+
+    Args:
+        census_every: Have the servers in use looked at every so many seconds from now on, in the
+            background: how many keys the namespaces have, what memory they take, how many keys were
+            evicted. What the last look found is in ``sets``, under ``census``.
 
     Returns:
         Plain data, fit for JSON. ``bounds``: the upper bounds of the histograms' buckets, seconds.

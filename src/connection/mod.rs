@@ -9,6 +9,7 @@ mod attempts;
 mod backoff;
 mod breaker;
 mod carrier;
+mod census;
 mod driver;
 mod input;
 mod lane;
@@ -40,6 +41,7 @@ use crate::notices::Notices;
 pub(crate) use answer::Answer;
 use attempts::Attempts;
 use backoff::jitter;
+pub use census::{Census, Share, keep_census};
 pub use driver::{Driven, Driver, Entered};
 pub use lane::Lane;
 pub(crate) use node::Node;
@@ -72,6 +74,7 @@ pub struct Connections {
     config: ServerConfig,
     topology: Topology,
     counters: Arc<Counters>,
+    known: census::Known,
     tended: AtomicBool,
     seen: Mutex<HashSet<Vec<u8>>>,
     tracking: Tracking,
@@ -84,6 +87,7 @@ impl Connections {
         Arc::new(Self {
             topology: Topology::new(&config),
             counters: Counters::of_server(&config.endpoint.to_string()),
+            known: census::Known::default(),
             tended: AtomicBool::new(false),
             seen: Mutex::default(),
             tracking: Tracking::default(),

@@ -1,19 +1,29 @@
 //! What this process counts, as a dict; see `_core.pyi` for what stands where.
 
+use std::time::{Duration, SystemTime};
+
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::bridge::Process;
-use crate::connection::Connections;
+use crate::connection::{Census, Connections};
 use crate::error::Kind;
 use crate::metrics::{BUCKETS, Count, Operation, ServerCount, Status, StoreTotals};
 
 const NANOSECONDS: f64 = 1e9;
 
-/// A snapshot of all counters of the process.
+/// A snapshot of all counters of the process; `census_every` are seconds.
 #[pyfunction]
-pub(super) fn metrics(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let shared = &Process::current(py)?.connections;
+#[pyo3(signature = (*, census_every=None))]
+pub(super) fn metrics(py: Python<'_>, census_every: Option<f64>) -> PyResult<Bound<'_, PyDict>> {
+    let process = Process::current(py)?;
+    if let Some(seconds) = census_every {
+        let every = Duration::try_from_secs_f64(seconds)
+            .map_err(|_| PyValueError::new_err("census_every must be seconds, not below 0"))?;
+        process.keep_census(every);
+    }
+    let shared = &process.connections;
     let namespaces = PyDict::new(py);
     for (namespace, totals) in shared.metrics().stores.totals() {
         namespaces.set_item(namespace, of_namespace(py, &StoreTotals(&totals))?)?;
@@ -100,5 +110,21 @@ fn of_set<'py>(py: Python<'py>, connections: &Connections) -> PyResult<Bound<'py
         copies.set_item("values", held.values)?;
         told.set_item("near_cache", copies)?;
     }
+    if let Some(census) = connections.census() {
+        told.set_item("census", of_census(py, &census)?)?;
+    }
+    Ok(told)
+}
+
+fn of_census<'py>(py: Python<'py>, census: &Census) -> PyResult<Bound<'py, PyDict>> {
+    let namespaces = PyDict::new(py);
+    for (namespace, share) in &census.namespaces {
+        namespaces.set_item(namespace, (share.keys, share.bytes))?;
+    }
+    let taken = census.taken.duration_since(SystemTime::UNIX_EPOCH);
+    let told = PyDict::new(py);
+    told.set_item("taken", taken.map_or(0.0, |since| since.as_secs_f64()))?;
+    told.set_item("evicted_keys", census.evicted_keys)?;
+    told.set_item("namespaces", namespaces)?;
     Ok(told)
 }

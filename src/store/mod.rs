@@ -71,6 +71,7 @@ impl KvStore {
     #[must_use]
     pub fn new(config: StoreConfig, shared: &SharedConnections) -> Arc<Self> {
         let connections = shared.get(&config.server);
+        connections.knows(config.keyspace.prefix(), &config.namespace);
         let counters = StoreCounters::new(&config.namespace);
         shared.metrics().stores.keep(counters.counters());
         Arc::new(Self {

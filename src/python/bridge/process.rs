@@ -4,14 +4,16 @@
 //! locks that nobody will release, sockets that are the parent's. So the child makes everything
 //! anew and never touches, or drops, what it inherited.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use super::ports::Ports;
-use crate::connection::SharedConnections;
+use crate::connection::{SharedConnections, keep_census};
 use crate::error::{Error, Kind, Result};
 
 /// Threads that drive sockets. One Redis connection fills about one core.
@@ -25,6 +27,8 @@ pub(in crate::python) struct Process {
     pub(super) runtime: Runtime,
     pub(in crate::python) connections: SharedConnections,
     pub(super) ports: Ports,
+    /// Milliseconds between two looks at what lies on the servers; 0 while nobody asked for them.
+    census: AtomicU64,
 }
 
 /// Locked only while attached to the interpreter and never across Python code, so it is free at
@@ -45,9 +49,19 @@ impl Process {
             runtime: runtime()?,
             connections: SharedConnections::default(),
             ports: Ports::default(),
+            census: AtomicU64::new(0),
         }));
         *current = Some(process);
         Ok(process)
+    }
+
+    /// Has the servers looked at so often, in the background, from now on.
+    pub(in crate::python) fn keep_census(&'static self, every: Duration) {
+        let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
+        if self.census.swap(every, Relaxed) == 0 {
+            let every = || Duration::from_millis(self.census.load(Relaxed));
+            self.runtime.spawn(keep_census(&self.connections, every));
+        }
     }
 
     /// Runs a future on the runtime's threads; None if it panicked. It ends with who waits for it.

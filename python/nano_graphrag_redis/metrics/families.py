@@ -1,0 +1,272 @@
+"""The metrics: name, meaning and labels of each, and how a snapshot becomes them.
+
+A counter only grows while a process lives, whatever is opened and closed in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+Snapshot = Mapping[str, Any]
+"""What ``_core.metrics()`` gives, or the sum of several."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric, as it is named in a scrape.
+
+    Attributes:
+        name: With the ``_total`` of a counter.
+        kind: What Prometheus takes it for.
+        labels: The labels of each of its series.
+        meaning: One sentence, the help text of a scrape.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+
+    def metric(self) -> Any:
+        """The metric without series."""
+        kinds = {
+            "counter": CounterMetricFamily,
+            "gauge": GaugeMetricFamily,
+            "histogram": HistogramMetricFamily,
+        }
+        return kinds[self.kind](self.name, self.meaning, labels=self.labels)
+
+
+_NAMESPACE: Final = ("namespace",)
+_SERVER: Final = ("server",)
+
+FAMILIES: Final[tuple[Family, ...]] = (
+    Family(
+        "redis_operations_total",
+        "counter",
+        ("namespace", "operation", "status"),
+        "Calls that ended, by the method's name and how: ok, forgiven by the outage policy, "
+        "cancelled, raised by the caller's own code, or the kind of failure.",
+    ),
+    Family(
+        "redis_operation_duration_seconds",
+        "histogram",
+        ("namespace", "operation"),
+        "Time from a call to its result, waiting, retries and decoding included.",
+    ),
+    Family("redis_cache_hits_total", "counter", _NAMESPACE, "Reads of an id that had a value."),
+    Family("redis_cache_misses_total", "counter", _NAMESPACE, "Reads of an id that had none."),
+    Family(
+        "redis_value_bytes_total",
+        "counter",
+        ("namespace", "direction", "form"),
+        "Bytes of values written and read: as JSON, and as stored, after compression.",
+    ),
+    Family(
+        "redis_outage_drops_total",
+        "counter",
+        ("namespace", "class"),
+        "Failures that the outage policy 'miss' turned into a miss or a dropped write, by kind.",
+    ),
+    Family(
+        "redis_near_cache_hits_total",
+        "counter",
+        _NAMESPACE,
+        "Reads that a local copy answered.",
+    ),
+    Family(
+        "redis_near_cache_misses_total",
+        "counter",
+        _NAMESPACE,
+        "Reads that went to the server although there are local copies.",
+    ),
+    Family(
+        "redis_connection_pool_size",
+        "gauge",
+        ("server", "status"),
+        "Open connections: busy with a request, or idle.",
+    ),
+    Family(
+        "redis_connection_pool_max",
+        "gauge",
+        _SERVER,
+        "Connections that may be open at most.",
+    ),
+    Family("redis_requests_in_flight", "gauge", _SERVER, "Requests that wait for an answer."),
+    Family("redis_retries_total", "counter", _SERVER, "Attempts that were repeated."),
+    Family(
+        "redis_breaker_open",
+        "gauge",
+        _SERVER,
+        "1 while calls fail at once, because those before them found no server.",
+    ),
+    Family(
+        "redis_breaker_transitions_total",
+        "counter",
+        ("server", "to"),
+        "Times that the breaker went open, and closed again.",
+    ),
+    Family("redis_near_cache_max_bytes", "gauge", _SERVER, "Bytes that local copies may take."),
+    Family("redis_near_cache_bytes", "gauge", _SERVER, "Bytes that local copies take."),
+    Family("redis_near_cache_values", "gauge", _SERVER, "Local copies."),
+    Family(
+        "redis_near_cache_evictions_total",
+        "counter",
+        _SERVER,
+        "Local copies that made room for others.",
+    ),
+    Family(
+        "redis_near_cache_invalidations_total",
+        "counter",
+        _SERVER,
+        "Keys that the server said have changed.",
+    ),
+    Family(
+        "redis_memory_usage_bytes",
+        "gauge",
+        _NAMESPACE,
+        "Memory of the server that the namespace takes, estimated from a sample in the background.",
+    ),
+    Family(
+        "redis_keys",
+        "gauge",
+        _NAMESPACE,
+        "Keys of the namespace, from the same sample; exact up to 10,000 keys in the database.",
+    ),
+    Family(
+        "redis_evicted_keys_total",
+        "counter",
+        _SERVER,
+        "Keys that the server has evicted since it started, of whatever program.",
+    ),
+    Family(
+        "redis_census_timestamp_seconds",
+        "gauge",
+        _SERVER,
+        "When memory, keys and evictions were last looked at.",
+    ),
+)
+
+_BYTES: Final = {
+    ("written", "json"): "json_bytes_written",
+    ("written", "stored"): "stored_bytes_written",
+    ("read", "json"): "json_bytes_read",
+    ("read", "stored"): "stored_bytes_read",
+}
+_OF_SERVER: Final = {
+    "redis_retries_total": "retries",
+    "redis_near_cache_evictions_total": "near_cache_evictions",
+    "redis_near_cache_invalidations_total": "near_cache_invalidations",
+}
+_OF_NAMESPACE: Final = {
+    "redis_cache_hits_total": "hits",
+    "redis_cache_misses_total": "misses",
+    "redis_near_cache_hits_total": "near_cache_hits",
+    "redis_near_cache_misses_total": "near_cache_misses",
+}
+
+
+def metrics_of(snapshot: Snapshot) -> list[Metric]:
+    """The metrics of a snapshot, those without a series too."""
+    metrics = {family.name: family.metric() for family in FAMILIES}
+    for namespace, told in snapshot["namespaces"].items():
+        _add_namespace(metrics, namespace, told, snapshot["bounds"])
+    for server, told in snapshot["servers"].items():
+        _add_server(metrics, server, told)
+    for namespace, (keys, memory) in census_of(snapshot).items():
+        if keys is not None:
+            metrics["redis_keys"].add_metric([namespace], keys)
+        if memory is not None:
+            metrics["redis_memory_usage_bytes"].add_metric([namespace], memory)
+    return list(metrics.values())
+
+
+def _add_namespace(
+    metrics: Mapping[str, Any], namespace: str, told: Mapping[str, Any], bounds: Sequence[float]
+) -> None:
+    for operation, calls in told["operations"].items():
+        for status, number in calls["statuses"].items():
+            metrics["redis_operations_total"].add_metric([namespace, operation, status], number)
+        metrics["redis_operation_duration_seconds"].add_metric(
+            [namespace, operation],
+            buckets=list(_cumulative(calls["histogram"], bounds)),
+            sum_value=calls["seconds"],
+        )
+    counts = told["counts"]
+    for name, count in _OF_NAMESPACE.items():
+        metrics[name].add_metric([namespace], counts[count])
+    for (direction, form), count in _BYTES.items():
+        metrics["redis_value_bytes_total"].add_metric([namespace, direction, form], counts[count])
+    for kind, number in told["forgiven"].items():
+        metrics["redis_outage_drops_total"].add_metric([namespace, kind], number)
+
+
+def _add_server(metrics: Mapping[str, Any], server: str, told: Mapping[str, Any]) -> None:
+    counts, sets = told["counts"], told["sets"]
+    for name, count in _OF_SERVER.items():
+        metrics[name].add_metric([server], counts[count])
+    for state in ("open", "closed"):
+        number = counts["breaker_opened" if state == "open" else "breaker_closed"]
+        metrics["redis_breaker_transitions_total"].add_metric([server, state], number)
+    busy = sum(each["busy_connections"] for each in sets)
+    idle = sum(each["connections"] for each in sets) - busy
+    metrics["redis_connection_pool_size"].add_metric([server, "busy"], busy)
+    metrics["redis_connection_pool_size"].add_metric([server, "idle"], idle)
+    gauges = {
+        "redis_connection_pool_max": sum(each["max_connections"] for each in sets),
+        "redis_requests_in_flight": sum(each["requests_in_flight"] for each in sets),
+        "redis_breaker_open": int(any(each["breaker_open"] for each in sets)),
+    }
+    copies = [each["near_cache"] for each in sets if "near_cache" in each]
+    for what in ("max_bytes", "bytes", "values"):
+        gauges[f"redis_near_cache_{what}"] = sum(each[what] for each in copies)
+    for name, number in gauges.items():
+        metrics[name].add_metric([server], number)
+    newest = newest_census(sets)
+    if newest is not None:
+        metrics["redis_census_timestamp_seconds"].add_metric([server], newest["taken"])
+        if newest["evicted_keys"] is not None:
+            metrics["redis_evicted_keys_total"].add_metric([server], newest["evicted_keys"])
+
+
+def _cumulative(calls: Sequence[int], bounds: Sequence[float]) -> Iterator[tuple[str, int]]:
+    """Of each bucket, the calls that took no longer: as Prometheus has it."""
+    total = 0
+    for bound, number in zip([*map(str, bounds), "+Inf"], calls, strict=True):
+        total += number
+        yield bound, total
+
+
+def newest_census(sets: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The last look of those at one server."""
+    taken = [each["census"] for each in sets if "census" in each]
+    return max(taken, key=lambda census: census["taken"], default=None)
+
+
+def census_of(snapshot: Snapshot) -> dict[str, tuple[float | None, float | None]]:
+    """Keys and bytes of each namespace, over all servers."""
+    shares: dict[str, tuple[float | None, float | None]] = {}
+    for told in snapshot["servers"].values():
+        # Sets that name a server alike may know other namespaces: of each, the newest look counts.
+        of_server: dict[str, tuple[float | None, float | None]] = {}
+        for census in sorted(
+            (each["census"] for each in told["sets"] if "census" in each),
+            key=lambda census: census["taken"],
+        ):
+            of_server.update(census["namespaces"])
+        for namespace, share in of_server.items():
+            before = shares.get(namespace, (0.0, 0.0))
+            shares[namespace] = tuple(  # type: ignore[assignment]  # of two it makes two
+                None if one is None or other is None else one + other
+                for one, other in zip(before, share, strict=True)
+            )
+    return shares
