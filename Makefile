@@ -114,6 +114,8 @@ format: $(VENV)/.ready ## Format all code
 .PHONY: validate
 validate: .venvs/validate/.ready ## Workflows, Compose files and manifests against their schemas
 	.venvs/validate/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venvs/validate/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose*.yaml
+	.venvs/validate/bin/kubernetes-validate --strict --quiet deploy/kubernetes/redis.yaml deploy/kubernetes/workers.yaml
 	.venvs/validate/bin/zizmor --quiet --offline --no-progress .github/workflows
 	.venvs/validate/bin/pre-commit validate-config .pre-commit-config.yaml
 
