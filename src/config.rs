@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::durability::Durability;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::keyspace::Keyspace;
@@ -19,6 +20,9 @@ pub const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two looks at idle connections; zero is never.
 pub const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// Time that a barrier waits for what its level asks: more than the two seconds in which a server
+/// with `appendfsync everysec` syncs its file.
+pub const DURABILITY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest pause between two probes of an unreachable server.
 pub const BREAKER_RECOVERY: Duration = Duration::from_secs(1);
 
@@ -79,6 +83,10 @@ pub struct ServerConfig {
     pub breaker_failures: u32,
     /// See [`BREAKER_RECOVERY`].
     pub breaker_recovery: Duration,
+    /// What a barrier waits for.
+    pub durability: Durability,
+    /// See [`DURABILITY_TIMEOUT`].
+    pub durability_timeout: Duration,
 }
 
 impl ServerConfig {
@@ -98,6 +106,8 @@ impl ServerConfig {
             health_check_interval: HEALTH_CHECK_INTERVAL,
             breaker_failures: 5,
             breaker_recovery: BREAKER_RECOVERY,
+            durability: Durability::Ack,
+            durability_timeout: DURABILITY_TIMEOUT,
         })
     }
 
@@ -117,6 +127,7 @@ impl ServerConfig {
             ("redis_socket_timeout", self.socket_timeout),
             ("redis_operation_timeout", self.operation_timeout),
             ("redis_breaker_recovery", self.breaker_recovery),
+            ("redis_durability_timeout", self.durability_timeout),
         ] {
             if time.is_zero() {
                 return refuse(&format!("{setting} must be more than 0 seconds"));

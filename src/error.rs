@@ -30,11 +30,13 @@ pub enum Kind {
     Config,
     /// Used after `close`.
     Closed,
+    /// Writes are less safe than the settings ask.
+    Durability,
 }
 
 impl Kind {
     /// Every kind, in the order of their places in statistics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Unavailable,
         Self::CircuitOpen,
         Self::Timeout,
@@ -42,8 +44,10 @@ impl Kind {
         Self::Auth,
         Self::Serialization,
         Self::Corrupt,
+        Self::File,
         Self::Config,
         Self::Closed,
+        Self::Durability,
     ];
 
     /// Its place in [`ALL`](Self::ALL).
@@ -65,6 +69,7 @@ impl Kind {
             Self::File => "file",
             Self::Config => "config",
             Self::Closed => "closed",
+            Self::Durability => "durability",
         }
     }
 }
@@ -80,6 +85,7 @@ struct Details {
     namespace: Option<String>,
     id: Option<String>,
     unconfirmed: Option<Vec<String>>,
+    levels: Option<(String, String)>,
 }
 
 impl Error {
@@ -91,6 +97,7 @@ impl Error {
             namespace: None,
             id: None,
             unconfirmed: None,
+            levels: None,
         }))
     }
 
@@ -112,6 +119,13 @@ impl Error {
     #[must_use]
     pub fn with_unconfirmed(mut self, ids: Vec<String>) -> Self {
         self.0.unconfirmed = Some(ids);
+        self
+    }
+
+    /// Says which level of durability was asked for, and which one there is.
+    #[must_use]
+    pub(crate) fn with_levels(mut self, wanted: String, achieved: String) -> Self {
+        self.0.levels = Some((wanted, achieved));
         self
     }
 
@@ -137,6 +151,13 @@ impl Error {
     #[must_use]
     pub fn unconfirmed(&self) -> Option<&[String]> {
         self.0.unconfirmed.as_deref()
+    }
+
+    /// The level of durability that was asked for, and the one there is.
+    #[must_use]
+    pub fn levels(&self) -> Option<(&str, &str)> {
+        let levels = self.0.levels.as_ref();
+        levels.map(|(wanted, achieved)| (&**wanted, &**achieved))
     }
 
     /// Whether the server could not be reached or did not answer: what the breaker counts.

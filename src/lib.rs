@@ -12,6 +12,7 @@
 //! - `notices`: lines for the log, kept until someone who can write one comes by
 //! - [`metrics`]: what is counted, and the sums over what is closed by now
 //! - [`config`]: validated settings, named defaults with units
+//! - [`durability`]: what a barrier waits for, and what no barrier has passed yet
 //! - [`endpoint`]: where a server is
 //! - [`value`]: stored bytes <-> JSON bytes: size caps, zstd and LZ4 frames
 //! - [`keyspace`]: ids <-> Redis keys
@@ -23,6 +24,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod durability;
 pub mod endpoint;
 pub mod error;
 mod first_use;

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::StoreCounters;
 
 /// The kinds a caller under [`OutagePolicy::Miss`] never sees.
-const FORGIVEN: [Kind; 7] = [
+const FORGIVEN: [Kind; 8] = [
     Kind::Unavailable,
     Kind::CircuitOpen,
     Kind::Timeout,
@@ -15,6 +15,7 @@ const FORGIVEN: [Kind; 7] = [
     Kind::Auth,
     Kind::Serialization,
     Kind::Corrupt,
+    Kind::Durability,
 ];
 
 /// The policy of one namespace, and what it has forgiven so far.
@@ -87,7 +88,7 @@ mod tests {
         let away = told
             .iter()
             .filter(|line| line.contains("until the server is back"));
-        assert_eq!((away.count(), told.len()), (1, 5), "{told:?}");
+        assert_eq!((away.count(), told.len()), (1, 6), "{told:?}");
         assert!(outage.answered().is_some());
         assert!(outage.answered().is_none());
         assert!(outage.forgiven().all(|(_, count)| count == 2));

@@ -7,6 +7,7 @@ The details are attributes: an ``OSError`` takes a second argument for its ``err
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "CircuitOpenError",
@@ -119,7 +120,24 @@ class DurabilityError(StorageError):
     """Fewer servers than ``redis_durability`` asks for confirmed the writes before the callback.
 
     The writes were acknowledged and may yet be lost; write again, or lower what is asked for.
+
+    Attributes:
+        wanted: What ``redis_durability`` asks for: ``fsync+replicas:2``.
+        achieved: What there is, in the same words: ``fsync+replicas:1``, or ``ack`` for nothing
+            beyond the acknowledgement.
+        unconfirmed_ids: The ids of this namespace whose last write or deletion was lost by a server
+            that was restarted or replaced. Empty where nothing is known to be lost.
     """
+
+    wanted: str
+    achieved: str
+
+    def __init__(
+        self, message: str, *, wanted: str = "", achieved: str = "", **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.wanted = wanted
+        self.achieved = achieved
 
 
 class StorageClosedError(StorageError):

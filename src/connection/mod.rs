@@ -7,6 +7,7 @@
 mod answer;
 mod attempts;
 mod backoff;
+mod barrier;
 mod breaker;
 mod carrier;
 mod census;
@@ -41,6 +42,7 @@ use crate::notices::Notices;
 pub(crate) use answer::Answer;
 use attempts::Attempts;
 use backoff::jitter;
+use barrier::Barrier;
 pub use census::{Census, Share, keep_census};
 pub use driver::{Driven, Driver, Entered};
 pub use lane::Lane;
@@ -78,6 +80,7 @@ pub struct Connections {
     tended: AtomicBool,
     seen: Mutex<HashSet<Vec<u8>>>,
     tracking: Tracking,
+    barrier: Barrier,
 }
 
 impl Connections {
@@ -91,6 +94,7 @@ impl Connections {
             tended: AtomicBool::new(false),
             seen: Mutex::default(),
             tracking: Tracking::default(),
+            barrier: Barrier::default(),
             config,
         })
     }

@@ -28,6 +28,7 @@ fn class_name(kind: Kind) -> &'static str {
         Kind::File => "JsonFileError",
         Kind::Config => "StorageConfigError",
         Kind::Closed => "StorageClosedError",
+        Kind::Durability => "DurabilityError",
     }
 }
 
@@ -60,6 +61,10 @@ fn raised(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     details.set_item("id", error.id())?;
     if let Some(ids) = error.unconfirmed() {
         details.set_item("unconfirmed_ids", ids)?;
+    }
+    if let Some((wanted, achieved)) = error.levels() {
+        details.set_item("wanted", wanted)?;
+        details.set_item("achieved", achieved)?;
     }
     Ok(PyErr::from_value(
         class.call((error.to_string(),), Some(&details))?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use crate::config::{Credentials, OutagePolicy, ServerConfig, StoreConfig};
+use crate::durability::Durability;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::keyspace::Keyspace;
@@ -34,6 +35,8 @@ pub(super) struct Settings {
     health_check_interval: f64,
     breaker_failures: u32,
     breaker_recovery: f64,
+    durability: String,
+    durability_timeout: f64,
     max_value_bytes: usize,
     compression: String,
     compression_min_bytes: usize,
@@ -67,6 +70,8 @@ impl TryFrom<Settings> for StoreConfig {
             )?,
             breaker_failures: settings.breaker_failures,
             breaker_recovery: seconds("redis_breaker_recovery", settings.breaker_recovery)?,
+            durability: Durability::parse(&settings.durability)?,
+            durability_timeout: seconds("redis_durability_timeout", settings.durability_timeout)?,
         };
         let keyspace = Keyspace::new(
             &settings.key_prefix,

@@ -6,6 +6,7 @@ mod drift;
 mod local;
 mod look;
 mod probe;
+mod proof;
 mod registry;
 mod roll;
 mod sealing;
@@ -179,6 +180,13 @@ impl KvStore {
     }
 
     async fn set(&self, ids: &[String], sets: Commands) -> Result<Vec<Result<()>>> {
+        let digests = self.digests(&sets);
+        let outcomes = self.try_set(ids, sets).await;
+        self.note_set(ids, &outcomes, digests);
+        outcomes
+    }
+
+    async fn try_set(&self, ids: &[String], sets: Commands) -> Result<Vec<Result<()>>> {
         let around = self.registry.around(ids.iter());
         let (mut before, mut after) = (Commands::default(), Commands::default());
         before.extend(&around.before);
@@ -247,6 +255,7 @@ impl KvStore {
                 unconfirmed.extend_from_slice(&ids[start + piece.len()..]);
                 return Err(error.with_unconfirmed(unconfirmed));
             }
+            self.note_deleted(piece);
         }
         // What this leaves behind, if it fails, is swept away later: the ids are gone.
         let _ = self.unregister(mark).await;
@@ -269,11 +278,11 @@ impl KvStore {
         Ok(())
     }
 
-    /// The barrier behind the host's `index_done_callback`, at strength `ack`: every write that
-    /// was awaited has been acknowledged, so there is nothing left to wait for.
-    #[expect(clippy::unused_async, reason = "stronger barriers wait for the server")]
+    /// The barrier behind the host's `index_done_callback`: returns once every write that was
+    /// awaited is as safe as the settings ask. At strength `ack` there is nothing to wait for.
     pub async fn barrier(&self) -> Result<()> {
-        Ok(())
+        let passed = self.connections.barrier(&self.config.keyspace).await;
+        passed.map_err(|error| error.in_namespace(&self.config.namespace))
     }
 
     fn key(&self, id: &str) -> Vec<u8> {

@@ -41,6 +41,9 @@ impl KvStore {
             self.clear_scanned().await
         };
         self.forget_all();
+        if outcome.is_ok() {
+            self.note_dropped();
+        }
         outcome
     }
 

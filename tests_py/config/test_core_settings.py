@@ -39,6 +39,8 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "health_check_interval": 30.0,
         "breaker_failures": 5,
         "breaker_recovery": 1.0,
+        "durability": "ack",
+        "durability_timeout": 3.0,
         "max_value_bytes": 67108864,
         "compression": "none",
         "compression_min_bytes": 1024,

@@ -43,6 +43,8 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "redis_compression_level": (("-5", -5), ("0", 0), ("22", 22)),
     "redis_near_cache_mb": (("64", 64), ("0", 0), ("1048576", 1048576)),
     "redis_registry": (("on", True), ("off", False), ("1", True)),
+    "redis_durability": (("fsync", "fsync"), ("REPLICAS:2", "replicas:2"), ("ack", "ack")),
+    "redis_durability_timeout": (("0.5", 0.5), ("2", 2), ("60", 60)),
     "clear_on_start": (("true", True), ("off", False), ("1", True)),
     "working_dir": (("a", "a"), ("b", "b"), ("c", "c")),
 }

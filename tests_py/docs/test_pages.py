@@ -37,8 +37,8 @@ SETTINGS = {
 }
 
 ERRORS = {row[0].strip("`"): row for row in table("Errors")}
-NOT_IN_THE_TABLE = {"StorageError", "DurabilityError"}
-"""The parent of all, named above the table; and one that nothing raises yet."""
+NOT_IN_THE_TABLE = {"StorageError"}
+"""The parent of all, named above the table."""
 
 VARIABLES = {key.upper() for key in SETTINGS} | {
     variable

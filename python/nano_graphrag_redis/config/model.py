@@ -35,6 +35,8 @@ _CORE_SETTINGS = (
     "health_check_interval",
     "breaker_failures",
     "breaker_recovery",
+    "durability",
+    "durability_timeout",
     "max_value_bytes",
     "compression",
     "compression_min_bytes",

@@ -148,6 +148,16 @@ class SettingsTable(BaseModel):
         "all_keys and counts take no longer when others fill the database. The same in every "
         "process that writes.",
     )
+    redis_durability: Annotated[str, word] = Field(
+        "ack",
+        pattern=_DURABILITY,
+        description="What index_done_callback waits for: 'ack' (nothing more), 'replicas:N', "
+        "'fsync' (the server's append-only file is on its disk), 'fsync+replicas:N', or "
+        "'snapshot' (a BGSAVE has ended).",
+    )
+    redis_durability_timeout: Seconds = Field(
+        3.0, description="Seconds that index_done_callback waits for what redis_durability asks."
+    )
     clear_on_start: Flag = Field(
         False,
         description="Empty the namespace in index_start_callback; never the LLM cache, never a "
@@ -165,12 +175,6 @@ class SettingsTable(BaseModel):
     redis_tls_ca_file: Text = _later(None, "The certificates to trust, instead of the system's.")
     redis_tls_cert_file: Text = _later(None, "This client's certificate.")
     redis_tls_key_file: Text = _later(None, "The key of this client's certificate.")
-    redis_durability: Annotated[str, word] = _later(
-        "ack", "What index_done_callback waits for.", pattern=_DURABILITY
-    )
-    redis_durability_timeout: Seconds = _later(
-        1.0, "Seconds that index_done_callback waits for what redis_durability asks."
-    )
     redis_dual_write: Flag = _later(
         False, "Write the host's JSON files too. KV_BACKEND_MIGRATION is the same."
     )

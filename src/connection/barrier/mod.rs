@@ -1,0 +1,220 @@
+//! The barrier behind `index_done_callback`: one at a time, shared by all who arrive while another
+//! is under way, since what they wait for came before it.
+
+mod fsync;
+mod line;
+mod snapshot;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::{BoxFuture, FutureExt, Shared, join_all};
+use redis::Value;
+use tokio::time::{Instant, sleep};
+
+use super::backoff::{FIRST_BACKOFF, LONGEST_BACKOFF, jitter};
+use super::node::{Failed, Node};
+use super::{Answer, Connections, Request, command};
+use crate::durability::{Change, Durability, Unproved};
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Kind, Result};
+use crate::keyspace::Keyspace;
+use line::{Line, Trouble};
+
+/// Keys in one request of those that are looked at again.
+const PIECE: usize = 64;
+
+type Round = Shared<BoxFuture<'static, Result<()>>>;
+
+/// What one set of connections has done, how much of it is proved, and the barrier to come.
+#[derive(Default)]
+pub(super) struct Barrier {
+    state: Mutex<State>,
+    /// Held by the barrier that is under way.
+    lines: tokio::sync::Mutex<HashMap<Endpoint, Line>>,
+}
+
+#[derive(Default)]
+struct State {
+    unproved: Unproved,
+    /// Requests that a barrier has passed for.
+    passed: u64,
+    /// The barrier that waits for the one under way.
+    next: Option<Round>,
+}
+
+impl Barrier {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held leaves counts and a map that are still valid ones.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connections {
+    /// Whether a barrier will want to know what was written.
+    pub(crate) fn has_barrier(&self) -> bool {
+        self.config.durability != Durability::Ack
+    }
+
+    /// A request was answered, which did this.
+    pub(crate) fn note(&self, changes: impl Iterator<Item = (Vec<u8>, Option<Change>)>) {
+        self.barrier.lock().unproved.note(changes);
+    }
+
+    /// Returns once all that was answered before is as safe as the settings ask. Costs nothing if
+    /// nothing was written since the last time. What was lost is of this keyspace alone.
+    pub(crate) async fn barrier(self: &Arc<Self>, keyspace: &Keyspace) -> Result<()> {
+        let Some(round) = self.join_barrier(keyspace) else {
+            return Ok(());
+        };
+        round.await?;
+        let prefix = keyspace.prefix().as_bytes();
+        let (ids, dropped) = self.barrier.lock().unproved.lost(prefix);
+        if ids.is_empty() && !dropped {
+            return Ok(());
+        }
+        let what = if dropped { "a drop, and " } else { "" };
+        let why = format!(
+            "the server was restarted or replaced, and has lost {what}{} writes: write these ids again, or delete them; this is said until then",
+            ids.len()
+        );
+        let error = self.config.durability.unmet(Durability::Ack, why);
+        Err(error.with_unconfirmed(ids))
+    }
+
+    /// The barrier that covers all that was answered so far; None if there is nothing to wait for.
+    fn join_barrier(self: &Arc<Self>, keyspace: &Keyspace) -> Option<Round> {
+        if !self.has_barrier() {
+            return None;
+        }
+        let mut state = self.barrier.lock();
+        let (ids, dropped) = state.unproved.lost(keyspace.prefix().as_bytes());
+        if state.passed == state.unproved.requests() && ids.is_empty() && !dropped {
+            return None;
+        }
+        if let Some(next) = &state.next {
+            return Some(next.clone());
+        }
+        let marker = keyspace.key_beside("durability");
+        // On its own: who leaves harms nobody else, and nobody finds half an answer on the line.
+        let task = tokio::spawn(Arc::clone(self).pass_barrier(marker));
+        let ended = async {
+            task.await
+                .unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the barrier broke off")))
+        };
+        let round = ended.boxed().shared();
+        state.next = Some(round.clone());
+        Some(round)
+    }
+
+    async fn pass_barrier(self: Arc<Self>, marker: Vec<u8>) -> Result<()> {
+        let mut lines = self.barrier.lines.lock().await;
+        let covered = {
+            let mut state = self.barrier.lock();
+            state.next = None; // who comes from now on may have written after what this one covers
+            state.unproved.requests()
+        };
+        let limit = self.config.operation_timeout + self.config.durability_timeout;
+        let deadline = Instant::now() + limit;
+        let mut backoff = FIRST_BACKOFF;
+        for attempt in 0.. {
+            let Err(trouble) = self.try_barrier(&mut lines, &marker).await else {
+                let mut state = self.barrier.lock();
+                state.passed = covered;
+                state.unproved.passed(covered);
+                return Ok(());
+            };
+            let error = match trouble {
+                Trouble::Refused(error) => return Err(error),
+                Trouble::Lost(error) => Error::from_redis(&error),
+            };
+            let pause = backoff.mul_f64(jitter());
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            if attempt == self.config.max_retries || Instant::now() + pause > deadline {
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    /// One attempt, from the beginning: a marker that left on a connection that is gone says
+    /// nothing, so that another follows on the next.
+    async fn try_barrier(
+        self: &Arc<Self>,
+        lines: &mut HashMap<Endpoint, Line>,
+        marker: &[u8],
+    ) -> Result<(), Trouble> {
+        let nodes = self.primaries().await.map_err(Trouble::Refused)?;
+        lines.retain(|known, _| nodes.iter().any(|node| node.endpoint() == known));
+        for node in &nodes {
+            if node.breaker.is_open() {
+                return Err(Trouble::Refused(node.refused()));
+            }
+            if !lines.contains_key(node.endpoint()) {
+                let opened = Line::open(&node.config).await;
+                let mut line = opened.map_err(|error| self.lost(node, error.into()))?;
+                // Counted now that it is open: what follows was answered by the same server, or the
+                // line will have broken.
+                line.since = self.barrier.lock().unproved.requests();
+                lines.insert(node.endpoint().clone(), line);
+            }
+        }
+        let since = lines.values().map(|line| line.since).max();
+        self.look_again(since.unwrap_or(0)).await?;
+        let confirmed = nodes.iter().map(|node| {
+            let line = lines.remove(node.endpoint());
+            async move {
+                let mut line = line?;
+                line.since = 0;
+                let outcome = line.confirm(&node.config, marker).await;
+                Some((node, line, outcome))
+            }
+        });
+        let mut outcome = Ok(());
+        for (node, line, confirmed) in join_all(confirmed).await.into_iter().flatten() {
+            match confirmed {
+                Err(trouble @ Trouble::Lost(_)) => outcome = Err(self.lost(node, trouble)),
+                refused_or_not => {
+                    lines.insert(node.endpoint().clone(), line);
+                    outcome = outcome.and(refused_or_not);
+                }
+            }
+        }
+        outcome
+    }
+
+    /// A server is not to be had now; the topology is told.
+    fn lost(&self, node: &Arc<Node>, trouble: Trouble) -> Trouble {
+        if let Trouble::Lost(error) = &trouble {
+            let failed = Failed {
+                error: error.clone(),
+                sent: true,
+                stale: false,
+            };
+            self.topology.failed(node, &failed);
+        }
+        trouble
+    }
+
+    /// Reads what was written before the line was open: it is there, or it was lost.
+    async fn look_again(self: &Arc<Self>, since: u64) -> Result<(), Trouble> {
+        let doubtful = self.barrier.lock().unproved.doubtful(since);
+        for piece in doubtful.chunks(PIECE) {
+            let gets = piece.iter().map(|(key, _)| command("GET", [&**key]));
+            let answers = self.send(&Request::resendable(gets)).await;
+            let answers = answers.map_err(Trouble::Refused)?;
+            for ((key, change), answer) in piece.iter().zip(answers) {
+                let shown = match answer {
+                    Answer::Text(bytes) => change.is_shown_by(Some(&bytes)),
+                    Answer::Other(Value::Nil) => change.is_shown_by(None),
+                    Answer::Other(_) => false,
+                    Answer::Lost(error) => return Err(Trouble::Refused(error)),
+                };
+                let mut state = self.barrier.lock();
+                state.unproved.looked_at(key, *change, shown);
+            }
+        }
+        Ok(())
+    }
+}

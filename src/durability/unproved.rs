@@ -1,0 +1,202 @@
+//! What was acknowledged and no barrier has passed since: it is looked for again when the server
+//! may not be the one that acknowledged it.
+//!
+//! A server that crashed and came back, or a replica that took over, knows nothing of writes that
+//! had not reached its disk or its memory. A barrier on it would pass all the same. So each write
+//! is remembered, by a digest, until a barrier has passed on a connection that was open before it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// What was done to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It holds a value of this digest, until then.
+    Set(u64, Option<Instant>),
+    /// It is gone.
+    Deleted,
+    /// All keys with this prefix are gone; no one key shows it.
+    Dropped,
+}
+
+impl Change {
+    /// A value was set, which lives for so many seconds; None is for ever.
+    pub(crate) fn set(digest: u64, ttl: Option<u64>) -> Self {
+        let end = ttl.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
+        Self::Set(digest, end)
+    }
+
+    /// Whether a key that now holds these bytes, or nothing, still shows it.
+    pub(crate) fn is_shown_by(&self, found: Option<&[u8]>) -> bool {
+        match (self, found) {
+            (Self::Set(written, _), Some(bytes)) => *written == digest(bytes),
+            (Self::Set(_, Some(end)), None) => *end <= Instant::now(),
+            (Self::Deleted, None) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Tells values of this process apart; another process has other digests.
+pub(crate) fn digest(value: &[u8]) -> u64 {
+    static KEYS: OnceLock<RandomState> = OnceLock::new();
+    KEYS.get_or_init(RandomState::new).hash_one(value)
+}
+
+struct Entry {
+    change: Change,
+    /// Of the request that did it.
+    number: u64,
+    lost: bool,
+}
+
+/// The changes since the last barrier that passed, and those that were lost before one could.
+#[derive(Default)]
+pub(crate) struct Unproved {
+    requests: u64,
+    lost: usize,
+    entries: HashMap<Vec<u8>, Entry>,
+}
+
+/// What is under a prefix when all its keys are gone: no id is spelled so.
+const DROPPED: u8 = 0xff;
+
+impl Unproved {
+    /// One more request was answered, which did this; None is not known. A change takes the place
+    /// of those before.
+    pub(crate) fn note(&mut self, changes: impl Iterator<Item = (Vec<u8>, Option<Change>)>) {
+        self.requests += 1;
+        let number = self.requests;
+        for (mut key, change) in changes {
+            let Some(change) = change else {
+                let before = self.entries.remove(&key);
+                self.lost -= usize::from(before.is_some_and(|before| before.lost));
+                continue;
+            };
+            if change == Change::Dropped {
+                self.entries.retain(|known, _| !known.starts_with(&key));
+                self.lost = self.entries.values().filter(|entry| entry.lost).count();
+                key.push(DROPPED);
+            }
+            let entry = Entry {
+                change,
+                number,
+                lost: false,
+            };
+            let before = self.entries.insert(key, entry);
+            self.lost -= usize::from(before.is_some_and(|before| before.lost));
+        }
+    }
+
+    /// How many requests there were.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// What was done up to this request, and what was lost.
+    pub(crate) fn doubtful(&self, since: u64) -> Vec<(Vec<u8>, Change)> {
+        let doubtful = |entry: &Entry| entry.number <= since || entry.lost;
+        let entries = self.entries.iter().filter(|(_, entry)| doubtful(entry));
+        entries
+            .map(|(key, entry)| (key.clone(), entry.change))
+            .collect()
+    }
+
+    /// A key was looked at; it shows what was done to it, or not.
+    pub(crate) fn looked_at(&mut self, key: &[u8], change: Change, shown: bool) {
+        // One that was changed again meanwhile was not what was looked at.
+        if let Some(entry) = self.entries.get_mut(key)
+            && entry.change == change
+        {
+            self.lost -= usize::from(entry.lost);
+            entry.lost = !shown;
+            self.lost += usize::from(entry.lost);
+        }
+    }
+
+    /// A barrier has passed for everything up to this request.
+    pub(crate) fn passed(&mut self, requests: u64) {
+        self.entries
+            .retain(|_, entry| entry.lost || entry.number > requests);
+    }
+
+    /// The ids under a prefix whose last change was lost, and whether a drop was.
+    pub(crate) fn lost(&self, prefix: &[u8]) -> (Vec<String>, bool) {
+        let (mut ids, mut dropped) = (Vec::new(), false);
+        if self.lost > 0 {
+            for (key, _) in self.entries.iter().filter(|(_, entry)| entry.lost) {
+                match key.strip_prefix(prefix).map(std::str::from_utf8) {
+                    Some(Ok(id)) => ids.push(id.to_owned()),
+                    Some(Err(_)) => dropped = true,
+                    None => {}
+                }
+            }
+        }
+        (ids, dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(value: &[u8]) -> Change {
+        Change::set(digest(value), None)
+    }
+
+    fn keys(doubtful: Vec<(Vec<u8>, Change)>) -> Vec<Vec<u8>> {
+        let mut keys: Vec<_> = doubtful.into_iter().map(|(key, _)| key).collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn what_a_barrier_has_passed_is_forgotten_and_what_came_after_is_not() {
+        let mut unproved = Unproved::default();
+        unproved.note([(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
+        let covered = unproved.requests();
+        unproved.note([(b"p:b".to_vec(), Some(set(b"1")))].into_iter());
+        assert_eq!(keys(unproved.doubtful(covered)), [b"p:a"]);
+        unproved.passed(covered);
+        assert_eq!(keys(unproved.doubtful(u64::MAX)), [b"p:b"]);
+    }
+
+    #[test]
+    fn a_lost_change_outlives_barriers_until_it_is_made_good() {
+        let mut unproved = Unproved::default();
+        for key in [b"p:a", b"p:b", b"p:c"] {
+            unproved.note([(key.to_vec(), Some(set(b"1")))].into_iter());
+            unproved.looked_at(key, set(b"1"), false);
+        }
+        unproved.passed(u64::MAX);
+        assert_eq!(unproved.lost(b"p:").0.len(), 3);
+        assert_eq!(unproved.lost(b"q:"), (Vec::new(), false));
+        unproved.note([(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
+        unproved.note([(b"p:b".to_vec(), Some(Change::Deleted))].into_iter());
+        unproved.looked_at(b"p:c", set(b"1"), true);
+        assert_eq!(unproved.lost(b"p:"), (Vec::new(), false));
+        assert_eq!(unproved.lost, 0);
+    }
+
+    #[test]
+    fn a_drop_takes_the_place_of_what_was_under_its_prefix() {
+        let mut unproved = Unproved::default();
+        unproved.note([(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
+        unproved.looked_at(b"p:a", set(b"1"), false);
+        unproved.note([(b"p:".to_vec(), Some(Change::Dropped))].into_iter());
+        assert_eq!(unproved.lost(b"p:"), (Vec::new(), false));
+        unproved.looked_at(b"p:\xff", Change::Dropped, false);
+        assert_eq!(unproved.lost(b"p:"), (Vec::new(), true));
+    }
+
+    #[test]
+    fn a_value_shows_itself_and_an_expired_one_its_absence() {
+        assert!(set(b"1").is_shown_by(Some(b"1")));
+        assert!(!set(b"1").is_shown_by(Some(b"2")) && !set(b"1").is_shown_by(None));
+        let expired = Change::set(digest(b"1"), Some(0));
+        assert!(expired.is_shown_by(None) && !expired.is_shown_by(Some(b"2")));
+        assert!(Change::Deleted.is_shown_by(None) && !Change::Deleted.is_shown_by(Some(b"1")));
+    }
+}
