@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from nano_graphrag import GraphRAG, QueryParam
+from prometheus_client import make_asgi_app
 
 import nano_graphrag_redis
+import nano_graphrag_redis.metrics
 
 WORKING_DIR = os.environ.get("WORKING_DIR", "./cache")
 
@@ -27,6 +29,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+nano_graphrag_redis.metrics.register()
+app.mount("/metrics", make_asgi_app())  # of the worker that is asked
 
 
 @app.get("/ask")

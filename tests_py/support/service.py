@@ -125,6 +125,8 @@ def each_worker_answers_for_one_call(
         answers = service.answers("Who is Scrooge?", workers)
         paid = llm.calls() - before
         health = service.healthy()
+        told = httpx.get(f"{service.url}/metrics/", timeout=60).text
+        assert 'redis_cache_hits_total{namespace="llm_response_cache"}' in told
         server.kill()
         assert (health, service.healthy()) == (True, False)
     assert len(answers) == workers

@@ -1,0 +1,83 @@
+"""Every panel of the dashboard has data: a real Prometheus scrapes a process at work."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from support.conditions import eventually
+from support.dashboard import Query, queries
+from support.deployment import DEPLOY
+from support.prometheus import PATIENCE, Prometheus
+from support.servers import RedisServer
+
+AT_WORK = """
+import sys, time
+from prometheus_client import start_http_server
+from nano_graphrag_redis import SyncRedisKVStorage
+from nano_graphrag_redis.metrics import register
+
+register().census_every = 0.5
+there = {"redis_url": sys.argv[1], "redis_compression": "zstd", "redis_near_cache_mb": 1}
+away = {"redis_url": "redis://127.0.0.1:1", "redis_max_retries": 1}
+documents = SyncRedisKVStorage("full_docs", there)
+answers = SyncRedisKVStorage("llm_response_cache", there)
+unread = SyncRedisKVStorage("llm_response_cache", away)
+http, _ = start_http_server(0, addr="127.0.0.1")
+print(http.server_port, flush=True)
+ends = time.monotonic() + 300  # whatever becomes of the test
+while time.monotonic() < ends:
+    documents.upsert({"doc-1": {"content": "Marley was dead: to begin with. " * 100}})
+    answers.upsert({"answer-1": {"return": "dead", "model": "m"}})
+    for _ in range(5):
+        documents.get_by_ids(["doc-1", "doc-2"])
+        answers.get_by_id("answer-1")
+    answers.get_by_id("answer-2")
+    unread.get_by_id("answer-1")
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture(scope="module")
+def prometheus() -> Iterator[Prometheus]:
+    """A Prometheus with the rules of deploy/ that scrapes a process at work."""
+    with (
+        RedisServer() as server,
+        subprocess.Popen(
+            [sys.executable, "-c", AT_WORK, server.url], stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            target = f"127.0.0.1:{int(process.stdout.readline())}"
+            rules = [DEPLOY / "prometheus" / "alerts.yml"]
+            with Prometheus(target, rules=rules) as prometheus:
+                yield prometheus
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("query", list(queries()), ids=lambda query: str(query.panel))
+def test_a_panel_has_data(prometheus: Prometheus, query: Query) -> None:
+    expression = query.for_prometheus("10s")
+
+    def has_numbers() -> bool:
+        series = prometheus.series(expression)
+        return any(math.isfinite(float(each["value"][1])) for each in series)
+
+    eventually(has_numbers, within=PATIENCE)
+
+
+def test_the_rules_are_evaluated(prometheus: Prometheus) -> None:
+    for namespace in ("full_docs", "llm_response_cache"):
+        ratio = f'nano_graphrag:failures:ratio_rate5m{{namespace="{namespace}"}}'
+        assert prometheus.series(ratio)
+
+
+def test_an_alert_is_pending_for_the_server_that_is_away(prometheus: Prometheus) -> None:
+    (alert,) = prometheus.series('ALERTS{alertname="RedisUnreachable"}')
+    assert "127.0.0.1:1" in alert["metric"]["server"]
