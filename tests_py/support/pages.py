@@ -9,7 +9,8 @@ from support.host import ROOT
 
 PAGES = [
     path.relative_to(ROOT).as_posix()
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
+    for where in ("*.md", "docs/**/*.md", "deploy/**/*.md", "examples/**/*.md")
+    for path in sorted(ROOT.glob(where))
     if path.is_file()
 ]
 """Every page, by its path in the repository."""
@@ -43,6 +44,14 @@ class Block(NamedTuple):
 def read(page: str) -> str:
     """The text of a page."""
     return (ROOT / page).read_text(encoding="utf-8")
+
+
+def commands(page: str) -> list[str]:
+    """What a page shows as an indented block, a line each, without remarks."""
+    outside = _FENCE.sub("", read(page))
+    lines = re.findall(r"(?<=\n\n)((?:    \S.*\n)+)", outside)
+    every = (line.partition(" #")[0].strip() for block in lines for line in block.splitlines())
+    return [line for line in every if not line.startswith(("options:", "show_"))]
 
 
 def blocks(page: str) -> list[Block]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import httpx
 
 from support.conditions import eventually
 from support.host import ROOT, Llm
+from support.pages import commands
 from support.servers import RedisServer
 
 ROUNDS = 100
@@ -74,16 +77,14 @@ def running_service(workers: int, home: Path, **settings: str) -> Iterator[Servi
         home: Its working directory and its log.
         settings: Its environment.
     """
-    environ = environment(home, settings)
     log = home / "service.log"
-    # An address that uvicorn chooses itself would be told per worker; one on a socket is one.
+    line = written("uvicorn ").replace("--workers 4", f"--workers {workers}")
+    # What the line leaves out: a port that is free, and patience on a busy machine.
+    elsewhere = {"UVICORN_PORT": "0", "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": "120"}
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [
-                sys.executable, "-m", "uvicorn", "examples.service.app:app",
-                "--workers", str(workers), "--port", "0", "--timeout-worker-healthcheck", "120",
-            ],
-            env=environ, cwd=ROOT, stdout=said, stderr=said,
+            [sys.executable, "-m", *shlex.split(line)],
+            env=environment(home, {**settings, **elsewhere}), cwd=ROOT, stdout=said, stderr=said,
         )  # fmt: skip
         try:
             eventually(lambda: "running on http" in log.read_text())
@@ -97,18 +98,32 @@ def running_service(workers: int, home: Path, **settings: str) -> Iterator[Servi
             process.wait(timeout=60)
 
 
+def written(start: str) -> str:
+    """The one command of the service's README that begins so."""
+    (line,) = [line for line in commands("examples/service/README.md") if line.startswith(start)]
+    return line
+
+
 def index(text: Path, home: Path, **settings: str) -> None:
-    """Fills the service, as its README says."""
+    """Fills the service as its README says, with another text."""
+    line = written("python ").replace("examples/demo/a-christmas-carol.txt", str(text))
     subprocess.run(
-        [sys.executable, "-m", "examples.service.index", text],
+        [sys.executable, *shlex.split(line)[1:]],
         env=environment(home, settings), cwd=ROOT, check=True, capture_output=True,
     )  # fmt: skip
 
 
+def asked_by_curl(service: Service) -> str:
+    """What the README's way of asking prints."""
+    line = written("curl ").replace("localhost:8000", service.url)
+    return subprocess.run(shlex.split(line), check=True, capture_output=True, text=True).stdout
+
+
 def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """Nothing of ours from outside; the working directory is the test's own."""
+    """What the README exports, and nothing else of ours but a working directory of the test."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "STORAGE_"))}
-    return outside | {"WORKING_DIR": str(home / "work"), "STORAGE_KV_BACKEND": "redis", **settings}
+    exported = dict(word.split("=", 1) for word in shlex.split(written("export "))[1:])
+    return outside | exported | {"WORKING_DIR": str(home / "work"), **settings}
 
 
 def each_worker_answers_for_one_call(
@@ -123,6 +138,7 @@ def each_worker_answers_for_one_call(
     with running_service(workers, home, **settings) as service:
         before = llm.calls()
         answers = service.answers("Who is Scrooge?", workers)
+        assert json.loads(asked_by_curl(service))["answer"] in answers.values()
         paid = llm.calls() - before
         health = service.healthy()
         told = httpx.get(f"{service.url}/metrics/", timeout=60).text
