@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::durability::Durability;
@@ -42,16 +43,29 @@ pub struct Credentials {
     pub username: Option<String>,
     /// Its password.
     pub password: Option<String>,
+    /// The file that holds its password instead, read at each login.
+    pub password_file: Option<PathBuf>,
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.password.is_some() {
-            "Credentials(***)"
-        } else {
-            "Credentials(none)"
+        f.write_str(match (&self.password, &self.password_file) {
+            (None, None) => "Credentials(none)",
+            _ => "Credentials(***)",
         })
     }
+}
+
+/// What a server's certificate is checked against, and what we show it: PEM files, read again for
+/// new connections. The certificate is checked whatever they say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TlsFiles {
+    /// The certificates trusted to sign the server's; None for those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// This client's certificate, and those that lead to the one the server trusts.
+    pub cert: Option<PathBuf>,
+    /// The key of this client's certificate.
+    pub key: Option<PathBuf>,
 }
 
 /// All that decides which set of connections a store uses: equal settings share one set.
@@ -61,6 +75,8 @@ pub struct ServerConfig {
     pub endpoint: Endpoint,
     /// Who we are.
     pub credentials: Credentials,
+    /// Files for a server that speaks TLS.
+    pub tls: TlsFiles,
     /// Connections kept open when idle.
     pub min_connections: usize,
     /// Connections never exceeded.
@@ -95,6 +111,7 @@ impl ServerConfig {
         Ok(Self {
             endpoint: Endpoint::parse(url)?,
             credentials: Credentials::default(),
+            tls: TlsFiles::default(),
             min_connections: 0,
             max_connections: 50,
             prewarm: false,
@@ -121,6 +138,15 @@ impl ServerConfig {
         }
         if self.breaker_failures == 0 {
             return refuse("redis_breaker_failures must be at least 1");
+        }
+        if self.credentials.password.is_some() && self.credentials.password_file.is_some() {
+            return refuse("redis_password and redis_password_file are one setting: keep one");
+        }
+        if self.tls.cert.is_some() != self.tls.key.is_some() {
+            return refuse("redis_tls_cert_file and redis_tls_key_file need each other");
+        }
+        if self.tls != TlsFiles::default() && !self.endpoint.secure {
+            return refuse("redis_tls_* files are of no use to a redis_url without TLS: rediss://");
         }
         for (setting, time) in [
             ("redis_connection_timeout", self.connection_timeout),

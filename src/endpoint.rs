@@ -12,6 +12,8 @@ use crate::error::{Error, Kind, Result};
 pub struct Endpoint {
     pub(crate) address: Address,
     pub(crate) database: i64,
+    /// Whether TLS is spoken there.
+    pub(crate) secure: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -21,7 +23,8 @@ pub(crate) enum Address {
 }
 
 impl Endpoint {
-    /// Reads `redis://host:port/db` or `unix:///path?db=n` (also spelled `redis+unix://`).
+    /// Reads `redis://host:port/db`, `rediss://host:port/db` for TLS, or `unix:///path?db=n` (also
+    /// spelled `redis+unix://`).
     ///
     /// Credentials travel in [`crate::config::Credentials`], so a URL that carries some is refused
     /// here, and no message repeats the URL.
@@ -30,8 +33,13 @@ impl Endpoint {
         if url.contains('#') {
             return refuse("must not have a fragment ('#...'): nothing of it would be honoured");
         }
-        let Ok(info) = url.into_connection_info() else {
-            return refuse("is not a URL of the form redis://HOST:PORT/DB or unix:///PATH?db=DB");
+        // What TLS is to the address is ours: the crate would let a URL switch its checks off.
+        let tail = url.strip_prefix("rediss://");
+        let plain = tail.map_or_else(|| url.to_owned(), |tail| format!("redis://{tail}"));
+        let Ok(info) = plain.into_connection_info() else {
+            return refuse(
+                "is not a URL of the form redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH?db=DB",
+            );
         };
         let settings = info.redis_settings();
         if settings.password().is_some() || settings.username().is_some() {
@@ -48,21 +56,18 @@ impl Endpoint {
         Ok(Self {
             address,
             database: settings.db(),
+            secure: tail.is_some(),
         })
-    }
-
-    pub(crate) fn connection_address(&self) -> ConnectionAddr {
-        match &self.address {
-            Address::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
-            Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
-        }
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
-            Address::Tcp(host, port) => write!(f, "redis://{host}:{port}/{}", self.database),
+            Address::Tcp(host, port) => {
+                let scheme = if self.secure { "rediss" } else { "redis" };
+                write!(f, "{scheme}://{host}:{port}/{}", self.database)
+            }
             Address::Unix(path) => write!(f, "unix://{}?db={}", path.display(), self.database),
         }
     }
@@ -83,6 +88,7 @@ mod tests {
         for (url, shown) in [
             ("redis://localhost", "redis://localhost:6379/0"),
             ("redis://10.0.0.1:7000/3", "redis://10.0.0.1:7000/3"),
+            ("rediss://cache/3", "rediss://cache:6379/3"),
             ("redis+unix:///run/r.sock?db=2", "unix:///run/r.sock?db=2"),
             ("unix:///run/r.sock", "unix:///run/r.sock?db=0"),
         ] {
@@ -94,7 +100,9 @@ mod tests {
     fn a_refused_url_is_not_repeated() {
         for url in [
             "redis://user:canary@h:1",
-            "rediss://canary",
+            "rediss://:canary@h",
+            "rediss://h#canary",
+            "valkeys://canary",
             "redis://h/canary",
             "canary",
             "redis://h:1#canary",

@@ -18,7 +18,7 @@ pub enum Kind {
     Timeout,
     /// The server answered with an error: wrong type, full, read-only, no permission.
     Operation,
-    /// The server refused the credentials.
+    /// One side did not accept who the other is: refused credentials, an untrusted certificate.
     Auth,
     /// A value cannot be stored; nothing was written.
     Serialization,
@@ -166,12 +166,31 @@ impl Error {
         matches!(self.kind(), Kind::Unavailable | Kind::Timeout)
     }
 
-    /// Classifies what the `redis` crate reported.
+    /// Classifies what the `redis` crate reported; one of ours that it carried comes out as it went in.
     #[must_use]
     pub fn from_redis(error: &RedisError) -> Self {
+        if let Some(own) = carried(error) {
+            return own.clone();
+        }
         let (kind, advice) = classify(error);
         Self::new(kind, format!("{}; {advice}", said(error)))
     }
+}
+
+/// So that it travels where the `redis` crate's errors do; see [`Error::from_redis`].
+impl From<Error> for RedisError {
+    fn from(error: Error) -> Self {
+        std::io::Error::other(error).into()
+    }
+}
+
+fn carried(error: &RedisError) -> Option<&Error> {
+    // The crate keeps an I/O error behind an `Arc`, which is an error itself.
+    type Kept = std::sync::Arc<dyn std::error::Error + Send + Sync>;
+    let kept = std::error::Error::source(error)?.downcast_ref::<Kept>()?;
+    kept.downcast_ref::<std::io::Error>()?
+        .get_ref()?
+        .downcast_ref()
 }
 
 /// What the server or the system said, without a trailing full stop. No reply repeats a credential.
@@ -190,7 +209,10 @@ fn classify(error: &RedisError) -> (Kind, &'static str) {
     if error.kind() == RedisKind::AuthenticationFailed
         || matches!(code, "NOAUTH" | "WRONGPASS" | "DENIED")
     {
-        return (Kind::Auth, "check redis_username and redis_password");
+        return (
+            Kind::Auth,
+            "check redis_username and redis_password, or redis_password_file",
+        );
     }
     if error
         .detail()
@@ -250,3 +272,18 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_ours_comes_back_from_the_redis_crate_as_it_went() {
+        let sent = Error::new(Kind::Auth, "who are you");
+        let back = Error::from_redis(&RedisError::from(sent).clone());
+        assert_eq!(
+            (back.kind(), &*back.to_string()),
+            (Kind::Auth, "who are you")
+        );
+    }
+}

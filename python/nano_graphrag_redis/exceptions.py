@@ -83,9 +83,10 @@ class StorageOperationError(StorageError):
 
 
 class StorageAuthError(StorageError):
-    """The server refused the user name or the password.
+    """One side did not accept who the other is: a refused password, a certificate that will not do.
 
-    Check ``redis_username`` and ``redis_password``, or their place in ``redis_url``.
+    Check ``redis_username`` and ``redis_password``, or their place in ``redis_url``; with TLS what
+    the message names. It is not tried again, and does not count as an outage: a server is there.
     """
 
 

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use redis::RedisError;
-use tokio::time::timeout;
 
 use super::lane::Lane;
 use super::node::Node;
@@ -111,17 +110,12 @@ impl Driver {
             return Ok(None);
         };
         // On the runtime: it goes on while the caller's thread is kept by other work.
-        let (config, waiting) = (node.config.clone(), self.waiting);
-        let opened = tokio::spawn(async move {
-            let opened = timeout(config.connection_timeout, Socket::open(&config, waiting)).await;
-            (opened, seat)
-        });
+        let (dialer, waiting) = (Arc::clone(&node.dialer), self.waiting);
+        let opened = tokio::spawn(async move { (Socket::open(&dialer, waiting).await, seat) });
         let (opened, seat) = opened
             .await
             .map_err(|error| RedisError::from(std::io::Error::other(error)))?;
-        let socket = opened
-            .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
-        let lane = Arc::new(Lane::new(socket, seat));
+        let lane = Arc::new(Lane::new(opened?, seat));
         node.lanes.add(&lane);
         self.own(node, &lane);
         Ok(Some(lane))

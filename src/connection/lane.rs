@@ -17,7 +17,7 @@ use super::Answer;
 use super::input::Input;
 use super::quota::Seat;
 use super::request::Request;
-use super::socket::Socket;
+use super::socket::{Socket, waits};
 
 /// Bytes of requests that are sent in one piece.
 const SMALL: usize = 64 * 1024;
@@ -111,7 +111,8 @@ impl Lane {
     /// Whether bytes are left that the socket did not take.
     #[must_use]
     pub fn has_more_to_send(&self) -> bool {
-        !self.lock().out.is_empty() && !self.is_closed()
+        let waits = !self.lock().out.is_empty() || self.socket.holds_back();
+        waits && !self.is_closed()
     }
 
     /// Whether nobody waits for anything on it, and nothing came that nobody waited for.
@@ -179,6 +180,7 @@ impl Lane {
 
 impl State {
     fn write(&mut self, socket: &Socket) -> Result<(), io::Error> {
+        socket.flush()?;
         self.join_small();
         while let Some(next) = self.out.front_mut() {
             match socket.write(next) {
@@ -237,13 +239,6 @@ impl State {
 }
 
 /// Whether a socket only had nothing to take or to give in time.
-fn waits(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-    )
-}
-
 fn closed() -> RedisError {
     io::Error::new(
         io::ErrorKind::ConnectionAborted,

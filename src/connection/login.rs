@@ -1,25 +1,55 @@
 //! What is said first on every connection: who we are, which database, and our name for CLIENT LIST.
 
+use std::io;
+
 use redis::{Cmd, ErrorKind, RedisError, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::command;
 use super::resp::{Parsed, parse};
 use crate::config::ServerConfig;
+use crate::error::{Error, Kind};
+
+/// How a record of TLS begins that says what is wrong.
+const TLS_ALERT: &[u8] = b"\x15\x03";
 
 /// The command that names a connection, after this process.
-pub(super) fn name() -> Cmd {
+fn name() -> Cmd {
     let name = format!("{}:{}", env!("CARGO_PKG_NAME"), std::process::id());
     command("CLIENT", [&b"SETNAME"[..], name.as_bytes()])
 }
 
+/// Why a login came to nothing.
+pub(super) enum Failure {
+    /// The server answered with an error, or with what is no answer.
+    Answered(RedisError),
+    /// The connection ended before it answered.
+    Broken(io::Error),
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self::Answered(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
 /// Logs in on a fresh connection. What only informs the server may be refused; the rest may not.
-pub(super) async fn log_in<S>(stream: &mut S, config: &ServerConfig) -> Result<(), RedisError>
+pub(super) async fn log_in<S>(
+    stream: &mut S,
+    config: &ServerConfig,
+    password: Option<&[u8]>,
+) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut commands = Vec::new();
-    let auth = auth(config);
+    let auth = password.map(|password| auth(config, password));
     commands.extend(auth.clone());
     let database = config.endpoint.database.to_string();
     if config.endpoint.database != 0 {
@@ -40,42 +70,53 @@ where
     for command in &commands {
         command.write_packed_command(&mut wire);
     }
-    stream.write_all(&wire).await?;
-    let answers = answers(stream, commands.len()).await?;
+    let written = async {
+        stream.write_all(&wire).await?;
+        stream.flush().await
+    };
+    // A server that hangs up says why before it does; what it said can still be read.
+    let written = written.await;
+    let answers = answers(stream, commands.len()).await;
+    let answers = match (written, answers) {
+        (Err(broken), Err(Failure::Broken(error))) if error.get_ref().is_none() => {
+            return Err(broken.into());
+        }
+        (_, answers) => answers?,
+    };
     for (index, answer) in answers.into_iter().take(needed).enumerate() {
         let Value::ServerError(error) = answer else {
             continue;
         };
         if index == 0 && auth.is_some() {
             let said = format!("{} {}", error.code(), error.details().unwrap_or_default());
-            return Err((
+            return Err(RedisError::from((
                 ErrorKind::AuthenticationFailed,
                 "the server refused the login",
                 said,
-            )
-                .into());
+            ))
+            .into());
         }
-        return Err(error.into());
+        return Err(RedisError::from(error).into());
     }
     Ok(())
 }
 
-fn auth(config: &ServerConfig) -> Option<Cmd> {
-    let password = config.credentials.password.as_deref()?;
-    let user = config.credentials.username.as_deref();
-    Some(command(
-        "AUTH",
-        user.into_iter().chain([password]).map(str::as_bytes),
-    ))
+fn auth(config: &ServerConfig, password: &[u8]) -> Cmd {
+    let user = config.credentials.username.as_deref().map(str::as_bytes);
+    command("AUTH", user.into_iter().chain([password]))
 }
 
 /// So many answers: a fresh connection gets no others.
-async fn answers<S>(stream: &mut S, count: usize) -> Result<Vec<Value>, RedisError>
+async fn answers<S>(stream: &mut S, count: usize) -> Result<Vec<Value>, Failure>
 where
     S: AsyncRead + Unpin,
 {
     let (mut bytes, mut taken, mut answers) = (Vec::new(), 0, Vec::new());
     while answers.len() < count {
+        if bytes.starts_with(TLS_ALERT) {
+            let message = "the server speaks TLS on this port: use rediss:// in redis_url";
+            return Err(RedisError::from(Error::new(Kind::Unavailable, message)).into());
+        }
         match parse(&bytes[taken..])? {
             Parsed::Whole(answer, length) => {
                 taken += length;
@@ -89,8 +130,8 @@ where
                 if stream.read_buf(&mut bytes).await? == 0 {
                     // A server that takes no more clients says so unasked, and hangs up.
                     return match answers.into_iter().next() {
-                        Some(Value::ServerError(error)) => Err(error.into()),
-                        _ => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+                        Some(Value::ServerError(error)) => Err(RedisError::from(error).into()),
+                        _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                     };
                 }
             }

@@ -2,7 +2,8 @@
 //!
 //! `Connections::send` is the only way out of this process. The [`topology`] says which server a
 //! request goes to, a [`node`]. It travels over the caller's own [`lane`], which the caller's thread
-//! drives, or over the [`pool`], which the runtime's threads do.
+//! drives, or over the [`pool`], which the runtime's threads do. A [`dialer`] opens the connections of
+//! both: the socket, TLS, the login.
 
 mod answer;
 mod attempts;
@@ -11,11 +12,13 @@ mod barrier;
 mod breaker;
 mod carrier;
 mod census;
+mod dialer;
 mod driver;
 mod input;
 mod lane;
 mod lanes;
 mod login;
+mod logins;
 mod node;
 mod pool;
 mod quota;
@@ -23,6 +26,8 @@ mod request;
 mod resp;
 mod shared;
 mod socket;
+mod stream;
+mod tls;
 mod topology;
 mod tracking;
 
@@ -245,7 +250,11 @@ impl Connections {
 
     /// Keeps the near cache right from now on.
     pub(crate) fn track(&self, notices: &Arc<Notices>) {
-        self.tracking.begin(&self.config, notices);
+        if self.tracking.is_due()
+            && let Some(node) = self.topology.nodes().first()
+        {
+            self.tracking.begin(node, notices);
+        }
     }
 
     /// What the local copies of its values take, if any store over it has some.

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::ConnectionLike;
 use redis::{RedisError, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::refuses_for_now;
 use super::breaker::Breaker;
 use super::carrier::Carrier;
+use super::dialer::Dialer;
 use super::lanes::Lanes;
-use super::pool::{self, Pool};
+use super::pool::Pool;
 use super::quota::Quota;
 use super::timed_out;
 use super::{Answer, Request};
@@ -24,6 +25,7 @@ use crate::error::{Error, Kind, Result};
 pub(crate) struct Node {
     /// The settings of the set, with this server's endpoint.
     pub(super) config: ServerConfig,
+    pub(super) dialer: Arc<Dialer>,
     pub(super) quota: Arc<Quota>,
     pub(super) pool: Arc<Pool>,
     pub(super) lanes: Lanes,
@@ -52,8 +54,11 @@ impl Failed {
 impl Node {
     pub(super) fn new(config: ServerConfig) -> Arc<Self> {
         let quota = Arc::new(Quota::new(config.max_connections));
+        let dialer = Dialer::new(config.clone());
+        let pool = Pool::new(Arc::clone(&dialer), &config, Arc::clone(&quota));
         Arc::new(Self {
-            pool: Arc::new(Pool::new(config.clone(), Arc::clone(&quota))),
+            dialer,
+            pool: Arc::new(pool),
             quota,
             lanes: Lanes::default(),
             breaker: Breaker::new(config.breaker_failures),
@@ -109,14 +114,6 @@ impl Node {
             sent: true,
             stale,
         })
-    }
-
-    /// A connection of the caller's own, beside those that requests share, and not counted with them.
-    #[expect(dead_code, reason = "for what blocks a connection, such as WAIT")]
-    pub(crate) async fn connect(&self) -> Result<MultiplexedConnection> {
-        let opened = timeout(self.config.connection_timeout, pool::connect(&self.config)).await;
-        let opened = opened.unwrap_or_else(|_| Err(timed_out()));
-        opened.map_err(|error| Error::from_redis(&error))
     }
 
     /// An operation was answered: the first one has the minimum of connections opened.

@@ -3,15 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redis::aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    RedisConnectionInfo, RedisError,
-};
-use tokio::time::timeout;
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError};
+use tokio::task::AbortHandle;
 
-use super::login;
+use super::dialer::Dialer;
 use super::quota::{Quota, Seat};
 use crate::config::ServerConfig;
 
@@ -23,7 +19,8 @@ const QUEUE: usize = 1024;
 
 /// The open connections. Cloned handles share them.
 pub(super) struct Pool {
-    config: ServerConfig,
+    dialer: Arc<Dialer>,
+    min_connections: usize,
     quota: Arc<Quota>,
     slots: Mutex<Vec<Arc<Slot>>>,
     /// Held while a connection is opened, so that many callers that wait for a first one open one.
@@ -32,7 +29,7 @@ pub(super) struct Pool {
 }
 
 struct Slot {
-    connection: MultiplexedConnection,
+    connection: Shared,
     in_flight: AtomicUsize,
     /// Whether a request used it since the last look.
     used: AtomicBool,
@@ -44,7 +41,7 @@ pub(super) struct Lease(Arc<Slot>);
 
 impl Lease {
     pub(super) fn connection(&self) -> MultiplexedConnection {
-        self.0.connection.clone()
+        self.0.connection.handle()
     }
 }
 
@@ -55,9 +52,10 @@ impl Drop for Lease {
 }
 
 impl Pool {
-    pub(super) fn new(config: ServerConfig, quota: Arc<Quota>) -> Self {
+    pub(super) fn new(dialer: Arc<Dialer>, config: &ServerConfig, quota: Arc<Quota>) -> Self {
         Self {
-            config,
+            dialer,
+            min_connections: config.min_connections,
             quota,
             slots: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
@@ -123,9 +121,7 @@ impl Pool {
         let Some(seat) = self.quota.take(0) else {
             return Err((ErrorKind::Client, "redis_max_connections are open").into());
         };
-        let connection = timeout(self.config.connection_timeout, connect(&self.config))
-            .await
-            .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
+        let connection = connect(&self.dialer).await?;
         self.lock().push(Arc::new(Slot {
             connection,
             in_flight: AtomicUsize::new(0),
@@ -151,10 +147,7 @@ impl Pool {
     /// a health check.
     pub(super) fn shrink(&self) -> Vec<Lease> {
         let mut slots = self.lock();
-        let mut spare = self
-            .quota
-            .taken()
-            .saturating_sub(self.config.min_connections);
+        let mut spare = self.quota.taken().saturating_sub(self.min_connections);
         slots.retain(|slot| {
             let idle = !slot.used.swap(false, Relaxed) && slot.in_flight.load(Relaxed) == 0;
             let close = idle && spare > 0;
@@ -189,49 +182,54 @@ impl Pool {
     }
 }
 
-pub(super) async fn connect(config: &ServerConfig) -> Result<MultiplexedConnection, RedisError> {
+/// A connection that many requests share, and the task that moves its bytes, ended with it.
+pub(crate) struct Shared {
+    connection: MultiplexedConnection,
+    task: AbortHandle,
+}
+
+impl Shared {
+    pub(super) fn handle(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub(super) async fn connect(dialer: &Dialer) -> Result<Shared, RedisError> {
     // Deadlines are ours, one for the attempt and one for the operation; see `Connections::send`.
     let settings = AsyncConnectionConfig::new().set_pipeline_buffer_size(QUEUE);
-    open(config, RedisConnectionInfo::default(), settings).await
+    open(dialer, RedisConnectionInfo::default(), settings).await
 }
 
 /// A connection on which the server may speak unasked; `hear` must not wait.
 pub(super) async fn connect_listening(
-    config: &ServerConfig,
+    dialer: &Dialer,
     hear: impl AsyncPushSender,
-) -> Result<MultiplexedConnection, RedisError> {
+) -> Result<Shared, RedisError> {
     let settings = AsyncConnectionConfig::new().set_push_sender(hear);
     let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
-    open(config, login, settings).await
+    open(dialer, login, settings).await
 }
 
 async fn open(
-    config: &ServerConfig,
+    dialer: &Dialer,
     login: RedisConnectionInfo,
     settings: AsyncConnectionConfig,
-) -> Result<MultiplexedConnection, RedisError> {
-    let mut login = login
-        .set_db(config.endpoint.database)
-        .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    if let Some(username) = &config.credentials.username {
-        login = login.set_username(username);
-    }
-    if let Some(password) = &config.credentials.password {
-        login = login.set_password(password);
-    }
-    let info = config
-        .endpoint
-        .connection_address()
-        .into_connection_info()?
-        .set_redis_settings(login)
-        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+) -> Result<Shared, RedisError> {
+    let login = login.set_skip_set_lib_name(); // the dialer has logged in and said all that
     let settings = settings
         .set_connection_timeout(None)
         .set_response_timeout(None);
-    let mut connection = Client::open(info)?
-        .get_multiplexed_async_connection_with_config(&settings)
-        .await?;
-    // A user who may not name itself still may work.
-    let _ = connection.req_packed_command(&login::name()).await;
-    Ok(connection)
+    let stream = dialer.dial().await?;
+    let opened = MultiplexedConnection::new_with_config(&login, stream, settings);
+    let (connection, driver) = opened.await?;
+    Ok(Shared {
+        connection,
+        task: tokio::spawn(driver).abort_handle(),
+    })
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use redis::RedisError;
 
-use super::login;
-use crate::config::ServerConfig;
-use crate::endpoint::Address;
+use super::dialer::Dialer;
+use super::stream::Stream;
+use super::tls::Session;
 
 /// Whether reading waits for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,34 +26,23 @@ pub enum Waiting {
 
 pub(super) enum Socket {
     Tcp(TcpStream),
+    Tls(TcpStream, Box<Session>),
     #[cfg(unix)]
     Unix(UnixStream),
 }
 
 impl Socket {
     /// A socket on which a user of this library is logged in.
-    pub(super) async fn open(config: &ServerConfig, waiting: Waiting) -> Result<Self, RedisError> {
-        let socket = match &config.endpoint.address {
-            Address::Tcp(host, port) => {
-                let mut stream = tokio::net::TcpStream::connect((&**host, *port)).await?;
-                stream.set_nodelay(true)?;
-                login::log_in(&mut stream, config).await?;
-                Self::Tcp(stream.into_std()?)
+    pub(super) async fn open(dialer: &Dialer, waiting: Waiting) -> Result<Self, RedisError> {
+        let socket = match dialer.dial().await? {
+            Stream::Tcp(stream) => Self::Tcp(stream.into_std()?),
+            Stream::Tls(stream) => {
+                let (stream, session) = stream.into_inner();
+                let session = Session::new(session, waiting != Waiting::Never);
+                Self::Tls(stream.into_std()?, Box::new(session))
             }
             #[cfg(unix)]
-            Address::Unix(path) => {
-                let mut stream = tokio::net::UnixStream::connect(path).await?;
-                login::log_in(&mut stream, config).await?;
-                Self::Unix(stream.into_std()?)
-            }
-            #[cfg(not(unix))]
-            Address::Unix(_) => {
-                return Err((
-                    redis::ErrorKind::InvalidClientConfig,
-                    "this system has no unix sockets",
-                )
-                    .into());
-            }
+            Stream::Unix(stream) => Self::Unix(stream.into_std()?),
         };
         socket.wait(waiting)?;
         Ok(socket)
@@ -65,7 +54,7 @@ impl Socket {
             Waiting::AtMost(limit) => (false, Some(limit)),
         };
         match self {
-            Self::Tcp(stream) => {
+            Self::Tcp(stream) | Self::Tls(stream, _) => {
                 stream.set_nonblocking(nonblocking)?;
                 stream.set_read_timeout(limit)?;
                 stream.set_write_timeout(limit)
@@ -79,9 +68,11 @@ impl Socket {
         }
     }
 
+    /// Reads as much as has come, up to the buffer's end.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => (&*stream).read(buffer),
+            Self::Tls(stream, session) => session.read(stream, buffer),
             #[cfg(unix)]
             Self::Unix(stream) => (&*stream).read(buffer),
         }
@@ -90,16 +81,30 @@ impl Socket {
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => (&*stream).write(bytes),
+            Self::Tls(stream, session) => session.write(stream, bytes),
             #[cfg(unix)]
             Self::Unix(stream) => (&*stream).write(bytes),
         }
+    }
+
+    /// Sends what it has taken and holds back, as far as that goes.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        match self {
+            Self::Tls(stream, session) => session.flush(stream),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it holds something back, to be sent when the socket takes it.
+    pub(super) fn holds_back(&self) -> bool {
+        matches!(self, Self::Tls(_, session) if session.holds_back())
     }
 
     /// Ends the connection; whoever waits for the socket is woken.
     pub(super) fn shut(&self) {
         // It fails for a socket that the peer has ended already, which is as good.
         let _ = match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Self::Tcp(stream) | Self::Tls(stream, _) => stream.shutdown(Shutdown::Both),
             #[cfg(unix)]
             Self::Unix(stream) => stream.shutdown(Shutdown::Both),
         };
@@ -108,8 +113,16 @@ impl Socket {
     #[cfg(unix)]
     pub(super) fn descriptor(&self) -> RawFd {
         match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Tcp(stream) | Self::Tls(stream, _) => stream.as_raw_fd(),
             Self::Unix(stream) => stream.as_raw_fd(),
         }
     }
+}
+
+/// Whether an error means that the socket takes or gives nothing now.
+pub(super) fn waits(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
 }

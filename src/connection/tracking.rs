@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use super::dialer::Dialer;
+use super::node::Node;
 use super::{FIRST_PROBE, jitter, pool, timed_out};
 use crate::config::ServerConfig;
 use crate::error::Error;
@@ -45,16 +47,19 @@ impl Tracking {
             .get_or_init(|| Arc::new(NearCache::new(Arc::clone(counters))))
     }
 
+    /// Whether it is to begin: true for one caller.
+    pub(super) fn is_due(&self) -> bool {
+        !self.begun.load(Relaxed) && !self.begun.swap(true, Relaxed)
+    }
+
     /// Tracks what stores have asked for, from now on. What goes wrong is told once.
-    pub(super) fn begin(&self, config: &ServerConfig, notices: &Arc<Notices>) {
-        if self.begun.load(Relaxed) || self.begun.swap(true, Relaxed) {
-            return;
-        }
+    pub(super) fn begin(&self, node: &Node, notices: &Arc<Notices>) {
         let Some(cache) = self.cache() else {
             return;
         };
         let tracker = Tracker {
-            config: config.clone(),
+            config: node.config.clone(),
+            dialer: Arc::clone(&node.dialer),
             cache: Arc::clone(cache),
             bell: Arc::clone(&self.bell),
         };
@@ -80,6 +85,7 @@ impl Drop for Tracking {
 /// The task that owns the connection.
 struct Tracker {
     config: ServerConfig,
+    dialer: Arc<Dialer>,
     cache: Arc<NearCache>,
     bell: Arc<Notify>,
 }
@@ -155,11 +161,8 @@ impl Tracker {
                 Ok::<(), std::convert::Infallible>(())
             }
         };
-        let opened = timeout(
-            self.config.connection_timeout,
-            pool::connect_listening(&self.config, hear),
-        );
-        let mut connection = opened.await.map_err(|_| timed_out())??;
+        let opened = pool::connect_listening(&self.dialer, hear).await?;
+        let mut connection = opened.handle();
         // Asked twice within the socket timeout: an answer that is late by half of it is too late.
         let half = self.config.socket_timeout / 2;
         while !lost.load(Relaxed) {

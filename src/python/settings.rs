@@ -1,11 +1,12 @@
 //! The validated settings that `RedisConfig.core_settings` hands over, as a [`StoreConfig`].
 
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::config::{Credentials, OutagePolicy, ServerConfig, StoreConfig};
+use crate::config::{Credentials, OutagePolicy, ServerConfig, StoreConfig, TlsFiles};
 use crate::durability::Durability;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
@@ -22,6 +23,10 @@ pub(super) struct Settings {
     url: String,
     username: Option<String>,
     password: Option<String>,
+    password_file: Option<PathBuf>,
+    tls_ca_file: Option<PathBuf>,
+    tls_cert_file: Option<PathBuf>,
+    tls_key_file: Option<PathBuf>,
     ttl: u64,
     outage_policy: String,
     min_connections: usize,
@@ -55,6 +60,12 @@ impl TryFrom<Settings> for StoreConfig {
             credentials: Credentials {
                 username: settings.username,
                 password: settings.password,
+                password_file: settings.password_file,
+            },
+            tls: TlsFiles {
+                ca: settings.tls_ca_file,
+                cert: settings.tls_cert_file,
+                key: settings.tls_key_file,
             },
             min_connections: settings.min_connections,
             max_connections: settings.max_connections,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,10 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "url": "redis://cache:6379/2",
         "username": "ann",
         "password": "p@w",
+        "password_file": None,
+        "tls_ca_file": None,
+        "tls_cert_file": None,
+        "tls_key_file": None,
         "ttl": 0,
         "outage_policy": "raise",
         "min_connections": 2,
@@ -53,6 +58,23 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
     assert (cache["workspace"], cache["ttl"], cache["outage_policy"]) == ("", 43200, "miss")
 
 
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("/run/secrets/redis", "/run/secrets/redis"),
+        ("secrets/redis", f"{Path.cwd()}/secrets/redis"),
+        ("~/redis", f"{Path.home()}/redis"),
+        (Path("/run/redis"), "/run/redis"),
+    ],
+)
+def test_a_file_stays_where_it_is_when_the_working_directory_changes(
+    given: object, path: str
+) -> None:
+    config = RedisConfig(redis_url="rediss://cache", redis_tls_ca_file=given)
+    assert config.core_settings("t")["tls_ca_file"] == path
+    assert RedisConfig(redis_password_file=given).core_settings("t")["password_file"] == path
+
+
 @pytest.mark.parametrize("namespace", ["", "a:b", "a@b", "\udc80"])
 def test_a_namespace_that_makes_no_key_is_refused(namespace: str) -> None:
     with pytest.raises(StorageConfigError) as refusal:
@@ -71,5 +93,7 @@ def test_an_embedded_server_is_reached_by_its_socket_without_login() -> None:
     settings: dict[str, Any] = config.core_settings("t", url="redis+unix:///c/redis.sock")
     assert settings["url"] == "redis+unix:///c/redis.sock"
     assert (settings["username"], settings["password"]) == (None, None)
+    config = RedisConfig(redis_url="embedded://./cache", redis_password_file="of another server")
+    assert config.core_settings("t", url="unix:///c/redis.sock")["password_file"] is None
     with pytest.raises(ValueError, match="pass url="):
         config.core_settings("t")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,10 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     ),
     "redis_username": (("ann", "ann"), ("bob", "bob"), ("cy", "cy")),
     "redis_password": (("one", "one"), ("two", "two"), ("three", "three")),
+    "redis_password_file": (("/one", "/one"), ("/two", "/two"), ("/three", Path("/three"))),
+    "redis_tls_ca_file": (("/one", "/one"), ("/two", "/two"), ("/three", Path("/three"))),
+    "redis_tls_cert_file": (("/one", "/one"), ("/two", "/two"), ("/three", Path("/three"))),
+    "redis_tls_key_file": (("/one", "/one"), ("/two", "/two"), ("/three", Path("/three"))),
     "redis_min_connections": (("1", 1), ("2", 2), ("3", 3)),
     "redis_max_connections": (("11", 11), ("12", 12), ("13", 13)),
     "redis_connection_timeout": (("1.5", 1.5), ("2", 2), ("3", 3.0)),
@@ -50,14 +55,21 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
 }
 
 # What a setting needs beside it to be valid.
-COMPANIONS = {"redis_username": {"redis_password": "secret"}}
+TLS = {"redis_url": "rediss://cache"}
+COMPANIONS = {
+    "redis_username": {"redis_password": "secret"},
+    "redis_tls_ca_file": TLS,
+    "redis_tls_cert_file": TLS | {"redis_tls_key_file": "/key"},
+    "redis_tls_key_file": TLS | {"redis_tls_cert_file": "/cert"},
+}
 
 
 def configured(
     key: str, explicit: Any = None, addon: Any = None, env: str | None = None
 ) -> RedisConfig:
     """The configuration with one setting given in any of the three sources."""
-    companions = COMPANIONS.get(key, {})
+    absent = explicit is None and addon is None and env is None
+    companions = {} if absent else COMPANIONS.get(key, {})
     global_config = {**companions, key: explicit, "addon_params": {key: addon}}
     return RedisConfig.from_global_config(global_config, {} if env is None else {key.upper(): env})
 

@@ -60,6 +60,7 @@ class RedisServer:
         binary: The server to run; Valkey when not given.
         config: Further lines of its configuration file, such as ``user alice on ...``.
         password: Becomes ``requirepass``; clients of this guard log in with it.
+        tls: Whether its port speaks TLS, and nothing else; see ``support.certificates``.
         options: Configuration by name, with ``_`` for ``-``: ``maxmemory="1mb"``.
 
     Example:
@@ -73,9 +74,11 @@ class RedisServer:
         *,
         config: tuple[str, ...] = (),
         password: str | None = None,
+        tls: bool = False,
         **options: str,
     ) -> None:
         self.binary = binary or server_binaries()["valkey"]
+        self._tls = tls
         self.password = password
         self._home = tempfile.TemporaryDirectory(prefix="ngr-")
         self.directory = Path(self._home.name)
@@ -92,7 +95,7 @@ class RedisServer:
     @property
     def url(self) -> str:
         """The TCP address; the password is not in it."""
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     @property
     def unix_url(self) -> str:
@@ -193,7 +196,8 @@ class RedisServer:
         settings = {
             **_DEFAULTS,
             "bind": "127.0.0.1",
-            "port": str(self.port),
+            "port": "0" if self._tls else str(self.port),
+            **({"tls-port": str(self.port)} if self._tls else {}),
             "unixsocket": str(self.socket_path),
             "dir": str(self.directory),
             **({"requirepass": self.password} if self.password else {}),

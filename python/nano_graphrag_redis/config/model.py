@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -150,13 +151,17 @@ class RedisConfig(SettingsTable):
         server = self.redis_url
         if server.embedded_directory is not None and url is None:
             raise ValueError("an embedded server is reached by the URL of its socket: pass url=")
-        username, password = self._credentials()
+        username, password, password_file = self._credentials()
         settings: dict[str, object] = {
             "namespace": namespace,
             "workspace": self.workspace_for(namespace),
             "url": url or server.address,
             "username": username,
             "password": password.get_secret_value() if password else None,
+            "password_file": _absolute(password_file),
+            "tls_ca_file": _absolute(self.redis_tls_ca_file),
+            "tls_cert_file": _absolute(self.redis_tls_cert_file),
+            "tls_key_file": _absolute(self.redis_tls_key_file),
             "ttl": self.ttl_for(namespace),
             "outage_policy": self.outage_policy_for(namespace),
             "working_dir": self._origin(),
@@ -173,13 +178,17 @@ class RedisConfig(SettingsTable):
         # A path need not be UTF-8.
         return str(Path(self.working_dir).absolute()).encode(errors="backslashreplace").decode()
 
-    def _credentials(self) -> tuple[str | None, SecretStr | None]:
-        """Who logs in. A private server is ours, on a socket of ours: it asks for nothing."""
+    def _credentials(self) -> tuple[str | None, SecretStr | None, str | None]:
+        """Who logs in: the user, the password, and the file that holds it instead.
+
+        A private server is ours, on a socket of ours: it asks for nothing.
+        """
         if self.redis_url.embedded_directory is not None:
-            return None, None
+            return None, None, None
         return (
             self.redis_username or self.redis_url.username,
             self.redis_password or self.redis_url.password,
+            self.redis_password_file,
         )
 
     @field_validator("*")
@@ -235,11 +244,34 @@ class RedisConfig(SettingsTable):
         return policy if isinstance(policy, Mapping) else {EVERY_NAMESPACE: policy}
 
     @model_validator(mode="after")
-    def _refuse_a_user_without_password(self) -> RedisConfig:
-        username, password = self._credentials()
-        if username and not password:
+    def _refuse_half_a_login(self) -> RedisConfig:
+        username, password, password_file = self._credentials()
+        if password and password_file:
+            raise ValueError(
+                "redis_password (or the password in redis_url) and redis_password_file are one "
+                "setting: keep one of them"
+            )
+        if username and not password and not password_file:
             raise ValueError(
                 f"the user {username!r} (of redis_username or redis_url) has no password: set "
                 "redis_password (to any text for a user that needs none)"
             )
         return self
+
+    @model_validator(mode="after")
+    def _refuse_half_of_tls(self) -> RedisConfig:
+        pair = ("redis_tls_cert_file", "redis_tls_key_file")
+        given = [name for name in ("redis_tls_ca_file", *pair) if getattr(self, name)]
+        if given and not self.redis_url.secure:
+            raise ValueError(
+                f"{given[0]} is of no use without TLS, and this redis_url asks for none: make it "
+                "rediss://"
+            )
+        if len(set(pair) & set(given)) == 1:
+            raise ValueError(f"{' and '.join(pair)} need each other: set both, or neither")
+        return self
+
+
+def _absolute(path: str | None) -> str | None:
+    """The path of a file, which the working directory of the first call changes no more."""
+    return None if path is None else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111

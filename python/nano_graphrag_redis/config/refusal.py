@@ -55,7 +55,7 @@ def _shown(error: ErrorDetails) -> str:
     setting, value = error["loc"][0], error["input"]
     if isinstance(value, Mapping):
         value = value.get(EVERY_NAMESPACE, value)
-    if setting in SECRETS or error["type"] == "extra_forbidden":
+    if setting in (*SECRETS, "redis_password_file") or error["type"] == "extra_forbidden":
         return ""
     if isinstance(value, str) and (setting == "redis_url" or "://" in value):
         return f"={redacted(value)!r}"

@@ -13,6 +13,7 @@ from .url import RedisUrl
 from .values import (
     LARGEST_VALUE,
     Count,
+    FilePath,
     Flag,
     Interval,
     Name,
@@ -46,11 +47,27 @@ class SettingsTable(BaseModel):
 
     redis_url: Url = Field(
         DEFAULT_URL,
-        description="The server: redis://USER:PASSWORD@HOST:PORT/DATABASE, "
+        description="The server: redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// for TLS, "
         "redis+unix:///SOCKET?db=DATABASE, or embedded://DIRECTORY for a private server.",
     )
     redis_username: Text = Field(None, description="The ACL user; beats one in the URL.")
     redis_password: Secret = Field(None, description="The password; beats one in the URL.")
+    redis_password_file: FilePath = Field(
+        None,
+        description="A file that holds the password instead, read again for new connections and "
+        "when a login fails; one newline at its end does not count.",
+    )
+    redis_tls_ca_file: FilePath = Field(
+        None,
+        description="The certificates, in PEM, that are trusted to sign the server's; without it, "
+        "those that the system trusts. For a rediss:// URL.",
+    )
+    redis_tls_cert_file: FilePath = Field(
+        None, description="This client's certificate, in PEM, for a server that asks for one."
+    )
+    redis_tls_key_file: FilePath = Field(
+        None, description="The key of this client's certificate, in PEM, without a passphrase."
+    )
     redis_min_connections: Count = Field(
         0, ge=0, le=10_000, description="Connections that stay open when idle."
     )
@@ -167,14 +184,10 @@ class SettingsTable(BaseModel):
         None, description="The host's own working directory; has no environment variable here."
     )
 
-    redis_password_file: Text = _later(None, "A file that holds the password.")
     redis_cluster: Flag = _later(False, "The server is a cluster.")
     redis_sentinel_master: Text = _later(None, "The name that the sentinels watch.")
     redis_sentinel_username: Text = _later(None, "The ACL user at the sentinels.")
     redis_sentinel_password: Secret = _later(None, "The password at the sentinels.")
-    redis_tls_ca_file: Text = _later(None, "The certificates to trust, instead of the system's.")
-    redis_tls_cert_file: Text = _later(None, "This client's certificate.")
-    redis_tls_key_file: Text = _later(None, "The key of this client's certificate.")
     redis_dual_write: Flag = _later(
         False, "Write the host's JSON files too. KV_BACKEND_MIGRATION is the same."
     )

@@ -11,8 +11,12 @@ from pydantic import SecretStr
 
 DEFAULT_PORT = 6379
 
-_SUPPORTED = "redis://HOST:PORT/DATABASE, redis+unix:///SOCKET?db=DATABASE or embedded://DIRECTORY"
-_LATER = {"rediss": "TLS", "redis+sentinel": "Sentinel", "rediss+sentinel": "Sentinel"}
+_SUPPORTED = (
+    "redis://HOST:PORT/DATABASE, rediss:// for TLS, redis+unix:///SOCKET?db=DATABASE or "
+    "embedded://DIRECTORY"
+)
+_LATER = {"redis+sentinel": "Sentinel", "rediss+sentinel": "Sentinel"}
+_TCP = ("redis", "rediss")
 _EMBEDDED = "embedded://"
 
 # Only what has this shape is shown, its user and password replaced. Anything else may hold an
@@ -42,8 +46,9 @@ class RedisUrl:
 
     Attributes:
         address: The URL without user and password, in the one spelling that the core reads:
-            ``redis://host:port/database`` or ``redis+unix:///path?db=database``. For an embedded
-            server, ``embedded://`` and its directory.
+            ``redis://host:port/database``, ``rediss://`` for TLS, or
+            ``redis+unix:///path?db=database``. For an embedded server, ``embedded://`` and its
+            directory.
         username: The ACL user, percent-decoded; None for the server's default user.
         password: The password, percent-decoded; None for none.
         embedded_directory: The directory of an embedded server, else None.
@@ -88,8 +93,8 @@ class RedisUrl:
         userinfo, _, host = parts.netloc.rpartition("@")
         username, _, password = userinfo.partition(":")
         database = _database(parts)
-        if parts.scheme == "redis":
-            address = f"redis://{_host_and_port(parts, host)}/{database}"
+        if parts.scheme in _TCP:
+            address = f"{parts.scheme}://{_host_and_port(parts, host)}/{database}"
         else:
             if host or len(parts.path) < 2:
                 raise ValueError("must name the absolute path of a socket: redis+unix:///run/redis")
@@ -100,6 +105,11 @@ class RedisUrl:
             password=SecretStr(_decoded(password)) if password else None,
             database=database,
         )
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is spoken there."""
+        return self.address.startswith("rediss")
 
     def __repr__(self) -> str:
         return f"RedisUrl({str(self)!r})"
@@ -121,9 +131,9 @@ def _split(url: str) -> SplitResult:
         raise ValueError(f"{_LATER[parts.scheme]} ({parts.scheme}://) is not supported yet")
     if parts.scheme == "unix":
         parts = parts._replace(scheme="redis+unix")
-    if parts.scheme not in ("redis", "redis+unix"):
+    if parts.scheme not in (*_TCP, "redis+unix"):
         raise ValueError(f"must be {_SUPPORTED}")
-    if parts.scheme == "redis" and "@" in parts.path + parts.query:
+    if parts.scheme in _TCP and "@" in parts.path + parts.query:
         raise ValueError("has an @ in its path: percent-encode / and ? in user name and password")
     return parts
 
@@ -148,7 +158,7 @@ def _database(parts: SplitResult) -> int:
     if any(name != "db" for name, _ in query):
         raise ValueError("may have no option but ?db=NUMBER (a password goes to redis_password)")
     given = [value for _, value in query]
-    if parts.scheme == "redis" and parts.path.strip("/"):
+    if parts.scheme in _TCP and parts.path.strip("/"):
         given.append(parts.path.strip("/"))
     if len(set(given)) > 1:
         raise ValueError("names two databases")

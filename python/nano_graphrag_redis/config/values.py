@@ -98,6 +98,7 @@ Names = Annotated[frozenset[Name], BeforeValidator(_names)]
 Text = Annotated[str | None, BeforeValidator(_absent_if_empty)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_absent_if_empty)]
 Url = Annotated[RedisUrl, BeforeValidator(RedisUrl.parse)]
+FilePath = Annotated[str | None, BeforeValidator(_path), BeforeValidator(_absent_if_empty)]
 WorkingDir = Annotated[str | None, BeforeValidator(_path)]
 OutagePolicy = Annotated[
     Literal["raise", "miss", "json"], AfterValidator(_implemented), BeforeValidator(_lower)

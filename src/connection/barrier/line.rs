@@ -7,12 +7,14 @@
 
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::time::timeout;
 
 use crate::config::ServerConfig;
-use crate::connection::{command, pool, timed_out};
+use crate::connection::dialer::Dialer;
+use crate::connection::pool::{self, Shared};
+use crate::connection::{command, timed_out};
 use crate::durability::Durability;
 use crate::error::Error;
 
@@ -32,16 +34,15 @@ impl From<RedisError> for Trouble {
 
 /// A connection that stays open, so that a server that went away in between is noticed.
 pub(super) struct Line {
-    connection: MultiplexedConnection,
+    connection: Shared,
     /// Requests that had been answered when it was opened, perhaps by another server.
     pub(super) since: u64,
 }
 
 impl Line {
-    pub(super) async fn open(config: &ServerConfig) -> Result<Self, RedisError> {
-        let opened = timeout(config.connection_timeout, pool::connect(config)).await;
+    pub(super) async fn open(dialer: &Dialer) -> Result<Self, RedisError> {
         Ok(Self {
-            connection: opened.map_err(|_| timed_out())??,
+            connection: pool::connect(dialer).await?,
             since: u64::MAX,
         })
     }
@@ -113,7 +114,8 @@ impl Line {
         for command in commands {
             pipeline.add_command(command);
         }
-        let answers = self.connection.req_packed_commands(&pipeline, 0, COUNT);
+        let mut connection = self.connection.handle();
+        let answers = connection.req_packed_commands(&pipeline, 0, COUNT);
         let answers = timeout(patience, answers)
             .await
             .map_err(|_| timed_out())??;

@@ -152,7 +152,7 @@ impl Connections {
                 return Err(Trouble::Refused(node.refused()));
             }
             if !lines.contains_key(node.endpoint()) {
-                let opened = Line::open(&node.config).await;
+                let opened = Line::open(&node.dialer).await;
                 let mut line = opened.map_err(|error| self.lost(node, error.into()))?;
                 // Counted now that it is open: what follows was answered by the same server, or the
                 // line will have broken.

@@ -1,0 +1,164 @@
+//! From the settings to a connection that is logged in: the socket, TLS, and who we are.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redis::RedisError;
+use tokio::time::{Instant, timeout_at};
+
+use super::login;
+use super::logins::Logins;
+use super::stream::Stream;
+use super::timed_out;
+use super::tls::Tls;
+use crate::config::ServerConfig;
+use crate::endpoint::Address;
+use crate::error::{Error, Kind};
+
+/// What opens the connections to one server, of any sort.
+pub(super) struct Dialer {
+    config: ServerConfig,
+    tls: Option<Arc<Tls>>,
+    logins: Logins,
+    /// The password that was read last, if one is read.
+    last: Mutex<Option<Vec<u8>>>,
+}
+
+impl Dialer {
+    /// Opens nothing, and reads no file.
+    pub(super) fn new(config: ServerConfig) -> Arc<Self> {
+        let tls = config.endpoint.secure.then(|| Tls::new(config.tls.clone()));
+        Arc::new(Self {
+            tls,
+            logins: Logins::default(),
+            last: Mutex::default(),
+            config,
+        })
+    }
+
+    /// A stream on which a user of this library is logged in, within the connection timeout.
+    pub(super) async fn dial(&self) -> Result<Stream, RedisError> {
+        let deadline = Instant::now() + self.config.connection_timeout;
+        let mut password = self.password().await?;
+        if password.is_none() && self.tls.is_none() {
+            return self.attempt(None, deadline).await; // there is nothing to be refused for
+        }
+        loop {
+            let login = timeout_at(deadline, self.logins.begin(password.as_deref())).await;
+            let login = login.map_err(|_| timed_out())??;
+            let error = match self.attempt(password.as_deref(), deadline).await {
+                Ok(stream) => {
+                    login.accepted();
+                    return Ok(stream);
+                }
+                Err(error) => error,
+            };
+            if Error::from_redis(&error).kind() != Kind::Auth {
+                return Err(error);
+            }
+            login.refused(password.as_deref(), &error);
+            let now = self.password().await?;
+            if now == password {
+                return Err(error);
+            }
+            password = now; // the file was changed meanwhile
+        }
+    }
+
+    async fn attempt(
+        &self,
+        password: Option<&[u8]>,
+        deadline: Instant,
+    ) -> Result<Stream, RedisError> {
+        let (mut stream, refusal) = match &self.config.endpoint.address {
+            Address::Tcp(host, port) => {
+                let connected = tokio::net::TcpStream::connect((&**host, *port));
+                let stream = timeout_at(deadline, connected).await;
+                let stream = stream.map_err(|_| timed_out())??;
+                stream.set_nodelay(true)?;
+                match &self.tls {
+                    None => (Stream::Tcp(stream), None),
+                    Some(tls) => {
+                        let shaken = timeout_at(deadline, tls.handshake(stream, host)).await;
+                        let stream = shaken.map_err(|_| self.no_tls_answer())??;
+                        (Stream::Tls(Box::new(stream)), Some(tls.refusal(host)))
+                    }
+                }
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => {
+                let stream = timeout_at(deadline, tokio::net::UnixStream::connect(path)).await;
+                (Stream::Unix(stream.map_err(|_| timed_out())??), None)
+            }
+            #[cfg(not(unix))]
+            Address::Unix(_) => {
+                let message = "redis_url: this system has no unix sockets";
+                return Err(Error::new(Kind::Config, message).into());
+            }
+        };
+        let logged_in = login::log_in(&mut stream, &self.config, password);
+        let logged_in = timeout_at(deadline, logged_in).await;
+        match logged_in.map_err(|_| timed_out())? {
+            Ok(()) => Ok(stream),
+            Err(login::Failure::Answered(error)) => Err(error),
+            Err(login::Failure::Broken(error)) => Err(match refusal {
+                Some(refusal) => refusal.of_login(&error),
+                None => broken(&error),
+            }
+            .into()),
+        }
+    }
+
+    fn no_tls_answer(&self) -> RedisError {
+        let seconds = self.config.connection_timeout.as_secs_f64();
+        let message = format!(
+            "no answer to the TLS handshake within redis_connection_timeout ({seconds} s): check that the server speaks TLS on the port of redis_url, or use redis://"
+        );
+        Error::new(Kind::Unavailable, message).into()
+    }
+
+    /// The password as it is now: one in a file may have changed since the last login. While it is
+    /// being replaced the file may be empty, or not there: the last password serves on.
+    async fn password(&self) -> Result<Option<Vec<u8>>, RedisError> {
+        let credentials = &self.config.credentials;
+        let Some(path) = credentials.password_file.clone() else {
+            return Ok(credentials.password.clone().map(String::into_bytes));
+        };
+        let read = tokio::task::spawn_blocking(move || read_password(&path)).await;
+        let read = read.map_err(|error| Error::new(Kind::Unavailable, error.to_string()))?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match (read, &*last) {
+            (Ok(password), _) => *last = Some(password),
+            (Err(_), Some(_)) => {}
+            (Err(error), None) => return Err(error.into()),
+        }
+        Ok(last.clone())
+    }
+}
+
+/// As a server that speaks TLS ends a connection that does not.
+fn broken(error: &io::Error) -> Error {
+    let message = format!(
+        "the connection ended before the server answered ({error}): check that it runs, and use rediss:// in redis_url if it speaks TLS there"
+    );
+    Error::new(Kind::Unavailable, message)
+}
+
+/// Without one newline at the end, which every editor puts there. No error repeats the path: some
+/// have put the password itself in its place.
+fn read_password(path: &Path) -> Result<Vec<u8>, Error> {
+    let refuse = |why: &str| Error::new(Kind::Config, format!("redis_password_file {why}"));
+    let mut password =
+        std::fs::read(path).map_err(|error| refuse(&format!("cannot be read: {error}")))?;
+    if password.ends_with(b"\n") {
+        password.pop();
+        if password.ends_with(b"\r") {
+            password.pop();
+        }
+    }
+    if password.is_empty() {
+        return Err(refuse("is empty"));
+    }
+    Ok(password)
+}
