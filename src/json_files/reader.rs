@@ -188,7 +188,7 @@ impl JsonFile {
         let json = &self.buffer[self.start..self.start + length];
         let mut cursor = Cursor { json, at: 0 };
         let mut unescaped = Vec::new();
-        let text = match cursor.string(|piece| unescaped.extend_from_slice(piece)) {
+        let text = match cursor.string(&mut unescaped) {
             Ok(Text::Plain(text)) => text.to_vec(),
             Ok(Text::Unescaped) => unescaped,
             Ok(Text::LoneSurrogate(_)) => {

@@ -1,6 +1,6 @@
 //! A place in JSON text, and the grammar of what can stand there; it makes no Python objects.
 
-use super::plain_prefix;
+use super::{copy_plain, plain_prefix};
 use crate::error::{Error, Kind};
 
 /// Deeper than what this library writes: others may have written up to `json`'s own limit.
@@ -47,6 +47,48 @@ pub(crate) enum Number<'json> {
     Int(&'json [u8], usize),
     NegativeInfinity,
 }
+
+/// Where the text of a string with escapes goes.
+pub(crate) trait Unescaped {
+    /// Adds the bytes up to the next special one; gives how many.
+    fn add_plain(&mut self, bytes: &[u8]) -> usize;
+    fn add(&mut self, bytes: &[u8]);
+}
+
+impl Unescaped for Vec<u8> {
+    fn add_plain(&mut self, bytes: &[u8]) -> usize {
+        copy_plain(bytes, self)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// It is read over.
+pub(crate) struct Nowhere;
+
+impl Unescaped for Nowhere {
+    fn add_plain(&mut self, bytes: &[u8]) -> usize {
+        plain_prefix(bytes)
+    }
+
+    fn add(&mut self, _bytes: &[u8]) {}
+}
+
+/// What escapes of two characters stand for, by the second one; 0 is none.
+const SHORT_ESCAPES: [u8; 256] = {
+    let mut escapes = [0; 256];
+    escapes[b'"' as usize] = b'"';
+    escapes[b'\\' as usize] = b'\\';
+    escapes[b'/' as usize] = b'/';
+    escapes[b'b' as usize] = 0x08;
+    escapes[b'f' as usize] = 0x0c;
+    escapes[b'n' as usize] = b'\n';
+    escapes[b'r' as usize] = b'\r';
+    escapes[b't' as usize] = b'\t';
+    escapes
+};
 
 /// What a string was written as.
 #[derive(Clone, Copy)]
@@ -138,9 +180,9 @@ impl<'json> Cursor<'json> {
         Ok(())
     }
 
-    /// Reads a string from its opening quote on. What it says goes to `out` in pieces, unless it
-    /// has no escapes.
-    pub(crate) fn string(&mut self, mut out: impl FnMut(&[u8])) -> Result<Text<'json>> {
+    /// Reads a string from its opening quote on. What it says goes to `out`, unless it has no
+    /// escapes.
+    pub(crate) fn string(&mut self, out: &mut impl Unescaped) -> Result<Text<'json>> {
         let start = self.at + 1;
         let length = plain_prefix(&self.json[start..]);
         self.at = start + length;
@@ -148,8 +190,8 @@ impl<'json> Cursor<'json> {
             self.at += 1;
             return Ok(Text::Plain(&self.json[start..start + length]));
         }
-        out(&self.json[start..start + length]);
-        Ok(if self.unescape(&mut out)? {
+        out.add(&self.json[start..start + length]);
+        Ok(if self.unescape(out)? {
             Text::Unescaped
         } else {
             Text::LoneSurrogate(&self.json[start - 1..self.at])
@@ -157,7 +199,7 @@ impl<'json> Cursor<'json> {
     }
 
     /// Reads from an escape up to the closing quote. False if there was a lone surrogate.
-    fn unescape(&mut self, out: &mut impl FnMut(&[u8])) -> Result<bool> {
+    fn unescape(&mut self, out: &mut impl Unescaped) -> Result<bool> {
         let mut whole = true;
         loop {
             match self.peek() {
@@ -169,26 +211,22 @@ impl<'json> Cursor<'json> {
                 Some(_) => return self.corrupt("a control character in a string"),
                 None => return self.corrupt("it ends early"),
             }
-            let escape = self.peek();
+            let escape = self.peek().unwrap_or_default();
             self.at += 1;
-            match escape {
-                Some(byte @ (b'"' | b'\\' | b'/')) => out(&[byte]),
-                Some(b'b') => out(&[0x08]),
-                Some(b'f') => out(&[0x0c]),
-                Some(b'n') => out(b"\n"),
-                Some(b'r') => out(b"\r"),
-                Some(b't') => out(b"\t"),
-                Some(b'u') => whole &= self.unicode_escape(out)?,
-                _ => return self.corrupt("an unknown escape"),
+            // Looked up: which one comes next nobody can foretell.
+            let short = SHORT_ESCAPES[usize::from(escape)];
+            if short != 0 {
+                out.add(&[short]);
+            } else if escape == b'u' {
+                whole &= self.unicode_escape(out)?;
+            } else {
+                return self.corrupt("an unknown escape");
             }
-            let rest = &self.json[self.at..];
-            let plain = plain_prefix(rest);
-            out(&rest[..plain]);
-            self.at += plain;
+            self.at += out.add_plain(&self.json[self.at..]);
         }
     }
 
-    fn unicode_escape(&mut self, out: &mut impl FnMut(&[u8])) -> Result<bool> {
+    fn unicode_escape(&mut self, out: &mut impl Unescaped) -> Result<bool> {
         let mut code = self.hex4()?;
         if (0xD800..0xDC00).contains(&code) && self.json[self.at..].starts_with(b"\\u") {
             let before = self.at;
@@ -203,7 +241,7 @@ impl<'json> Cursor<'json> {
         let Some(character) = char::from_u32(code) else {
             return Ok(false);
         };
-        out(character.encode_utf8(&mut [0; 4]).as_bytes());
+        out.add(character.encode_utf8(&mut [0; 4]).as_bytes());
         Ok(true)
     }
 

@@ -38,15 +38,19 @@ fn plain_in_block(block: &[u8; BLOCK]) -> usize {
     if marks.iter().fold(0, |all, mark| all | mark) == 0 {
         return BLOCK;
     }
-    let mut plain = 0;
-    for word in marks.as_chunks::<8>().0 {
-        let word = u64::from_le_bytes(*word);
-        if word != 0 {
-            return plain + word.trailing_zeros() as usize / 8;
-        }
-        plain += 8;
+    // A bit for each byte, and so no branch on where it stands, which nobody can foretell.
+    let mut bits = 0;
+    for word in marks.as_chunks::<8>().0.iter().rev() {
+        bits = bits << 8 | gathered(u64::from_le_bytes(*word));
     }
-    plain
+    bits.trailing_zeros() as usize
+}
+
+/// The bits of bytes that are all ones or all zeros, those of the first byte lowest.
+#[inline]
+fn gathered(bytes: u64) -> u64 {
+    // Byte n keeps its bit n; the product's highest byte is the sum of all bytes.
+    (bytes & 0x8040_2010_0804_0201).wrapping_mul(0x0101_0101_0101_0101) >> 56
 }
 
 /// A block that begins with these fewer bytes.
@@ -54,6 +58,23 @@ fn filled_up(bytes: &[u8]) -> [u8; BLOCK] {
     let mut block = [b' '; BLOCK];
     block[..bytes.len()].copy_from_slice(bytes);
     block
+}
+
+/// Appends the [`plain_prefix`] of the bytes; gives its length.
+pub(crate) fn copy_plain(bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    let mut rest = bytes;
+    while let Some((block, after)) = rest.split_first_chunk::<BLOCK>() {
+        let plain = plain_in_block(block);
+        out.extend_from_slice(block);
+        if plain < BLOCK {
+            out.truncate(out.len() - (BLOCK - plain));
+            return bytes.len() - rest.len() + plain;
+        }
+        rest = after;
+    }
+    let plain = plain_in_block(&filled_up(rest)).min(rest.len());
+    out.extend_from_slice(&rest[..plain]);
+    bytes.len() - rest.len() + plain
 }
 
 /// Appends UTF-8 text as a JSON string.
@@ -123,6 +144,9 @@ mod tests {
                     let mut bytes = plain.clone();
                     bytes[position] = special;
                     assert_eq!(plain_prefix(&bytes), position);
+                    let mut copied = b"before".to_vec();
+                    assert_eq!(copy_plain(&bytes, &mut copied), position);
+                    assert_eq!(copied, [b"before", &bytes[..position]].concat());
                 }
             }
         }

@@ -111,7 +111,7 @@ impl Writer<'_, '_> {
             cursor, unescaped, ..
         } = self;
         unescaped.clear();
-        match cursor.string(|piece| unescaped.extend_from_slice(piece))? {
+        match cursor.string(unescaped)? {
             Text::Plain(text) => {
                 self.out.push(b'"');
                 self.out.extend_from_slice(text);

@@ -5,8 +5,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
-use super::{Failure, Result, keys};
-use crate::json_text::cursor::{Cursor, Number, Text};
+use super::{Failure, Result, keys, room};
+use crate::json_text::cursor::{Cursor, Nowhere, Number, Text};
 
 /// Digits that fit an `i64` whatever they are.
 const SMALL_INT_DIGITS: usize = 18;
@@ -22,7 +22,7 @@ pub(crate) fn decode<'py>(py: Python<'py>, json: &[u8]) -> Result<Bound<'py, PyA
 pub(super) struct Parser<'py, 'json> {
     pub(super) py: Python<'py>,
     pub(super) cursor: Cursor<'json>,
-    /// Reused from one escaped string to the next.
+    /// Reused from one escaped string to the next, and from one value to the next.
     unescaped: Vec<u8>,
     /// The items of the lists that are being read, those of the innermost one last.
     items: Vec<Bound<'py, PyAny>>,
@@ -33,7 +33,7 @@ impl<'py, 'json> Parser<'py, 'json> {
         Self {
             py,
             cursor: Cursor { json, at: 0 },
-            unescaped: Vec::new(),
+            unescaped: room::take(),
             items: Vec::new(),
         }
     }
@@ -57,13 +57,13 @@ impl<'py, 'json> Parser<'py, 'json> {
     pub(super) fn skip(&mut self, depth: usize) -> Result<()> {
         match self.cursor.next_token() {
             Some(b'"') => {
-                self.cursor.string(|_| ())?;
+                self.cursor.string(&mut Nowhere)?;
             }
             Some(b'{') => {
                 let (depth, mut ended) = self.cursor.enter(depth, b'}')?;
                 while !ended {
                     self.cursor.opening_quote_of_a_key()?;
-                    self.cursor.string(|_| ())?;
+                    self.cursor.string(&mut Nowhere)?;
                     self.cursor.colon()?;
                     self.skip(depth)?;
                     ended = self.cursor.ends(b'}')?;
@@ -145,11 +145,8 @@ impl<'py, 'json> Parser<'py, 'json> {
     }
 
     fn read(&mut self) -> Result<Text<'json>> {
-        let unescaped = &mut self.unescaped;
-        unescaped.clear();
-        Ok(self
-            .cursor
-            .string(|piece| unescaped.extend_from_slice(piece))?)
+        self.unescaped.clear();
+        Ok(self.cursor.string(&mut self.unescaped)?)
     }
 
     fn text(&self, text: Text<'_>) -> Result<Bound<'py, PyString>> {
@@ -189,6 +186,12 @@ impl<'py, 'json> Parser<'py, 'json> {
             }
             Err(Failure::Raised(error))
         })
+    }
+}
+
+impl Drop for Parser<'_, '_> {
+    fn drop(&mut self) {
+        room::leave(std::mem::take(&mut self.unescaped));
     }
 }
 

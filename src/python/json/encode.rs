@@ -1,13 +1,11 @@
 //! Python value -> JSON bytes, with the meaning of `json.dumps(value, ensure_ascii=False)`.
 
-use std::cell::Cell;
-
 use pyo3::exceptions::{PyException, PyMemoryError, PyUnicodeEncodeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
-use super::{Failure, MAX_DEPTH, Result};
+use super::{Failure, MAX_DEPTH, Result, room};
 use crate::error::{Error, Kind};
 use crate::json_text::{write_float, write_utf8};
 
@@ -15,26 +13,14 @@ use crate::json_text::{write_float, write_utf8};
 /// one would double its memory for as long as the caller holds it.
 const CACHED_UTF8_CHARS: usize = 64;
 
-/// Bytes of room that a thread keeps from one value to the next.
-const KEPT_ROOM: usize = 1 << 20;
-
-thread_local! {
-    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
 /// Hands the JSON of `value` to `take`. It is written where there is room already.
 pub(crate) fn encoded<T>(
     value: &Bound<'_, PyAny>,
     take: impl FnOnce(&[u8]) -> Result<T>,
 ) -> Result<T> {
-    // A value whose own code writes another value meanwhile leaves that one to find a room.
-    let mut json = ROOM.try_with(Cell::take).unwrap_or_default();
-    json.clear();
+    let mut json = room::take();
     let taken = write(value, &mut json, 0).and_then(|()| take(&json));
-    if json.capacity() <= KEPT_ROOM {
-        // No room is kept on a thread that is ending.
-        let _ = ROOM.try_with(|room| room.set(json));
-    }
+    room::leave(json);
     taken
 }
 

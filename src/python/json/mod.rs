@@ -9,6 +9,7 @@ mod decode;
 mod encode;
 mod fields;
 mod keys;
+mod room;
 
 use pyo3::prelude::*;
 
