@@ -65,17 +65,6 @@ impl Unescaped for Vec<u8> {
     }
 }
 
-/// It is read over.
-pub(crate) struct Nowhere;
-
-impl Unescaped for Nowhere {
-    fn add_plain(&mut self, bytes: &[u8]) -> usize {
-        plain_prefix(bytes)
-    }
-
-    fn add(&mut self, _bytes: &[u8]) {}
-}
-
 /// What escapes of two characters stand for, by the second one; 0 is none.
 const SHORT_ESCAPES: [u8; 256] = {
     let mut escapes = [0; 256];

@@ -1,10 +1,9 @@
 //! The calls of one event loop: who waits, what was gathered for them, and the futures they wait for.
 
-use std::collections::HashMap;
-
 use pyo3::prelude::*;
 
 use super::gather::Gathered;
+use super::numbers::ByNumber;
 use super::{Futures, Job, Process, Reply, Tasks};
 use crate::store::{Batch, PIECE_ITEMS};
 
@@ -27,7 +26,7 @@ pub(super) struct Call {
 pub(super) struct Calls {
     /// Never used twice, so that a late reply finds nobody rather than somebody else.
     pub(super) last_ticket: u64,
-    pub(super) waiting: HashMap<u64, Call>,
+    pub(super) waiting: ByNumber<u64, Call>,
     pub(super) reads: Gathered<String>,
     pub(super) writes: Gathered<Batch>,
     pub(super) flush_asked: bool,

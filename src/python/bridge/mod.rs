@@ -13,6 +13,7 @@ mod calls;
 mod doorbell;
 mod gate;
 mod gather;
+mod numbers;
 mod port;
 mod ports;
 mod process;

@@ -15,7 +15,9 @@ use super::bell::Bell;
 use super::calls::{Call, Calls, Letters};
 use super::doorbell::Doorbell;
 use super::watch::Watch;
-use super::{Job, Owned, Process, Reply, Spawner, Step, Tasks, To, advance, gate, locked, lost};
+use super::{
+    Job, Owned, Process, Reply, Spawner, Step, Tasks, To, advance, gate, locked, lost, process,
+};
 use crate::connection::Driven;
 use crate::store::{Batch, KvStore};
 
@@ -49,6 +51,7 @@ pub(in crate::python) struct Port {
 impl Port {
     /// Delivers what others have woken it for. Called by the loop when the bell rang.
     fn deliver(slf: &Bound<'_, Self>) -> PyResult<()> {
+        process::look();
         let port = slf.get();
         let Some(state) = port.state.get() else {
             return Ok(()); // a forked child that runs its parent's loop: the letters are not its own
@@ -70,6 +73,7 @@ impl Port {
 
     /// Moves bytes, and delivers what they bring. Called by the loop when a lane is ready.
     fn drive(slf: &Bound<'_, Self>) -> PyResult<()> {
+        process::look();
         let port = slf.get();
         let Some(watch) = port.watch.get() else {
             return Ok(());
@@ -87,6 +91,7 @@ impl Port {
 
     /// Sends what was gathered in this turn. Called by the loop.
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        process::look();
         let port = slf.get();
         if port.state.get().is_none() {
             return Ok(());
@@ -99,6 +104,7 @@ impl Port {
     /// Ends the job of a future that is done. Called by the loop, and for most of them too late.
     #[pyo3(signature = (ticket, _future))]
     fn leave(&self, ticket: u64, _future: &Bound<'_, PyAny>) {
+        process::look();
         let call = self
             .state
             .get()

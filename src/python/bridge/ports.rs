@@ -1,6 +1,5 @@
 //! From the running event loop to its port.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::intern;
@@ -8,12 +7,13 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
+use super::numbers::ByNumber;
 use super::port::{Port, Started};
 use super::{Job, Process, gate};
 
 /// The ports of this process, by the address of their loop.
 #[derive(Default)]
-pub(super) struct Ports(Mutex<HashMap<usize, Entry>>);
+pub(super) struct Ports(Mutex<ByNumber<usize, Entry>>);
 
 struct Entry {
     /// An address may be used again once its loop is gone, so it proves nothing by itself.
@@ -28,7 +28,7 @@ pub(in crate::python) fn awaitable(
 ) -> PyResult<Bound<'_, PyAny>> {
     let _pass = gate::hold(py)?;
     let event_loop = running_loop(py)?;
-    let port = Process::current(py)?.ports.of(&event_loop)?;
+    let port = Process::seen(py)?.ports.of(&event_loop)?;
     let future = event_loop.call_method0(intern!(py, "create_future"))?;
     match Port::start(&port, &future, job)? {
         Started::Flush(ticket) => {
@@ -78,7 +78,7 @@ impl Ports {
             return Ok(port.into_bound(py));
         }
         self.sweep(py);
-        let port = Port::new(event_loop, Process::current(py)?)?;
+        let port = Port::new(event_loop, Process::seen(py)?)?;
         let entry = Entry {
             event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
             port: port.clone().unbind(),

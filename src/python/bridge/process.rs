@@ -4,7 +4,7 @@
 //! locks that nobody will release, sockets that are the parent's. So the child makes everything
 //! anew and never touches, or drops, what it inherited.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,13 +31,28 @@ pub(in crate::python) struct Process {
     census: AtomicU64,
 }
 
+/// The number of this process when Python last called. To ask the system takes a few hundred
+/// nanoseconds, so it is asked once a call.
+static HERE: AtomicU32 = AtomicU32::new(0);
+
+/// Asks which process this is, as everyone does who was just called by Python: it may have forked.
+pub(super) fn look() {
+    HERE.store(std::process::id(), Relaxed);
+}
+
 /// Locked only while attached to the interpreter and never across Python code, so it is free at
 /// every `fork`, which Python does attached too.
 static CURRENT: Mutex<Option<&'static Process>> = Mutex::new(None);
 
 impl Process {
     /// This process's state, made at first use and again in a forked child.
-    pub(in crate::python) fn current(_attached: Python<'_>) -> Result<&'static Self> {
+    pub(in crate::python) fn current(attached: Python<'_>) -> Result<&'static Self> {
+        look();
+        Self::seen(attached)
+    }
+
+    /// The same, for who comes after a look.
+    pub(super) fn seen(_attached: Python<'_>) -> Result<&'static Self> {
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(process) = *current
             && process.is_current()
@@ -45,7 +60,7 @@ impl Process {
             return Ok(process);
         }
         let process: &'static Self = Box::leak(Box::new(Self {
-            id: std::process::id(),
+            id: HERE.load(Relaxed),
             runtime: runtime()?,
             connections: SharedConnections::default(),
             ports: Ports::default(),
@@ -81,7 +96,7 @@ impl Process {
 
     /// False in a forked child, for what it inherited.
     pub(super) fn is_current(&self) -> bool {
-        self.id == std::process::id()
+        self.id == HERE.load(Relaxed)
     }
 }
 
@@ -120,7 +135,7 @@ impl<T> Owned<T> {
     pub(in crate::python) fn get(&self) -> Option<&T> {
         self.value
             .as_ref()
-            .filter(|_| self.process == std::process::id())
+            .filter(|_| self.process == HERE.load(Relaxed))
     }
 }
 

@@ -6,10 +6,22 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
 use super::{Failure, Result, keys, room};
-use crate::json_text::cursor::{Cursor, Nowhere, Number, Text};
+use crate::json_text::cursor::{Cursor, Number, Text, Unescaped};
+use crate::json_text::plain_prefix;
 
 /// Digits that fit an `i64` whatever they are.
 const SMALL_INT_DIGITS: usize = 18;
+
+/// Where the text of a string goes that is read over.
+struct Nowhere;
+
+impl Unescaped for Nowhere {
+    fn add_plain(&mut self, bytes: &[u8]) -> usize {
+        plain_prefix(bytes)
+    }
+
+    fn add(&mut self, _bytes: &[u8]) {}
+}
 
 /// The Python value of one JSON document.
 pub(crate) fn decode<'py>(py: Python<'py>, json: &[u8]) -> Result<Bound<'py, PyAny>> {
