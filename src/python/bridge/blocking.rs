@@ -27,7 +27,7 @@ pub(in crate::python) fn block(
 ) -> PyResult<Bound<'_, PyAny>> {
     let _pass = gate::hold(py)?;
     let waiter = Waiter {
-        process: Process::seen(py)?,
+        process: Process::current(py)?,
         driver: Driver::new(Waiting::AtMost(READ_INTERVAL)),
         waker: Waker::from(Arc::new(Unpark(thread::current()))),
     };
