@@ -131,7 +131,7 @@ impl FileWork {
             Ok(told(progress))
         };
         let call = Call::begin(Arc::clone(store), Operation::MigrationStep);
-        block(py, Box::new(Once::new(call, step)))
+        block(py, || Ok::<_, PyErr>(Box::new(Once::new(call, step))))
     }
 
     #[getter]

@@ -300,77 +300,77 @@ macro_rules! entries {
             }
 
             fn get_by_id<'py>(&self, py: Python<'py>, id: Id) -> Value<'py> {
-                $run(py, self.0.get_by_id(py, id)?)
+                $run(py, || self.0.get_by_id(py, id))
             }
 
             #[pyo3(signature = (ids, fields=None))]
             fn get_by_ids<'py>(&self, py: Python<'py>, ids: Ids, fields: Option<Py<PyAny>>) -> Value<'py> {
-                $run(py, self.0.get_by_ids(py, ids, fields)?)
+                $run(py, || self.0.get_by_ids(py, ids, fields))
             }
 
             fn filter_keys<'py>(&self, py: Python<'py>, ids: Ids) -> Value<'py> {
-                $run(py, self.0.filter_keys(py, ids)?)
+                $run(py, || self.0.filter_keys(py, ids))
             }
 
             fn upsert<'py>(&self, data: &Bound<'py, PyAny>) -> Value<'py> {
-                $run(data.py(), self.0.upsert(data.py(), data)?)
+                $run(data.py(), || self.0.upsert(data.py(), data))
             }
 
             fn delete_by_id<'py>(&self, py: Python<'py>, id: Id) -> Value<'py> {
-                $run(py, self.0.delete_by_id(py, id)?)
+                $run(py, || self.0.delete_by_id(py, id))
             }
 
             fn delete_by_ids<'py>(&self, py: Python<'py>, ids: Ids) -> Value<'py> {
-                $run(py, self.0.delete_by_ids(py, ids)?)
+                $run(py, || self.0.delete_by_ids(py, ids))
             }
 
             fn drop<'py>(&self, py: Python<'py>) -> Value<'py> {
-                $run(py, self.0.clear(py)?)
+                $run(py, || self.0.clear(py))
             }
 
             fn all_keys<'py>(&self, py: Python<'py>) -> Value<'py> {
-                $run(py, self.0.all_keys(py)?)
+                $run(py, || self.0.all_keys(py))
             }
 
             fn index_done<'py>(&self, py: Python<'py>) -> Value<'py> {
-                $run(py, self.0.index_done(py)?)
+                $run(py, || self.0.index_done(py))
             }
 
             fn ping<'py>(&self, py: Python<'py>) -> Value<'py> {
-                $run(py, self.0.ping(py)?)
+                $run(py, || self.0.ping(py))
             }
 
             #[pyo3(signature = (light=false))]
             fn stats<'py>(&self, py: Python<'py>, light: bool) -> Value<'py> {
-                $run(py, self.0.stats(py, light)?)
+                $run(py, || self.0.stats(py, light))
             }
 
             fn repair<'py>(&self, py: Python<'py>) -> Value<'py> {
-                $run(py, self.0.repair(py)?)
+                $run(py, || self.0.repair(py))
             }
 
             fn scan<'py>(&self, py: Python<'py>, cursor: u64, pattern: Vec<u8>, count: usize) -> Value<'py> {
-                $run(py, self.0.scan(py, cursor, pattern, count)?)
+                $run(py, || self.0.scan(py, cursor, pattern, count))
             }
 
             fn get_key<'py>(&self, py: Python<'py>, key: Vec<u8>) -> Value<'py> {
-                $run(py, self.0.get_key(py, key)?)
+                $run(py, || self.0.get_key(py, key))
             }
 
             fn info<'py>(&self, py: Python<'py>, section: String) -> Value<'py> {
-                $run(py, self.0.info(py, section)?)
+                $run(py, || self.0.info(py, section))
             }
 
             fn look<'py>(&self, py: Python<'py>, keys: Vec<Vec<u8>>) -> Value<'py> {
-                $run(py, self.0.look(py, keys)?)
+                $run(py, || self.0.look(py, keys))
             }
 
             fn persist<'py>(&self, py: Python<'py>, ids: Ids) -> Value<'py> {
-                $run(py, self.0.persist(py, ids)?)
+                $run(py, || self.0.persist(py, ids))
             }
 
             fn registry_drift<'py>(&self, py: Python<'py>) -> Value<'py> {
-                $run(py, self.0.registry_drift(py)?)
+                $run(py, || self.0.registry_drift(py))
             }
         }
     };

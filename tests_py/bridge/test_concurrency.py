@@ -57,33 +57,35 @@ def test_connections_grow_under_load_and_stay_within_their_cap(
     assert len(named) == 3
 
 
+SWITCHING = """
+async def main(name):
+    while time.monotonic() < end:
+        ids = [f"{name}-{number}" for number in range(50)]
+        await storage.upsert({id: {"id": id} for id in ids})
+        found = await asyncio.gather(*map(storage.get_by_id, ids), storage.get_by_ids(ids))
+        assert [value["id"] for value in found[:-1]] == ids
+        assert [value["id"] for value in found[-1]] == ids
+    served.append(name)
+
+def collect():
+    while len(served) < 4:
+        gc.collect()
+
+served = []
+sys.setswitchinterval(1e-6)
+end = time.monotonic() + float(sys.argv[2])
+threads = [threading.Thread(target=asyncio.run, args=(main(name),)) for name in "abcd"]
+for thread in (*threads, threading.Thread(target=collect, daemon=True)):
+    thread.start()
+for thread in threads:
+    thread.join()
+print(sorted(served))
+"""
+
+
 # A bridge that drops or touches an object without the lock crashes when threads switch often.
 def test_constant_thread_switches_and_collections_break_nothing(server: RedisServer) -> None:
-    script = """
-    async def main(name):
-        while time.monotonic() < end:
-            ids = [f"{name}-{number}" for number in range(50)]
-            await storage.upsert({id: {"id": id} for id in ids})
-            found = await asyncio.gather(*map(storage.get_by_id, ids), storage.get_by_ids(ids))
-            assert [value["id"] for value in found[:-1]] == ids
-            assert [value["id"] for value in found[-1]] == ids
-        served.append(name)
-
-    def collect():
-        while len(served) < 4:
-            gc.collect()
-
-    served = []
-    sys.setswitchinterval(1e-6)
-    end = time.monotonic() + 2
-    threads = [threading.Thread(target=asyncio.run, args=(main(name),)) for name in "abcd"]
-    for thread in (*threads, threading.Thread(target=collect, daemon=True)):
-        thread.start()
-    for thread in threads:
-        thread.join()
-    print(sorted(served))
-    """
-    assert run_script(script, server.url).cleanly() == "['a', 'b', 'c', 'd']\n"
+    assert run_script(SWITCHING, server.url, 2).cleanly() == "['a', 'b', 'c', 'd']\n"
 
 
 def test_sync_calls_of_many_threads_and_a_loop_share_the_connections(

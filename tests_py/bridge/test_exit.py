@@ -10,19 +10,46 @@ SECONDS = 3 * 5
 """Promised: 3; imports included here, and others use the machine."""
 
 
-def test_after_asyncio_run_with_calls_pending_the_exit_is_silent(own_server: RedisServer) -> None:
-    script = """
-    async def main():
-        await storage.upsert({"a": 1})
-        os.kill(int(sys.argv[2]), signal.SIGSTOP)
-        for _ in range(50):
-            pending.append(asyncio.ensure_future(storage.get_by_id("a")))
-        await asyncio.sleep(0.05)
+PENDING = """
+async def main():
+    await storage.upsert({"a": 1})
+    os.kill(int(sys.argv[2]), signal.SIGSTOP)
+    for _ in range(50):
+        pending.append(asyncio.ensure_future(storage.get_by_id("a")))
+    await asyncio.sleep(0.05)
 
-    pending = []
-    asyncio.run(main())
-    """
-    ended = run_script(script, own_server.url, own_server.pid)
+pending = []
+"""
+AFTER_RUN = PENDING + "asyncio.run(main())"
+AFTER_RUN_UNTIL_COMPLETE = (
+    PENDING
+    + """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+warnings.simplefilter("ignore", ResourceWarning)
+"""
+)
+
+
+def blocked_in(call: str) -> str:
+    """A script that ends while 64 daemon threads are in a blocking call."""
+    return f"""
+storage.sync.upsert({{"a": 1}})
+os.kill(int(sys.argv[2]), signal.SIGSTOP)
+for _ in range(64):  # each looks for signals every 50 ms: one comes back every millisecond
+    threading.Thread(target=lambda: storage.sync.{call}, daemon=True).start()
+time.sleep(0.2)  # in their calls; nothing tells when
+"""
+
+
+def only_asyncio_speaks(said: str) -> bool:
+    """Whether these are but Python's own words on tasks that were never finished."""
+    own_words = ("Task was destroyed but it is pending!", "task: <Task pending")
+    return all(line.startswith(own_words) for line in said.splitlines())
+
+
+def test_after_asyncio_run_with_calls_pending_the_exit_is_silent(own_server: RedisServer) -> None:
+    ended = run_script(AFTER_RUN, own_server.url, own_server.pid)
     own_server.resume()
     assert ended.cleanly() == ""
     assert ended.seconds < SECONDS
@@ -30,25 +57,10 @@ def test_after_asyncio_run_with_calls_pending_the_exit_is_silent(own_server: Red
 
 # Their loops are never closed, and Python reports the tasks by itself.
 def test_after_a_bare_run_until_complete_only_asyncio_speaks(own_server: RedisServer) -> None:
-    script = """
-    async def main():
-        await storage.upsert({"a": 1})
-        os.kill(int(sys.argv[2]), signal.SIGSTOP)
-        for _ in range(50):
-            pending.append(asyncio.ensure_future(storage.get_by_id("a")))
-        await asyncio.sleep(0.05)
-
-    pending = []
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(main())
-    warnings.simplefilter("ignore", ResourceWarning)
-    """
-    ended = run_script(script, own_server.url, own_server.pid)
+    ended = run_script(AFTER_RUN_UNTIL_COMPLETE, own_server.url, own_server.pid)
     own_server.resume()
     assert ended.code == 0, ended
-    lines = ended.err.splitlines()
-    own_words = ("Task was destroyed but it is pending!", "task: <Task pending")
-    assert all(line.startswith(own_words) for line in lines), ended.err
+    assert only_asyncio_speaks(ended.err), ended.err
     assert ended.seconds < SECONDS
 
 
@@ -56,14 +68,7 @@ def test_after_a_bare_run_until_complete_only_asyncio_speaks(own_server: RedisSe
 def test_daemon_threads_blocked_in_calls_do_not_hold_up_the_exit(
     own_server: RedisServer, call: str
 ) -> None:
-    script = f"""
-    storage.sync.upsert({{"a": 1}})
-    os.kill(int(sys.argv[2]), signal.SIGSTOP)
-    for _ in range(64):  # each looks for signals every 50 ms: one comes back every millisecond
-        threading.Thread(target=lambda: storage.sync.{call}, daemon=True).start()
-    time.sleep(0.2)  # in their calls; nothing tells when
-    """
-    ended = run_script(script, own_server.url, own_server.pid)
+    ended = run_script(blocked_in(call), own_server.url, own_server.pid)
     own_server.resume()
     assert ended.cleanly() == ""
     assert ended.seconds < SECONDS

@@ -44,17 +44,19 @@ async def numbered_reads(storage: RedisKVStorage, count: int = 200) -> None:
     assert await asyncio.gather(*map(storage.get_by_id, ids)) == ids
 
 
+HUNDREDS_OF_RUNS = """
+asyncio.run(storage.upsert({"a": 1}))
+counts = []
+for _ in range(int(sys.argv[2])):
+    assert asyncio.run(storage.get_by_id("a")) == 1
+    counts.append(len(os.listdir("/proc/self/fd")))
+print(max(counts) - counts[0])
+"""
+
+
 # Nobody tells us that a loop was closed, and each has a socket pair of ours.
 def test_a_hundred_loops_in_a_row_leave_no_descriptors_behind(server: RedisServer) -> None:
-    script = """
-    asyncio.run(storage.upsert({"a": 1}))
-    counts = []
-    for _ in range(100):
-        assert asyncio.run(storage.get_by_id("a")) == 1
-        counts.append(len(os.listdir("/proc/self/fd")))
-    print(max(counts) - counts[0])
-    """
-    assert run_script(script, server.url).cleanly() == "0\n"
+    assert run_script(HUNDREDS_OF_RUNS, server.url, 100).cleanly() == "0\n"
 
 
 def test_eight_loops_at_once_each_get_their_own_answers(storage: RedisKVStorage) -> None:

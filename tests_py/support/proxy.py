@@ -74,12 +74,21 @@ class Proxy:
         self._stop = asyncio.Event()
         self._listening = threading.Event()
         self._clients: set[asyncio.StreamWriter] = set()
+        self._dead: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._run, name="proxy")
 
     @property
     def url(self) -> str:
         """The proxy's address, for `redis_url`."""
         return f"redis://127.0.0.1:{self.port}"
+
+    def allow(self) -> None:
+        """Takes new connections again after a cut for good."""
+        self._refusing = False
+
+    def deafen(self) -> None:
+        """Swallows, from now on, the replies of every connection that is open."""
+        self._dead.update(self._clients)
 
     def half_close(self) -> None:
         """Ends the replies of every connection and goes on reading what the client sends."""
@@ -132,7 +141,11 @@ class Proxy:
         if self._refusing:
             to_client.transport.abort()
             return
-        server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        try:
+            server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except ConnectionError:
+            to_client.transport.abort()
+            return
         self._clients.add(to_client)
         said: set[str] = set()
         record = Record()
@@ -146,6 +159,7 @@ class Proxy:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._clients.discard(to_client)
+            self._dead.discard(to_client)
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
@@ -188,7 +202,7 @@ class Proxy:
                     await asyncio.sleep(0.001)
                 if self.delay:
                     await asyncio.sleep(self._random.uniform(0, self.delay))
-                if self.blackhole or self.silent_after == 0:
+                if self.blackhole or client in self._dead or self.silent_after == 0:
                     continue
                 if self.silent_after is not None:
                     self.silent_after -= 1

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use pyo3::prelude::*;
 
 use super::gate::{self, Pass};
-use super::{Futures, Job, Process, Reply, Spawner, Step, Tasks, To, advance, lost};
+use super::{Futures, Job, Process, Reply, Spawner, Step, Tasks, To, advance, caught, lost};
 use crate::connection::{Driven, Driver, Waiting};
 
 /// How often a waiting thread looks for signals: well under what a person notices after Ctrl-C.
@@ -21,10 +21,14 @@ const READ_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Runs a job to its end on this thread. Works inside a running event loop too: the loop waits
 /// with it, the runtime does not.
-pub(in crate::python) fn block(
+pub(in crate::python) fn block<E: Into<PyErr>>(
     py: Python<'_>,
-    mut job: Box<dyn Job>,
+    job: impl FnOnce() -> Result<Box<dyn Job>, E>,
 ) -> PyResult<Bound<'_, PyAny>> {
+    caught(|| run(py, job().map_err(E::into)?))
+}
+
+fn run(py: Python<'_>, mut job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
     let _pass = gate::hold(py)?;
     let waiter = Waiter {
         process: Process::current(py)?,

@@ -20,7 +20,7 @@ mod process;
 mod watch;
 
 use std::cell::{Cell, RefCell};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -207,6 +207,12 @@ async fn or_lost(future: impl Future<Output = Reply>) -> Reply {
         .catch_unwind()
         .await
         .unwrap_or(Reply::Lost)
+}
+
+/// The same of what runs at once: to Python a panic is an error like any other, not an exception
+/// that passes every `except Exception`.
+fn caught<T>(call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(lost().into()))
 }
 
 /// A panic while one was held leaves lists that are still valid lists.

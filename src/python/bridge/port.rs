@@ -1,7 +1,6 @@
 //! One port per event loop: calls made together leave together, and the loop's own thread polls what
 //! they wait for, drives the sockets it comes over, and delivers it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -16,7 +15,8 @@ use super::calls::{Call, Calls, Letters};
 use super::doorbell::Doorbell;
 use super::watch::Watch;
 use super::{
-    Job, Owned, Process, Reply, Spawner, Step, Tasks, To, advance, gate, locked, lost, process,
+    Job, Owned, Process, Reply, Spawner, Step, Tasks, To, advance, caught, gate, locked, lost,
+    process,
 };
 use crate::connection::Driven;
 use crate::store::{Batch, KvStore};
@@ -254,12 +254,10 @@ impl Port {
         let spawner = Spawner::new(To::Loop { port: self, ticket }, tasks);
         let job = &mut call.job;
         // A panic is one call's, not that of those whose letters came with it.
-        let step = catch_unwind(AssertUnwindSafe(|| {
-            advance(py, job.as_mut(), &spawner, reply)
-        }));
+        let step = caught(|| advance(py, job.as_mut(), &spawner, reply));
         call.gathered |= spawner.gathered.get();
         call.tasks = spawner.tasks.into_inner();
-        let result = match step.unwrap_or_else(|_| Err(lost().into())) {
+        let result = match step {
             Ok(Step::Done(value)) => Ok(value),
             Err(error) => Err(error),
             Ok(waits) => {

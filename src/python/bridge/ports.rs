@@ -9,7 +9,7 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::numbers::ByNumber;
 use super::port::{Port, Started};
-use super::{Job, Process, gate};
+use super::{Job, Process, caught, gate};
 
 /// The ports of this process, by the address of their loop.
 #[derive(Default)]
@@ -22,10 +22,14 @@ struct Entry {
 }
 
 /// Runs a job on the running loop; the future that comes back holds its result.
-pub(in crate::python) fn awaitable(
+pub(in crate::python) fn awaitable<E: Into<PyErr>>(
     py: Python<'_>,
-    job: Box<dyn Job>,
+    job: impl FnOnce() -> Result<Box<dyn Job>, E>,
 ) -> PyResult<Bound<'_, PyAny>> {
+    caught(|| start(py, job().map_err(E::into)?))
+}
+
+fn start(py: Python<'_>, job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
     let _pass = gate::hold(py)?;
     let event_loop = running_loop(py)?;
     let port = Process::seen(py)?.ports.of(&event_loop)?;

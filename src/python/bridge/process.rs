@@ -4,6 +4,7 @@
 //! locks that nobody will release, sockets that are the parent's. So the child makes everything
 //! anew and never touches, or drops, what it inherited.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -102,19 +103,22 @@ impl Process {
 
 fn runtime() -> Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Builder::new_multi_thread()
+    let mut builder = Builder::new_multi_thread();
+    builder
         .worker_threads(cores.min(MAX_WORKERS))
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("nano-graphrag-redis")
         .enable_io()
-        .enable_time()
-        .build()
-        .map_err(|error| {
-            Error::new(
-                Kind::Unavailable,
-                format!("no thread could be started: {error}"),
-            )
-        })
+        .enable_time();
+    // Where the system gives no thread, tokio panics: in a container at its limit of processes.
+    let built = catch_unwind(AssertUnwindSafe(|| builder.build()));
+    let why = match built {
+        Ok(Ok(runtime)) => return Ok(runtime),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the limit of processes or memory is reached".to_owned(),
+    };
+    let message = format!("no thread could be started: {why}");
+    Err(Error::new(Kind::Unavailable, message))
 }
 
 /// Something that only the process that made it may use or drop.

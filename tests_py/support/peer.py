@@ -1,0 +1,128 @@
+"""A scripted TCP peer, for replies that a real server cannot be made to send."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from support.wire import commands
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Script = Callable[[list[bytes]], "bytes | None"]
+"""The bytes that answer a command; none leave it waiting, None ends the connection."""
+
+HANDSHAKE = {b"HELLO", b"CLIENT", b"AUTH", b"SELECT"}
+
+
+def ok(_: list[bytes]) -> bytes:
+    """The answer to anything."""
+    return b"+OK\r\n"
+
+
+class Peer:
+    """Listens on 127.0.0.1:`port`; says +OK to the handshake, and what the script says to the rest.
+
+    Attributes:
+        script: How commands are answered; may be changed while it runs.
+        hangs_up: Whether new connections are ended at once.
+        arrivals: When connections were made, by `time.monotonic`.
+        waiting: Connections that are left waiting.
+        most_waiting: The most connections at a time that were left waiting; may be set to 0.
+    """
+
+    def __init__(self, script: Script = ok) -> None:
+        self.script = script
+        self.hangs_up = False
+        self.arrivals: list[float] = []
+        self.most_waiting = 0
+        self.waiting = 0
+        self.port = 0
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._listening = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="peer")
+
+    @property
+    def url(self) -> str:
+        """The peer's address, for `redis_url`."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._listening.wait()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        listener = await asyncio.start_server(self._answer, "127.0.0.1", 0, backlog=512)
+        self.port = listener.sockets[0].getsockname()[1]
+        self._listening.set()
+        await self._stop.wait()
+        listener.close()
+        self.hangs_up = True
+        for client in self._clients:
+            client.transport.abort()
+        # One more may have been accepted meanwhile.
+        while ending := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _answer(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        self.arrivals.append(time.monotonic())
+        self._clients.add(to_client)
+        try:
+            with suppress(ConnectionError):
+                await self._talk(client, to_client)
+        finally:
+            self._clients.discard(to_client)
+            to_client.close()
+            with suppress(ConnectionError, asyncio.TimeoutError):
+                await asyncio.wait_for(to_client.wait_closed(), 1.0)
+            to_client.transport.abort()
+
+    async def _talk(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        received, waits = b"", False
+        try:
+            while not self.hangs_up and (piece := await client.read(65536)):
+                received += piece
+                taken = list(commands(received))
+                if not received.endswith(b"\r\n") or not taken:
+                    continue
+                received = b""
+                answers = [self._of(words) for words in taken]
+                if b"" in answers and not waits:
+                    waits = True
+                    self.waiting += 1
+                    self.most_waiting = max(self.most_waiting, self.waiting)
+                to_client.write(b"".join(answer for answer in answers if answer is not None))
+                await to_client.drain()
+                if None in answers:
+                    break
+        finally:
+            self.waiting -= waits
+
+    def _of(self, words: list[bytes]) -> bytes | None:
+        if words[0] in HANDSHAKE:
+            return b"+OK\r\n"
+        return self.script(words)
