@@ -51,6 +51,7 @@ def calls(server: RedisServer, command: str) -> int:
 
 def replicate(primary: RedisServer, replica: RedisServer) -> None:
     """Makes one server the replica of another and waits until it is."""
+    primary.client().config_set("repl-diskless-sync-delay", 0)
     client = replica.client()
     client.replicaof("127.0.0.1", primary.port)
     eventually(lambda: client.info("replication")["master_link_status"] == "up")

@@ -1,0 +1,184 @@
+"""A server that crashes, or whose machine loses power, keeps what was promised to be kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from nano_graphrag_redis import DurabilityError, StorageUnavailableError, SyncRedisKVStorage
+from support.power import Disk
+from support.servers import RedisServer, server_binaries
+
+from .rows import Row
+
+WRITERS = 16
+SETTINGS = {"redis_max_retries": 100, "redis_breaker_failures": 1000}
+
+
+class Writer(threading.Thread):
+    """Writes one id after another, each once, and asks for a barrier every few of them.
+
+    Attributes:
+        kept: The ids it may count on.
+        times: When each write was acknowledged.
+        told_lost: Ids that it was told are lost; it writes them again.
+    """
+
+    def __init__(self, storage: SyncRedisKVStorage, name: str, *, every: int, pause: float) -> None:
+        super().__init__(name=name)
+        self.storage, self.every, self.pause = storage, every, pause
+        self.kept: set[str] = set()
+        self.times: dict[str, float] = {}
+        self.told_lost = 0
+        self.error: BaseException | None = None
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+        if self.error is not None:
+            raise self.error
+
+    def run(self) -> None:
+        try:
+            written: set[str] = set()
+            while not self._ended.is_set():
+                time.sleep(self.pause)
+                id = f"{self.name}-{len(self.times)}"
+                if self._write(id):
+                    written.add(id)
+                if len(written) >= self.every and self._barrier():
+                    self.kept |= written
+                    written.clear()
+        except BaseException as error:  # noqa: BLE001 - raised by `end`
+            self.error = error
+
+    def _write(self, id: str) -> bool:
+        with suppress(StorageUnavailableError):
+            self.storage.upsert({id: id})
+            self.times[id] = time.monotonic()
+            return True
+        return False
+
+    def _barrier(self) -> bool:
+        try:
+            self.storage.index_done_callback()
+        except DurabilityError as error:
+            mine = [id for id in error.unconfirmed_ids if id.startswith(f"{self.name}-")]
+            self.told_lost += len(mine)
+            for id in mine:
+                self._write(id)
+            return False
+        except StorageUnavailableError:
+            return False
+        return True
+
+
+@contextmanager
+def writers(
+    server: RedisServer,
+    level: str,
+    count: int = WRITERS,
+    *,
+    every: int = 1,
+    pause: float = 0.002,
+) -> Iterator[list[Writer]]:
+    """So many writers over one storage, each pausing for so many seconds between two writes."""
+    config = {"redis_url": server.url, "redis_durability": level, **SETTINGS}
+    with SyncRedisKVStorage("full_docs", config) as storage:
+        running = [Writer(storage, f"{level}-{n}", every=every, pause=pause) for n in range(count)]
+        for writer in running:
+            writer.start()
+        try:
+            yield running
+        finally:
+            for writer in running:
+                writer.end()
+
+
+def missing(server: RedisServer, ids: set[str]) -> set[str]:
+    """Those of the ids that the server does not have."""
+    client = server.client()
+    listed = sorted(ids)
+    values = client.mget([f"nano_graphrag:full_docs:{id}" for id in listed]) if listed else []
+    return {id for id, value in zip(listed, values, strict=True) if value is None}
+
+
+@pytest.mark.row(3)
+def test_acknowledged_writes_outlive_kills_of_the_server(row: Row) -> None:
+    kills = row.pick(quick=3, full=50)
+    resumed: list[float] = []
+    with RedisServer(appendonly="yes", appendfsync="always") as server:
+        with writers(server, "ack") as running:
+            for _ in range(kills):
+                time.sleep(0.2)  # so long they write between two kills
+                server.restart()
+                began = time.monotonic()
+                before = [len(writer.times) for writer in running]
+                waiting = dict(zip(running, before, strict=True))
+                while waiting:
+                    for writer, count in list(waiting.items()):
+                        if len(writer.times) > count:
+                            resumed.append(time.monotonic() - began)
+                            del waiting[writer]
+                    time.sleep(0.001)
+        kept = {id for writer in running for id in writer.times}
+        row.none(
+            "acknowledged writes lost, appendfsync always", len(missing(server, kept)), of=len(kept)
+        )
+    resumed.sort()
+    row.saw("kills", kills)
+    row.within("a writer writes again, p99", resumed[int(len(resumed) * 0.99) - 1], 0.5)
+
+
+@pytest.mark.row(3)
+def test_what_an_fsync_barrier_has_passed_outlives_kills_of_the_server(row: Row) -> None:
+    kills = row.pick(quick=2, full=50)
+    with RedisServer(appendonly="yes", appendfsync="everysec") as server:
+        with writers(server, "fsync", every=5) as running, writers(server, "ack", 4) as careless:
+            for _ in range(kills):
+                time.sleep(1.5)  # so long a barrier takes
+                server.restart()
+        kept = {id for writer in running for id in writer.kept}
+        row.none(
+            "passed an fsync barrier and lost, everysec", len(missing(server, kept)), of=len(kept)
+        )
+        acknowledged = {id for writer in careless for id in writer.times}
+        row.saw(
+            "acknowledged and lost, everysec",
+            f"{len(missing(server, acknowledged)):,} of {len(acknowledged):,}",
+        )
+
+
+@pytest.mark.row(4)
+@pytest.mark.parametrize("kind", server_binaries())
+def test_a_power_cut_takes_nothing_that_an_fsync_barrier_has_passed(
+    row: Row, kind: str, tmp_path: Path
+) -> None:
+    cuts = row.pick(quick=2, full=20)
+    disk = Disk(tmp_path, server_binaries()[kind], sync_time=0.02)
+    oldest, lost_bytes = 0.0, 0
+    gone: set[str] = set()
+    with disk.server(appendfsync="everysec") as server:
+        with writers(server, "fsync", every=5) as running, writers(server, "ack", 4) as careless:
+            for _ in range(cuts):
+                time.sleep(2.5)  # a second or two to each barrier
+                before = {id: at for one in careless for id, at in list(one.times.items())}
+                cut_at = time.monotonic()
+                lost_bytes += disk.cut(server)
+                server.start()
+                lost = missing(server, before.keys() - gone)
+                gone |= lost
+                oldest = max([oldest, *(cut_at - before[id] for id in lost)])
+        kept = {id for writer in running for id in writer.kept}
+        row.none("passed an fsync barrier and lost", len(missing(server, kept)), of=len(kept))
+    row.saw("bytes cut off", lost_bytes)
+    row.saw("acknowledged and lost, ack on everysec", len(gone))
+    row.saw("lost writes that their writers were told of", sum(w.told_lost for w in running))
+    row.within("age of the oldest lost write, ack on everysec", oldest, 2.0)
+    assert lost_bytes > 0
