@@ -71,8 +71,12 @@ pub struct TlsFiles {
 /// All that decides which set of connections a store uses: equal settings share one set.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerConfig {
-    /// Where the server is.
+    /// Where the server is, or the first one to ask.
     pub endpoint: Endpoint,
+    /// Where else to ask for the others.
+    pub seeds: Vec<Endpoint>,
+    /// Whether the servers are a cluster.
+    pub cluster: bool,
     /// Who we are.
     pub credentials: Credentials,
     /// Files for a server that speaks TLS.
@@ -110,6 +114,8 @@ impl ServerConfig {
     pub fn new(url: &str) -> Result<Self> {
         Ok(Self {
             endpoint: Endpoint::parse(url)?,
+            seeds: Vec::new(),
+            cluster: false,
             credentials: Credentials::default(),
             tls: TlsFiles::default(),
             min_connections: 0,
@@ -128,8 +134,22 @@ impl ServerConfig {
         })
     }
 
+    /// The same for one of the servers.
+    pub(crate) fn at(&self, endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            ..self.clone()
+        }
+    }
+
     fn validate(&self) -> Result<()> {
         let refuse = |message: &str| Err(Error::new(Kind::Config, message));
+        if self.cluster && self.endpoint.database != 0 {
+            return refuse("redis_url names a database, and a cluster has none but 0");
+        }
+        if !self.cluster && !self.seeds.is_empty() {
+            return refuse("redis_url names several servers, which takes redis_cluster");
+        }
         if self.max_connections == 0 {
             return refuse("redis_max_connections must be at least 1");
         }

@@ -59,6 +59,19 @@ impl Endpoint {
             secure: tail.is_some(),
         })
     }
+
+    /// Another server, reached as this one is: on another port, and on another host unless that
+    /// is not known. None for one that is not on a network.
+    pub(crate) fn neighbour(&self, host: &str, port: u16) -> Option<Self> {
+        let Address::Tcp(own, _) = &self.address else {
+            return None;
+        };
+        let host = if matches!(host, "" | "?") { own } else { host };
+        (port > 0).then(|| Self {
+            address: Address::Tcp(host.to_owned(), port),
+            ..self.clone()
+        })
+    }
 }
 
 impl fmt::Display for Endpoint {

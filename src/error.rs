@@ -166,6 +166,11 @@ impl Error {
         matches!(self.kind(), Kind::Unavailable | Kind::Timeout)
     }
 
+    /// The same, or it was not tried for that reason.
+    pub(crate) fn found_no_server(&self) -> bool {
+        self.is_outage() || self.kind() == Kind::CircuitOpen
+    }
+
     /// Classifies what the `redis` crate reported; one of ours that it carried comes out as it went in.
     #[must_use]
     pub fn from_redis(error: &RedisError) -> Self {
@@ -233,6 +238,7 @@ fn classify(error: &RedisError) -> (Kind, &'static str) {
         RedisKind::Server(
             ServerErrorKind::BusyLoading
             | ServerErrorKind::ClusterDown
+            | ServerErrorKind::TryAgain
             | ServerErrorKind::MasterDown,
         ) => (Kind::Unavailable, "try again when the server is ready"),
         RedisKind::Io | RedisKind::Parse | RedisKind::ClusterConnectionNotFound => (
@@ -252,7 +258,9 @@ fn advice_for(code: &str) -> &'static str {
         "NOPERM" => "grant this user the command and the keys",
         "MISCONF" => "the server cannot persist its data: see its log",
         "BUSY" => "a script blocks the server: SCRIPT KILL, or wait",
-        "MOVED" | "ASK" | "CROSSSLOT" => "this server is part of a Redis Cluster",
+        "MOVED" | "ASK" | "CROSSSLOT" => {
+            "this server is part of a Redis Cluster: set redis_cluster"
+        }
         _ => "see the server's log",
     }
 }

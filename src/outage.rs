@@ -44,7 +44,7 @@ impl Outage {
             return Err(error);
         }
         let before = self.counters.forgave(error.kind());
-        if error.is_outage() || error.kind() == Kind::CircuitOpen {
+        if error.found_no_server() {
             let left = !self.away.swap(true, Relaxed);
             return Ok(left.then(|| {
                 format!("reads miss and writes are dropped until the server is back: {error}")

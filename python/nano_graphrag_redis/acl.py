@@ -33,6 +33,7 @@ _REGISTRY: Final = (
     "zscan",
     "zscore",
 )
+_CLUSTER: Final = ("asking", "cluster|slots")
 _INFORMING: Final = ("client|setinfo",)
 """Known to Redis 7.2 and later alone, and the library works without it."""
 
@@ -57,6 +58,8 @@ def acl_rules(config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO) 
         commands.update(_NEAR_CACHE)
     if config.redis_registry:
         commands.update(_REGISTRY)
+    if config.redis_cluster:
+        commands.update(_CLUSTER)
     if server >= _KNOWS_SETINFO:
         commands.update(_INFORMING)
     if config.redis_url.database:

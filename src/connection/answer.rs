@@ -11,7 +11,6 @@ pub(crate) enum Answer {
     Text(Bytes),
     Other(Value),
     /// None was received, while other commands of the same request may have been answered.
-    #[expect(dead_code, reason = "one server answers all or nothing")]
     Lost(Error),
 }
 

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Request;
 use super::answer::refuses_for_now;
 use super::backoff::{FIRST_BACKOFF, LONGEST_BACKOFF, jitter};
 use super::node::Failed;
 use crate::config::ServerConfig;
 use crate::error::{Error, Kind};
 
+/// Redirections that are followed at once.
+const REDIRECTS: u32 = 3;
+
+#[derive(Clone)]
 pub(super) struct Attempts<'config> {
     config: &'config ServerConfig,
     /// When the operation ends, whatever its attempts have come to.
@@ -19,6 +22,7 @@ pub(super) struct Attempts<'config> {
     pub(super) failed: u32,
     backoff: Duration,
     was_stale: bool,
+    redirects: u32,
 }
 
 impl<'config> Attempts<'config> {
@@ -30,23 +34,42 @@ impl<'config> Attempts<'config> {
             failed: 0,
             backoff: FIRST_BACKOFF,
             was_stale: false,
+            redirects: 0,
         }
     }
 
     /// How long to wait before a request whose attempt failed is sent again; None if it is not.
-    pub(super) fn pause_after(&mut self, request: &Request, failed: &Failed) -> Option<Duration> {
+    pub(super) fn pause_after(&mut self, resendable: bool, failed: &Failed) -> Option<Duration> {
         // A lane that died while idle says nothing about the server: it costs no attempt.
-        let harmless = request.resendable || !failed.sent;
+        let harmless = resendable || !failed.sent;
         if failed.stale && harmless && !std::mem::replace(&mut self.was_stale, true) {
             return Some(Duration::ZERO);
         }
+        self.pause_after_failure(self.may_repeat(failed, harmless))
+    }
+
+    /// The same where nothing was sent, for want of somebody to send it to.
+    pub(super) fn pause_after_failure(&mut self, may_repeat: bool) -> Option<Duration> {
         self.failed += 1;
+        let pause = self.pause_unless_over()?;
+        (may_repeat && self.failed <= self.config.max_retries).then_some(pause)
+    }
+
+    /// How long to wait where a server has refused to do it for now; that is no failure. None when
+    /// there is no time left.
+    pub(super) fn pause_unless_over(&mut self) -> Option<Duration> {
         let pause = self.backoff.mul_f64(jitter());
         self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
-        let again = self.may_repeat(failed, harmless)
-            && self.failed <= self.config.max_retries
-            && Instant::now() + pause < self.deadline;
-        again.then_some(pause)
+        (Instant::now() + pause < self.deadline).then_some(pause)
+    }
+
+    /// The same where a server has named another: no time, unless they send us to and fro.
+    pub(super) fn pause_after_redirect(&mut self) -> Option<Duration> {
+        self.redirects += 1;
+        if self.redirects > REDIRECTS {
+            return self.pause_unless_over();
+        }
+        (Instant::now() < self.deadline).then_some(Duration::ZERO)
     }
 
     fn may_repeat(&self, failed: &Failed, harmless: bool) -> bool {
@@ -61,12 +84,12 @@ impl<'config> Attempts<'config> {
     pub(super) fn give_up(
         &self,
         config: &ServerConfig,
-        request: &Request,
+        resendable: bool,
         failed: &Failed,
     ) -> Error {
         let error = Error::from_redis(&failed.error);
         let endpoint = &config.endpoint;
-        if failed.sent && !request.resendable && error.is_outage() {
+        if failed.sent && !resendable && error.is_outage() {
             let message = format!(
                 "{endpoint}: the answer was lost, so whether it was done is unknown and it was not sent again: look whether the id is still there ({error})"
             );

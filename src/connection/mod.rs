@@ -12,6 +12,7 @@ mod barrier;
 mod breaker;
 mod carrier;
 mod census;
+mod cluster;
 mod dialer;
 mod driver;
 mod input;
@@ -40,7 +41,7 @@ use redis::RedisError;
 use tokio::time::sleep;
 
 use crate::config::ServerConfig;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::metrics::{Counters, ServerCount, StoreCounters};
 use crate::near_cache::{self, NearCache};
 use crate::notices::Notices;
@@ -106,12 +107,29 @@ impl Connections {
 
     /// The servers that hold values.
     pub(crate) async fn primaries(&self) -> Result<Vec<Arc<Node>>> {
-        Ok(vec![self.topology.node().await?])
+        match &self.topology {
+            Topology::Cluster(cluster) => cluster.primaries().await,
+            Topology::One(node) => Ok(vec![Arc::clone(node)]),
+        }
+    }
+
+    /// A key that begins with `beginning` and is kept by this node; None if none is.
+    fn key_on(&self, node: &Arc<Node>, beginning: &[u8]) -> Option<Vec<u8>> {
+        match &self.topology {
+            Topology::Cluster(cluster) => cluster.key_on(node, beginning),
+            Topology::One(_) => Some(beginning.to_owned()),
+        }
     }
 
     /// Sends a request and waits for its answers, one a command, within the operation's deadline.
     pub(crate) async fn send(self: &Arc<Self>, request: &Request) -> Result<Vec<Answer>> {
-        self.persist(None, request).await
+        match &self.topology {
+            Topology::Cluster(cluster) => {
+                self.tend();
+                cluster.send(self, request).await
+            }
+            Topology::One(_) => self.persist(None, request).await,
+        }
     }
 
     /// The same to one of the servers: what is asked of a server and not of a key.
@@ -121,6 +139,34 @@ impl Connections {
         request: &Request,
     ) -> Result<Vec<Answer>> {
         self.persist(Some(node), request).await
+    }
+
+    /// One page of SCAN with these arguments after the cursor, over all keys of all servers; the
+    /// number to go on with, 0 at the end, and what the server said.
+    pub(crate) async fn scan(
+        self: &Arc<Self>,
+        place: u128,
+        arguments: &[&[u8]],
+    ) -> Result<(u128, Vec<Vec<u8>>)> {
+        let Topology::Cluster(cluster) = &self.topology else {
+            let cursor = u64::try_from(place).unwrap_or(0);
+            let page = self.send(&scan_from(cursor, arguments)).await?;
+            return read_page(page).map(|(cursor, keys)| (cursor.into(), keys));
+        };
+        let (place, node) = cluster.place(place).await?;
+        let (mut cursor, mut keys) = (0, Vec::new());
+        if let Some(node) = node {
+            match self
+                .send_to(&node, &scan_from(place.cursor, arguments))
+                .await
+            {
+                Ok(page) => (cursor, keys) = read_page(page)?,
+                // Who has its slots now is walked over in the next round.
+                Err(error) if error.found_no_server() && cluster.has_lost(&node).await? => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((cluster.next(place, cursor).await?, keys))
     }
 
     /// Sends a request to the node, or to the one that has the values now, until it is answered.
@@ -137,10 +183,7 @@ impl Connections {
         if node.breaker.is_open() {
             return Err(node.refused());
         }
-        // Loaded first: the line stays shared between cores.
-        if !self.tended.load(Relaxed) && !self.tended.swap(true, Relaxed) {
-            self.spawn_tending();
-        }
+        self.tend();
         let mut attempts = Attempts::new(&self.config);
         loop {
             let failed = match node.attempt(request, attempts.deadline).await {
@@ -151,17 +194,21 @@ impl Connections {
                 Err(failed) => failed,
             };
             self.topology.failed(&node, &failed);
-            let Some(pause) = attempts.pause_after(request, &failed) else {
-                let error = attempts.give_up(&node.config, request, &failed);
+            let Some(pause) = attempts.pause_after(request.resendable, &failed) else {
+                let error = attempts.give_up(&node.config, request.resendable, &failed);
                 self.count_failure(&node, error.is_outage());
                 return Err(error);
             };
-            self.counters.count(ServerCount::Retries, 1);
+            self.count_retry();
             if !pause.is_zero() {
                 sleep(pause).await;
             }
             node = find().await?;
         }
+    }
+
+    fn count_retry(&self) {
+        self.counters.count(ServerCount::Retries, 1);
     }
 
     /// An operation failed; the breaker counts those that found no server.
@@ -185,7 +232,7 @@ impl Connections {
             let (Some(connections), Some(node)) = (connections.upgrade(), node.upgrade()) else {
                 return;
             };
-            if node.answers_ping().await {
+            if connections.topology.is_back(&node).await {
                 node.breaker.close();
                 connections.counters.count(ServerCount::BreakerClosed, 1);
                 return;
@@ -195,7 +242,11 @@ impl Connections {
     }
 
     /// Looks after idle connections for as long as a store uses them.
-    fn spawn_tending(self: &Arc<Self>) {
+    fn tend(self: &Arc<Self>) {
+        // Loaded first: the line stays shared between cores.
+        if self.tended.load(Relaxed) || self.tended.swap(true, Relaxed) {
+            return;
+        }
         let weak = Arc::downgrade(self);
         let interval = self.config.health_check_interval;
         if interval.is_zero() {
@@ -207,9 +258,7 @@ impl Connections {
                 let Some(connections) = weak.upgrade() else {
                     return;
                 };
-                for node in connections.topology.nodes() {
-                    node.tend().await;
-                }
+                connections.topology.tend().await;
             }
         });
     }
@@ -286,6 +335,20 @@ impl Connections {
             breaker_open: nodes.iter().any(|node| node.breaker.is_open()),
         }
     }
+}
+
+fn scan_from(cursor: u64, arguments: &[&[u8]]) -> Request {
+    let cursor = cursor.to_string();
+    let arguments = std::iter::once(cursor.as_bytes()).chain(arguments.iter().copied());
+    Request::resendable([command("SCAN", arguments)])
+}
+
+fn read_page(answers: Vec<Answer>) -> Result<(u64, Vec<Vec<u8>>)> {
+    let page = answers.into_iter().next().unwrap_or_default().value()?;
+    redis::from_redis_value(page).map_err(|_| {
+        let message = "the server answered SCAN with another type: is it a Redis server?";
+        Error::new(Kind::Operation, message)
+    })
 }
 
 fn timed_out() -> RedisError {

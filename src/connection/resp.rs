@@ -43,10 +43,19 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, RedisError> {
     }
 }
 
+/// Where each command in a request of our own is, and its words.
+pub(super) fn commands(wire: &[u8]) -> impl Iterator<Item = (Range<usize>, Vec<&[u8]>)> {
+    let mut reader = Reader { bytes: wire, at: 0 };
+    std::iter::from_fn(move || {
+        let from = reader.at;
+        let words = reader.command().ok()?;
+        Some((from..reader.at, words))
+    })
+}
+
 /// The words of each command in a request of our own.
 pub(super) fn words(wire: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
-    let mut reader = Reader { bytes: wire, at: 0 };
-    std::iter::from_fn(move || reader.command().ok())
+    commands(wire).map(|(_, words)| words)
 }
 
 enum Stop {

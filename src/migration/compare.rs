@@ -52,7 +52,7 @@ pub struct Comparison {
     on_server: Sorter,
     scratch: Vec<u8>,
     entries: u64,
-    cursor: Option<u64>,
+    cursor: Option<u128>,
     pace: Pace,
     /// What came of it, at the end.
     pub compared: Option<Compared>,
@@ -125,7 +125,7 @@ impl Comparison {
     }
 
     /// Digests a page of the server's values.
-    async fn read_server(&mut self, cursor: u64) -> Result<u64> {
+    async fn read_server(&mut self, cursor: u128) -> Result<u128> {
         let (next, keys) = self.store.own_page(cursor).await?;
         let ids = self.store.ids_of(&keys).into_iter();
         let mut ids: Vec<String> = ids.map(str::to_owned).collect();

@@ -32,7 +32,7 @@ pub struct Export {
 
 enum State {
     Listing {
-        cursor: u64,
+        cursor: u128,
         sorter: Sorter,
     },
     Writing {
@@ -140,7 +140,7 @@ impl Export {
 }
 
 /// Takes one page of the namespace's ids; the cursor of the next page, 0 at the end.
-async fn list(store: &KvStore, cursor: u64, sorter: &mut Sorter, found: &mut u64) -> Result<u64> {
+async fn list(store: &KvStore, cursor: u128, sorter: &mut Sorter, found: &mut u64) -> Result<u128> {
     let (next, keys) = store.own_page(cursor).await?;
     for id in store.ids_of(&keys) {
         *found += 1;

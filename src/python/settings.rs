@@ -15,12 +15,18 @@ use crate::value::Compression;
 
 /// The keys of the dict. Times are in seconds.
 #[derive(FromPyObject)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 #[pyo3(from_item_all)]
 pub(super) struct Settings {
     namespace: String,
     workspace: String,
     key_prefix: String,
     url: String,
+    seeds: Vec<String>,
+    cluster: bool,
     username: Option<String>,
     password: Option<String>,
     password_file: Option<PathBuf>,
@@ -57,6 +63,12 @@ impl TryFrom<Settings> for StoreConfig {
     fn try_from(settings: Settings) -> Result<Self> {
         let server = ServerConfig {
             endpoint: Endpoint::parse(&settings.url)?,
+            seeds: settings
+                .seeds
+                .iter()
+                .map(|url| Endpoint::parse(url))
+                .collect::<Result<_>>()?,
+            cluster: settings.cluster,
             credentials: Credentials {
                 username: settings.username,
                 password: settings.password,

@@ -173,7 +173,7 @@ impl Handle {
     fn scan(
         &self,
         py: Python<'_>,
-        cursor: u64,
+        cursor: u128,
         pattern: Vec<u8>,
         count: usize,
     ) -> Result<Box<dyn Job>> {
@@ -349,7 +349,7 @@ macro_rules! entries {
                 $run(py, || self.0.repair(py))
             }
 
-            fn scan<'py>(&self, py: Python<'py>, cursor: u64, pattern: Vec<u8>, count: usize) -> Value<'py> {
+            fn scan<'py>(&self, py: Python<'py>, cursor: u128, pattern: Vec<u8>, count: usize) -> Value<'py> {
                 $run(py, || self.0.scan(py, cursor, pattern, count))
             }
 

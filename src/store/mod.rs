@@ -291,37 +291,39 @@ impl KvStore {
 
     /// Sends a request and waits for its answers.
     async fn send(&self, request: &Request) -> Result<Vec<Answer>> {
-        if self.near.is_some() {
-            self.connections.track(&self.notices);
-        }
-        let sent = self.connections.send(request);
-        let answers = match &self.origin {
-            // Beside the request, so that a first call takes no longer than any other.
-            Some(origin) if origin.is_due(&self.connections) => {
-                join(sent, origin.look(&self.connections, &self.notices))
-                    .await
-                    .0
-            }
-            _ => sent.await,
-        };
-        let answers = answers.map_err(|error| error.in_namespace(&self.config.namespace))?;
-        if let Some(line) = self.outage.answered() {
-            self.notices
-                .push(format!("{}: {line}", self.config.namespace));
-        }
-        Ok(answers)
+        self.asked(self.connections.send(request)).await
     }
 
     /// The same of a node, for what is no key's.
     async fn send_to(&self, node: &Arc<Node>, request: &Request) -> Result<Vec<Answer>> {
-        let answers = self.connections.send_to(node, request).await;
-        answers.map_err(|error| error.in_namespace(&self.config.namespace))
+        self.asked(self.connections.send_to(node, request)).await
     }
 
     /// The servers that hold values.
     async fn primaries(&self) -> Result<Vec<Arc<Node>>> {
-        let primaries = self.connections.primaries().await;
-        primaries.map_err(|error| error.in_namespace(&self.config.namespace))
+        self.asked(self.connections.primaries()).await
+    }
+
+    /// What was asked of the servers, with all that goes along with a question.
+    async fn asked<T>(&self, answered: impl Future<Output = Result<T>>) -> Result<T> {
+        if self.near.is_some() {
+            self.connections.track(&self.notices);
+        }
+        let answer = match &self.origin {
+            // Beside the question, so that a first call takes no longer than any other.
+            Some(origin) if origin.is_due(&self.connections) => {
+                join(answered, origin.look(&self.connections, &self.notices))
+                    .await
+                    .0
+            }
+            _ => answered.await,
+        };
+        let answer = answer.map_err(|error| error.in_namespace(&self.config.namespace))?;
+        if let Some(line) = self.outage.answered() {
+            self.notices
+                .push(format!("{}: {line}", self.config.namespace));
+        }
+        Ok(answer)
     }
 
     fn answer(&self, answer: Answer) -> Result<Value> {

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use redis::Value;
 
-use super::{KvStore, Written, first};
-use crate::connection::{Load, Request, command};
+use super::{KvStore, Written};
+use crate::connection::{Load, Request};
 use crate::error::Result;
 
 /// COUNT of a SCAN: the server is busy for about 0.7 ms a call, and more would save little.
@@ -13,8 +13,9 @@ const SCAN_COUNT: usize = 1000;
 /// Keys whose memory is sampled for the statistics.
 const SAMPLE: usize = 16;
 
-/// One page of a SCAN: the cursor to go on with (0 at the end), and the keys.
-pub type Page = (u64, Vec<Vec<u8>>);
+/// One page of a SCAN: the cursor to go on with (0 at the end), and the keys. On a cluster the cursor
+/// says which server the walk is at, too.
+pub type Page = (u128, Vec<Vec<u8>>);
 
 /// What [`KvStore::stats`] tells.
 #[derive(Clone, Debug)]
@@ -89,7 +90,7 @@ impl KvStore {
     }
 
     /// One page of a SCAN, of the keys of this namespace and what else its pattern matches.
-    pub(crate) async fn own_page(&self, cursor: u64) -> Result<Page> {
+    pub(crate) async fn own_page(&self, cursor: u128) -> Result<Page> {
         self.scan(
             cursor,
             self.config.keyspace.pattern().as_bytes(),
@@ -99,19 +100,10 @@ impl KvStore {
     }
 
     /// One page of a SCAN with any pattern, over every key of the database.
-    pub async fn scan(&self, cursor: u64, pattern: &[u8], count: usize) -> Result<Page> {
-        let (cursor, count) = (cursor.to_string(), count.to_string());
-        let arguments: [&[u8]; 5] = [
-            cursor.as_bytes(),
-            b"MATCH",
-            pattern,
-            b"COUNT",
-            count.as_bytes(),
-        ];
-        let answers = self
-            .send(&Request::resendable([command("SCAN", arguments)]))
-            .await?;
-        redis::from_redis_value(self.answer(first(answers))?).map_err(|_| self.unexpected("SCAN"))
+    pub async fn scan(&self, cursor: u128, pattern: &[u8], count: usize) -> Result<Page> {
+        let count = count.to_string();
+        let arguments: [&[u8]; 4] = [b"MATCH", pattern, b"COUNT", count.as_bytes()];
+        self.asked(self.connections.scan(cursor, &arguments)).await
     }
 
     /// Counts and sizes. `light` leaves out what samples values or asks INFO.

@@ -25,6 +25,8 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "workspace": "w",
         "key_prefix": "nano_graphrag",
         "url": "redis://cache:6379/2",
+        "seeds": [],
+        "cluster": False,
         "username": "ann",
         "password": "p@w",
         "password_file": None,

@@ -58,7 +58,6 @@ WRONG: list[tuple[str, Any]] = [
 ]
 
 LATER: list[tuple[str, str]] = [
-    ("redis_cluster", "true"),
     ("redis_sentinel_master", "mymaster"),
     ("redis_sentinel_username", "u"),
     ("redis_sentinel_password", "s3cret"),
@@ -66,8 +65,6 @@ LATER: list[tuple[str, str]] = [
     ("redis_tracing", "ids"),
     ("redis_outage_policy", "json"),
     ("redis_url", "redis+sentinel://host/master"),
-    ("redis_url", "redis://one:1,redis://two:2"),
-    ("redis_url", "redis://one:1,two:2"),
 ]
 
 
@@ -165,6 +162,19 @@ def test_a_level_is_taken_by_its_codec_and_ignored_without_one(codec: str, level
 def test_an_unknown_argument_is_refused() -> None:
     with pytest.raises(StorageConfigError, match=r"^redis_foo \(argument\): is no setting"):
         RedisConfig(redis_foo="bar")
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"redis_url": "redis://one,redis://two"}, "takes redis_cluster"),
+        ({"redis_cluster": True, "redis_url": "redis://one/3"}, "the database 3"),
+        ({"redis_cluster": True, "redis_url": "embedded://./cache"}, "redis://HOST:PORT"),
+        ({"redis_cluster": True, "redis_url": "redis+unix:///run/redis.sock"}, "redis://HOST:PORT"),
+    ],
+)
+def test_what_no_cluster_can_be_is_refused(settings: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(settings)
 
 
 def test_a_configuration_cannot_be_changed() -> None:

@@ -98,13 +98,25 @@ def test_an_embedded_url_names_a_directory(url: str, directory: Path) -> None:
         ("rediss://cache#insecure", "fragment"),
         ("rediss://cache?ssl_cert_reqs=none", "no option but"),
         ("redis+sentinel://cache/master", "Sentinel .* not supported yet"),
-        ("redis://one,two", "not supported yet"),
-        ("redis://:a@one,redis://:b@two", "not supported yet"),
+        ("redis://one,two", "several servers in one URL"),
+        ("redis://:a@one,redis://:b@two", "different users or passwords"),
+        ("redis://one/0,redis://two/1", "two databases"),
+        ("redis://one,redis+unix:///run/redis.sock", "all by redis://"),
     ],
 )
 def test_a_url_of_nothing_supported_is_refused(url: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         RedisUrl.parse(url)
+
+
+def test_several_servers_are_one_url_and_one_user() -> None:
+    url = RedisUrl.parse("redis://one, redis://ann:pw@two:7000/0,redis://three")
+    assert url.address == "redis://one:6379/0"
+    assert url.others == ("redis://two:7000/0", "redis://three:6379/0")
+    assert url.username == "ann"
+    assert str(url) == "redis://***@one:6379/0,redis://two:7000/0,redis://three:6379/0"
+    plain = "redis://one:1/0,redis://two:2/0"
+    assert str(RedisUrl.parse(plain)) == redacted(plain) == plain
 
 
 def test_a_comma_in_a_password_is_not_a_second_server() -> None:

@@ -193,7 +193,7 @@ def test_what_was_written_without_the_registry_is_found_by_a_repair(
 
 
 def test_a_repair_is_refused_where_no_registry_is_kept(settings: Settings) -> None:
-    config = RedisConfig(redis_url=settings["redis_url"])
+    config = RedisConfig(**(settings | {"redis_registry": False}))
     with pytest.raises(StorageConfigError, match="redis_registry is off"):
         BlockingKvStore(config.core_settings("full_docs")).repair()
 

@@ -13,6 +13,7 @@ from nano_graphrag_redis import RedisConfig
 from nano_graphrag_redis.acl import acl_rules
 from nano_graphrag_redis.exceptions import StorageConfigError
 from support.certificates import Authority, tls_options
+from support.cluster import RedisCluster
 from support.servers import RedisServer, server_binaries
 from support.stores import Settings
 
@@ -31,7 +32,7 @@ class Place:
         complaints: What it has refused our storages since then, or else minded about them.
     """
 
-    server: RedisServer
+    server: RedisServer | RedisCluster
     settings: Settings
     permit: Callable[[Settings], None] = lambda _: None
     prepare: Callable[[], None] = lambda: None
@@ -91,12 +92,25 @@ def tls(*, mutual: bool) -> Iterator[Place]:
             yield Place(server, settings | (client_own.settings if mutual else {}))
 
 
+@contextmanager
+def on_a_cluster(binary: Path) -> Iterator[Place]:
+    """Three primaries, each with some of the keys."""
+    with RedisCluster(binary) as cluster:
+        yield Place(cluster, {"redis_url": cluster.url, "redis_cluster": True})
+
+
 def places() -> Mapping[str, OpenPlace]:
     """Every kind, by name."""
     users: dict[str, OpenPlace] = {
         f"user-{name}": lambda binary=binary: least_privilege(binary)  # type: ignore[misc]
         for name, binary in server_binaries().items()
     }
-    if "redis" not in server_binaries():
-        return users
-    return users | {"tls": lambda: tls(mutual=False), "mtls": lambda: tls(mutual=True)}
+    secure: dict[str, OpenPlace] = {
+        "tls": lambda: tls(mutual=False),
+        "mtls": lambda: tls(mutual=True),
+    }
+    clusters: dict[str, OpenPlace] = {
+        f"cluster-{name}": lambda binary=binary: on_a_cluster(binary)  # type: ignore[misc]
+        for name, binary in server_binaries().items()
+    }
+    return users | clusters | (secure if "redis" in server_binaries() else {})

@@ -103,6 +103,11 @@ class RedisServer:
         return f"redis+unix://{self.socket_path}"
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and not ended since."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         """The process id of the running server."""
         return self._running().pid

@@ -24,6 +24,7 @@ from .table import SettingsTable
 from .values import ZSTD_LEVELS, check_name
 
 _CORE_SETTINGS = (
+    "cluster",
     "key_prefix",
     "min_connections",
     "max_connections",
@@ -156,6 +157,7 @@ class RedisConfig(SettingsTable):
             "namespace": namespace,
             "workspace": self.workspace_for(namespace),
             "url": url or server.address,
+            "seeds": list(server.others),
             "username": username,
             "password": password.get_secret_value() if password else None,
             "password_file": _absolute(password_file),
@@ -242,6 +244,23 @@ class RedisConfig(SettingsTable):
     @classmethod
     def _name_for_all(cls, policy: object) -> object:
         return policy if isinstance(policy, Mapping) else {EVERY_NAMESPACE: policy}
+
+    @model_validator(mode="after")
+    def _hold_the_limits_of_a_cluster(self) -> RedisConfig:
+        url = self.redis_url
+        if self.redis_cluster and not url.address.startswith(("redis://", "rediss://")):
+            raise ValueError(
+                "redis_cluster takes a redis_url of the form redis://HOST:PORT or rediss://HOST:PORT"
+            )
+        if self.redis_cluster and url.database:
+            raise ValueError(
+                f"redis_url names the database {url.database}, and a cluster has none but 0"
+            )
+        if self.redis_cluster and self.redis_near_cache_mb:
+            raise ValueError("redis_near_cache_mb is not supported on a cluster yet")
+        if url.others and not self.redis_cluster:
+            raise ValueError("redis_url names several servers, which takes redis_cluster")
+        return self
 
     @model_validator(mode="after")
     def _refuse_half_a_login(self) -> RedisConfig:

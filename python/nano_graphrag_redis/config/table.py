@@ -48,7 +48,13 @@ class SettingsTable(BaseModel):
     redis_url: Url = Field(
         DEFAULT_URL,
         description="The server: redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// for TLS, "
-        "redis+unix:///SOCKET?db=DATABASE, or embedded://DIRECTORY for a private server.",
+        "redis+unix:///SOCKET?db=DATABASE, or embedded://DIRECTORY for a private server. For a "
+        "cluster, one or more of its servers, comma-separated.",
+    )
+    redis_cluster: Flag = Field(
+        False,
+        description="The server is a Redis Cluster, whose other servers it names. Connections are "
+        "counted for each of them.",
     )
     redis_username: Text = Field(None, description="The ACL user; beats one in the URL.")
     redis_password: Secret = Field(None, description="The password; beats one in the URL.")
@@ -184,7 +190,6 @@ class SettingsTable(BaseModel):
         None, description="The host's own working directory; has no environment variable here."
     )
 
-    redis_cluster: Flag = _later(False, "The server is a cluster.")
     redis_sentinel_master: Text = _later(None, "The name that the sentinels watch.")
     redis_sentinel_username: Text = _later(None, "The ACL user at the sentinels.")
     redis_sentinel_password: Secret = _later(None, "The password at the sentinels.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
@@ -18,6 +18,7 @@ _SUPPORTED = (
 _LATER = {"redis+sentinel": "Sentinel", "rediss+sentinel": "Sentinel"}
 _TCP = ("redis", "rediss")
 _EMBEDDED = "embedded://"
+_SEVERAL = re.compile(r"\s*,\s*(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 
 # Only what has this shape is shown, its user and password replaced. Anything else may hold an
 # unescaped password in any place, so nothing of it is shown but the scheme.
@@ -34,6 +35,8 @@ def redacted(url: str) -> str:
     scheme = _SCHEME.match(url)
     if scheme is None:
         return "***"
+    if "@" not in url and _SEVERAL.search(url):
+        return ",".join(redacted(one) for one in _SEVERAL.split(url))
     shown = _SHOWABLE.fullmatch(url, scheme.end())
     if shown is None:
         return f"{scheme[0]}***"
@@ -53,6 +56,7 @@ class RedisUrl:
         password: The password, percent-decoded; None for none.
         embedded_directory: The directory of an embedded server, else None.
         database: The number of the database.
+        others: The addresses of further servers to ask, spelled like ``address``.
     """
 
     address: str
@@ -60,6 +64,7 @@ class RedisUrl:
     password: SecretStr | None = None
     embedded_directory: Path | None = None
     database: int = 0
+    others: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, url: object) -> RedisUrl:
@@ -79,7 +84,8 @@ class RedisUrl:
             raise ValueError("has a fragment (write a # in a password as %23)")
         if url.lower().startswith(_EMBEDDED):
             return cls._embedded(url[len(_EMBEDDED) :])
-        return cls._server(_split(url))
+        first, *others = (cls._server(_split(one)) for one in _SEVERAL.split(url))
+        return _together(first, others) if others else first
 
     @classmethod
     def _embedded(cls, path: str) -> RedisUrl:
@@ -116,7 +122,31 @@ class RedisUrl:
 
     def __str__(self) -> str:
         scheme, _, rest = self.address.partition("://")
-        return f"{scheme}://{'***@' if self.username or self.password else ''}{rest}"
+        first = f"{scheme}://{'***@' if self.username or self.password else ''}{rest}"
+        return ",".join((first, *self.others))
+
+
+def _together(first: RedisUrl, others: list[RedisUrl]) -> RedisUrl:
+    """One URL of several servers, where the same user logs in everywhere."""
+    urls = [first, *others]
+    if {url.address.partition("://")[0] for url in urls} not in ({"redis"}, {"rediss"}):
+        raise ValueError("names several servers, and not all by redis:// or all by rediss://")
+    if len({url.database for url in urls}) > 1:
+        raise ValueError("names two databases")
+    users = [url for url in urls if url.username or url.password]
+    if len({(url.username, _revealed(url.password)) for url in users}) > 1:
+        raise ValueError("names several servers with different users or passwords")
+    user = users[0] if users else first
+    return replace(
+        first,
+        username=user.username,
+        password=user.password,
+        others=tuple(url.address for url in others),
+    )
+
+
+def _revealed(password: SecretStr | None) -> str | None:
+    return password.get_secret_value() if password else None
 
 
 def _split(url: str) -> SplitResult:
@@ -125,8 +155,8 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
     except ValueError:
         raise ValueError("has a malformed IPv6 address") from None
-    if "," in parts.netloc.rpartition("@")[2] or re.search(r",\s*[a-z+]+://", url):
-        raise ValueError("several servers (a cluster, sentinels) are not supported yet")
+    if "," in parts.netloc.rpartition("@")[2]:
+        raise ValueError("names several servers in one URL: write redis://ONE:1,redis://TWO:2")
     if parts.scheme in _LATER:
         raise ValueError(f"{_LATER[parts.scheme]} ({parts.scheme}://) is not supported yet")
     if parts.scheme == "unix":

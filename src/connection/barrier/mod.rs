@@ -164,10 +164,14 @@ impl Connections {
         self.look_again(since.unwrap_or(0)).await?;
         let confirmed = nodes.iter().map(|node| {
             let line = lines.remove(node.endpoint());
+            let marker = self.key_on(node, marker);
             async move {
                 let mut line = line?;
                 line.since = 0;
-                let outcome = line.confirm(&node.config, marker).await;
+                let outcome = match marker {
+                    Some(marker) => line.confirm(&node.config, &marker).await,
+                    None => Ok(()), // nor can any other key of ours be there
+                };
                 Some((node, line, outcome))
             }
         });

@@ -1,0 +1,258 @@
+//! A Redis Cluster: its map, kept up to date, and the way of each command to the primary of its
+//! slot.
+//!
+//! Nothing here is the redis crate's cluster client: over nodes of our own, lanes, deadlines, what is
+//! sent once and whose answers were lost are what they are with one server.
+
+mod map;
+mod redirect;
+mod route;
+mod slot;
+mod walk;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::{ErrorKind, RedisError, Value};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Answer;
+use super::node::Node;
+use super::request::{Request, command};
+use crate::config::ServerConfig;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Kind, Result};
+use map::{Map, Range};
+use slot::slot_of;
+
+/// Least time between two questions for the map that nobody waits for.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long one server is waited for before another is asked as well.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Keys that are tried to find one of a node: it is found after as many as there are nodes, as a
+/// rule, and never where the beginning has a hash tag.
+const TRIES: u32 = 16_384;
+
+/// What a question for the map has come to; None while it is under way.
+type Outcome = Option<Result<(), Error>>;
+
+pub(super) struct Cluster {
+    config: ServerConfig,
+    map: RwLock<Arc<Map>>,
+    looking: Mutex<Looking>,
+    /// Stands for the cluster while it has no map: its breaker counts in vain asked seeds.
+    entry: Arc<Node>,
+}
+
+#[derive(Default)]
+struct Looking {
+    outcome: Option<watch::Receiver<Outcome>>,
+    last: Option<Instant>,
+}
+
+impl Cluster {
+    pub(super) fn new(config: &ServerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            map: RwLock::new(Arc::new(Map::unknown())),
+            looking: Mutex::default(),
+            entry: Node::new(config.clone()),
+            config: config.clone(),
+        })
+    }
+
+    /// The map as it is known, which is asked for at first.
+    async fn map(self: &Arc<Self>) -> Result<Arc<Map>> {
+        let map = self.known();
+        if map.version > 0 {
+            return Ok(map);
+        }
+        self.look().await?;
+        Ok(self.known())
+    }
+
+    fn known(&self) -> Arc<Map> {
+        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The servers that are known.
+    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
+        self.known().nodes().to_vec()
+    }
+
+    /// Those that have slots.
+    pub(super) async fn primaries(self: &Arc<Self>) -> Result<Vec<Arc<Node>>> {
+        Ok(self.map().await?.primaries())
+    }
+
+    /// A key that begins so and belongs to a slot of this node; None if there is none.
+    pub(super) fn key_on(&self, node: &Arc<Node>, beginning: &[u8]) -> Option<Vec<u8>> {
+        let map = self.known();
+        let numbered = |number: u32| [beginning, b":", number.to_string().as_bytes()].concat();
+        (0..TRIES).map(numbered).find(|key| {
+            let owner = map.owner(slot_of(key));
+            owner.is_some_and(|owner| Arc::ptr_eq(owner, node))
+        })
+    }
+
+    /// What stands for the cluster where no server of it is known.
+    pub(super) fn entry(&self) -> &Arc<Node> {
+        &self.entry
+    }
+
+    /// Whether calls to this node may pass again.
+    pub(super) async fn is_back(self: &Arc<Self>, node: &Arc<Node>) -> bool {
+        let looked = self.look().await.is_ok();
+        if Arc::ptr_eq(node, &self.entry) {
+            return looked;
+        }
+        node.answers_ping().await
+    }
+
+    /// Has the map asked for now, and waits until that is done.
+    pub(super) async fn look(self: &Arc<Self>) -> Result<()> {
+        let mut outcome = self.begin_look(Duration::ZERO);
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            Err(_) => Err(Error::new(
+                Kind::Unavailable,
+                "the look for the cluster was broken off",
+            )),
+        }
+    }
+
+    /// Has the map asked for, not too often: many may find that it is old.
+    pub(super) fn look_soon(self: &Arc<Self>) {
+        self.begin_look(PAUSE);
+    }
+
+    /// Has the map asked for once, however many want it.
+    fn begin_look(self: &Arc<Self>, pause: Duration) -> watch::Receiver<Outcome> {
+        let mut looking = self.looking();
+        if let Some(outcome) = &looking.outcome {
+            return outcome.clone();
+        }
+        let (done, outcome) = watch::channel(None);
+        looking.outcome = Some(outcome.clone());
+        let not_before = looking.last.map(|last| last + pause);
+        drop(looking);
+        let cluster = Arc::clone(self);
+        // On the runtime: who wanted it may be cancelled, or its loop kept by other work.
+        tokio::spawn(async move {
+            if let Some(moment) = not_before {
+                sleep_until(moment).await;
+            }
+            let looked = cluster.ask_around().await;
+            let mut looking = cluster.looking();
+            looking.last = Some(Instant::now());
+            looking.outcome = None;
+            drop(looking);
+            let _ = done.send(Some(looked)); // nobody may wait
+        });
+        outcome
+    }
+
+    /// Asks one server after the other, and the next ones too while the first keep silent.
+    async fn ask_around(&self) -> Result<()> {
+        let mut candidates = self.candidates().into_iter();
+        let mut asked = FuturesUnordered::new();
+        let mut failure = Error::new(Kind::Unavailable, "the cluster has no server to ask");
+        loop {
+            asked.extend(candidates.next().map(|node| self.ask(node)));
+            let more = candidates.len() > 0;
+            let patience = if more { PATIENCE } else { Duration::MAX };
+            match timeout(patience, asked.next()).await {
+                Ok(Some(Ok(ranges))) => {
+                    self.learn(ranges);
+                    return Ok(());
+                }
+                Ok(Some(Err(error))) => failure = error,
+                Ok(None) if !more => return Err(failure),
+                Ok(None) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Whom to ask: primaries first, of those the ones that were not missed lately.
+    fn candidates(&self) -> Vec<Arc<Node>> {
+        let map = self.known();
+        let mut candidates = map.nodes().to_vec();
+        candidates.sort_by_key(|node| node.breaker.is_open());
+        let others = map.replicas().iter().chain([&self.config.endpoint]);
+        for endpoint in others.chain(&self.config.seeds) {
+            if candidates.iter().all(|node| node.endpoint() != endpoint) {
+                candidates.push(Node::new(self.config.at(endpoint.clone())));
+            }
+        }
+        candidates
+    }
+
+    async fn ask(&self, node: Arc<Node>) -> Result<Vec<Range>> {
+        let deadline = Instant::now() + self.config.operation_timeout;
+        let slots = Request::resendable([command("CLUSTER", [&b"SLOTS"[..]])]);
+        let refused = |error: &RedisError| {
+            let error = Error::from_redis(error);
+            Error::new(error.kind(), format!("{}: {error}", node.endpoint()))
+        };
+        let answers = node.attempt(&slots, deadline).await;
+        let answers = answers.map_err(|failed| refused(&failed.error))?;
+        let answer = match answers.into_iter().next() {
+            Some(Answer::Other(Value::ServerError(error))) => {
+                if error
+                    .details()
+                    .is_some_and(|said| said.contains("cluster support disabled"))
+                {
+                    let message = format!(
+                        "{}: redis_cluster is on, and this server is of no cluster",
+                        node.endpoint()
+                    );
+                    return Err(Error::new(Kind::Config, message));
+                }
+                return Err(refused(&error.into()));
+            }
+            Some(Answer::Other(value)) => value,
+            _ => Value::Nil,
+        };
+        let ranges = map::read(answer, node.endpoint());
+        ranges.filter(|ranges| !ranges.is_empty()).ok_or_else(|| {
+            refused(&RedisError::from((
+                ErrorKind::Parse,
+                "a cluster without slots",
+            )))
+        })
+    }
+
+    fn learn(&self, ranges: Vec<Range>) {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let next = map.next(&self.config, ranges);
+        if !next.changes_nothing() {
+            *map = Arc::new(next);
+        }
+    }
+
+    /// Servers have said where slots are now.
+    fn moved(self: &Arc<Self>, slots: &[(u16, Endpoint)]) {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        *map = Arc::new(map.moved(&self.config, slots));
+        drop(map);
+        self.look_soon();
+    }
+
+    /// The server at a place that another has named.
+    fn at(&self, endpoint: &Endpoint) -> Arc<Node> {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = map.at(endpoint) {
+            return Arc::clone(node);
+        }
+        let (next, node) = map.with(&self.config, endpoint);
+        *map = Arc::new(next);
+        node
+    }
+
+    fn looking(&self) -> std::sync::MutexGuard<'_, Looking> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,184 @@
+"""A real Redis Cluster for the tests: three primaries with a replica each, on loopback."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.cluster import ClusterNode
+from redis.crc import key_slot
+
+from .conditions import eventually
+from .servers import RedisServer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+SLOTS = 16_384
+NODE_TIMEOUT = 2.0
+"""Seconds of silence after which the others take a server for dead."""
+
+
+class ClusterClient(redis.RedisCluster):
+    """redis-py's client, with what it lacks. All have the same, so no one's `with` closes it."""
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves it open: its cluster closes it."""
+
+    def mset(self, mapping: Any) -> Any:
+        return self.mset_nonatomic(mapping)
+
+    def keys(self, pattern: Any = "*", **_: Any) -> Any:
+        return super().keys(pattern, target_nodes=self.PRIMARIES)
+
+    def dbsize(self, **_: Any) -> Any:
+        return super().dbsize(target_nodes=self.PRIMARIES)
+
+
+class RedisCluster:
+    """Six servers, the first three of them primaries at first; each has its replica three further.
+
+    Args:
+        binary: The server to run; Valkey when not given.
+        options: Configuration of each server, as for ``RedisServer``.
+
+    Example:
+        with RedisCluster() as cluster:
+            cluster.primary_of("key").kill()
+    """
+
+    def __init__(self, binary: Path | None = None, **options: str) -> None:
+        self._stack = ExitStack()
+        # The bus has a port of its own: the usual one, 10,000 further, may be none.
+        self._buses = [_reserved(self._stack) for _ in range(6)]
+        settings = {
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": str(int(NODE_TIMEOUT * 1000)),
+            "repl-diskless-sync-delay": "0",
+            "repl-ping-replica-period": "1",
+        }
+        self.servers = [
+            RedisServer(binary, **(settings | {"cluster-port": str(bus)} | options))
+            for bus in self._buses
+        ]
+        self._admins: dict[int, redis.Redis] = {}
+        self._client: ClusterClient | None = None
+
+    @property
+    def url(self) -> str:
+        """The first primaries, comma-separated."""
+        return ",".join(server.url for server in self.servers[:3])
+
+    @property
+    def log(self) -> str:
+        """What all servers have logged."""
+        return "\n".join(f"port {server.port}:\n{server.log}" for server in self.servers)
+
+    def client(self) -> ClusterClient:
+        """The redis-py client of the cluster; closed together with it."""
+        if self._client is None:
+            nodes = [ClusterNode("127.0.0.1", server.port) for server in self.servers]
+            self._client = ClusterClient(startup_nodes=nodes)
+        return self._client
+
+    def admin(self, server: RedisServer) -> redis.Redis:
+        """A client of one server alone."""
+        if server.port not in self._admins:
+            self._admins[server.port] = server.client()
+        return self._admins[server.port]
+
+    def primaries(self) -> list[RedisServer]:
+        """The servers that run and have slots."""
+        running = [server for server in self.servers if server.is_running]
+        return [server for server in running if self._slots(server)]
+
+    def primary_of(self, key: str) -> RedisServer:
+        """The server that has the key's slot."""
+        slot = key_slot(key.encode())
+        return next(server for server in self.primaries() if slot in self._slots(server))
+
+    def move(self, slot: int, target: RedisServer) -> None:
+        """Moves a slot to another primary, key by key, as redis-cli does."""
+        source = next(server for server in self.primaries() if slot in self._slots(server))
+        sender, receiver = self.admin(source), self.admin(target)
+        receiver.cluster("SETSLOT", slot, "IMPORTING", sender.cluster("MYID"))
+        sender.cluster("SETSLOT", slot, "MIGRATING", receiver.cluster("MYID"))
+        while keys := sender.cluster("GETKEYSINSLOT", slot, 20):
+            sender.migrate("127.0.0.1", target.port, keys, 0, 5_000)
+        for server in (target, source, *self.primaries()):
+            self.admin(server).cluster("SETSLOT", slot, "NODE", receiver.cluster("MYID"))
+
+    def start(self) -> None:
+        """Starts the servers and returns when the cluster serves all slots."""
+        for server in self.servers:
+            self._stack.enter_context(server)
+        admins = [self.admin(server) for server in self.servers]
+        for epoch, admin in enumerate(admins, 1):
+            admin.cluster("SET-CONFIG-EPOCH", epoch)
+        for server, bus in zip(self.servers[1:], self._buses[1:], strict=True):
+            admins[0].cluster("MEET", "127.0.0.1", server.port, bus)
+        bounds = [0, SLOTS // 3, 2 * SLOTS // 3, SLOTS]
+        for admin, start, end in zip(admins[:3], bounds, bounds[1:], strict=False):
+            admin.cluster("ADDSLOTSRANGE", start, end - 1)
+        eventually(lambda: all(len(self._nodes(server)) == 6 for server in self.servers))
+        for primary, replica in zip(admins[:3], admins[3:], strict=True):
+            replica.cluster("REPLICATE", primary.cluster("MYID"))
+        eventually(self.is_whole)
+
+    def is_whole(self) -> bool:
+        """Whether every server runs, sees all slots served, and has its replica or its primary."""
+        return all(self._is_content(server) for server in self.servers)
+
+    def _is_content(self, server: RedisServer) -> bool:
+        if not server.is_running:
+            return False
+        state: Any = self.admin(server).execute_command("CLUSTER", "INFO")
+        replication: Any = self.admin(server).info("replication")
+        linked = replication.get("master_link_status") == "up"
+        followed = replication.get("slave0", {}).get("state") == "online"
+        return b"cluster_state:ok" in state and (linked or followed)
+
+    def _nodes(self, server: RedisServer) -> list[list[str]]:
+        """What a server knows of all: the words of each line of CLUSTER NODES."""
+        text: Any = self.admin(server).execute_command("CLUSTER", "NODES")
+        return [line.split() for line in text.decode().splitlines()]
+
+    def _slots(self, server: RedisServer) -> set[int]:
+        """The slots that a server takes for its own."""
+        myself = next(words for words in self._nodes(server) if "myself" in words[2])
+        runs = [run.split("-") for run in myself[8:] if not run.startswith("[")]
+        return {slot for run in runs for slot in range(int(run[0]), int(run[-1]) + 1)}
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        self._stack.close()
+
+
+def _reserved(stack: ExitStack) -> int:
+    """A port that stays ours, bound and never listened on, until the stack is closed."""
+    reservation = stack.enter_context(socket.socket())
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind(("127.0.0.1", 0))
+    port: int = reservation.getsockname()[1]
+    return port
