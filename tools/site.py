@@ -24,6 +24,7 @@ from nano_graphrag_redis.config.namespaces import (
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.pages import Page
+    from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
 SETTINGS_MARK = "<!-- the table of settings -->"
@@ -39,10 +40,9 @@ def settings_table() -> str:
     for key, field in RedisConfig.model_fields.items():
         if key == "working_dir":  # the host's own
             continue
-        later = (field.json_schema_extra or {}) == {"supported": False}
         variable = _NO_VARIABLE.get(key, f"`{key.upper()}`")
         meaning = field.description or ""
-        if later:
+        if _reserved(field):
             meaning += " *Reserved: refused until it is supported.*"
         default = field.get_default(call_default_factory=True)
         rows.append(f"| `{key}` | {variable} | {_shown(default)} | {meaning} |")
@@ -64,6 +64,10 @@ def namespaces_table() -> str:
             f"| {', '.join(f'`{name}`' for name in variables)} |"
         )
     return "\n".join(rows)
+
+
+def _reserved(field: FieldInfo) -> bool:
+    return field.json_schema_extra == {"supported": False}
 
 
 def _shown(default: Any) -> str:

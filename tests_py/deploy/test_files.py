@@ -149,7 +149,8 @@ def test_the_health_check_s_environment_is_one_that_the_storage_takes(
     settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert settings.pop("STORAGE_KV_BACKEND") == "redis"
     assert not any("#" in value or value != value.strip() for value in settings.values())
-    config = RedisConfig.from_env({**settings, "REDIS_PASSWORD": "from the secrets"})
+    config = RedisConfig.from_env(settings)
+    assert config.redis_password_file == "deploy/secrets/redis_password"
     assert config.redis_workspace == "health-check"
     assert [config.ttl_for(n) for n in ("community_reports", "text_chunks", "full_docs")] == [0] * 3
     assert caplog.records == []  # no unknown name, no document that expires

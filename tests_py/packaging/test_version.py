@@ -41,6 +41,13 @@ def test_the_lock_file_has_the_version() -> None:
     assert f'name = "nano-graphrag-redis"\nversion = "{version()}"' in lock
 
 
+def test_the_toolchain_that_is_asked_for_is_the_one_in_cargo_toml() -> None:
+    needed = re.findall(r'^rust-version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+    for file in ("README.md", "tools/check-machine"):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert re.findall(r"Rust toolchain,? \(?(1\.\d+)", text) == needed, file
+
+
 def test_all_is_every_other_extra() -> None:
     extras = set(importlib.metadata.metadata("nano-graphrag-redis").get_all("Provides-Extra") or [])
     assert extras == {"all", "cli", "embedded", "otel", "prometheus"}
