@@ -34,6 +34,8 @@ pub enum OutagePolicy {
     Raise,
     /// Reads miss, writes are dropped; both are counted and the change is logged.
     Miss,
+    /// While the breaker is open, reads come from the files that dual writing keeps.
+    Json,
 }
 
 /// A user and a password, never shown.
@@ -202,6 +204,9 @@ pub struct StoreConfig {
     pub near_cache_bytes: usize,
     /// Whether the ids are kept in a registry beside the namespace.
     pub registry: bool,
+    /// The host's working directory, where its files are kept up with what is written; None: they
+    /// are not.
+    pub dual_write: Option<PathBuf>,
     /// The working directory that fills the keyspace; None where several may.
     pub working_dir: Option<String>,
     /// The server.
@@ -222,6 +227,7 @@ impl StoreConfig {
             compression: Compression::default(),
             near_cache_bytes: 0,
             registry: false,
+            dual_write: None,
             working_dir: None,
             server,
         })

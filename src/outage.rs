@@ -55,6 +55,12 @@ impl Outage {
         }))
     }
 
+    /// Files are read in place of the server; a line if it was there until now.
+    pub(crate) fn left(&self, error: &Error) -> Option<String> {
+        let left = !self.away.swap(true, Relaxed);
+        left.then(|| format!("reads come from the JSON files until the server is back: {error}"))
+    }
+
     /// The server answered; a line if it was away.
     pub(crate) fn answered(&self) -> Option<String> {
         // Loaded first: the line stays shared between cores while all is well.

@@ -190,6 +190,13 @@ class FileWork:
         Its result: ``ids_in_file``, ``ids_on_server``, ``file_digest``, ``server_digest``, and the
         first ids of each kind and their count: ``differing``, ``missing``, ``extra``.
         """
+    @staticmethod
+    def fold(store: BlockingKvStore, directory: str | os.PathLike[str], ask: bool) -> FileWork:
+        """Folds what was logged of the store's namespace into its file in a directory, in one step.
+
+        ``ask`` is whether the server is asked what the ids are; else the log's own word holds.
+        Its result: ``ids`` and ``size`` of the file; None if there was nothing to fold.
+        """
     def step(self) -> tuple[str, int, int | None, str] | None:
         """Does the next step: what it was, how much of it is done, of how much, in which unit."""
     @property

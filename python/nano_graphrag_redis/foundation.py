@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ._core import KvStore
+from ._core import FileWork, KvStore
 from .config import RedisConfig
+from .exceptions import StorageError
+
+logger = logging.getLogger("nano_graphrag_redis")
 
 LLM_CACHE = "llm_response_cache"
 
@@ -26,6 +32,19 @@ def _unlock_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock_in_child)
+
+
+def _fold_at_exit(foundation: Foundation) -> None:
+    """Closes what nobody closed: the host closes nothing."""
+    known = weakref.ref(foundation)
+
+    def close() -> None:
+        alive = known()
+        if alive is not None:
+            alive.close()
+
+    atexit.register(close)
+    weakref.finalize(foundation, atexit.unregister, close).atexit = False
 
 
 class Foundation:
@@ -61,6 +80,9 @@ class Foundation:
         settings = self.config.core_settings(namespace, url=self._socket_url())
         self.store = KvStore(settings if ttl is None else settings | {"ttl": ttl})
         self.ready = self._directory is None
+        self._folds = self.config.redis_dual_write
+        if self._folds:
+            _fold_at_exit(self)
 
     def _socket_url(self) -> str | None:
         if self._directory is None:
@@ -84,7 +106,12 @@ class Foundation:
                 self.ready = True
 
     def close(self) -> None:
-        """Lets go of the connections and the embedded server; may be called again."""
+        """Lets go of the connections and the embedded server; may be called again.
+
+        Under ``redis_dual_write`` it first brings the JSON file up to date, which takes as long as
+        writing that takes.
+        """
+        self._fold()
         self.store.close()
         if self._directory is None:
             return
@@ -94,6 +121,24 @@ class Foundation:
 
                 release(self._directory)
                 self.ready = False
+
+    @property
+    def closes_at_once(self) -> bool:
+        """Whether ``close`` waits for nothing."""
+        return not self._folds
+
+    def _fold(self) -> None:
+        """Folds what was logged into the JSON file, once; a failure is told, the log stays."""
+        if not self._folds:
+            return
+        self._folds = False
+        try:
+            # Nothing was written yet by one that has not joined its server.
+            if self.ready and not self.store.closed:
+                directory = Path(self.config.working_dir or "")
+                FileWork.fold(self.store.blocking, directory.absolute(), ask=True).step()
+        except StorageError as error:
+            logger.warning("%s: the JSON file is behind its log: %s", self.namespace, error)
 
     @property
     def clears_on_start(self) -> bool:

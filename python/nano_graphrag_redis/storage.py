@@ -149,7 +149,11 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
             ``stored_bytes_written`` (bytes of the values that this storage has sent, before and
             after compression), ``connections``,
             ``requests_in_flight``, ``retries``, ``breaker_open``, ``forgiven`` (failures that
-            the outage policy turned into misses, by kind), and ``near_cache`` (None without one):
+            the outage policy turned into misses, by kind), ``served_from_files`` (calls that the
+            outage policy ``json`` has answered; None under another), ``dual_write`` (None where it
+            is off): ``logged`` (changes that this storage has logged), ``late`` (those that were
+            not at their time, or are not known to have been made), ``folds`` (how often it has
+            brought the JSON file up to date); and ``near_cache`` (None without one):
             ``tracking`` (whether it is kept right, and used), ``hits`` and ``misses`` of this
             namespace; ``max_bytes``, ``bytes``, ``values``, ``evictions`` and ``invalidations``
             of all namespaces together.
@@ -164,8 +168,14 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
             return False
 
     async def close(self) -> None:
-        """Lets go of the connections, which close with their last storage; may be called again."""
-        self._foundation.close()
+        """Lets go of the connections, which close with their last storage; may be called again.
+
+        Under ``redis_dual_write`` it first brings the JSON file up to date.
+        """
+        if self._foundation.closes_at_once:
+            self._foundation.close()
+        else:
+            await asyncio.to_thread(self._foundation.close)
 
     async def __aenter__(self) -> Self:
         return self

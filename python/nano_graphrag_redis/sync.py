@@ -115,7 +115,10 @@ class SyncRedisKVStorage:
             return False
 
     def close(self) -> None:
-        """Lets go of the connections, which close with their last storage; may be called again."""
+        """Lets go of the connections, which close with their last storage; may be called again.
+
+        Under ``redis_dual_write`` it first brings the JSON file up to date.
+        """
         self._foundation.close()
 
     def __enter__(self) -> Self:

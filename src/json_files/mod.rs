@@ -1,24 +1,28 @@
 //! The files of the host's `JsonKVStorage`, `kv_store_{namespace}.json`: read and written in a
 //! stream, in memory that grows with the largest value and not with the file.
+//!
+//! Beside a file that dual writing keeps lies the [`log`] of what has changed since.
 
+pub(crate) mod changes;
+pub mod log;
+mod paths;
 mod reader;
 mod scan;
 mod sorting;
+mod view;
 mod writer;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Error, Kind};
+pub use paths::Paths;
 pub use reader::{Entry, JsonFile, Signature};
 pub use sorting::{Item, Sorted, Sorter};
+pub use view::View;
+pub(crate) use view::read_at;
 pub use writer::FileWriter;
-
-/// The file that the host keeps a namespace in.
-#[must_use]
-pub fn path_of(directory: &Path, namespace: &str) -> PathBuf {
-    directory.join(format!("kv_store_{namespace}.json"))
-}
+pub(crate) use writer::{LAYOUT, is_at, sync_directory};
 
 /// A failure of the file system, with what was being done to which file.
 pub(crate) fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {

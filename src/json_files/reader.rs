@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::failed;
 use super::scan::Scan;
 use crate::error::{Error, Kind, Result};
-use crate::json_text::cursor::{Cursor, Fault, Text};
+use crate::json_text::cursor::{Cursor, Fault};
 use crate::json_text::{Layout, rewrite};
 
 /// Bytes read at a time.
@@ -186,17 +186,10 @@ impl JsonFile {
     fn id(&mut self) -> Result<String> {
         let length = self.value()?;
         let json = &self.buffer[self.start..self.start + length];
-        let mut cursor = Cursor { json, at: 0 };
-        let mut unescaped = Vec::new();
-        let text = match cursor.string(&mut unescaped) {
-            Ok(Text::Plain(text)) => text.to_vec(),
-            Ok(Text::Unescaped) => unescaped,
-            Ok(Text::LoneSurrogate(_)) => {
-                return Err(self.wrong("an id with a lone surrogate, which no key can hold"));
-            }
+        let id = match (Cursor { json, at: 0 }).id() {
+            Ok(id) => id,
             Err(fault) => return Err(self.fault(&fault)),
         };
-        let id = String::from_utf8(text).map_err(|_| self.wrong("an id that is no UTF-8"))?;
         self.start += length;
         Ok(id)
     }
@@ -270,7 +263,7 @@ impl JsonFile {
 }
 
 impl Signature {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]
         let inode = Some(std::os::unix::fs::MetadataExt::ino(metadata));
         #[cfg(not(unix))]

@@ -12,7 +12,7 @@ use crate::json_text::{Layout, rewrite, write_utf8};
 const CHUNK: usize = 256 * 1024;
 
 /// How a value is laid out in the host's files: as a member of the one object.
-const LAYOUT: Layout = Layout::Indented(1);
+pub(crate) const LAYOUT: Layout = Layout::Indented(1);
 
 /// Writes what `json.dump(..., indent=2, ensure_ascii=False)` writes of a dict, id by id.
 pub struct FileWriter {
@@ -21,30 +21,51 @@ pub struct FileWriter {
     beside: PathBuf,
     entry: Vec<u8>,
     ids: u64,
+    finished: bool,
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Still ours alone, since it is still locked.
+            let _ = fs::remove_file(&self.beside);
+        }
+    }
 }
 
 impl FileWriter {
     /// Begins the file that will lie at `path`. One process at a time can: another is refused.
     pub fn begin(path: &Path) -> Result<Self> {
+        Self::try_begin(path)?.ok_or_else(|| {
+            let message = format!("another process is writing {}", path.display());
+            Error::new(Kind::File, message)
+        })
+    }
+
+    /// The same; None if another process does.
+    pub fn try_begin(path: &Path) -> Result<Option<Self>> {
         // Behind a link is where it belongs.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut beside = path.as_os_str().to_owned();
         beside.push(".new");
         let beside = PathBuf::from(beside);
-        let file = locked(&beside)?;
+        let Some(file) = locked(&beside)? else {
+            return Ok(None);
+        };
         file.set_len(0) // of one who broke off
             .map_err(|error| failed("cannot write", &beside, &error))?;
         if let Ok(replaced) = fs::metadata(&path) {
             // Who may read it stays as it was, where we may say so.
             let _ = file.set_permissions(replaced.permissions());
         }
-        Ok(Self {
+        Ok(Some(Self {
             file: BufWriter::with_capacity(CHUNK, file),
             path,
             beside,
             entry: Vec::new(),
             ids: 0,
-        })
+            finished: false,
+        }))
     }
 
     /// Writes an id and its value, which is any JSON text.
@@ -53,6 +74,13 @@ impl FileWriter {
         let mut entry = std::mem::take(&mut self.entry);
         rewrite(json, LAYOUT, &mut entry).map_err(|fault| Error::from(fault).about(id))?;
         self.entry = entry;
+        self.close_entry()
+    }
+
+    /// Writes an id and its value, which is in [`LAYOUT`] already.
+    pub(crate) fn add_laid_out(&mut self, id: &str, laid_out: &[u8]) -> Result<()> {
+        self.open_entry(id);
+        self.entry.extend_from_slice(laid_out);
         self.close_entry()
     }
 
@@ -89,6 +117,7 @@ impl FileWriter {
             .len();
         fs::rename(&self.beside, &self.path)
             .map_err(|error| failed("cannot replace", &self.path, &error))?;
+        self.finished = true;
         sync_directory(&self.path)?;
         Ok(size)
     }
@@ -110,8 +139,9 @@ pub(crate) fn sync_directory(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The file at `beside`, made if it is not there, and ours until it is closed.
-fn locked(beside: &Path) -> Result<File> {
+/// The file at `beside`, made if it is not there, and ours until it is closed; None if it is
+/// another's.
+fn locked(beside: &Path) -> Result<Option<File>> {
     loop {
         let file = File::options()
             .create(true)
@@ -120,12 +150,11 @@ fn locked(beside: &Path) -> Result<File> {
             .open(beside)
             .map_err(|error| failed("cannot write", beside, &error))?;
         if file.try_lock().is_err() {
-            let message = format!("another process is writing {}", beside.display());
-            return Err(Error::new(Kind::File, message));
+            return Ok(None);
         }
         // Who had it before may have moved it to its place between our two steps.
         if is_at(&file, beside) {
-            return Ok(file);
+            return Ok(Some(file));
         }
     }
 }

@@ -187,6 +187,24 @@ impl<'json> Cursor<'json> {
         })
     }
 
+    /// Reads a string that is an id, from its opening quote on.
+    pub(crate) fn id(&mut self) -> Result<String> {
+        let start = self.at;
+        let mut unescaped = Vec::new();
+        let text = match self.string(&mut unescaped)? {
+            Text::Plain(text) => text.to_vec(),
+            Text::Unescaped => unescaped,
+            Text::LoneSurrogate(_) => {
+                self.at = start;
+                return self.corrupt("an id with a lone surrogate, which no key can hold");
+            }
+        };
+        String::from_utf8(text).or_else(|_| {
+            self.at = start;
+            self.corrupt("an id that is no UTF-8")
+        })
+    }
+
     /// Reads from an escape up to the closing quote. False if there was a lone surrogate.
     fn unescape(&mut self, out: &mut impl Unescaped) -> Result<bool> {
         let mut whole = true;

@@ -4,12 +4,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::reading::Pace;
 use super::{LISTED, Progress, STEP_BYTES, Step, checked_unchanged};
 use crate::error::{Kind, Result};
 use crate::json_files::{Item, JsonFile, Sorted, Sorter};
 use crate::json_text::{Layout, rewrite};
-use crate::store::KvStore;
+use crate::store::{KvStore, Pace};
 
 /// Ids of one kind: how many, and the first of them.
 #[derive(Clone, Debug, Default)]

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::reading::Pace;
 use super::{Progress, Step};
 use crate::error::Result;
 use crate::json_files::{FileWriter, Item, Sorted, Sorter};
-use crate::store::KvStore;
+use crate::store::{KvStore, Pace};
 
 /// What was written.
 #[derive(Clone, Copy, Debug)]

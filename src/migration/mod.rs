@@ -5,7 +5,6 @@ mod check;
 mod compare;
 mod copying;
 mod export;
-mod reading;
 
 use crate::error::{Error, Kind, Result};
 use crate::json_files::JsonFile;

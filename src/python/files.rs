@@ -15,7 +15,7 @@ use crate::json_files;
 use crate::json_text::Layout;
 use crate::metrics::Operation;
 use crate::migration::{Check, Comparison, Copying, Differences, Export, Progress};
-use crate::store::{Call, KvStore};
+use crate::store::{Call, Folded, KvStore, fold};
 
 /// The entries of one file, in its order.
 #[pyclass(frozen, module = "nano_graphrag_redis._core")]
@@ -57,6 +57,11 @@ enum Task {
     Copy(Box<Copying>),
     Export(Box<Export>),
     Compare(Box<Comparison>),
+    Fold {
+        directory: PathBuf,
+        ask: bool,
+        folded: Option<Folded>,
+    },
 }
 
 type Told = Option<(&'static str, u64, Option<u64>, &'static str)>;
@@ -111,6 +116,21 @@ impl FileWork {
         Ok(Self::new(Some(store), Task::Compare(Box::new(comparison))))
     }
 
+    #[staticmethod]
+    fn fold(
+        py: Python<'_>,
+        store: &BlockingKvStore,
+        directory: PathBuf,
+        ask: bool,
+    ) -> PyResult<Self> {
+        let fold = Task::Fold {
+            directory,
+            ask,
+            folded: None,
+        };
+        Ok(Self::new(Some(store.core(py)?), fold))
+    }
+
     fn step<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let task = Arc::clone(&self.task);
         let Some(store) = &self.store else {
@@ -120,13 +140,22 @@ impl FileWork {
             })?;
             return Ok(told.into_py_any(py)?.into_bound(py));
         };
-        let step = |_| async move {
+        let step = |store: Arc<KvStore>| async move {
             let mut task = task.try_lock().map_err(|_| at_once())?;
             let progress = match &mut *task {
                 Task::Check(check) => check.step()?,
                 Task::Copy(copying) => copying.step().await?,
                 Task::Export(export) => export.step().await?,
                 Task::Compare(comparison) => comparison.step().await?,
+                Task::Fold {
+                    directory,
+                    ask,
+                    folded,
+                } => {
+                    store.keep_up().await?;
+                    *folded = fold(&store, directory, *ask, true).await?;
+                    None
+                }
             };
             Ok(told(progress))
         };
@@ -150,6 +179,10 @@ impl FileWork {
                 dict.set_item("unchanged", copies.unchanged)?;
                 dict.set_item("refused_count", copies.refused)?;
                 dict.set_item("refused", &copies.refusals)?;
+            }
+            Task::Fold { folded, .. } => {
+                dict.set_item("ids", folded.map(|folded| folded.ids))?;
+                dict.set_item("size", folded.map(|folded| folded.size))?;
             }
             Task::Export(export) => {
                 let exported = export.exported.ok_or_else(unfinished)?;

@@ -54,6 +54,7 @@ pub(super) struct Settings {
     compression_level: Option<i32>,
     near_cache_mb: usize,
     registry: bool,
+    dual_write_directory: Option<PathBuf>,
     working_dir: Option<String>,
 }
 
@@ -113,6 +114,7 @@ impl TryFrom<Settings> for StoreConfig {
             )?,
             near_cache_bytes: settings.near_cache_mb.saturating_mul(1 << 20),
             registry: settings.registry,
+            dual_write: settings.dual_write_directory,
             working_dir: settings.working_dir,
             ..Self::new(server, &settings.namespace)?
         })
@@ -132,9 +134,10 @@ fn outage_policy(name: &str) -> Result<OutagePolicy> {
     match name {
         "raise" => Ok(OutagePolicy::Raise),
         "miss" => Ok(OutagePolicy::Miss),
+        "json" => Ok(OutagePolicy::Json),
         _ => Err(Error::new(
             Kind::Config,
-            format!("redis_outage_policy {name:?} must be 'raise' or 'miss'"),
+            format!("redis_outage_policy {name:?} must be 'raise', 'miss' or 'json'"),
         )),
     }
 }

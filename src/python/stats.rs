@@ -38,6 +38,8 @@ impl<'py> IntoPyObject<'py> for StatsDict {
         dict.set_item("retries", stats.load.retries)?;
         dict.set_item("breaker_open", stats.load.breaker_open)?;
         dict.set_item("forgiven", outage)?;
+        dict.set_item("served_from_files", self.core.served_from_files())?;
+        dict.set_item("dual_write", dual_write(py, &self.core)?)?;
         dict.set_item("near_cache", near_cache(py, &self.core)?)?;
         Ok(dict)
     }
@@ -56,5 +58,16 @@ fn near_cache<'py>(py: Python<'py>, core: &KvStore) -> PyResult<Option<Bound<'py
     dict.set_item("misses", stats.misses)?;
     dict.set_item("evictions", stats.evictions)?;
     dict.set_item("invalidations", stats.invalidations)?;
+    Ok(Some(dict))
+}
+
+fn dual_write<'py>(py: Python<'py>, core: &KvStore) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let Some(stats) = core.dual_write() else {
+        return Ok(None);
+    };
+    let dict = PyDict::new(py);
+    dict.set_item("logged", stats.logged)?;
+    dict.set_item("late", stats.late)?;
+    dict.set_item("folds", stats.folds)?;
     Ok(Some(dict))
 }

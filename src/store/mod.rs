@@ -3,8 +3,12 @@
 mod batch;
 mod call;
 mod drift;
+mod dual_write;
+mod fold;
+mod from_files;
 mod local;
 mod look;
+mod pace;
 mod probe;
 mod proof;
 mod registry;
@@ -24,6 +28,7 @@ use crate::config::StoreConfig;
 use crate::connection::{Answer, Commands, Connections, Node, Request, SharedConnections, command};
 use crate::error::{Error, Kind, Result};
 use crate::first_use::Origin;
+use crate::json_files::log::Mark;
 use crate::metrics::StoreCounters;
 use crate::near_cache::Namespace;
 use crate::notices::Notices;
@@ -31,7 +36,12 @@ use crate::outage::Outage;
 pub use batch::Batch;
 pub use call::Call;
 pub use drift::Drift;
+use dual_write::DualWrite;
+pub use dual_write::DualWriteStats;
+pub use fold::{Folded, fold};
+use from_files::FromFiles;
 pub use look::Looked;
+pub(crate) use pace::Pace;
 pub use probe::Probe;
 use registry::{Registry, new_mark};
 use sealing::Sealing;
@@ -65,6 +75,8 @@ pub struct KvStore {
     ttl: Option<String>,
     sealing: Sealing,
     registry: Registry,
+    dual_write: Option<DualWrite>,
+    from_files: Option<FromFiles>,
 }
 
 impl KvStore {
@@ -75,7 +87,7 @@ impl KvStore {
         connections.knows(config.keyspace.prefix(), &config.namespace);
         let counters = StoreCounters::new(&config.namespace);
         shared.metrics().stores.keep(counters.counters());
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             near: (config.near_cache_bytes > 0).then(|| {
                 let prefix = config.keyspace.prefix();
                 connections.near(prefix, config.near_cache_bytes, counters.clone())
@@ -90,6 +102,8 @@ impl KvStore {
             sealing: Sealing::new(config.compression, counters.clone()),
             counters,
             registry: Registry::new(&config),
+            dual_write: DualWrite::new(&config, me),
+            from_files: FromFiles::new(&config),
             config,
         })
     }
@@ -147,13 +161,17 @@ impl KvStore {
     /// The values of up to [`PIECE_ITEMS`] ids, in order, from the server: one bad value fails only
     /// its own id.
     pub async fn get_piece(&self, ids: &[String]) -> Result<Vec<Result<Option<Bytes>>>> {
-        match &self.near {
+        let found = match &self.near {
             Some(near) => self.get_and_keep(near, ids).await,
             None => self.fetch(ids).await,
+        };
+        match found {
+            Err(error) => self.read_instead(error, ids).await,
+            found => found,
         }
     }
 
-    /// The same, and nothing is kept of it.
+    /// The same, and nothing is kept of it, nor is anybody else asked.
     pub(crate) async fn fetch(&self, ids: &[String]) -> Result<Vec<Result<Option<Bytes>>>> {
         let answers = self
             .send(
@@ -171,11 +189,16 @@ impl KvStore {
 
     /// Writes a batch. Gives its ids back with an outcome for each, or the failure of them all.
     pub async fn put(&self, mut batch: Batch) -> (Vec<String>, Result<Vec<Result<()>>>) {
+        let lines = self.lines_of(&batch);
         self.sealing.seal(self, &mut batch);
         let Batch { ids, sets, .. } = batch;
         let change = self.change(ids.iter().map(String::as_str));
+        let sent = self.sent(Mark::SetAsked, &ids);
         let outcomes = self.set(&ids, sets).await;
         drop(change);
+        if let (Some(lines), Some(sent)) = (lines, sent) {
+            self.log_sets(lines, sent, &outcomes).await;
+        }
         (ids, outcomes)
     }
 
@@ -228,6 +251,7 @@ impl KvStore {
                 self.mark(mark, piece).await?;
                 self.send(&unlinks.once()).await
             };
+            let logged = self.sent(Mark::DeleteAsked, piece);
             let (mut failed, mut unconfirmed) = (None, Vec::new());
             match sent.await {
                 Ok(answers) => {
@@ -246,6 +270,10 @@ impl KvStore {
                     failed = Some(error);
                     unconfirmed.extend_from_slice(piece);
                 }
+            }
+            if let Some(logged) = logged {
+                self.log_deletes(logged, failed.as_ref(), &unconfirmed)
+                    .await;
             }
             if let Some(error) = failed {
                 let error = match &*ids {

@@ -37,6 +37,13 @@ impl KvStore {
         self.connections.note(changes);
     }
 
+    /// Something was written of these ids of which nothing can be proved.
+    pub(super) fn note_unproved<'a>(&self, ids: impl Iterator<Item = &'a str>) {
+        if self.connections.has_barrier() {
+            self.connections.note(ids.map(|id| (self.key(id), None)));
+        }
+    }
+
     /// These ids are gone.
     pub(super) fn note_deleted(&self, ids: &[String]) {
         if self.connections.has_barrier() {

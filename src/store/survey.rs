@@ -44,6 +44,7 @@ impl KvStore {
         self.forget_all();
         if outcome.is_ok() {
             self.note_dropped();
+            self.log_drop().await;
         }
         outcome
     }
@@ -67,9 +68,18 @@ impl KvStore {
 
     /// Every id, each once, in no order.
     pub async fn ids(&self) -> Result<Vec<String>> {
-        if self.registry.is_on() {
-            return self.registered_ids().await;
+        let ids = if self.registry.is_on() {
+            self.registered_ids().await
+        } else {
+            self.scanned_ids().await
+        };
+        match ids {
+            Err(error) => self.list_instead(error).await,
+            ids => ids,
         }
+    }
+
+    async fn scanned_ids(&self) -> Result<Vec<String>> {
         let mut ids = HashSet::new();
         let mut cursor = 0;
         loop {

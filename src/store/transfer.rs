@@ -77,6 +77,7 @@ impl KvStore {
                     absent.push(*row);
                 }
             }
+            self.note_unproved(there.iter().map(|(id, _)| id.as_str()));
             self.score_anew(there.iter().map(|(id, _)| id.as_str()))
                 .await?;
         }

@@ -54,6 +54,7 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "compression_level": None,
         "near_cache_mb": 0,
         "registry": False,
+        "dual_write_directory": None,
         "working_dir": None,
     }
     cache = config.core_settings("llm_response_cache")

@@ -61,9 +61,7 @@ LATER: list[tuple[str, str]] = [
     ("redis_sentinel_master", "mymaster"),
     ("redis_sentinel_username", "u"),
     ("redis_sentinel_password", "s3cret"),
-    ("redis_dual_write", "yes"),
     ("redis_tracing", "ids"),
-    ("redis_outage_policy", "json"),
     ("redis_url", "redis+sentinel://host/master"),
 ]
 
@@ -117,14 +115,26 @@ def test_a_setting_of_a_later_release_may_have_its_default() -> None:
         if RedisConfig.model_fields[key].json_schema_extra
     }
     assert RedisConfig.from_global_config(later, {}) == RedisConfig()
-    assert RedisConfig.from_env({"REDIS_DUAL_WRITE": "0"}) == RedisConfig()
 
 
 def test_dual_write_goes_by_its_other_name_too() -> None:
-    message = refusal({}, {"KV_BACKEND_MIGRATION": "true"})
-    assert message == "KV_BACKEND_MIGRATION='true' (environment): is not supported yet"
+    assert RedisConfig.from_env({"KV_BACKEND_MIGRATION": "true"}).redis_dual_write
     both = {"KV_BACKEND_MIGRATION": "true", "REDIS_DUAL_WRITE": "false"}
     assert refusal({}, both).startswith("REDIS_DUAL_WRITE='false' and KV_BACKEND_MIGRATION='true'")
+
+
+def test_dual_write_needs_a_working_dir() -> None:
+    config = RedisConfig.from_env({"REDIS_DUAL_WRITE": "yes"})
+    with pytest.raises(StorageConfigError, match=r"redis_dual_write needs .*working_dir"):
+        config.core_settings("full_docs")
+
+
+def test_reading_files_in_an_outage_needs_dual_write() -> None:
+    message = refusal({}, {"REDIS_OUTAGE_POLICY_FULL_DOCS": "json"})
+    assert "redis_outage_policy 'json'" in message
+    assert "redis_dual_write" in message
+    both = {"REDIS_OUTAGE_POLICY": "json", "REDIS_DUAL_WRITE": "yes"}
+    assert RedisConfig.from_env(both).outage_policy_for("text_chunks") == "json"
 
 
 def test_all_that_is_wrong_comes_in_one_error() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +36,10 @@ def write_file(working_dir: Path) -> WriteFile:
         return path
 
     return write
+
+
+@pytest.fixture
+def own_server(server_binary: Path) -> Iterator[RedisServer]:
+    """A server for tests that kill or pause it."""
+    with RedisServer(server_binary) as running:
+        yield running

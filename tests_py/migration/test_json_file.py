@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nano_graphrag_redis._core import JsonFile
@@ -30,6 +30,7 @@ def loaded(text: bytes) -> Any:
     return json.loads(text.decode("utf-8"))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.dictionaries(ids, documents, max_size=5),
     st.sampled_from([{}, {"indent": 2}, {"indent": "\t"}, {"separators": (",", ":")}]),
@@ -50,6 +51,7 @@ _pieces = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(_pieces, max_size=12).map("".join), st.booleans())
 @example('"a": -0', True)
 @example('"a": 1, "\\u0061": 2', True)

@@ -123,7 +123,7 @@ class RedisConfig(SettingsTable):
         return self.redis_ttl.get(namespace, DEFAULT_TTLS.get(namespace, 0))
 
     def outage_policy_for(self, namespace: str) -> str:
-        """What a failing call on ``namespace`` does: ``raise`` or ``miss``."""
+        """What a failing call on ``namespace`` does: ``raise``, ``miss`` or ``json``."""
         named = self.redis_outage_policy
         default = named.get(EVERY_NAMESPACE) or DEFAULT_OUTAGE_POLICIES.get(namespace, "raise")
         return named.get(namespace, default)
@@ -166,9 +166,26 @@ class RedisConfig(SettingsTable):
             "tls_key_file": _absolute(self.redis_tls_key_file),
             "ttl": self.ttl_for(namespace),
             "outage_policy": self.outage_policy_for(namespace),
+            "dual_write_directory": self._dual_write_directory(namespace),
             "working_dir": self._origin(),
         }
         return settings | {name: getattr(self, f"redis_{name}") for name in _CORE_SETTINGS}
+
+    def _dual_write_directory(self, namespace: str) -> str | None:
+        """The directory whose files are kept up with what is written; None for none.
+
+        Raises:
+            StorageConfigError: It is asked for, and there is no directory.
+        """
+        if not self.redis_dual_write:
+            return None
+        if self.working_dir is None:
+            raise StorageConfigError(
+                "redis_dual_write needs the host's working_dir, whose JSON files it keeps: give it "
+                "in global_config, or turn it off",
+                namespace=namespace,
+            )
+        return str(Path(self.working_dir).absolute())
 
     def _origin(self) -> str | None:
         """The directory whose graph fills the keyspace; None where a workspace tells graphs apart.
@@ -260,6 +277,15 @@ class RedisConfig(SettingsTable):
             raise ValueError("redis_near_cache_mb is not supported on a cluster yet")
         if url.others and not self.redis_cluster:
             raise ValueError("redis_url names several servers, which takes redis_cluster")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_files_that_nobody_keeps(self) -> RedisConfig:
+        if "json" in self.redis_outage_policy.values() and not self.redis_dual_write:
+            raise ValueError(
+                "redis_outage_policy 'json' reads the files that redis_dual_write keeps: turn that "
+                "on too, or choose 'raise' or 'miss'"
+            )
         return self
 
     @model_validator(mode="after")

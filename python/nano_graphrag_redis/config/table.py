@@ -118,9 +118,10 @@ class SettingsTable(BaseModel):
     )
     redis_outage_policy: dict[str, OutagePolicy] = Field(
         default_factory=dict,
-        description="What a call does when the storage fails: 'raise', or 'miss' (a read finds "
-        "nothing, a write is dropped). One name for all, or {namespace: name}. Without it, "
-        "llm_response_cache misses and the others raise.",
+        description="What a call does when the storage fails: 'raise'; 'miss' (a read finds "
+        "nothing, a write is dropped); 'json' (while the server is known to be away, reads come "
+        "from the files that redis_dual_write keeps). One name for all, or {namespace: name}. "
+        "Without it, llm_response_cache misses and the others raise.",
     )
     redis_ttl: dict[Name, Ttl] = Field(
         default_factory=dict,
@@ -181,6 +182,12 @@ class SettingsTable(BaseModel):
     redis_durability_timeout: Seconds = Field(
         3.0, description="Seconds that index_done_callback waits for what redis_durability asks."
     )
+    redis_dual_write: Flag = Field(
+        False,
+        description="Keep the host's JSON files in working_dir up with what is written, so that "
+        "STORAGE_KV_BACKEND=json is the way back. KV_BACKEND_MIGRATION is the same. The same in "
+        "every process that writes.",
+    )
     clear_on_start: Flag = Field(
         False,
         description="Empty the namespace in index_start_callback; never the LLM cache, never a "
@@ -193,9 +200,6 @@ class SettingsTable(BaseModel):
     redis_sentinel_master: Text = _later(None, "The name that the sentinels watch.")
     redis_sentinel_username: Text = _later(None, "The ACL user at the sentinels.")
     redis_sentinel_password: Secret = _later(None, "The password at the sentinels.")
-    redis_dual_write: Flag = _later(
-        False, "Write the host's JSON files too. KV_BACKEND_MIGRATION is the same."
-    )
     redis_tracing: Annotated[Literal["off", "on", "ids"], word] = _later(
         "off", "OpenTelemetry spans, with ids or without."
     )

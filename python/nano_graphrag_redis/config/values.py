@@ -66,12 +66,6 @@ def _workspace(value: str) -> str:
     return value
 
 
-def _implemented(policy: str) -> str:
-    if policy == "json":
-        raise ValueError("'json' is not supported yet")
-    return policy
-
-
 def _names(value: object) -> object:
     if isinstance(value, str):
         return [name for name in (part.strip() for part in value.split(",")) if name]
@@ -100,9 +94,7 @@ Secret = Annotated[SecretStr | None, BeforeValidator(_absent_if_empty)]
 Url = Annotated[RedisUrl, BeforeValidator(RedisUrl.parse)]
 FilePath = Annotated[str | None, BeforeValidator(_path), BeforeValidator(_absent_if_empty)]
 WorkingDir = Annotated[str | None, BeforeValidator(_path)]
-OutagePolicy = Annotated[
-    Literal["raise", "miss", "json"], AfterValidator(_implemented), BeforeValidator(_lower)
-]
+OutagePolicy = Annotated[Literal["raise", "miss", "json"], BeforeValidator(_lower)]
 
 Count = Annotated[int, BeforeValidator(_number)]
 Seconds = Annotated[

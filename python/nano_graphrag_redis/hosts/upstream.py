@@ -20,7 +20,7 @@ from typing import Any, Final
 from nano_graphrag_redis.config import kv_backend
 from nano_graphrag_redis.exceptions import StorageConfigError
 
-from .modules import redis_storage
+from .modules import bring_files_up_to_date, redis_storage
 
 FIELD: Final = "key_string_value_json_storage_cls"
 
@@ -73,6 +73,8 @@ def _resolve_before_use(graph_rag: Any, placeholder: type, default: Any, undo: E
     def resolved_first(self: Any) -> None:
         if getattr(self, FIELD) is placeholder:
             setattr(self, FIELD, _storage_of_environment(default))
+            if getattr(self, FIELD) is default:
+                bring_files_up_to_date(self)
         original(self)
 
     def restore() -> None:

@@ -13,6 +13,8 @@ from nano_graphrag_redis.config import RedisConfig
 from .reports import Exported, ExportedFile, Report, Settings
 from .work import configuration, file_of, opened, run
 
+_LOG_NAME = re.compile(r"kv_store_(.+)\.changes(\.folding)?")
+
 _PAGE = 1000
 """Keys that one SCAN looks at."""
 
@@ -81,6 +83,14 @@ def _names_under(root: bytes, config: RedisConfig) -> Iterator[bytes]:
             cursor, keys = store.scan(cursor, pattern, _PAGE)
 
 
+def logs_in(directory: Path) -> list[str]:
+    """The namespaces that have a log of changes in a directory."""
+    if not directory.is_dir():
+        return []
+    names = (_LOG_NAME.fullmatch(path.name) for path in directory.iterdir())
+    return sorted({match[1] for match in names if match})
+
+
 def fold(
     directory: str | os.PathLike[str],
     settings: Settings = None,
@@ -89,8 +99,9 @@ def fold(
 ) -> Exported:
     """Brings the files up to date that ``redis_dual_write`` keeps, after a crash say.
 
-    Without a server it takes the values that the log of changes holds. Where there is no log there
-    is nothing to do.
+    The server is asked what became of the ids in the log of changes, if the settings name one. Of
+    what it does not have, and when it is away, the log's own word holds. Where there is no log
+    there is nothing to do.
 
     Args:
         directory: The host's ``working_dir``.
@@ -100,4 +111,16 @@ def fold(
     Raises:
         JsonFileError: A file or a log cannot be read or written.
     """
-    raise NotImplementedError
+    directory = Path(directory).absolute()
+    config = configuration(settings)
+    # Else it would be whoever listens at the default address.
+    ask = "redis_url" in config.model_fields_set
+    found = logs_in(directory)
+    folded = []
+    for namespace in found if namespaces is None else dict.fromkeys(namespaces):
+        with opened(namespace, config) as store:
+            result = run(FileWork.fold(store, directory, ask), namespace, None)
+        if result["ids"] is not None:
+            path = file_of(directory, namespace)
+            folded.append(ExportedFile(namespace, path, result["ids"], result["size"]))
+    return Exported(directory, tuple(folded), dry_run=False)

@@ -30,7 +30,7 @@ _AT_REST = 1.0
 
 
 def configuration(settings: Settings, directory: Path | None = None) -> RedisConfig:
-    """The settings to work with: without the dual write, which would follow the work.
+    """The settings to work with: the server's word alone counts, and nothing follows the work.
 
     Args:
         settings: As the caller gave them.
@@ -39,7 +39,8 @@ def configuration(settings: Settings, directory: Path | None = None) -> RedisCon
     if not isinstance(settings, RedisConfig):
         settings = RedisConfig.from_global_config(settings or {})
     origin = str(directory) if directory else None
-    return settings.model_copy(update={"redis_dual_write": False, "working_dir": origin})
+    alone = {"redis_dual_write": False, "redis_outage_policy": {}, "working_dir": origin}
+    return settings.model_copy(update=alone)
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
+use super::{KvStore, PIECE_ITEMS, WINDOW};
 use crate::error::Result;
-use crate::store::{KvStore, PIECE_ITEMS, WINDOW};
 
 /// Bytes of values to be asked for at a time, by the size of those before.
 const BATCH_BYTES: usize = 4 << 20;
@@ -12,7 +12,7 @@ const BATCH_BYTES: usize = 4 << 20;
 const FIRST: usize = 16;
 
 /// Tells how many ids to ask for next.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     ids: usize,
 }
 
@@ -24,12 +24,12 @@ impl Default for Pace {
 
 impl Pace {
     /// Ids to ask for at a time.
-    pub(super) fn ids(&self) -> usize {
+    pub(crate) fn ids(&self) -> usize {
         self.ids
     }
 
     /// What each of the ids holds, or why it cannot be read.
-    pub(super) async fn fetch(
+    pub(crate) async fn fetch(
         &mut self,
         store: &KvStore,
         ids: &[String],

@@ -1,0 +1,287 @@
+//! The log of changes that dual writing keeps beside a host's file: a JSON array a line, appended
+//! under a lock that all processes respect.
+//!
+//! - `["set","id",value]`, `["delete","id"]`, `["drop"]`: confirmed by the server.
+//! - `["set?","id"]`, `["delete?","id"]`: sent, and not confirmed. The server may be asked.
+//!
+//! A process that dies while it writes leaves a line without an end. The next one begins a new
+//! line, and what is no whole array is passed over by whoever reads.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Paths;
+use super::writer::is_at;
+use crate::json_text::write_utf8;
+
+/// Bytes of lines that are kept for later when the log cannot be written.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// A change whose line holds no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It was deleted.
+    Delete,
+    /// A value was sent, and may have been set.
+    SetAsked,
+    /// A delete was sent, and may have been done.
+    DeleteAsked,
+    /// All ids were deleted.
+    Drop,
+}
+
+impl Mark {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::SetAsked => "set?",
+            Self::DeleteAsked => "delete?",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// Lines on their way to the log.
+#[derive(Default)]
+pub struct Lines {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    /// For about so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            ends: Vec::new(),
+        }
+    }
+
+    /// A value was set. `json` is in one line.
+    pub fn set(&mut self, id: &str, json: &[u8]) {
+        self.open("set", Some(id));
+        self.bytes.push(b',');
+        self.bytes.extend_from_slice(json);
+        self.close();
+    }
+
+    /// Something else happened to an id.
+    pub fn mark(&mut self, mark: Mark, id: &str) {
+        self.open(mark.name(), Some(id));
+        self.close();
+    }
+
+    /// All ids were deleted.
+    pub fn drop_all(&mut self) {
+        self.open(Mark::Drop.name(), None);
+        self.close();
+    }
+
+    /// Takes those of the lines for whose number `wanted` says so.
+    #[must_use]
+    pub fn chosen(self, wanted: impl Fn(usize) -> bool) -> Self {
+        if (0..self.ends.len()).all(&wanted) {
+            return self;
+        }
+        let mut chosen = Self::with_capacity(self.bytes.len());
+        let mut start = 0;
+        for (number, &end) in self.ends.iter().enumerate() {
+            if wanted(number) {
+                chosen.bytes.extend_from_slice(&self.bytes[start..end]);
+                chosen.ends.push(chosen.bytes.len());
+            }
+            start = end;
+        }
+        chosen
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn open(&mut self, name: &str, id: Option<&str>) {
+        self.bytes.extend_from_slice(b"[\"");
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(b'"');
+        if let Some(id) = id {
+            self.bytes.push(b',');
+            write_utf8(id.as_bytes(), &mut self.bytes);
+        }
+    }
+
+    fn close(&mut self) {
+        self.bytes.extend_from_slice(b"]\n");
+        self.ends.push(self.bytes.len());
+    }
+}
+
+/// The log of one namespace, as one process writes it.
+pub struct ChangeLog {
+    paths: Paths,
+    open: Mutex<Open>,
+    /// Changes that were logged.
+    appended: AtomicU64,
+    /// Changes that could not be logged at their time.
+    failed: AtomicU64,
+}
+
+#[derive(Default)]
+struct Open {
+    lock: Option<File>,
+    log: Option<File>,
+    /// Written before what comes next.
+    kept: Lines,
+}
+
+impl ChangeLog {
+    /// Opens nothing yet.
+    #[must_use]
+    pub fn new(paths: Paths) -> Self {
+        Self {
+            paths,
+            open: Mutex::default(),
+            appended: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// How many changes were logged, and how many were not at their time.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (self.appended.load(Relaxed), self.failed.load(Relaxed))
+    }
+
+    /// Appends lines, and those that were kept. False if another process has the lock: it has it
+    /// for as long as it takes to write some lines, so try again soon.
+    pub fn try_append(&self, lines: &Lines) -> io::Result<bool> {
+        let mut open = self.open();
+        let open = &mut *open;
+        let appended = locked(&mut open.lock, &self.paths, || {
+            let log = match open.log.take() {
+                // Not the one that was put away to be folded.
+                Some(log) if is_at(&log, &self.paths.log) => log,
+                _ => File::options()
+                    .read(true)
+                    .append(true)
+                    .create(true)
+                    .open(&self.paths.log)?,
+            };
+            write(&log, &[&open.kept, lines])?;
+            open.log = Some(log);
+            Ok(())
+        })?;
+        if appended.is_some() {
+            let count = open.kept.ends.len() + lines.ends.len();
+            self.appended.fetch_add(count as u64, Relaxed);
+            open.kept = Lines::default();
+        }
+        Ok(appended.is_some())
+    }
+
+    /// Appends what was kept, if anything was.
+    pub fn try_append_kept(&self) -> io::Result<bool> {
+        if self.open().kept.is_empty() {
+            return Ok(true);
+        }
+        self.try_append(&Lines::default())
+    }
+
+    /// Notes ids whose change could not be logged, or is not known to have been done.
+    pub fn keep(&self, mark: Mark, ids: &[String]) {
+        let mut open = self.open();
+        if mark == Mark::Drop {
+            self.failed.fetch_add(1, Relaxed);
+            open.kept.drop_all();
+        }
+        for id in ids {
+            self.failed.fetch_add(1, Relaxed);
+            if open.kept.bytes.len() < KEPT_BYTES {
+                open.kept.mark(mark, id);
+            }
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether there is a log to be folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutAway {
+    /// One that was put away before.
+    Before,
+    /// One that was put away now.
+    Now,
+    /// There is none.
+    Nothing,
+}
+
+/// Puts the log away, so that it may be folded while others go on in a new one; one at a time. None
+/// if another process has the lock.
+pub fn try_put_away(paths: &Paths) -> io::Result<Option<PutAway>> {
+    locked(&mut None, paths, || {
+        if paths.folding.exists() {
+            return Ok(PutAway::Before);
+        }
+        if !paths.log.exists() {
+            return Ok(PutAway::Nothing);
+        }
+        fs::rename(&paths.log, &paths.folding)?;
+        Ok(PutAway::Now)
+    })
+}
+
+/// Does something while no other process does the same; None if one does.
+fn locked<T>(
+    lock: &mut Option<File>,
+    paths: &Paths,
+    act: impl FnOnce() -> io::Result<T>,
+) -> io::Result<Option<T>> {
+    let file = match lock {
+        Some(file) => file,
+        None => lock.insert(
+            File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&paths.lock)?,
+        ),
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let done = act();
+    file.unlock()?;
+    done.map(Some)
+}
+
+/// Appends lines, on a line of their own whatever stands before them.
+fn write(mut log: &File, several: &[&Lines]) -> io::Result<()> {
+    let size = log.seek(SeekFrom::End(0))?;
+    if size > 0 {
+        let mut last = [0];
+        log.seek(SeekFrom::Start(size - 1))?;
+        log.read_exact(&mut last)?;
+        if last != *b"\n" {
+            log.write_all(b"\n")?; // someone died while writing
+        }
+    }
+    several
+        .iter()
+        .filter(|lines| !lines.is_empty())
+        .try_for_each(|lines| log.write_all(&lines.bytes))
+}

@@ -1,0 +1,280 @@
+//! Dual writing: what the server has confirmed goes into a log beside the host's file, and from time
+//! to time the log is folded into the file.
+
+use std::path::PathBuf;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use super::fold::fold;
+use super::{Batch, KvStore};
+use crate::config::StoreConfig;
+use crate::error::{Error, Kind, Result};
+use crate::json_files::Paths;
+use crate::json_files::log::{ChangeLog, Lines, Mark};
+
+/// Time between two foldings of one file.
+const FOLD_INTERVAL: Duration = Duration::from_secs(60);
+/// Time from a change to the folding, if that is due: others come with it.
+const FOLD_DELAY: Duration = Duration::from_secs(1);
+/// Share of the time that folding may take: a large file is folded less often.
+const FOLD_SHARE: u32 = 10;
+/// Time until the log's lock is asked for again. Whoever has it writes some lines.
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
+/// Time after which whoever has the lock is taken for one that has stopped.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of a line around an id and a value.
+const LINE: usize = 32;
+
+/// The log of one namespace, and when it is to be folded.
+pub(super) struct DualWrite {
+    log: ChangeLog,
+    directory: PathBuf,
+    store: Weak<KvStore>,
+    scheduled: AtomicBool,
+    /// Whether the last attempt to log failed: that is told once.
+    failing: AtomicBool,
+    folds: AtomicU64,
+}
+
+/// What [`KvStore::dual_write`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DualWriteStats {
+    /// Changes that this store has logged.
+    pub logged: u64,
+    /// Changes that could not be logged when they were made, or are not known to have been made.
+    pub late: u64,
+    /// How often this store has folded the log into the file.
+    pub folds: u64,
+}
+
+/// Ids that something was sent of. Until it is told what came of it, nothing is known: whoever drops
+/// this leaves word of that.
+pub(super) struct Sent<'a> {
+    log: &'a ChangeLog,
+    mark: Mark,
+    ids: &'a [String],
+    told: bool,
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.log.keep(self.mark, self.ids);
+        }
+    }
+}
+
+impl DualWrite {
+    /// None where the settings do not ask for it.
+    pub(super) fn new(config: &StoreConfig, store: &Weak<KvStore>) -> Option<Self> {
+        let directory = config.dual_write.clone()?;
+        Some(Self {
+            log: ChangeLog::new(Paths::new(&directory, &config.namespace)),
+            directory,
+            store: Weak::clone(store),
+            scheduled: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            folds: AtomicU64::new(0),
+        })
+    }
+
+    async fn append(&self, lines: &Lines) -> Result<()> {
+        self.with_patience(|| self.log.try_append(lines)).await
+    }
+
+    async fn append_kept(&self) -> Result<()> {
+        self.with_patience(|| self.log.try_append_kept()).await
+    }
+
+    /// Tries until nobody else has the lock. The thread is not kept from its other work.
+    async fn with_patience(&self, act: impl Fn() -> std::io::Result<bool>) -> Result<()> {
+        let since = Instant::now();
+        let path = self.log.paths().log.display();
+        loop {
+            match act() {
+                Ok(true) => return Ok(()),
+                Ok(false) if since.elapsed() < LOCK_PATIENCE => sleep(LOCK_PAUSE).await,
+                Ok(false) => {
+                    let message = format!("{path} is locked by a process that does not go on");
+                    return Err(Error::new(Kind::File, message));
+                }
+                Err(error) => {
+                    let message = format!("cannot write {path}: {error}");
+                    return Err(Error::new(Kind::File, message));
+                }
+            }
+        }
+    }
+
+    /// Has the log folded in a while, unless that is arranged already.
+    fn schedule(&self, after: Duration) {
+        if self.scheduled.load(Relaxed) || self.scheduled.swap(true, Relaxed) {
+            return;
+        }
+        let store = Weak::clone(&self.store);
+        tokio::spawn(async move {
+            sleep(after).await;
+            // Files are read and written there, which no socket waits for.
+            let folding = tokio::task::spawn_blocking(move || {
+                if let Some(store) = store.upgrade() {
+                    Handle::current().block_on(store.fold_when_due());
+                }
+            });
+            let _ = folding.await;
+        });
+    }
+}
+
+impl KvStore {
+    /// What dual writing has done; None where it is off.
+    pub fn dual_write(&self) -> Option<DualWriteStats> {
+        let dual = self.dual_write.as_ref()?;
+        let (logged, late) = dual.log.counts();
+        let folds = dual.folds.load(Relaxed);
+        Some(DualWriteStats {
+            logged,
+            late,
+            folds,
+        })
+    }
+
+    /// The lines that a batch is logged by, once it is confirmed.
+    pub(super) fn lines_of(&self, batch: &Batch) -> Option<Lines> {
+        self.dual_write.as_ref()?;
+        let ids = batch.ids.iter().map(String::len).sum::<usize>();
+        let mut lines = Lines::with_capacity(batch.json_bytes + ids + batch.ids.len() * LINE);
+        for (id, json) in batch.ids.iter().zip(batch.sets.arguments(2)) {
+            lines.set(id, json);
+        }
+        Some(lines)
+    }
+
+    /// To be held while something is sent of these ids.
+    pub(super) fn sent<'a>(&'a self, mark: Mark, ids: &'a [String]) -> Option<Sent<'a>> {
+        let log = &self.dual_write.as_ref()?.log;
+        Some(Sent {
+            log,
+            mark,
+            ids,
+            told: false,
+        })
+    }
+
+    /// Logs what is confirmed of a batch.
+    pub(super) async fn log_sets(
+        &self,
+        lines: Lines,
+        mut sent: Sent<'_>,
+        outcomes: &Result<Vec<Result<()>>>,
+    ) {
+        match outcomes {
+            Ok(outcomes) => {
+                let lines = lines.chosen(|number| outcomes.get(number).is_some_and(Result::is_ok));
+                self.log(&lines, sent).await;
+            }
+            // Nothing was sent, or all of it was refused.
+            Err(error) if !error.is_outage() => sent.told = true,
+            Err(_) => {}
+        }
+    }
+
+    /// Logs what is confirmed of a delete.
+    pub(super) async fn log_deletes(
+        &self,
+        sent: Sent<'_>,
+        failed: Option<&Error>,
+        unconfirmed: &[String],
+    ) {
+        if failed.is_some_and(Error::is_outage) {
+            return;
+        }
+        let mut lines = Lines::default();
+        for id in sent.ids.iter().filter(|id| !unconfirmed.contains(id)) {
+            lines.mark(Mark::Delete, id);
+        }
+        self.log(&lines, sent).await;
+    }
+
+    /// Logs that all ids are gone.
+    pub(super) async fn log_drop(&self) {
+        if let Some(sent) = self.sent(Mark::Drop, &[]) {
+            let mut lines = Lines::default();
+            lines.drop_all();
+            self.log(&lines, sent).await;
+        }
+    }
+
+    /// What cannot be logged is told once, and asked of the server when the log is folded: a write
+    /// that the server has confirmed does not fail for it.
+    async fn log(&self, lines: &Lines, mut sent: Sent<'_>) {
+        let Some(dual) = &self.dual_write else { return };
+        if lines.is_empty() {
+            sent.told = true;
+            return;
+        }
+        match dual.append(lines).await {
+            Ok(()) => {
+                sent.told = true;
+                if dual.failing.swap(false, Relaxed) {
+                    self.note("changes are logged again");
+                }
+                dual.schedule(FOLD_DELAY);
+            }
+            Err(error) => {
+                drop(sent);
+                if !dual.failing.swap(true, Relaxed) {
+                    self.note(&format!("the files fall behind the server: {error}"));
+                }
+            }
+        }
+    }
+
+    fn note(&self, line: &str) {
+        let namespace = &self.config.namespace;
+        self.notices.push(format!("{namespace}: {line}"));
+    }
+
+    /// Has everything in the log that is to be there, before it is folded.
+    pub async fn keep_up(&self) -> Result<()> {
+        match &self.dual_write {
+            Some(dual) => dual.append_kept().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same in its time, unless another process does it; and again when there is more.
+    async fn fold_when_due(&self) {
+        let Some(dual) = &self.dual_write else { return };
+        dual.scheduled.store(false, Relaxed);
+        let paths = dual.log.paths();
+        let folded = std::fs::metadata(&paths.file).and_then(|found| found.modified());
+        let since = folded.ok().and_then(|moment| moment.elapsed().ok());
+        if let Some(early) = since.and_then(|since| FOLD_INTERVAL.checked_sub(since))
+            && !early.is_zero()
+        {
+            return dual.schedule(early);
+        }
+        let began = Instant::now();
+        let _ = dual.append_kept().await; // is tried again with the next change
+        match fold(self, &dual.directory, true, false).await {
+            Ok(folded) => {
+                dual.folds.fetch_add(u64::from(folded.is_some()), Relaxed);
+                if paths.have_changes() {
+                    dual.schedule(FOLD_INTERVAL.max(began.elapsed() * FOLD_SHARE));
+                }
+            }
+            Err(error) => {
+                if !dual.failing.swap(true, Relaxed) {
+                    self.note(&format!(
+                        "the log of changes grows, the file does not follow: {error}"
+                    ));
+                }
+                dual.schedule(FOLD_INTERVAL);
+            }
+        }
+    }
+}

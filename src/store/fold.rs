@@ -1,0 +1,228 @@
+//! Folding: the log of changes becomes part of the host's file.
+//!
+//! The log says which ids have changed. What they are is asked of the server: two processes that
+//! write one id may have logged that in another order than the server did it. Of what the server does
+//! not have, or when it is away, the log's own word holds: what has expired there, or was lost with
+//! it, stays in the file.
+
+use std::fs::{self, File};
+use std::io::{self, Seek, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{KvStore, Pace};
+use crate::error::Result;
+use crate::json_files::changes::{Change, Changes, Fate, Place};
+use crate::json_files::log::{PutAway, try_put_away};
+use crate::json_files::{
+    FileWriter, JsonFile, LAYOUT, Paths, failed, is_at, read_at, sync_directory,
+};
+
+/// Time until it is looked again whether another process is still folding.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The files that values are in: the log, and what the server says otherwise.
+const LOG: usize = 0;
+const OTHERWISE: usize = 1;
+
+/// A file that was brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folded {
+    /// Ids that it holds.
+    pub ids: u64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Folds what is logged of the store's namespace into its file in `directory`. None if nothing is, or
+/// another process does it: unless it is waited for.
+///
+/// `ask` is whether the server is asked; else the log's own word holds.
+///
+/// The new file is written beside the old one and takes its place whole; the log goes after that. So
+/// whoever is killed on the way leaves something that can be folded once more.
+pub async fn fold(
+    store: &KvStore,
+    directory: &Path,
+    ask: bool,
+    wait: bool,
+) -> Result<Option<Folded>> {
+    let paths = Paths::new(directory, &store.config().namespace);
+    let (mut folded, mut put_away) = (None, false);
+    while paths.have_changes() {
+        if !put_away {
+            // What someone left behind comes first, and then what was logged since; more may be on
+            // its way, but that is of others.
+            match try_put_away(&paths) {
+                Ok(Some(PutAway::Now)) => put_away = true,
+                Ok(Some(PutAway::Before)) => {}
+                Ok(Some(PutAway::Nothing)) => return Ok(folded),
+                Ok(None) => {
+                    sleep(PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(failed("cannot put away", &paths.log, &error)),
+            }
+        }
+        let turn = Turn::take(&paths)?;
+        match turn {
+            Turn::Ours(log, writer) => {
+                let asked = ask.then_some(store);
+                folded = Some(fold_one(asked, &paths, log, writer).await?);
+            }
+            Turn::Done => {}
+            Turn::Others if wait => {
+                sleep(PAUSE).await;
+                continue;
+            }
+            Turn::Others => return Ok(folded),
+        }
+        if put_away || !wait {
+            break;
+        }
+    }
+    Ok(folded)
+}
+
+/// Who folds a log that was put away.
+enum Turn {
+    /// We do. The log is locked until it is closed, which is after it was removed.
+    Ours(File, FileWriter),
+    /// Another process does, or writes the file for another reason.
+    Others,
+    /// Another process has done it.
+    Done,
+}
+
+impl Turn {
+    fn take(paths: &Paths) -> Result<Self> {
+        let log = match File::open(&paths.folding) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Done),
+            opened => opened.map_err(|error| failed("cannot open", &paths.folding, &error))?,
+        };
+        if log.try_lock().is_err() {
+            return Ok(Self::Others);
+        }
+        if !is_at(&log, &paths.folding) {
+            return Ok(Self::Done);
+        }
+        let writer = FileWriter::try_begin(&paths.file)?;
+        Ok(writer.map_or(Self::Others, |writer| Self::Ours(log, writer)))
+    }
+}
+
+async fn fold_one(
+    asked: Option<&KvStore>,
+    paths: &Paths,
+    log: File,
+    mut writer: FileWriter,
+) -> Result<Folded> {
+    let mut changes = Changes::default();
+    changes.read(&paths.folding, LOG)?;
+    let no_temporary = |error| failed("there is no temporary file for", &paths.file, &error);
+    let mut values = [log, tempfile::tempfile().map_err(no_temporary)?];
+    let base = paths.file.exists();
+    if let Some(store) = asked {
+        if !base {
+            // Nobody has made the file yet: then it is to hold all there is, not the changes alone.
+            list_all(store, &mut changes).await;
+        }
+        ask(store, &mut changes, &mut values)
+            .await
+            .map_err(|error| failed("cannot read", &paths.folding, &error))?;
+    }
+    let read = |place: Place| {
+        read_at(&values[place.file], place)
+            .map_err(|error| failed("cannot read", &paths.folding, &error))
+    };
+    if base && !changes.dropped {
+        let mut file = JsonFile::open(paths.file.clone())?;
+        let mut value = Vec::new();
+        while let Some(entry) = file.next(LAYOUT, &mut value)? {
+            let mut as_it_was = Fate::AsInFile;
+            let change = changes.ids.get_mut(&entry.id);
+            let fate = change.map_or(&mut as_it_was, |change| &mut change.fate);
+            match *fate {
+                Fate::AsInFile => writer.add_laid_out(&entry.id, &value)?,
+                Fate::Deleted => {}
+                Fate::Set(place) => {
+                    writer.add(&entry.id, &read(place)?)?;
+                    // It has its old place. Neither is it written once more at the end, nor what
+                    // the file says of it further on.
+                    *fate = Fate::Deleted;
+                }
+            }
+            value.clear();
+        }
+    }
+    let mut rest: Vec<(&String, &Change)> = changes.ids.iter().collect();
+    rest.sort_unstable_by_key(|(_, change)| change.order);
+    for (id, change) in rest {
+        if let Fate::Set(place) = change.fate {
+            writer.add(id, &read(place)?)?;
+        }
+    }
+    let ids = writer.ids();
+    let size = writer.finish()?;
+    fs::remove_file(&paths.folding)
+        .map_err(|error| failed("cannot remove", &paths.folding, &error))?;
+    sync_directory(&paths.folding)?;
+    Ok(Folded { ids, size })
+}
+
+/// Takes every id that the server has for one that has changed. Without a server it takes none.
+async fn list_all(store: &KvStore, changes: &mut Changes) {
+    let mut cursor = 0;
+    while let Ok((next, keys)) = store.own_page(cursor).await {
+        for id in store.ids_of(&keys) {
+            changes.change(id.to_owned());
+        }
+        cursor = next;
+        if next == 0 {
+            return;
+        }
+    }
+}
+
+/// Asks the server what the ids are, and sets right what the log says of them.
+async fn ask(store: &KvStore, changes: &mut Changes, values: &mut [File; 2]) -> io::Result<()> {
+    let ids: Vec<String> = changes.ids.keys().cloned().collect();
+    let mut reading = Pace::default();
+    let (mut rest, mut end) = (&ids[..], 0);
+    while !rest.is_empty() {
+        let (batch, later) = rest.split_at(reading.ids().min(rest.len()));
+        rest = later;
+        let Ok(found) = reading.fetch(store, batch).await else {
+            return Ok(()); // it is away, or will not say
+        };
+        for (id, found) in batch.iter().zip(found) {
+            let Some(change) = changes.ids.get_mut(id) else {
+                continue;
+            };
+            match found {
+                Ok(Some(json)) => {
+                    let same = match change.fate {
+                        Fate::Set(place) => {
+                            place.length == json.len() && read_at(&values[LOG], place)? == json
+                        }
+                        _ => false,
+                    };
+                    if !same {
+                        values[OTHERWISE].seek(io::SeekFrom::Start(end))?;
+                        values[OTHERWISE].write_all(&json)?;
+                        change.fate = Fate::Set(Place {
+                            file: OTHERWISE,
+                            at: end,
+                            length: json.len(),
+                        });
+                        end += json.len() as u64;
+                    }
+                }
+                Ok(None) if change.delete_asked => change.fate = Fate::Deleted,
+                Ok(None) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}

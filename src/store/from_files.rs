@@ -1,0 +1,113 @@
+//! The outage policy `json`: while the breaker is open, reads come from the host's files and the log
+//! that dual writing keeps beside them.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::KvStore;
+use crate::config::{OutagePolicy, StoreConfig};
+use crate::error::{Error, Kind, Result};
+use crate::json_files::{Paths, View};
+
+/// The files of one namespace, read over when they are first asked for.
+pub(super) struct FromFiles {
+    paths: Paths,
+    view: Mutex<Option<Arc<View>>>,
+    served: AtomicU64,
+}
+
+impl FromFiles {
+    /// None where the outage policy is another.
+    pub(super) fn new(config: &StoreConfig) -> Option<Self> {
+        let directory = config.dual_write.as_ref()?;
+        (config.outage_policy == OutagePolicy::Json).then(|| Self {
+            paths: Paths::new(directory, &config.namespace),
+            view: Mutex::default(),
+            served: AtomicU64::new(0),
+        })
+    }
+
+    /// The files as they are now. Reading over a large one takes seconds: a thread is used that no
+    /// socket waits for.
+    async fn view(&self) -> Result<Option<Arc<View>>> {
+        let held = self.held();
+        if held.as_ref().is_some_and(|view| view.is_current()) {
+            return Ok(held);
+        }
+        let paths = self.paths.clone();
+        let read = tokio::task::spawn_blocking(move || View::of(&paths)).await;
+        let lost = |_| Error::new(Kind::File, "the files could not be read over");
+        let view = read.map_err(lost)??.map(Arc::new);
+        let mut held = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        held.clone_from(&view);
+        Ok(view)
+    }
+
+    fn held(&self) -> Option<Arc<View>> {
+        self.view
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl KvStore {
+    /// How many calls were answered from files; None where the outage policy is another.
+    pub fn served_from_files(&self) -> Option<u64> {
+        Some(self.from_files.as_ref()?.served.load(Relaxed))
+    }
+
+    /// The files, if they are to be read in place of the server; else the error.
+    async fn files_instead(&self, error: Error) -> Result<Arc<View>> {
+        let Some(files) = &self.from_files else {
+            return Err(error);
+        };
+        if error.kind() != Kind::CircuitOpen {
+            return Err(error);
+        }
+        let Some(view) = files.view().await? else {
+            return Err(error);
+        };
+        files.served.fetch_add(1, Relaxed);
+        if let Some(line) = self.outage.left(&error) {
+            self.notices
+                .push(format!("{}: {line}", self.config.namespace));
+        }
+        Ok(view)
+    }
+
+    /// What `get_piece` gives, where the server's failure is no end of it.
+    pub(super) async fn read_instead(
+        &self,
+        error: Error,
+        ids: &[String],
+    ) -> Result<Vec<Result<Option<Bytes>>>> {
+        let view = self.files_instead(error).await?;
+        let found = ids.iter().map(|id| {
+            let json = view
+                .get(id)
+                .map_err(|error| error.about(id).in_namespace(&self.config.namespace));
+            Ok(json?.map(Bytes::from))
+        });
+        Ok(found.collect())
+    }
+
+    /// What `exist` gives.
+    pub(super) async fn exist_instead(&self, error: Error, ids: &[String]) -> Result<Vec<bool>> {
+        let view = self.files_instead(error).await?;
+        Ok(ids.iter().map(|id| view.contains(id)).collect())
+    }
+
+    /// Whether files may answer at all.
+    pub(super) fn reads_files(&self) -> bool {
+        self.from_files.is_some()
+    }
+
+    /// What `ids` gives.
+    pub(super) async fn list_instead(&self, error: Error) -> Result<Vec<String>> {
+        let view = self.files_instead(error).await?;
+        Ok(view.ids().map(str::to_owned).collect())
+    }
+}

@@ -1,0 +1,309 @@
+"""``redis_dual_write``: what the server has confirmed is in the host's files, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from migration.conftest import WriteFile
+from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage, migration
+from nano_graphrag_redis.exceptions import StorageError
+from support.conditions import eventually
+from support.scripts import run_script
+from support.servers import RedisServer
+
+Open = Callable[..., SyncRedisKVStorage]
+KEY = "nano_graphrag:full_docs:"
+
+
+@pytest.fixture
+def open_storage(settings: dict[str, Any], working_dir: Path) -> Iterator[Open]:
+    with ExitStack() as stack:
+
+        def open_one(namespace: str = "full_docs", **more: Any) -> SyncRedisKVStorage:
+            both = {**settings, "working_dir": str(working_dir), "redis_dual_write": True, **more}
+            return stack.enter_context(SyncRedisKVStorage(namespace, both))
+
+        yield open_one
+
+
+def file(directory: Path, namespace: str = "full_docs") -> Any:
+    return json.loads((directory / f"kv_store_{namespace}.json").read_text(encoding="utf-8"))
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def log(directory: Path) -> list[Any]:
+    lines = (directory / "kv_store_full_docs.changes").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_confirmed_change_is_a_line_of_the_log(open_storage: Open, working_dir: Path) -> None:
+    docs = open_storage()
+    docs.upsert({"a\n\u201c": {"content": "Marley\n"}, "b": [1.5, None]})
+    docs.delete_by_ids(["b", "none"])
+    docs.drop()
+    assert log(working_dir) == [
+        ["set", "a\n\u201c", {"content": "Marley\n"}],
+        ["set", "b", [1.5, None]],
+        ["delete", "b"],
+        ["delete", "none"],
+        ["drop"],
+    ]
+    assert docs.get_stats(light=True)["dual_write"] == {"logged": 5, "late": 0, "folds": 0}
+
+
+def test_close_brings_the_file_up_to_date_as_the_host_writes_it(
+    open_storage: Open, working_dir: Path, write_file: WriteFile
+) -> None:
+    path = write_file("full_docs", {"a": 1, "b": 2, "c": [3]})
+    docs = open_storage()
+    docs.upsert({"b": {"x": "\u00e9"}, "d": 4})
+    docs.delete_by_id("a")
+    docs.close()
+    expected = {"b": {"x": "\u00e9"}, "c": [3], "d": 4}
+    assert path.read_text(encoding="utf-8") == json.dumps(expected, indent=2, ensure_ascii=False)
+    assert names(working_dir) == {"kv_store_full_docs.json", "kv_store_full_docs.lock"}
+
+
+def test_after_a_drop_the_file_holds_what_came_later(
+    open_storage: Open, working_dir: Path, write_file: WriteFile
+) -> None:
+    write_file("full_docs", {"a": 1, "b": 2})
+    docs = open_storage()
+    docs.upsert({"c": 3})
+    docs.drop()
+    docs.upsert({"b": 4})
+    docs.close()
+    assert file(working_dir) == {"b": 4}
+
+
+def test_a_file_that_was_not_there_holds_the_whole_namespace(
+    open_storage: Open, settings: dict[str, Any], working_dir: Path
+) -> None:
+    with SyncRedisKVStorage("full_docs", settings) as before:
+        before.upsert({"older": 1})
+    docs = open_storage()
+    docs.upsert({"newer": 2})
+    docs.close()
+    assert file(working_dir) == {"older": 1, "newer": 2}
+
+
+def test_awaited_gathered_and_compressed_writes_are_logged_too(
+    open_storage: Open, settings: dict[str, Any], working_dir: Path
+) -> None:
+    async def write() -> None:
+        both = {
+            **settings,
+            "working_dir": str(working_dir),
+            "redis_dual_write": True,
+            "redis_compression": "zstd",
+        }
+        async with RedisKVStorage("full_docs", both) as docs:
+            await asyncio.gather(*(docs.upsert({f"{n}": "x" * 2000}) for n in range(300)))
+
+    asyncio.run(write())
+    assert file(working_dir) == {f"{n}": "x" * 2000 for n in range(300)}
+
+
+def test_nothing_is_written_where_it_is_off(settings: dict[str, Any], working_dir: Path) -> None:
+    off = {**settings, "working_dir": str(working_dir)}
+    with SyncRedisKVStorage("full_docs", off) as docs:
+        docs.upsert({"a": 1})
+        assert docs.get_stats()["dual_write"] is None
+    assert names(working_dir) == set()
+
+
+# Two processes that write one id may log that in another order than the server did it.
+def test_the_server_says_what_a_changed_id_is(
+    open_storage: Open, working_dir: Path, redis_client: Redis
+) -> None:
+    docs = open_storage()
+    docs.upsert({"a": "first", "b": "first", "c": "first"})
+    docs.delete_by_id("b")
+    redis_client.set(f"{KEY}a", '"second"')
+    redis_client.set(f"{KEY}b", '"second"')
+    docs.close()
+    assert file(working_dir) == {"a": "second", "b": "second", "c": "first"}
+
+
+def test_what_has_expired_or_was_lost_with_the_server_stays_in_the_file(
+    open_storage: Open, working_dir: Path, redis_client: Redis
+) -> None:
+    docs = open_storage()
+    docs.upsert({"a": 1})
+    redis_client.flushall()
+    docs.close()
+    assert file(working_dir) == {"a": 1}
+
+
+def test_without_a_server_the_log_has_the_last_word(
+    own_server: RedisServer, open_storage: Open, working_dir: Path
+) -> None:
+    docs = open_storage(redis_url=own_server.url, redis_operation_timeout=0.5)
+    docs.upsert({"a": 1, "b": 2})
+    docs.upsert({"a": 3})
+    docs.delete_by_id("b")
+    own_server.kill()
+    docs.close()
+    assert file(working_dir) == {"a": 3}
+
+
+def test_a_write_that_is_not_known_to_be_done_is_asked_of_the_server(
+    own_server: RedisServer, open_storage: Open, working_dir: Path
+) -> None:
+    docs = open_storage(redis_url=own_server.url, redis_operation_timeout=0.3, redis_max_retries=0)
+    docs.upsert({"a": 1, "b": 1})
+    own_server.pause()
+    with pytest.raises(StorageError):
+        docs.upsert({"a": 2})
+    with pytest.raises(StorageError):
+        docs.delete_by_id("b")
+    own_server.resume()
+    eventually(docs.check_health)
+    own_server.client().set(f"{KEY}a", "2")
+    own_server.client().delete(f"{KEY}b")
+    docs.close()
+    assert file(working_dir) == {"a": 2}
+
+
+def test_a_line_that_was_cut_off_costs_no_other(open_storage: Open, working_dir: Path) -> None:
+    docs = open_storage()
+    docs.upsert({"a": 1})
+    with (working_dir / "kv_store_full_docs.changes").open("a") as torn:
+        torn.write('["set","b",{"content":"Marl')
+    docs.upsert({"c": 3})
+    docs.close()
+    assert file(working_dir) == {"a": 1, "c": 3}
+
+
+# A confirmed write must not fail because a disk is full; but it must be seen and made good.
+def test_a_log_that_cannot_be_written_is_told_once_and_made_good_later(
+    open_storage: Open, working_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    docs = open_storage()
+    obstacle = working_dir / "kv_store_full_docs.changes"
+    obstacle.mkdir()
+    for n in range(3):
+        docs.upsert({f"{n}": n})
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "full_docs: the files fall behind" in told
+    assert docs.get_stats(light=True)["dual_write"]["late"] == 3
+    obstacle.rmdir()
+    docs.upsert({"3": 3})
+    assert log(working_dir) == [["set?", "0"], ["set?", "1"], ["set?", "2"], ["set", "3", 3]]
+    docs.close()
+    assert file(working_dir) == {"3": 3, "0": 0, "1": 1, "2": 2}
+
+
+def test_a_damaged_file_is_told_and_its_log_kept(
+    open_storage: Open, working_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (working_dir / "kv_store_full_docs.json").write_text('{"a": 1')
+    docs = open_storage()
+    docs.upsert({"b": 2})
+    docs.close()
+    assert "kv_store_full_docs.json, byte 7" in caplog.text
+    (working_dir / "kv_store_full_docs.json").write_text('{"a": 1}')
+    migration.fold(working_dir)
+    assert file(working_dir) == {"a": 1, "b": 2}
+
+
+def test_threads_over_several_storages_lose_no_line(open_storage: Open, working_dir: Path) -> None:
+    def write(docs: SyncRedisKVStorage, name: int) -> None:
+        for n in range(50):
+            docs.upsert({f"{name}-{n}": n})
+
+    shared, other = open_storage(), open_storage()
+    threads = [
+        threading.Thread(target=write, args=(docs, name))
+        for name, docs in enumerate([shared, shared, other])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(log(working_dir)) == 150
+    shared.close()
+    assert file(working_dir) == {f"{name}-{n}": n for name in range(3) for n in range(50)}
+
+
+WRITER = """
+import json
+docs = SyncRedisKVStorage("full_docs", {
+    "redis_url": URL, "working_dir": sys.argv[2], "redis_dual_write": True,
+})
+for n in range(200):
+    docs.upsert({f"{sys.argv[3]}-{n}": n, "shared": f"{sys.argv[3]}-{n}"})
+    if n % 60 == 59:
+        # As once a minute, by whoever comes first.
+        from nano_graphrag_redis._core import FileWork
+        FileWork.fold(docs._foundation.store.blocking, sys.argv[2], ask=True).step()
+"""
+
+
+def test_four_processes_at_once_leave_everything_in_the_file(
+    server: RedisServer, working_dir: Path, redis_client: Redis
+) -> None:
+    def write(name: str) -> None:
+        run_script(WRITER, server.url, working_dir, name).cleanly()
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Nobody closed: they were closed at exit.
+    assert names(working_dir) == {"kv_store_full_docs.json", "kv_store_full_docs.lock"}
+    expected = {f"{name}-{n}": n for name in "abcd" for n in range(200)}
+    shared = json.loads(redis_client.get(f"{KEY}shared"))
+    assert file(working_dir) == {**expected, "shared": shared}
+
+
+def test_a_change_that_nobody_waits_for_is_logged(
+    open_storage: Open, settings: dict[str, Any], working_dir: Path
+) -> None:
+    async def write_and_leave() -> None:
+        both = {**settings, "working_dir": str(working_dir), "redis_dual_write": True}
+        async with RedisKVStorage("full_docs", both) as docs:
+            await docs.upsert({"a": 1})
+            task = asyncio.ensure_future(docs.upsert({str(n): n for n in range(1000)}))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await docs.upsert({"b": 2})
+
+    asyncio.run(write_and_leave())
+    with open_storage() as docs:
+        on_server = docs.get_by_ids(ids := docs.all_keys())
+    assert file(working_dir) == dict(zip(ids, on_server, strict=True))
+
+
+def test_a_log_is_folded_once_a_minute_by_itself(open_storage: Open, working_dir: Path) -> None:
+    path = working_dir / "kv_store_full_docs.json"
+    docs = open_storage()
+    docs.upsert({"a": 1})
+    done = {"logged": 1, "late": 0, "folds": 1}
+    eventually(lambda: docs.get_stats(light=True)["dual_write"] == done)
+    assert file(working_dir) == {"a": 1}
+    other = open_storage()
+    other.upsert({"b": 2})
+    time.sleep(1.5)  # within the minute nothing happens, and nothing tells of that
+    assert file(working_dir) == {"a": 1}
+    os.utime(path, (time.time() - 61, time.time() - 61))
+    third = open_storage()
+    third.upsert({"c": 3})
+    eventually(lambda: file(working_dir) == {"a": 1, "b": 2, "c": 3})
