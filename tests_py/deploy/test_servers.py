@@ -82,7 +82,10 @@ def test_the_user_of_the_storage_reaches_its_own_keys_alone(running: Deployed) -
 def test_the_user_of_the_storage_may_do_all_that_any_option_needs(secrets: Path) -> None:
     users = (secrets / "redis_users.acl").read_text(encoding="utf-8").splitlines()
     (granted,) = [set(line.split()) for line in users if line.startswith("user nano_graphrag ")]
-    needed = {*acl_rules(RedisConfig()), *acl_rules(EVERY_OPTION)}
+    cluster = RedisConfig(
+        redis_url="redis://one,redis://two", redis_cluster=True, redis_durability="fsync"
+    )
+    needed = {*acl_rules(RedisConfig()), *acl_rules(EVERY_OPTION), *acl_rules(cluster)}
     assert {rule for rule in needed if rule.startswith("+")} <= granted
 
 

@@ -7,6 +7,7 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
+from nano_graphrag_redis import SyncRedisKVStorage
 from support.conditions import eventually
 from support.deployment import DEPLOY, Deployed
 
@@ -21,7 +22,11 @@ def test_six_members_become_a_cluster_and_stay_one(tmp_path: Path) -> None:
         members = [
             stack.enter_context(
                 Deployed(
-                    Path(binary), "cluster.conf", secrets, f"cluster-announce-hostname redis-{n}"
+                    Path(binary),
+                    "cluster.conf",
+                    secrets,
+                    f"cluster-announce-hostname redis-{n}",
+                    "cluster-preferred-endpoint-type ip",  # here nobody knows the names
                 )
             )
             for n in range(1, 7)
@@ -41,8 +46,26 @@ def test_six_members_become_a_cluster_and_stay_one(tmp_path: Path) -> None:
         assert sorted(role["role"] for role in roles) == ["master"] * 3 + ["slave"] * 3
         # Logged in as the user of replication, with the password of its file.
         eventually(lambda: all(linked(member) for member in members))
+        use(members)
         nodes = str(members[0].as_user("operator").execute_command("CLUSTER", "SLOTS"))
         assert "redis-1" in nodes
+
+
+def use(members: list[Deployed]) -> None:
+    """The storage over the cluster, as the user that was made for it."""
+    settings = {
+        "redis_url": ",".join(member.url for member in members[:2]),
+        "redis_cluster": True,
+        "redis_username": "nano_graphrag",
+        "redis_password": members[0].secret_of("nano_graphrag"),
+    }
+    written = {f"doc-{number}": {"number": number} for number in range(100)}
+    with SyncRedisKVStorage("full_docs", settings) as docs:
+        docs.upsert(written)
+        assert docs.get_by_ids(list(written)) == list(written.values())
+        assert set(docs.all_keys()) == set(written)
+        docs.drop()
+        assert docs.all_keys() == []
 
 
 def whole(member: Deployed) -> bool:

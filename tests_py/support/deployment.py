@@ -52,7 +52,8 @@ class Deployed(RedisServer):
         users = secrets / f"users-for-{server_label(binary)}"
         known = (secrets / "redis_users.acl").read_text(encoding="utf-8")
         if server_label(binary) == "redis-7.0":  # which the deployed version is beyond
-            known = known.replace("+client|setinfo ", "")
+            for later in ("+client|setinfo", "+waitaof"):
+                known = known.replace(f" {later}", "")
         users.write_text(known)
         lines = [
             line.replace("/run/secrets/redis_users.acl", str(users)).replace(
