@@ -60,6 +60,13 @@ def test_the_site_has_every_page(site: Path) -> None:
     assert made_of <= built
 
 
+def test_every_page_is_in_the_navigation() -> None:
+    """Notes are in it by their folder."""
+    named = set(re.findall(r": ([\w/-]+\.md)$", read("mkdocs.yml"), re.MULTILINE))
+    pages = {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")}
+    assert named == {page for page in pages if not page.startswith("design/")}
+
+
 def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
     for path in site.rglob("*.html"):
         fetched = [tag for tag in FETCHED.findall(path.read_text()) if 'rel="canonical"' not in tag]

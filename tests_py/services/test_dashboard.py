@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +10,7 @@ import pytest
 from support.conditions import eventually
 from support.dashboard import Query, queries
 from support.deployment import DEPLOY
-from support.prometheus import PATIENCE, Prometheus
-from support.servers import RedisServer
+from support.prometheus import PATIENCE, Prometheus, scraping
 
 AT_WORK = """
 import sys, time
@@ -45,20 +42,8 @@ while time.monotonic() < ends:
 @pytest.fixture(scope="module")
 def prometheus() -> Iterator[Prometheus]:
     """A Prometheus with the rules of deploy/ that scrapes a process at work."""
-    with (
-        RedisServer() as server,
-        subprocess.Popen(
-            [sys.executable, "-c", AT_WORK, server.url], stdout=subprocess.PIPE, text=True
-        ) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            target = f"127.0.0.1:{int(process.stdout.readline())}"
-            rules = [DEPLOY / "prometheus" / "alerts.yml"]
-            with Prometheus(target, rules=rules) as prometheus:
-                yield prometheus
-        finally:
-            process.kill()
+    with scraping(AT_WORK, rules=[DEPLOY / "prometheus" / "alerts.yml"]) as prometheus:
+        yield prometheus
 
 
 @pytest.mark.parametrize("query", list(queries()), ids=lambda query: str(query.panel))

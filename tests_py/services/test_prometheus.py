@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from nano_graphrag_redis.metrics.families import FAMILIES, Family
-from support.prometheus import Prometheus
-from support.servers import RedisServer
+from support.prometheus import Prometheus, scraping
 
 SERVICE = """
 import sys, threading
@@ -36,19 +33,8 @@ threading.Event().wait()
 @pytest.fixture(scope="module")
 def prometheus() -> Iterator[Prometheus]:
     """A Prometheus that scrapes a process which uses storages."""
-    with (
-        RedisServer() as server,
-        subprocess.Popen(
-            [sys.executable, "-c", SERVICE, server.url], stdout=subprocess.PIPE, text=True
-        ) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            port = int(process.stdout.readline())
-            with Prometheus(f"127.0.0.1:{port}") as prometheus:
-                yield prometheus
-        finally:
-            process.kill()
+    with scraping(SERVICE) as prometheus:
+        yield prometheus
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: str(family.name))

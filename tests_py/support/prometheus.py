@@ -6,14 +6,18 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from support.servers import RedisServer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -114,3 +118,26 @@ class Prometheus:
                 return series
         except OSError:
             return []
+
+
+@contextmanager
+def scraping(script: str, *, rules: Iterable[Path] = ()) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes a process which uses storages.
+
+    Args:
+        script: Is given the URL of a server; prints the port where it tells its metrics.
+        rules: Files of alerts and recording rules.
+    """
+    with (
+        RedisServer() as server,
+        subprocess.Popen(
+            [sys.executable, "-c", script, server.url], stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            with Prometheus(f"127.0.0.1:{port}", rules=rules) as prometheus:
+                yield prometheus
+        finally:
+            process.kill()
