@@ -58,6 +58,15 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// What to ask sentinels for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sentinel {
+    /// The name under which they watch the master.
+    pub master: String,
+    /// Who we are to them: they know other users than the servers.
+    pub credentials: Credentials,
+}
+
 /// What a server's certificate is checked against, and what we show it: PEM files, read again for
 /// new connections. The certificate is checked whatever they say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -79,6 +88,8 @@ pub struct ServerConfig {
     pub seeds: Vec<Endpoint>,
     /// Whether the servers are a cluster.
     pub cluster: bool,
+    /// Set if the endpoint and the seeds are sentinels.
+    pub sentinel: Option<Sentinel>,
     /// Who we are.
     pub credentials: Credentials,
     /// Files for a server that speaks TLS.
@@ -118,6 +129,7 @@ impl ServerConfig {
             endpoint: Endpoint::parse(url)?,
             seeds: Vec::new(),
             cluster: false,
+            sentinel: None,
             credentials: Credentials::default(),
             tls: TlsFiles::default(),
             min_connections: 0,
@@ -149,8 +161,11 @@ impl ServerConfig {
         if self.cluster && self.endpoint.database != 0 {
             return refuse("redis_url names a database, and a cluster has none but 0");
         }
-        if !self.cluster && !self.seeds.is_empty() {
+        if !self.cluster && self.sentinel.is_none() && !self.seeds.is_empty() {
             return refuse("redis_url names several servers, which takes redis_cluster");
+        }
+        if self.cluster && self.sentinel.is_some() {
+            return refuse("redis_cluster needs no sentinels");
         }
         if self.max_connections == 0 {
             return refuse("redis_max_connections must be at least 1");

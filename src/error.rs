@@ -198,6 +198,10 @@ fn carried(error: &RedisError) -> Option<&Error> {
         .downcast_ref()
 }
 
+/// What to do where a login was refused.
+pub(crate) const CHECK_LOGIN: &str =
+    "check redis_username and redis_password, or redis_password_file";
+
 /// What the server or the system said, without a trailing full stop. No reply repeats a credential.
 fn said(error: &RedisError) -> String {
     let text = match (error.code(), error.detail()) {
@@ -214,10 +218,7 @@ fn classify(error: &RedisError) -> (Kind, &'static str) {
     if error.kind() == RedisKind::AuthenticationFailed
         || matches!(code, "NOAUTH" | "WRONGPASS" | "DENIED")
     {
-        return (
-            Kind::Auth,
-            "check redis_username and redis_password, or redis_password_file",
-        );
+        return (Kind::Auth, CHECK_LOGIN);
     }
     if error
         .detail()

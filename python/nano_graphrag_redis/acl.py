@@ -60,6 +60,8 @@ def acl_rules(config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO) 
         commands.update(_REGISTRY)
     if config.redis_cluster:
         commands.update(_CLUSTER)
+    if config.redis_url.sentinel:
+        commands.add("role")
     if server >= _KNOWS_SETINFO:
         commands.update(_INFORMING)
     if config.redis_url.database:

@@ -83,10 +83,18 @@ impl Lanes {
     }
 }
 
-impl Drop for Lanes {
-    fn drop(&mut self) {
+impl Lanes {
+    /// Ends all of them; requests under way on them fail.
+    pub(super) fn close(&self) {
         for lane in self.open() {
             lane.close();
         }
+        self.drop_spare();
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -25,6 +25,7 @@ mod pool;
 mod quota;
 mod request;
 mod resp;
+mod sentinel;
 mod shared;
 mod socket;
 mod stream;
@@ -38,7 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::RedisError;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::ServerConfig;
 use crate::error::{Error, Kind, Result};
@@ -109,7 +110,7 @@ impl Connections {
     pub(crate) async fn primaries(&self) -> Result<Vec<Arc<Node>>> {
         match &self.topology {
             Topology::Cluster(cluster) => cluster.primaries().await,
-            Topology::One(node) => Ok(vec![Arc::clone(node)]),
+            Topology::One(_) | Topology::Sentinel(_) => Ok(vec![self.topology.node().await?]),
         }
     }
 
@@ -117,7 +118,7 @@ impl Connections {
     fn key_on(&self, node: &Arc<Node>, beginning: &[u8]) -> Option<Vec<u8>> {
         match &self.topology {
             Topology::Cluster(cluster) => cluster.key_on(node, beginning),
-            Topology::One(_) => Some(beginning.to_owned()),
+            Topology::One(_) | Topology::Sentinel(_) => Some(beginning.to_owned()),
         }
     }
 
@@ -128,7 +129,7 @@ impl Connections {
                 self.tend();
                 cluster.send(self, request).await
             }
-            Topology::One(_) => self.persist(None, request).await,
+            Topology::One(_) | Topology::Sentinel(_) => self.persist(None, request).await,
         }
     }
 
@@ -148,10 +149,22 @@ impl Connections {
         place: u128,
         arguments: &[&[u8]],
     ) -> Result<(u128, Vec<Vec<u8>>)> {
-        let Topology::Cluster(cluster) = &self.topology else {
-            let cursor = u64::try_from(place).unwrap_or(0);
-            let page = self.send(&scan_from(cursor, arguments)).await?;
-            return read_page(page).map(|(cursor, keys)| (cursor.into(), keys));
+        let cluster = match &self.topology {
+            Topology::Cluster(cluster) => cluster,
+            Topology::One(_) => {
+                let cursor = u64::try_from(place).unwrap_or(0);
+                let page = self.send(&scan_from(cursor, arguments)).await?;
+                return read_page(page).map(|(cursor, keys)| (cursor.into(), keys));
+            }
+            Topology::Sentinel(sentinels) => loop {
+                // A cursor means something to the server that gave it: another is begun with anew.
+                let term = sentinels.term();
+                let cursor = sentinel::cursor(place, term);
+                let page = read_page(self.send(&scan_from(cursor, arguments)).await?)?;
+                if sentinels.term() == term {
+                    return Ok((sentinel::place(page.0, term), page.1));
+                }
+            },
         };
         let (place, node) = cluster.place(place).await?;
         let (mut cursor, mut keys) = (0, Vec::new());
@@ -175,22 +188,39 @@ impl Connections {
         fixed: Option<&Arc<Node>>,
         request: &Request,
     ) -> Result<Vec<Answer>> {
-        let find = async || match fixed {
-            Some(node) => Ok(Arc::clone(node)),
-            None => self.topology.node().await,
-        };
-        let mut node = find().await?;
-        if node.breaker.is_open() {
-            return Err(node.refused());
-        }
         self.tend();
         let mut attempts = Attempts::new(&self.config);
         loop {
+            let node = match self.find(fixed, attempts.deadline).await {
+                Ok(node) => node,
+                Err(error) => {
+                    let Some(pause) = attempts.pause_after_failure(error.is_outage()) else {
+                        self.count_failure(self.topology.entry(), error.is_outage());
+                        return Err(error);
+                    };
+                    self.count_retry();
+                    sleep(pause).await;
+                    continue;
+                }
+            };
+            if attempts.failed == 0 && node.breaker.is_open() {
+                return Err(node.refused());
+            }
+            let sent = Instant::now();
             let failed = match node.attempt(request, attempts.deadline).await {
-                Ok(answers) => {
+                Ok(answers) if self.topology.is_demoted(&node, &answers) => {
+                    let Some(pause) = attempts.pause_after_failure(true) else {
+                        return Ok(answers); // it refuses, and there is no other
+                    };
+                    self.count_retry();
+                    sleep(pause).await;
+                    continue;
+                }
+                Ok(answers) if self.topology.believes(&node, sent).await => {
                     node.answered();
                     return Ok(answers);
                 }
+                Ok(_) => sentinel::disowned(),
                 Err(failed) => failed,
             };
             self.topology.failed(&node, &failed);
@@ -203,7 +233,18 @@ impl Connections {
             if !pause.is_zero() {
                 sleep(pause).await;
             }
-            node = find().await?;
+        }
+    }
+
+    /// The node that is asked for, or the one that has the values now.
+    async fn find(&self, fixed: Option<&Arc<Node>>, deadline: Instant) -> Result<Arc<Node>> {
+        match (fixed, &self.topology) {
+            (Some(node), Topology::One(_) | Topology::Cluster(_)) => Ok(Arc::clone(node)),
+            // The only one there is, whatever has become of the one that was.
+            _ => match timeout_at(deadline, self.topology.node()).await {
+                Ok(found) => found,
+                Err(_) => Err(Error::from_redis(&timed_out())),
+            },
         }
     }
 

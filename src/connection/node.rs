@@ -164,6 +164,12 @@ impl Node {
         self.pool.busy() + self.lanes.busy()
     }
 
+    /// Ends its connections for good: it is not the server to ask any more.
+    pub(super) fn abandon(&self) {
+        self.lanes.close();
+        self.pool.close();
+    }
+
     /// Requests under way.
     pub(super) fn in_flight(&self) -> usize {
         self.pool.in_flight() + self.lanes.in_flight()

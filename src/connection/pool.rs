@@ -143,6 +143,15 @@ impl Pool {
         drop(seat);
     }
 
+    /// Ends all connections; requests under way on them fail.
+    pub(super) fn close(&self) {
+        for slot in std::mem::take(&mut *self.lock()) {
+            slot.connection.task.abort();
+            let mut seat = slot.seat.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(seat.take());
+        }
+    }
+
     /// Closes what was not used since the last call, down to the minimum, and leases the rest for
     /// a health check.
     pub(super) fn shrink(&self) -> Vec<Lease> {

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::Answer;
 use super::cluster::Cluster;
 use super::node::{Failed, Node};
+use super::sentinel::Sentinels;
 use crate::config::ServerConfig;
 use crate::error::Result;
 
@@ -14,6 +18,8 @@ pub(super) enum Topology {
     One(Arc<Node>),
     /// Many, each with some of the keys.
     Cluster(Arc<Cluster>),
+    /// One at a time, of which sentinels say which.
+    Sentinel(Arc<Sentinels>),
 }
 
 impl Topology {
@@ -21,6 +27,9 @@ impl Topology {
     pub(super) fn new(config: &ServerConfig) -> Self {
         if config.cluster {
             return Self::Cluster(Cluster::new(config));
+        }
+        if let Some(sentinel) = &config.sentinel {
+            return Self::Sentinel(Sentinels::new(config, sentinel));
         }
         Self::One(Node::new(config.clone()))
     }
@@ -34,14 +43,33 @@ impl Topology {
                 let first = primaries.into_iter().next();
                 Ok(first.unwrap_or_else(|| Arc::clone(cluster.entry())))
             }
+            Self::Sentinel(sentinels) => sentinels.node().await,
         }
     }
 
     /// An attempt at this node failed: it may not be the one to ask any more.
-    pub(super) fn failed(&self, _node: &Arc<Node>, _failed: &Failed) {
+    pub(super) fn failed(&self, node: &Arc<Node>, failed: &Failed) {
         match self {
-            Self::One(_) => {}
             Self::Cluster(cluster) => cluster.look_soon(),
+            // A connection that was lost while idle says nothing of the server.
+            Self::Sentinel(sentinels) if !failed.stale => sentinels.suspect(node),
+            Self::One(_) | Self::Sentinel(_) => {}
+        }
+    }
+
+    /// Whether a server has refused, having done nothing, for want of being the master.
+    pub(super) fn is_demoted(&self, node: &Arc<Node>, answers: &[Answer]) -> bool {
+        match self {
+            Self::One(_) | Self::Cluster(_) => false,
+            Self::Sentinel(sentinels) => sentinels.is_demoted(node, answers),
+        }
+    }
+
+    /// Whether an answer to what was sent then comes from who may give one.
+    pub(super) async fn believes(&self, node: &Arc<Node>, sent: Instant) -> bool {
+        match self {
+            Self::One(_) | Self::Cluster(_) => true,
+            Self::Sentinel(sentinels) => sentinels.believes(node, sent).await,
         }
     }
 
@@ -50,13 +78,16 @@ impl Topology {
         match self {
             Self::One(_) => node.answers_ping().await,
             Self::Cluster(cluster) => cluster.is_back(node).await,
+            Self::Sentinel(sentinels) => sentinels.is_back(node).await,
         }
     }
 
     /// Looks after what is idle.
     pub(super) async fn tend(&self) {
-        if let Self::Cluster(cluster) = self {
-            cluster.look_soon();
+        match self {
+            Self::One(_) => {}
+            Self::Cluster(cluster) => cluster.look_soon(),
+            Self::Sentinel(sentinels) => sentinels.look_soon(),
         }
         for node in self.nodes() {
             node.tend().await;
@@ -68,6 +99,16 @@ impl Topology {
         match self {
             Self::One(node) => vec![Arc::clone(node)],
             Self::Cluster(cluster) => cluster.nodes(),
+            Self::Sentinel(sentinels) => sentinels.master().into_iter().collect(),
+        }
+    }
+
+    /// What stands for the servers where none of them is known.
+    pub(super) fn entry(&self) -> &Arc<Node> {
+        match self {
+            Self::One(node) => node,
+            Self::Cluster(cluster) => cluster.entry(),
+            Self::Sentinel(sentinels) => sentinels.entry(),
         }
     }
 }

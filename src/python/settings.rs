@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::config::{Credentials, OutagePolicy, ServerConfig, StoreConfig, TlsFiles};
+use crate::config::{Credentials, OutagePolicy, Sentinel, ServerConfig, StoreConfig, TlsFiles};
 use crate::durability::Durability;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
@@ -27,6 +27,9 @@ pub(super) struct Settings {
     url: String,
     seeds: Vec<String>,
     cluster: bool,
+    sentinel_master: Option<String>,
+    sentinel_username: Option<String>,
+    sentinel_password: Option<String>,
     username: Option<String>,
     password: Option<String>,
     password_file: Option<PathBuf>,
@@ -70,6 +73,14 @@ impl TryFrom<Settings> for StoreConfig {
                 .map(|url| Endpoint::parse(url))
                 .collect::<Result<_>>()?,
             cluster: settings.cluster,
+            sentinel: settings.sentinel_master.map(|master| Sentinel {
+                master,
+                credentials: Credentials {
+                    username: settings.sentinel_username,
+                    password: settings.sentinel_password,
+                    password_file: None,
+                },
+            }),
             credentials: Credentials {
                 username: settings.username,
                 password: settings.password,

@@ -58,11 +58,7 @@ WRONG: list[tuple[str, Any]] = [
 ]
 
 LATER: list[tuple[str, str]] = [
-    ("redis_sentinel_master", "mymaster"),
-    ("redis_sentinel_username", "u"),
-    ("redis_sentinel_password", "s3cret"),
     ("redis_tracing", "ids"),
-    ("redis_url", "redis+sentinel://host/master"),
 ]
 
 
@@ -217,3 +213,35 @@ def test_any_values_make_a_configuration_or_a_config_error(settings: dict[str, A
         assert len(error.args) == 1
     else:
         assert config.redis_max_connections >= 1
+
+
+SENTINELS = {"redis_url": "redis+sentinel://one,two"}
+MASTER = {"redis_sentinel_master": "mymaster"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (SENTINELS, "redis_sentinel_master has to say whose master"),
+        (MASTER, "redis_sentinel_master takes a redis_url of sentinels"),
+        ({"redis_sentinel_password": "s3cret"}, "takes a redis_url of sentinels"),
+        (SENTINELS | MASTER | {"redis_sentinel_username": "u"}, "set redis_sentinel_password"),
+        (SENTINELS | MASTER | {"redis_cluster": True}, "redis_cluster needs no sentinels"),
+        (SENTINELS | MASTER | {"redis_near_cache_mb": 1}, "not supported with sentinels yet"),
+        (
+            SENTINELS | MASTER | {"redis_tls_ca_file": "ca.pem"},
+            "asks for none: make it rediss+sentinel://",
+        ),
+        ({"redis_tls_ca_file": "ca.pem"}, "asks for none: make it rediss://"),
+        (
+            {"redis_url": "rediss://host", "redis_tls_key_file": "key.pem"},
+            "redis_tls_cert_file and redis_tls_key_file need each other",
+        ),
+    ],
+)
+def test_settings_that_need_each_other_or_exclude_each_other_are_named(
+    settings: dict[str, Any], reason: str
+) -> None:
+    message = refusal(settings)
+    assert reason in message
+    assert "s3cret" not in message

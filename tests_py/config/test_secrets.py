@@ -15,11 +15,27 @@ CANARY = "s3cret-c4nary"
 URL = f"redis://ann:{CANARY}@cache:6379/1"
 
 
-@pytest.mark.parametrize("settings", [{"redis_password": CANARY}, {"redis_url": URL}])
+SEEDS = f"redis://ann:{CANARY}@one,redis://ann:{CANARY}@two"
+SENTINELS = f"redis+sentinel://ann:{CANARY}@one,two/1"
+WATCHED = {"redis_url": SENTINELS, "redis_sentinel_master": "m", "redis_sentinel_password": CANARY}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"redis_password": CANARY},
+        {"redis_url": URL},
+        {"redis_url": SEEDS, "redis_cluster": "on"},
+        WATCHED,
+    ],
+)
 def test_a_configuration_shows_no_password(settings: dict[str, str]) -> None:
     config = RedisConfig.from_global_config(settings, {})
     assert CANARY not in f"{config} {config!r} {config.model_dump()} {config.model_dump_json()}"
-    assert config.core_settings("full_docs")["password"] == CANARY
+    core = config.core_settings("full_docs")
+    assert core["password"] == CANARY
+    assert core["sentinel_password"] == settings.get("redis_sentinel_password")
+    assert CANARY not in f"{core['url']} {core['seeds']}"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +56,9 @@ def test_a_configuration_shows_no_password(settings: dict[str, str]) -> None:
         {"redis_url": [URL]},
         {"redis_password": [CANARY]},
         {"redis_sentinel_password": CANARY},
+        {"redis_url": "redis+sentinel://one", "redis_sentinel_password": CANARY},
+        {"redis_url": f"redis+sentinel://:{CANARY}@one,two:port"},
+        {"redis_url": f"redis+sentinel://:{CANARY}@one,rediss+sentinel://:{CANARY}@two"},
         {"redis_workspace": URL},
         {"redis_shared_namespaces": [[URL]]},
         {"redis_ttl": {"full_docs": URL}},

@@ -23,6 +23,9 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     ),
     "redis_username": (("ann", "ann"), ("bob", "bob"), ("cy", "cy")),
     "redis_password": (("one", "one"), ("two", "two"), ("three", "three")),
+    "redis_sentinel_master": (("one", "one"), ("two", "two"), ("three", "three")),
+    "redis_sentinel_username": (("ann", "ann"), ("bob", "bob"), ("cy", "cy")),
+    "redis_sentinel_password": (("one", "one"), ("two", "two"), ("three", "three")),
     "redis_password_file": (("/one", "/one"), ("/two", "/two"), ("/three", Path("/three"))),
     "redis_tls_ca_file": (("/one", "/one"), ("/two", "/two"), ("/three", Path("/three"))),
     "redis_tls_cert_file": (("/one", "/one"), ("/two", "/two"), ("/three", Path("/three"))),
@@ -58,7 +61,11 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
 
 # What a setting needs beside it to be valid.
 TLS = {"redis_url": "rediss://cache"}
+SENTINEL = {"redis_url": "redis+sentinel://cache", "redis_sentinel_master": "mymaster"}
 COMPANIONS = {
+    "redis_sentinel_master": {"redis_url": "redis+sentinel://cache"},
+    "redis_sentinel_username": SENTINEL | {"redis_sentinel_password": "secret"},
+    "redis_sentinel_password": SENTINEL,
     "redis_username": {"redis_password": "secret"},
     "redis_tls_ca_file": TLS,
     "redis_tls_cert_file": TLS | {"redis_tls_key_file": "/key"},

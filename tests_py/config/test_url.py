@@ -97,7 +97,11 @@ def test_an_embedded_url_names_a_directory(url: str, directory: Path) -> None:
         ("embedded://./cache?db=1", "name a directory"),
         ("rediss://cache#insecure", "fragment"),
         ("rediss://cache?ssl_cert_reqs=none", "no option but"),
-        ("redis+sentinel://cache/master", "Sentinel .* not supported yet"),
+        ("redis+sentinel://cache/master", "number for a database"),
+        ("redis+sentinel://one,,two", "names no host"),
+        ("redis+sentinel://one,two:0", "port from 1 to 65535"),
+        ("redis+sentinel://one,redis://two", "sentinels and other servers"),
+        ("redis+sentinel://one,rediss+sentinel://two", "not all"),
         ("redis://one,two", "several servers in one URL"),
         ("redis://:a@one,redis://:b@two", "different users or passwords"),
         ("redis://one/0,redis://two/1", "two databases"),
@@ -117,6 +121,36 @@ def test_several_servers_are_one_url_and_one_user() -> None:
     assert str(url) == "redis://***@one:6379/0,redis://two:7000/0,redis://three:6379/0"
     plain = "redis://one:1/0,redis://two:2/0"
     assert str(RedisUrl.parse(plain)) == redacted(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses", "shown"),
+    [
+        (
+            "redis+sentinel://one,two:7000,[::1]/3",
+            ("redis://one:26379/3", "redis://two:7000/3", "redis://[::1]:26379/3"),
+            "redis+sentinel://one:26379,two:7000,[::1]:26379/3",
+        ),
+        (
+            "redis+sentinel://one,redis+sentinel://two",
+            ("redis://one:26379/0", "redis://two:26379/0"),
+            "redis+sentinel://one:26379,two:26379/0",
+        ),
+        (
+            "REDISS+SENTINEL://ann:p,w@One",
+            ("rediss://one:26379/0",),
+            "rediss+sentinel://***@one:26379/0",
+        ),
+    ],
+)
+def test_a_url_names_sentinels(url: str, addresses: tuple[str, ...], shown: str) -> None:
+    parsed = RedisUrl.parse(url)
+    assert (parsed.address, *parsed.others) == addresses
+    assert parsed.sentinel
+    assert parsed.secure == url.lower().startswith("rediss")
+    assert str(parsed) == shown
+    if "@" not in url and url.count("://") == 1:
+        assert redacted(url) == url
 
 
 def test_a_comma_in_a_password_is_not_a_second_server() -> None:

@@ -14,6 +14,7 @@ from nano_graphrag_redis.acl import acl_rules
 from nano_graphrag_redis.exceptions import StorageConfigError
 from support.certificates import Authority, tls_options
 from support.cluster import RedisCluster
+from support.sentinel import Sentinels
 from support.servers import RedisServer, server_binaries
 from support.stores import Settings
 
@@ -99,6 +100,13 @@ def on_a_cluster(binary: Path) -> Iterator[Place]:
         yield Place(cluster, {"redis_url": cluster.url, "redis_cluster": True})
 
 
+@contextmanager
+def behind_sentinels() -> Iterator[Place]:
+    """A master with replicas, which sentinels watch."""
+    with Sentinels() as sentinels:
+        yield Place(sentinels.master, sentinels.settings)
+
+
 def places() -> Mapping[str, OpenPlace]:
     """Every kind, by name."""
     users: dict[str, OpenPlace] = {
@@ -113,4 +121,5 @@ def places() -> Mapping[str, OpenPlace]:
         f"cluster-{name}": lambda binary=binary: on_a_cluster(binary)  # type: ignore[misc]
         for name, binary in server_binaries().items()
     }
-    return users | clusters | (secure if "redis" in server_binaries() else {})
+    watched: dict[str, OpenPlace] = {"sentinel": behind_sentinels}
+    return users | clusters | watched | (secure if "redis" in server_binaries() else {})

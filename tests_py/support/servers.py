@@ -68,6 +68,9 @@ class RedisServer:
             server.client().ping()
     """
 
+    _arguments: tuple[str, ...] = ()
+    """What the program is given after its configuration file."""
+
     def __init__(
         self,
         binary: Path | None = None,
@@ -132,7 +135,7 @@ class RedisServer:
         """Starts the server and returns when it answers."""
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self.binary, self.directory / "redis.conf"],
+                [self.binary, self.directory / "redis.conf", *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -159,8 +159,11 @@ class RedisConfig(SettingsTable):
             "url": url or server.address,
             "seeds": list(server.others),
             "username": username,
-            "password": password.get_secret_value() if password else None,
+            "password": _revealed(password),
             "password_file": _absolute(password_file),
+            "sentinel_master": self.redis_sentinel_master,
+            "sentinel_username": self.redis_sentinel_username,
+            "sentinel_password": _revealed(self.redis_sentinel_password),
             "tls_ca_file": _absolute(self.redis_tls_ca_file),
             "tls_cert_file": _absolute(self.redis_tls_cert_file),
             "tls_key_file": _absolute(self.redis_tls_key_file),
@@ -275,7 +278,7 @@ class RedisConfig(SettingsTable):
             )
         if self.redis_cluster and self.redis_near_cache_mb:
             raise ValueError("redis_near_cache_mb is not supported on a cluster yet")
-        if url.others and not self.redis_cluster:
+        if url.others and not self.redis_cluster and not url.sentinel:
             raise ValueError("redis_url names several servers, which takes redis_cluster")
         return self
 
@@ -286,6 +289,27 @@ class RedisConfig(SettingsTable):
                 "redis_outage_policy 'json' reads the files that redis_dual_write keeps: turn that "
                 "on too, or choose 'raise' or 'miss'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _hold_the_limits_of_sentinels(self) -> RedisConfig:
+        own = ("redis_sentinel_master", "redis_sentinel_username", "redis_sentinel_password")
+        given = [name for name in own if getattr(self, name)]
+        if not self.redis_url.sentinel:
+            if given:
+                raise ValueError(f"{given[0]} takes a redis_url of sentinels: redis+sentinel://")
+            return self
+        if not self.redis_sentinel_master:
+            raise ValueError(
+                "redis_url names sentinels: redis_sentinel_master has to say whose master, such as "
+                "'mymaster'"
+            )
+        if self.redis_sentinel_username and not self.redis_sentinel_password:
+            raise ValueError("redis_sentinel_username has no password: set redis_sentinel_password")
+        if self.redis_cluster:
+            raise ValueError("redis_cluster needs no sentinels: name servers of it in redis_url")
+        if self.redis_near_cache_mb:
+            raise ValueError("redis_near_cache_mb is not supported with sentinels yet")
         return self
 
     @model_validator(mode="after")
@@ -310,11 +334,15 @@ class RedisConfig(SettingsTable):
         if given and not self.redis_url.secure:
             raise ValueError(
                 f"{given[0]} is of no use without TLS, and this redis_url asks for none: make it "
-                "rediss://"
+                f"{'rediss+sentinel' if self.redis_url.sentinel else 'rediss'}://"
             )
         if len(set(pair) & set(given)) == 1:
             raise ValueError(f"{' and '.join(pair)} need each other: set both, or neither")
         return self
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
 
 
 def _absolute(path: str | None) -> str | None:

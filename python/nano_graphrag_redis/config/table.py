@@ -49,7 +49,8 @@ class SettingsTable(BaseModel):
         DEFAULT_URL,
         description="The server: redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// for TLS, "
         "redis+unix:///SOCKET?db=DATABASE, or embedded://DIRECTORY for a private server. For a "
-        "cluster, one or more of its servers, comma-separated.",
+        "cluster, one or more of its servers, comma-separated. For sentinels, "
+        "redis+sentinel://HOST:PORT,HOST:PORT/DATABASE, rediss+sentinel:// with TLS.",
     )
     redis_cluster: Flag = Field(
         False,
@@ -63,6 +64,13 @@ class SettingsTable(BaseModel):
         description="A file that holds the password instead, read again for new connections and "
         "when a login fails; one newline at its end does not count.",
     )
+    redis_sentinel_master: Text = Field(
+        None, description="The name under which the sentinels of the URL watch the master."
+    )
+    redis_sentinel_username: Text = Field(
+        None, description="The ACL user at the sentinels, who know other users than the servers."
+    )
+    redis_sentinel_password: Secret = Field(None, description="The password at the sentinels.")
     redis_tls_ca_file: FilePath = Field(
         None,
         description="The certificates, in PEM, that are trusted to sign the server's; without it, "
@@ -197,9 +205,6 @@ class SettingsTable(BaseModel):
         None, description="The host's own working directory; has no environment variable here."
     )
 
-    redis_sentinel_master: Text = _later(None, "The name that the sentinels watch.")
-    redis_sentinel_username: Text = _later(None, "The ACL user at the sentinels.")
-    redis_sentinel_password: Secret = _later(None, "The password at the sentinels.")
     redis_tracing: Annotated[Literal["off", "on", "ids"], word] = _later(
         "off", "OpenTelemetry spans, with ids or without."
     )

@@ -10,23 +10,26 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from pydantic import SecretStr
 
 DEFAULT_PORT = 6379
+SENTINEL_PORT = 26379
 
 _SUPPORTED = (
-    "redis://HOST:PORT/DATABASE, rediss:// for TLS, redis+unix:///SOCKET?db=DATABASE or "
-    "embedded://DIRECTORY"
+    "redis://HOST:PORT/DATABASE, rediss:// for TLS, redis+unix:///SOCKET?db=DATABASE, "
+    "redis+sentinel://HOST:PORT,HOST:PORT/DATABASE or embedded://DIRECTORY"
 )
-_LATER = {"redis+sentinel": "Sentinel", "rediss+sentinel": "Sentinel"}
-_TCP = ("redis", "rediss")
+_SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
+_TCP = ("redis", "rediss", *_SENTINEL)
 _EMBEDDED = "embedded://"
 _SEVERAL = re.compile(r"\s*,\s*(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 
 # Only what has this shape is shown, its user and password replaced. Anything else may hold an
 # unescaped password in any place, so nothing of it is shown but the scheme.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_PLACE = r"(\[[0-9a-f:.%]+\]|[^/?#@:,\[\]]*)(:\d+)?"
 _SHOWABLE = re.compile(
-    r"(?P<credentials>[^/?#]*@)?"
-    r"(?P<server>(\[[0-9a-f:.%]+\]|[^/?#@:,\[\]]*)(:\d+)?(/[^?#@,]*)?(\?db=\d+)?)",
-    re.IGNORECASE,
+    rf"(?P<credentials>[^/?#]*@)?(?P<server>{_PLACE}(/[^?#@,]*)?(\?db=\d+)?)", re.IGNORECASE
+)
+_SENTINELS = re.compile(
+    rf"rediss?\+sentinel://{_PLACE}(,{_PLACE})*(/\d*)?(\?db=\d+)?", re.IGNORECASE
 )
 
 
@@ -35,6 +38,8 @@ def redacted(url: str) -> str:
     scheme = _SCHEME.match(url)
     if scheme is None:
         return "***"
+    if "@" not in url and _SENTINELS.fullmatch(url):
+        return url
     if "@" not in url and _SEVERAL.search(url):
         return ",".join(redacted(one) for one in _SEVERAL.split(url))
     shown = _SHOWABLE.fullmatch(url, scheme.end())
@@ -57,6 +62,7 @@ class RedisUrl:
         embedded_directory: The directory of an embedded server, else None.
         database: The number of the database.
         others: The addresses of further servers to ask, spelled like ``address``.
+        sentinel: Whether they are sentinels, who say which server is the master.
     """
 
     address: str
@@ -65,6 +71,7 @@ class RedisUrl:
     embedded_directory: Path | None = None
     database: int = 0
     others: tuple[str, ...] = ()
+    sentinel: bool = False
 
     @classmethod
     def parse(cls, url: object) -> RedisUrl:
@@ -84,7 +91,8 @@ class RedisUrl:
             raise ValueError("has a fragment (write a # in a password as %23)")
         if url.lower().startswith(_EMBEDDED):
             return cls._embedded(url[len(_EMBEDDED) :])
-        first, *others = (cls._server(_split(one)) for one in _SEVERAL.split(url))
+        servers = (parts for one in _SEVERAL.split(url) for parts in _split(one))
+        first, *others = map(cls._server, servers)
         return _together(first, others) if others else first
 
     @classmethod
@@ -100,7 +108,8 @@ class RedisUrl:
         username, _, password = userinfo.partition(":")
         database = _database(parts)
         if parts.scheme in _TCP:
-            address = f"{parts.scheme}://{_host_and_port(parts, host)}/{database}"
+            scheme = _SENTINEL.get(parts.scheme, parts.scheme)
+            address = f"{scheme}://{_host_and_port(parts, host)}/{database}"
         else:
             if host or len(parts.path) < 2:
                 raise ValueError("must name the absolute path of a socket: redis+unix:///run/redis")
@@ -110,6 +119,7 @@ class RedisUrl:
             username=_decoded(username) or None,
             password=SecretStr(_decoded(password)) if password else None,
             database=database,
+            sentinel=parts.scheme in _SENTINEL,
         )
 
     @property
@@ -122,8 +132,11 @@ class RedisUrl:
 
     def __str__(self) -> str:
         scheme, _, rest = self.address.partition("://")
-        first = f"{scheme}://{'***@' if self.username or self.password else ''}{rest}"
-        return ",".join((first, *self.others))
+        user = "***@" if self.username or self.password else ""
+        if not self.sentinel:
+            return ",".join((f"{scheme}://{user}{rest}", *self.others))
+        places = [address.split("/")[2] for address in (self.address, *self.others)]
+        return f"{scheme}+sentinel://{user}{','.join(places)}/{self.database}"
 
 
 def _together(first: RedisUrl, others: list[RedisUrl]) -> RedisUrl:
@@ -131,6 +144,8 @@ def _together(first: RedisUrl, others: list[RedisUrl]) -> RedisUrl:
     urls = [first, *others]
     if {url.address.partition("://")[0] for url in urls} not in ({"redis"}, {"rediss"}):
         raise ValueError("names several servers, and not all by redis:// or all by rediss://")
+    if len({url.sentinel for url in urls}) > 1:
+        raise ValueError("names sentinels and other servers")
     if len({url.database for url in urls}) > 1:
         raise ValueError("names two databases")
     users = [url for url in urls if url.username or url.password]
@@ -149,23 +164,22 @@ def _revealed(password: SecretStr | None) -> str | None:
     return password.get_secret_value() if password else None
 
 
-def _split(url: str) -> SplitResult:
-    """The parts of a redis or socket URL, the scheme checked."""
+def _split(url: str) -> list[SplitResult]:
+    """The parts of a redis or socket URL, the scheme checked; one of sentinels names several."""
     try:
         parts = urlsplit(url)
     except ValueError:
         raise ValueError("has a malformed IPv6 address") from None
-    if "," in parts.netloc.rpartition("@")[2]:
+    userinfo, at, hosts = parts.netloc.rpartition("@")
+    if "," in hosts and parts.scheme not in _SENTINEL:
         raise ValueError("names several servers in one URL: write redis://ONE:1,redis://TWO:2")
-    if parts.scheme in _LATER:
-        raise ValueError(f"{_LATER[parts.scheme]} ({parts.scheme}://) is not supported yet")
     if parts.scheme == "unix":
         parts = parts._replace(scheme="redis+unix")
     if parts.scheme not in (*_TCP, "redis+unix"):
         raise ValueError(f"must be {_SUPPORTED}")
     if parts.scheme in _TCP and "@" in parts.path + parts.query:
         raise ValueError("has an @ in its path: percent-encode / and ? in user name and password")
-    return parts
+    return [parts._replace(netloc=f"{userinfo}{at}{host}") for host in hosts.split(",")]
 
 
 def _host_and_port(parts: SplitResult, host: str) -> str:
@@ -179,7 +193,7 @@ def _host_and_port(parts: SplitResult, host: str) -> str:
     if not parts.hostname or " " in host:
         raise ValueError("names no host")
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{name}:{port or DEFAULT_PORT}"
+    return f"{name}:{port or (SENTINEL_PORT if parts.scheme in _SENTINEL else DEFAULT_PORT)}"
 
 
 def _database(parts: SplitResult) -> int:

@@ -1,0 +1,385 @@
+//! Sentinels: they say which server is the master, and this keeps to it.
+//!
+//! A server that was stalled, and was replaced meanwhile, wakes up as a master: it answers what lay in
+//! its socket, and what it acknowledges is lost when it learns better. So the sentinels are asked
+//! twice a second while there are calls, their newest word counts, whoever is waited for at the old
+//! master is told that it has gone, and an answer that took its time is believed only if the
+//! sentinels still name the server that gave it. What a master that wakes acknowledges within
+//! moments of a failover it must refuse by itself: `min-replicas-to-write 1`.
+
+mod word;
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::Value;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Answer;
+use super::node::{Failed, Node};
+use crate::config::{Sentinel, ServerConfig};
+use crate::error::{Error, Kind, Result};
+use word::Word;
+
+/// Between two questions while there are calls.
+const WATCH: Duration = Duration::from_millis(500);
+/// How old what the sentinels said may be where a call relies on it.
+const FRESH: Duration = Duration::from_millis(1500);
+/// How long the others are waited for when one sentinel has answered: theirs may be a newer word.
+const OTHERS: Duration = Duration::from_millis(150);
+/// How long an answer may take that is believed as it is. No failover is as quick, if
+/// `down-after-milliseconds` is 500 or more.
+const PROMPT: Duration = Duration::from_millis(300);
+
+/// What a look has come to; None while it is under way.
+type Outcome = Option<Result<Arc<Node>>>;
+
+pub(super) struct Sentinels {
+    config: ServerConfig,
+    master: String,
+    asked: Vec<Arc<Node>>,
+    known: Mutex<Known>,
+    looking: Mutex<Option<watch::Receiver<Outcome>>>,
+    /// Whether a call asked for the master since the last look of the watch.
+    used: AtomicBool,
+    /// Stands for the master while none is known: its breaker counts looks that found none.
+    entry: Arc<Node>,
+}
+
+#[derive(Default)]
+struct Known {
+    master: Option<Arc<Node>>,
+    epoch: u64,
+    term: u64,
+    /// When the sentinels that said so were asked, and when any were last.
+    looked: Option<Instant>,
+    tried: Option<Instant>,
+    suspect: bool,
+}
+
+impl Sentinels {
+    /// Opens nothing.
+    pub(super) fn new(config: &ServerConfig, sentinel: &Sentinel) -> Arc<Self> {
+        let endpoints = std::iter::once(&config.endpoint).chain(&config.seeds);
+        let sentinels = endpoints.map(|endpoint| {
+            let mut own = config.at(endpoint.clone());
+            own.endpoint.database = 0;
+            own.credentials.clone_from(&sentinel.credentials);
+            own.min_connections = 0;
+            Node::new(own)
+        });
+        Arc::new(Self {
+            asked: sentinels.collect(),
+            master: sentinel.master.clone(),
+            known: Mutex::default(),
+            looking: Mutex::default(),
+            used: AtomicBool::new(false),
+            entry: Node::new(config.clone()),
+            config: config.clone(),
+        })
+    }
+
+    /// The master, as the sentinels said a moment ago; else they are asked.
+    pub(super) async fn node(self: &Arc<Self>) -> Result<Arc<Node>> {
+        if !self.used.load(Relaxed) {
+            self.used.store(true, Relaxed);
+        }
+        if let Some(master) = self.fresh() {
+            return Ok(master);
+        }
+        let before = self.master();
+        if before.is_none() && self.entry.breaker.is_open() {
+            return Err(self.entry.refused());
+        }
+        match (self.look().await, before) {
+            // No sentinel is there to ask, which says nothing of the master.
+            (Err(error), Some(master)) if error.is_outage() => Ok(master),
+            (looked, _) => looked,
+        }
+    }
+
+    fn fresh(&self) -> Option<Arc<Node>> {
+        let known = self.known();
+        let fresh = !known.suspect && known.tried.is_some_and(|at| at.elapsed() < FRESH);
+        known.master.as_ref().filter(|_| fresh).map(Arc::clone)
+    }
+
+    /// The master that is known, however long.
+    pub(super) fn master(&self) -> Option<Arc<Node>> {
+        self.known().master.clone()
+    }
+
+    fn is_master(&self, node: &Arc<Node>) -> bool {
+        let known = self.known();
+        known
+            .master
+            .as_ref()
+            .is_some_and(|master| Arc::ptr_eq(master, node))
+    }
+
+    /// What stands for the master where none is known.
+    pub(super) fn entry(&self) -> &Arc<Node> {
+        &self.entry
+    }
+
+    /// Something went wrong there: the sentinels are asked before anything else is.
+    pub(super) fn suspect(&self, node: &Arc<Node>) {
+        if self.is_master(node) {
+            self.known().suspect = true;
+        }
+    }
+
+    /// Whether a server refuses to write, since it is no master or has lost its replicas.
+    pub(super) fn is_demoted(&self, node: &Arc<Node>, answers: &[Answer]) -> bool {
+        let refuses = answers.iter().any(|answer| {
+            matches!(answer, Answer::Other(Value::ServerError(error))
+                if matches!(error.code(), "READONLY" | "NOREPLICAS" | "MASTERDOWN"))
+        });
+        if refuses {
+            self.suspect(node);
+        }
+        refuses
+    }
+
+    /// Whether an answer of this server to what was sent then is one of the master.
+    pub(super) async fn believes(self: &Arc<Self>, node: &Arc<Node>, sent: Instant) -> bool {
+        let answered = Instant::now();
+        if !self.is_master(node) {
+            return false;
+        }
+        if answered - sent < PROMPT {
+            return true;
+        }
+        loop {
+            match self.look().await {
+                Ok(master) if Arc::ptr_eq(&master, node) => {}
+                _ => return false,
+            }
+            // One that was under way already may have asked before that.
+            if self.known().looked.is_some_and(|at| at >= answered) {
+                return true;
+            }
+        }
+    }
+
+    /// Counts the masters that there have been.
+    pub(super) fn term(&self) -> u64 {
+        self.known().term
+    }
+
+    /// Has the sentinels asked, though nobody waits for what they say.
+    pub(super) fn look_soon(self: &Arc<Self>) {
+        self.begin_look();
+    }
+
+    /// Whether calls to this node may pass again, or go to another by now.
+    pub(super) async fn is_back(self: &Arc<Self>, node: &Arc<Node>) -> bool {
+        match self.look().await {
+            Ok(master) if Arc::ptr_eq(&master, node) => node.answers_ping().await,
+            looked => looked.is_ok(),
+        }
+    }
+
+    /// Asks the sentinels now, and waits for what comes of it.
+    async fn look(self: &Arc<Self>) -> Result<Arc<Node>> {
+        let mut outcome = self.begin_look();
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(broken_off())),
+            Err(_) => Err(broken_off()),
+        }
+    }
+
+    /// Has them asked once, however many want it.
+    fn begin_look(self: &Arc<Self>) -> watch::Receiver<Outcome> {
+        let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outcome) = &*looking {
+            return outcome.clone();
+        }
+        let (done, outcome) = watch::channel(None);
+        *looking = Some(outcome.clone());
+        drop(looking);
+        let own = Arc::clone(self);
+        // On the runtime: who wanted it may be cancelled, or its loop kept by other work.
+        tokio::spawn(async move {
+            let found = own.find().await;
+            own.known().tried = Some(Instant::now());
+            *own.looking.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let _ = done.send(Some(found)); // nobody may wait
+        });
+        outcome
+    }
+
+    async fn find(self: &Arc<Self>) -> Result<Arc<Node>> {
+        let began = Instant::now();
+        let word = self.newest_word().await?;
+        let before = self.known().master.clone();
+        let endpoint = self.config.endpoint.neighbour(&word.host, word.port);
+        let endpoint = endpoint.ok_or_else(broken_off)?;
+        if let Some(master) = &before {
+            let same = *master.endpoint() == endpoint;
+            // A sentinel that was away may say again what was true before a failover.
+            let older = word.epoch <= self.known().epoch;
+            if same || (older && word::is_master(master).await.unwrap_or(false)) {
+                self.keep(word.epoch, began);
+                return Ok(Arc::clone(master));
+            }
+        }
+        let node = Node::new(self.config.at(endpoint));
+        match word::is_master(&node).await {
+            Ok(true) => {}
+            Ok(false) => return Err(self.trouble(&node, "is a replica itself")),
+            Err(error) => return Err(self.trouble(&node, &error.to_string())),
+        }
+        {
+            let mut known = self.known();
+            *known = Known {
+                master: Some(Arc::clone(&node)),
+                epoch: word.epoch,
+                term: known.term + 1,
+                looked: Some(began),
+                tried: Some(began),
+                suspect: false,
+            };
+        }
+        self.entry.breaker.answered();
+        match before {
+            // Whoever waits there is told, and asks the new one.
+            Some(before) => before.abandon(),
+            None => self.watch(),
+        }
+        Ok(node)
+    }
+
+    fn keep(&self, epoch: u64, began: Instant) {
+        let mut known = self.known();
+        known.epoch = known.epoch.max(epoch);
+        known.looked = Some(began);
+        known.suspect = false;
+    }
+
+    fn trouble(&self, node: &Node, what: &str) -> Error {
+        let message = format!(
+            "the sentinels name {} as the master {:?}, and it {what}",
+            node.endpoint(),
+            self.master
+        );
+        Error::new(Kind::Unavailable, message)
+    }
+
+    /// Asks all sentinels; of those that answer the one whose word is the newest.
+    async fn newest_word(&self) -> Result<Word> {
+        let mut asked: FuturesUnordered<_> = self
+            .asked
+            .iter()
+            .map(|sentinel| async move {
+                let word = word::of_sentinel(sentinel, &self.master).await;
+                word.map_err(|error| (sentinel, error))
+            })
+            .collect();
+        let mut newest: Option<Word> = None;
+        let mut failures = Vec::new();
+        loop {
+            let patience = if newest.is_some() {
+                OTHERS
+            } else {
+                Duration::MAX
+            };
+            match timeout(patience, asked.next()).await {
+                Ok(Some(Ok(word))) => {
+                    if newest
+                        .as_ref()
+                        .is_none_or(|newest| word.epoch > newest.epoch)
+                    {
+                        newest = Some(word);
+                    }
+                }
+                Ok(Some(Err(failure))) => failures.push(failure),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        newest.ok_or_else(|| self.unanswered(&failures))
+    }
+
+    /// Who was asked for what, and what each said.
+    fn unanswered(&self, failures: &[(&Arc<Node>, Error)]) -> Error {
+        let said: Vec<String> = failures
+            .iter()
+            .map(|(sentinel, error)| format!("{}: {error}", sentinel.endpoint()))
+            .collect();
+        let kind = if failures.iter().all(|(_, error)| error.kind() == Kind::Auth) {
+            Kind::Auth
+        } else {
+            Kind::Unavailable
+        };
+        let message = format!(
+            "no sentinel says where the master {:?} is ({})",
+            self.master,
+            said.join("; ")
+        );
+        Error::new(kind, message)
+    }
+
+    /// Asks now and then, as long as there are calls: a master that is stalled ends no connection.
+    fn watch(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                sleep(WATCH).await;
+                let Some(own) = weak.upgrade() else {
+                    return;
+                };
+                let waited_for = own.master().is_some_and(|master| master.in_flight() > 0);
+                if own.used.swap(false, Relaxed) || waited_for {
+                    let _ = own.look().await; // who calls next is told
+                }
+            }
+        });
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer came so late that another server is the master by now.
+pub(super) fn disowned() -> Failed {
+    let message = "the server that answered has been replaced as the master meanwhile";
+    Failed {
+        error: Error::new(Kind::Unavailable, message).into(),
+        sent: true,
+        stale: false,
+    }
+}
+
+/// Bits of a place for the term of the master whose cursor it is.
+const TERM_BITS: u32 = 63;
+
+/// Where a walk over all keys is, told by one number: 0 at the end.
+pub(super) fn place(cursor: u64, term: u64) -> u128 {
+    match cursor {
+        0 => 0,
+        cursor => u128::from(term) << (128 - TERM_BITS) | u128::from(cursor),
+    }
+}
+
+/// The cursor of a place, to be given to the master of this term: 0 where it is another's.
+pub(super) fn cursor(place: u128, term: u64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    let cursor = place as u64;
+    if place >> (128 - TERM_BITS) == u128::from(term) {
+        cursor
+    } else {
+        0
+    }
+}
+
+fn broken_off() -> Error {
+    Error::new(
+        Kind::Unavailable,
+        "the question for the master was broken off",
+    )
+}
