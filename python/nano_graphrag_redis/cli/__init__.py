@@ -1,18 +1,25 @@
-"""The command ``nano-graphrag-redis``: one module for each of its commands."""
+"""The command ``nano-graphrag-redis``: one module for each of its commands.
+
+``run`` needs nothing but this package. The others need the extra ``cli``: ``app`` puts them
+together, ``session`` is what they share, ``output`` the one place that says things, ``exits`` the
+exit codes.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-
-from nano_graphrag_redis.exceptions import StorageError
 
 from . import run
 
 __all__ = ["main"]
 
 PROGRAM = "nano-graphrag-redis"
+
+_WITHOUT_EXTRA = f"""\
+{PROGRAM}: {{missing}} is not installed, and only `run` works without it: \
+pip install "nano-graphrag-redis[cli]"
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,16 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Those after the program's name; the process's own when None.
 
     Returns:
-        The exit code: 0, or 2 when the command could not do what it was asked to.
+        The exit code; see ``exits.Exit``.
     """
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Redis storage for nano-graphrag.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    run.add_to(commands)
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["run"]:
+        return run.main(arguments[1:])
     try:
-        command = options.prepare(options)
-    except (OSError, StorageError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        from . import app
+    except ModuleNotFoundError as missing:
+        if missing.name not in {"typer", "rich"}:
+            raise
+        sys.stderr.write(_WITHOUT_EXTRA.format(missing=missing.name))
         return 2
-    command()
-    return 0
+    return app.main(arguments)

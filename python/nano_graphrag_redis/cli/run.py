@@ -6,16 +6,15 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING
 
 from nano_graphrag_redis.config import kv_backend
+from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.hosts import register
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+_PROGRAM = "nano-graphrag-redis"
 
 _DESCRIPTION = """\
 Register the storage with nano-graphrag, then run a script as python would: with its arguments, as
@@ -26,17 +25,27 @@ uvicorn's workers) start without this command: call nano_graphrag_redis.register
 """
 
 
-def add_to(commands: Commands) -> None:
-    """Adds the command to the parser."""
-    parser = commands.add_parser(
-        "run",
-        help="run a script on Redis, its source unchanged",
+def main(arguments: Sequence[str]) -> int:
+    """Runs a script.
+
+    Returns:
+        0, or 2 when the script could not be started. Whatever the script raises goes on.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"{_PROGRAM} run",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("script", metavar="SCRIPT")
     parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
-    parser.set_defaults(prepare=_prepare)
+    options = parser.parse_args(arguments)
+    try:
+        run = _prepare(options)
+    except (OSError, StorageError) as error:
+        print(f"{_PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    run()
+    return 0
 
 
 def _prepare(options: argparse.Namespace) -> Callable[[], None]:
@@ -46,7 +55,7 @@ def _prepare(options: argparse.Namespace) -> Callable[[], None]:
     kv_backend()  # a wrong name is reported here rather than in the middle of the script
     if not os.environ.get("STORAGE_KV_BACKEND"):
         print(
-            "nano-graphrag-redis: STORAGE_KV_BACKEND is not set, so a GraphRAG that names no "
+            f"{_PROGRAM}: STORAGE_KV_BACKEND is not set, so a GraphRAG that names no "
             "storage keeps its JSON files; set STORAGE_KV_BACKEND=redis",
             file=sys.stderr,
         )

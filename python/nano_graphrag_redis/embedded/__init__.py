@@ -8,6 +8,7 @@ it. In reading order:
 - ``launch``: how a member starts a guardian
 - ``binaries``: which server is run, and where it is found
 - ``versions``: which server wrote the files, and which may read them
+- ``keeper``: a member that does nothing else, for ``server start``
 - ``sockets``: where the socket is, however long the directory's name
 """
 

@@ -113,7 +113,7 @@ class Member:
     def leave_a_guardian(self) -> None:
         """Sees to it that somebody will end the server, should its guardian have been killed."""
         with contextlib.suppress(OSError, StorageConfigError):
-            lock = _try_lock(self.home / guardian.GUARDIAN_LOCK, fcntl.LOCK_EX)
+            lock = try_lock(self.home / guardian.GUARDIAN_LOCK, fcntl.LOCK_EX)
             if lock is None:
                 return
             try:
@@ -133,11 +133,11 @@ class Member:
             os.close(self._lock)
             self._lock = None
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _try_lock(path, fcntl.LOCK_SH)
+        self._lock = try_lock(path, fcntl.LOCK_SH)
         return self._lock is not None
 
     def _start_if_unguarded(self, *, again: bool) -> bool:
-        lock = _try_lock(self.home / guardian.GUARDIAN_LOCK, fcntl.LOCK_EX)
+        lock = try_lock(self.home / guardian.GUARDIAN_LOCK, fcntl.LOCK_EX)
         if lock is None:
             return False
         try:
@@ -163,7 +163,7 @@ class Member:
         )
 
 
-def _try_lock(path: Path, kind: int) -> int | None:
+def try_lock(path: Path, kind: int) -> int | None:
     """The descriptor of a lock file, locked; None when others hold it."""
     lock = guardian.open_lock(path)
     try:

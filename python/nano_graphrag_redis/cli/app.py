@@ -1,0 +1,70 @@
+"""The commands together, with their help; wants typer and rich."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from . import run
+from .doctor import doctor
+from .drop import drop
+from .export import export
+from .get import get
+from .keys import keys
+from .migrate import migrate
+from .output import PROGRAM
+from .prune import prune
+from .session import command
+from .verify import verify
+
+_CODES = (
+    "Ends with 0 if all is well; 1 if it found what it looks for (an error, a difference, no such id); "
+    "2 if it was not asked right (an option, a setting, a refused login); 3 without a server; "
+    "4 if the server, a file or a value stood in the way; 130 after Ctrl-C."
+)
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Redis storage for nano-graphrag.",
+    epilog=_CODES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    # A bug is shown as Python shows it: without the values of variables, which may be secrets.
+    pretty_exceptions_enable=False,
+)
+
+for body in (get, keys, drop, prune, doctor, migrate, export, verify):
+    app.command()(command(body))
+
+
+@app.command(name="run", add_help_option=False, context_settings={"ignore_unknown_options": True})
+def _run(arguments: Annotated[list[str], typer.Argument(metavar="SCRIPT [ARGUMENT]...")]) -> None:
+    """Run a script on Redis, its source unchanged."""
+    raise typer.Exit(run.main(arguments))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a command; gives its exit code."""
+    try:
+        app(list(arguments), prog_name=PROGRAM)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0

@@ -1,0 +1,50 @@
+"""The arguments that several commands take, and the bars of those that work on files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nano_graphrag_redis.migration import Progress, Report
+
+from .output import Bars
+
+Namespace = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAMESPACE",
+        help="full_docs, text_chunks, community_reports, llm_response_cache, or another.",
+        show_default=False,
+    ),
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id.", show_default=False)]
+Directory = Annotated[
+    Path,
+    typer.Option("--from", metavar="DIR", help="The host's working_dir.", show_default=False),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--namespace", help="This one only; may be given again. Else all there are."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")]
+
+_STEPS = {
+    "check": "look over",
+    "copy": "copy",
+    "list": "list the ids of",
+    "write": "write",
+    "read": "read",
+    "compare": "compare",
+}
+
+
+def told(bars: Bars) -> Report:
+    """Has the work on files tell ``bars`` how far it is."""
+
+    def tell(progress: Progress) -> None:
+        what = f"{_STEPS[progress.step]} {progress.namespace}"
+        bars.tell(what, progress.done, progress.total, progress.unit)
+
+    return tell

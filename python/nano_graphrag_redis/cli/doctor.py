@@ -1,0 +1,103 @@
+"""``doctor``: what is wrong with a deployment, why it matters, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from nano_graphrag_redis import doctor as diagnosis
+from nano_graphrag_redis.acl import acl_line
+from nano_graphrag_redis.doctor import Finding, Repaired, Severity
+
+from .exits import Exit
+from .output import Bars, plain
+from .session import Session
+
+Acl = Annotated[
+    bool, typer.Option("--acl", help="Print the ACL line of the user these settings need, and end.")
+]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="Mend what may be mended without a decision, first.")
+]
+
+_MARKS = {
+    Severity.OK: ("✓", "green"),
+    Severity.WARNING: ("!", "yellow"),
+    Severity.ERROR: ("✗", "red"),
+}
+
+
+def doctor(session: Session, acl: Acl = False, repair: Repair = False) -> Exit | None:
+    """Examine the server and the contents of the keyspace; changes nothing without --repair.
+
+    Ends with 1 if it finds an error, with 3 if there is no server.
+    """
+    if acl:
+        line = acl_line(session.config)
+        session.output.show({"acl": line}, lambda: Text(line))
+        return None
+    repaired: list[Repaired] = []
+    findings: list[Finding] = []
+    with session.output.progress() as bars:
+        if repair:
+            repaired.extend(_repair(session, bars))
+        findings.extend(
+            diagnosis.examine(session.config, lambda met: bars.tell("examine", met, None, "keys"))
+        )
+    session.output.show(
+        {
+            "repaired": [asdict(each) for each in repaired],
+            "findings": [_data(finding) for finding in findings],
+            "errors": _count(findings, Severity.ERROR),
+            "warnings": _count(findings, Severity.WARNING),
+        },
+        lambda: _report(repaired, findings),
+    )
+    if any(finding.check == "reach" for finding in findings):
+        return Exit.NO_SERVER
+    return Exit.FOUND if _count(findings, Severity.ERROR) else None
+
+
+def _repair(session: Session, bars: Bars) -> list[Repaired]:
+    return list(diagnosis.repair(session.config, lambda met: bars.tell("look", met, None, "keys")))
+
+
+def _count(findings: list[Finding], severity: Severity) -> int:
+    return sum(finding.severity is severity for finding in findings)
+
+
+def _data(finding: Finding) -> dict[str, Any]:
+    return asdict(finding) | {"severity": finding.severity.value}
+
+
+def _report(repaired: list[Repaired], findings: list[Finding]) -> RenderableType:
+    lines: list[RenderableType] = [Text(f"⚒ {each.title}", "cyan") for each in repaired]
+    for finding in findings:
+        mark, colour = _MARKS[finding.severity]
+        lines.append(
+            Text.assemble((f"{mark} ", colour), (finding.title, "bold" * bool(finding.why)))
+        )
+        said = {"why": finding.why, "do": finding.remedy, "ids": _ids(finding)}
+        lines += [
+            Padding(Text.assemble((f"{name:<4}", "dim"), text), (0, 0, 0, 2))
+            for name, text in said.items()
+            if text
+        ]
+        if finding.repairable:
+            lines.append(Padding(Text("--repair mends it", "cyan"), (0, 0, 0, 2)))
+    errors, warnings = (_count(findings, each) for each in (Severity.ERROR, Severity.WARNING))
+    lines.append(
+        Text(f"{errors} errors, {warnings} warnings", "bold red" if errors else "bold green")
+    )
+    return Group(*lines)
+
+
+def _ids(finding: Finding) -> str:
+    more = finding.count - len(finding.ids)
+    named = ", ".join(map(plain, finding.ids))
+    return f"{named}{f' and {more:,} more' if named and more > 0 else ''}"

@@ -1,0 +1,47 @@
+"""``drop NAMESPACE``: the end of all its ids."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from nano_graphrag_redis.exceptions import StorageConfigError
+from nano_graphrag_redis.migration.work import opened
+
+from .arguments import Namespace
+from .exits import Exit
+from .session import Session
+
+_PIECE = 5000
+"""Ids deleted between two looks at the bar, and at Ctrl-C."""
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | None:
+    """Delete every id of a namespace. Asks first."""
+    with opened(namespace, session.bare) as store:
+        ids = store.all_keys()
+        if not yes and not _agreed(f"Delete {len(ids):,} ids of {namespace} at {session.where}?"):
+            session.output.say("nothing was deleted")
+            return Exit.USAGE
+        deleted = 0
+        with session.output.progress() as bars:
+            for start in range(0, len(ids), _PIECE):
+                deleted += store.delete_by_ids(ids[start : start + _PIECE])
+                bars.tell(f"drop {namespace}", min(start + _PIECE, len(ids)), len(ids), "ids")
+            # What came meanwhile, and what lies beside the namespace.
+            store.drop()
+    session.output.show(
+        {"namespace": namespace, "deleted": deleted},
+        lambda: f"deleted {deleted:,} ids of {namespace}",
+    )
+    return None
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise StorageConfigError(f"{question} Nobody is here to answer: pass --yes")
+    return typer.confirm(question, err=True)

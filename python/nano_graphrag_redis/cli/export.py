@@ -1,0 +1,50 @@
+"""``export --to``: from Redis to the host's JSON files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from nano_graphrag_redis import migration
+from nano_graphrag_redis.migration import Exported
+
+from .arguments import DryRun, Only, told
+from .output import size, table
+from .session import Session
+
+Target = Annotated[
+    Path,
+    typer.Option("--to", metavar="DIR", help="Where to; made when missing.", show_default=False),
+]
+
+
+def export(
+    session: Session, directory: Target, namespace: Only = None, dry_run: DryRun = False
+) -> None:
+    """Write namespaces as the JSON files of a working directory: the way back.
+
+    Each file is moved to its place when it is whole.
+    """
+    with session.output.progress() as bars:
+        exported = migration.export(
+            directory, session.config, namespaces=namespace, dry_run=dry_run, progress=told(bars)
+        )
+    session.output.show(_data(exported), lambda: _report(exported))
+
+
+def _data(exported: Exported) -> dict[str, object]:
+    files = [asdict(file) | {"path": str(file.path)} for file in exported.files]
+    return {"directory": str(exported.directory), "files": files, "dry_run": exported.dry_run}
+
+
+def _report(exported: Exported) -> RenderableType:
+    made = table("namespace", "ids", "size", "file", numbers=("ids", "size"))
+    for file in exported.files:
+        made.add_row(file.namespace, f"{file.ids:,}", size(file.size), str(file.path))
+    said = [Text("nothing was written", "yellow")] if exported.dry_run else []
+    return Group(made, *said)

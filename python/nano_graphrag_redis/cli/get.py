@@ -1,0 +1,26 @@
+"""``get NAMESPACE ID``: one value."""
+
+from __future__ import annotations
+
+from nano_graphrag_redis.migration.work import opened
+
+from .arguments import Id, Namespace
+from .exits import Exit
+from .output import document, plain
+from .session import Session
+
+
+def get(session: Session, namespace: Namespace, id: Id) -> Exit | None:
+    """Show the value of an id, as JSON.
+
+    Ends with 1 if the id is not there.
+    """
+    with opened(namespace, session.bare) as store:
+        # None is a value as well, and an id that is not there is another matter.
+        absent = bool(store.filter_keys([id]))
+        value = None if absent else store.get_by_id(id)
+    if absent:
+        session.output.refuse(LookupError(f"{namespace} has no id {plain(id)}"))
+        return Exit.FOUND
+    session.output.show(value, lambda: document(value))
+    return None

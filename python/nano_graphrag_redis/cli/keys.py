@@ -1,0 +1,21 @@
+"""``keys NAMESPACE``: the ids."""
+
+from __future__ import annotations
+
+from nano_graphrag_redis.migration.work import opened
+
+from .arguments import Namespace
+from .output import plain
+from .session import Session
+
+
+def keys(session: Session, namespace: Namespace) -> None:
+    """List the ids of a namespace, sorted, one a line; what is not printable is escaped."""
+    with opened(namespace, session.bare) as store:
+        ids = sorted(store.all_keys())
+
+    def lines() -> None:
+        for id in ids:
+            session.output.out.out(plain(id), highlight=False)
+
+    session.output.show(ids, lines)

@@ -1,0 +1,88 @@
+"""``migrate --from``: the host's JSON files to Redis."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from nano_graphrag_redis import migration
+from nano_graphrag_redis.migration import Migrated
+
+from .arguments import Directory, DryRun, Only, told
+from .exits import Exit
+from .output import plain, size, table
+from .session import Session
+
+Ttl = Annotated[
+    int | None,
+    typer.Option(
+        "--ttl",
+        min=0,
+        metavar="SECONDS",
+        help="How long ids live that are not on the server yet; 0 for ever. "
+        "Without it, what the settings say of each namespace.",
+    ),
+]
+
+
+def migrate(
+    session: Session,
+    directory: Directory,
+    namespace: Only = None,
+    ttl: Ttl = None,
+    dry_run: DryRun = False,
+) -> Exit | None:
+    """Copy what the JSON files of a working directory hold to Redis.
+
+    Run again, it copies only what differs. An id that is there keeps its remaining time to live.
+    The files are read only, and the host may write them meanwhile.
+
+    Ends with 1 if the server cannot hold some of it.
+    """
+    with session.output.progress() as bars:
+        plan = migration.plan(
+            directory, session.config, namespaces=namespace, ttl=ttl, progress=told(bars)
+        )
+    ids = sum(file.ids for file in plan.files)
+    session.output.say(
+        f"{ids:,} ids in {len(plan.files)} files ({size(plan.size)}) go to {session.where}"
+    )
+    for notice in plan.notices():
+        session.output.say(f"{notice}: pass --ttl to change that", "yellow")
+    with session.output.progress() as bars:
+        migrated = migration.migrate(plan, dry_run=dry_run, progress=told(bars))
+    session.output.show(
+        {"notices": plan.notices(), "ok": migrated.ok, **asdict(migrated)},
+        lambda: _report(migrated),
+    )
+    return None if migrated.ok else Exit.FOUND
+
+
+def _report(migrated: Migrated) -> RenderableType:
+    numbers = ("in the file", "new", "replaced", "unchanged", "refused")
+    made = table("namespace", *numbers, numbers=numbers)
+    refused: list[RenderableType] = []
+    for each in migrated.namespaces:
+        made.add_row(
+            each.namespace,
+            *(
+                f"{number:,}"
+                for number in (
+                    each.ids,
+                    each.written,
+                    each.replaced,
+                    each.unchanged,
+                    each.refused_count,
+                )
+            ),
+        )
+        refused += [
+            Text(f"{each.namespace} {plain(one.id)}: {one.reason}", "red") for one in each.refused
+        ]
+    if migrated.dry_run:
+        refused.append(Text("nothing was written", "yellow"))
+    return Group(made, *refused)

@@ -1,0 +1,147 @@
+"""Where everything is said: results on stdout, by rich or as JSON; the rest on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.json import JSON
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from nano_graphrag_redis.exceptions import StorageError
+
+PROGRAM = "nano-graphrag-redis"
+
+
+class Output:
+    """What a command says.
+
+    Args:
+        as_json: Results as one JSON document and errors as another, for programs.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.out = Console(highlight=False, soft_wrap=True)
+        self.err = Console(highlight=False, soft_wrap=True, stderr=True)
+
+    def show(self, data: Any, human: Callable[[], RenderableType | None]) -> None:
+        """The result: ``data`` as JSON, or what ``human`` makes, which may be nothing."""
+        if self.as_json:
+            self.out.out(json.dumps(data, ensure_ascii=False, indent=2), highlight=False)
+            return
+        shown = human()
+        if shown is not None:
+            self.out.print(shown)
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line for whoever watches; nothing in JSON."""
+        if not self.as_json:
+            self.err.print(Text(text, style))
+
+    def refuse(self, error: Exception) -> None:
+        """Why a command ends early."""
+        if self.as_json:
+            told = {"error": type(error).__name__, "message": str(error)}
+            if isinstance(error, StorageError):
+                told |= {"namespace": error.namespace, "id": error.id}  # type: ignore[dict-item]
+            self.err.out(json.dumps(told, ensure_ascii=False), highlight=False)
+        else:
+            self.err.print(Text.assemble((f"{PROGRAM}: ", "bold red"), str(error)))
+
+    @contextmanager
+    def progress(self) -> Iterator[Bars]:
+        """Bars on the terminal while work goes on; none where nobody looks."""
+        with Bars(disable=self.as_json or not self.err.is_terminal, console=self.err) as bars:
+            yield bars
+
+
+class Bars(Progress):
+    """Progress of long work: how much, how fast, how long yet."""
+
+    def __init__(self, *, disable: bool, console: Console) -> None:
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            _Amount(),
+            _Rate(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=disable,
+            transient=True,
+        )
+        self._tasks_by_name: dict[str, TaskID] = {}
+
+    def tell(self, what: str, done: float, total: float | None, unit: str) -> None:
+        """How far a piece of work is; it gets a bar of its own the first time."""
+        task = self._tasks_by_name.get(what)
+        if task is None:
+            task = self.add_task(what, total=total, unit=unit)
+            self._tasks_by_name[what] = task
+        self.update(task, completed=done, total=total)
+
+
+class _Amount(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        done = _amount(task.completed, task.fields["unit"])
+        if task.total is None:
+            return Text(done)
+        return Text(f"{done} of {_amount(task.total, task.fields['unit'])}")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{_amount(speed, task.fields['unit'])}/s", "cyan")
+
+
+def _amount(number: float, unit: str) -> str:
+    return size(number) if unit == "bytes" else f"{number:,.0f} {unit}"
+
+
+def size(number: float) -> str:
+    """Bytes as a person reads them.
+
+    >>> size(999), size(4700), size(2_000_000_000)
+    ('999 B', '4.7 kB', '2.0 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:  # noqa: PLR2004
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def plain(text: str) -> str:
+    """An id on one line, whatever is in it.
+
+    >>> plain("a\\n"), plain("[bold]")
+    ('a\\\\n', '[bold]')
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def table(*columns: str, numbers: Sequence[str] = (), title: str | None = None) -> Table:
+    """A table; the columns of numbers are set to the right."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    return made
+
+
+def document(value: Any) -> RenderableType:
+    """A JSON document, indented and coloured."""
+    return JSON.from_data(value, indent=2)

@@ -1,0 +1,87 @@
+"""``prune``: cached answers that are none, and registry entries of values that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from nano_graphrag_redis._core import BlockingKvStore
+from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
+from nano_graphrag_redis.exceptions import CorruptValueError
+from nano_graphrag_redis.foundation import LLM_CACHE
+from nano_graphrag_redis.migration.work import opened
+
+from .output import Bars
+from .session import Session
+
+_PIECE = 500
+"""Values read between two looks at the bar, and at Ctrl-C."""
+
+Caches = Annotated[
+    list[str] | None,
+    typer.Option("--namespace", help=f"The namespace of cached answers; {LLM_CACHE} if not given."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count only.")]
+
+
+def prune(session: Session, namespace: Caches = None, dry_run: DryRun = False) -> None:
+    """Delete cached answers that are null or empty, and registry entries whose value has expired.
+
+    An empty answer was paid for and is of no use; without it the model is asked again.
+    """
+    pruned: dict[str, int] = {}
+    with session.output.progress() as bars:
+        for name in namespace or [LLM_CACHE]:
+            with opened(name, session.bare) as store:
+                pruned[name] = _prune(store, name, bars, dry_run)
+    expired = None if dry_run or not session.config.redis_registry else _expired(session)
+    said = [f"{'would delete' if dry_run else 'deleted'} {_answers(pruned)}"]
+    if expired is not None:
+        said.append(f"removed {sum(expired.values()):,} expired entries from the registries")
+    session.output.show(
+        {"dry_run": dry_run, "answers": pruned, "registry_entries": expired},
+        lambda: "\n".join(said),
+    )
+
+
+def _prune(store: BlockingKvStore, namespace: str, bars: Bars, dry_run: bool) -> int:
+    ids = store.all_keys()
+    count = 0
+    for start in range(0, len(ids), _PIECE):
+        empty = [id for id, value in _read(store, ids[start : start + _PIECE]) if _is_empty(value)]
+        count += len(empty) if dry_run else store.delete_by_ids(empty)
+        bars.tell(f"prune {namespace}", min(start + _PIECE, len(ids)), len(ids), "ids")
+    return count
+
+
+def _read(store: BlockingKvStore, ids: list[str]) -> Iterator[tuple[str, Any]]:
+    """Values that are there; `doctor` tells of those that cannot be read, and they stay."""
+    gone = store.filter_keys(ids)
+    there = [id for id in ids if id not in gone]
+    try:
+        yield from zip(there, store.get_by_ids(there), strict=True)
+    except CorruptValueError:
+        for id in there:
+            try:
+                yield id, store.get_by_id(id)
+            except CorruptValueError:
+                continue
+
+
+def _is_empty(value: Any) -> bool:
+    answer = value.get("return") if isinstance(value, dict) else value
+    return answer is None or (isinstance(answer, str) and not answer.strip())
+
+
+def _expired(session: Session) -> dict[str, int]:
+    removed = {}
+    for name in HOST_NAMESPACES:
+        with opened(name, session.bare) as store:
+            removed[name] = store.repair()[1]
+    return removed
+
+
+def _answers(pruned: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} empty answers of {name}" for name, count in pruned.items())

@@ -1,0 +1,80 @@
+"""``server start|stop|status``: an embedded server that stays while no application uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nano_graphrag_redis.exceptions import StorageConfigError
+
+from .exits import Exit
+from .session import Session
+
+Directory = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="DIRECTORY",
+        help="Its directory; that of an embedded:// URL if not given.",
+        show_default=False,
+    ),
+]
+
+
+def start(session: Session, directory: Directory = None) -> None:
+    """Start the embedded server of a directory, and keep it running until stop."""
+    from nano_graphrag_redis.embedded.keeper import leave_keeper
+
+    home = _home(session, directory)
+    leave_keeper(home)
+    _show(session, home)
+
+
+def stop(session: Session, directory: Directory = None) -> Exit | None:
+    """Let the embedded server of a directory end. Ends with 1 if others still use it."""
+    from nano_graphrag_redis.embedded.keeper import dismiss_keeper
+
+    home = _home(session, directory)
+    ended = dismiss_keeper(home)
+    _show(session, home)
+    return None if ended else Exit.FOUND
+
+
+def status(session: Session, directory: Directory = None) -> Exit | None:
+    """Say whether the embedded server of a directory runs. Ends with 3 if it does not."""
+    running = _show(session, _home(session, directory))
+    return None if running else Exit.NO_SERVER
+
+
+def _show(session: Session, home: Path) -> bool:
+    from nano_graphrag_redis.embedded.keeper import facts_of, keeper_of
+
+    facts, keeper = facts_of(home), keeper_of(home)
+    found: dict[str, Any] = {"url": f"embedded://{home}", "running": bool(facts)}
+    if facts:
+        name = "Valkey" if "valkey_version" in facts else "Redis"
+        found |= {
+            "version": f"{name} {facts.get('valkey_version', facts['redis_version'])}",
+            "pid": int(facts["process_id"]),
+            "uptime_seconds": int(facts["uptime_in_seconds"]),
+            "kept": keeper is not None,
+        }
+
+    def said() -> str:
+        if not facts:
+            return f"{found['url']} does not run"
+        until = "until stop" if keeper else "until its last user leaves"
+        return f"{found['url']} runs {until}: {found['version']}, process {found['pid']}"
+
+    session.output.show(found, said)
+    return bool(facts)
+
+
+def _home(session: Session, directory: Path | None) -> Path:
+    home = directory or session.config.embedded_directory
+    if home is None:
+        raise StorageConfigError(
+            "name the directory of the server, or set REDIS_URL=embedded://DIRECTORY"
+        )
+    return home.expanduser().resolve()

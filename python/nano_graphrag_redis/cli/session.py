@@ -1,0 +1,124 @@
+"""What every command has in common: the options that say where, the output, how it ends."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.config.namespaces import EVERY_NAMESPACE
+from nano_graphrag_redis.config.sources import Origin, read
+from nano_graphrag_redis.exceptions import StorageError
+
+from .exits import Exit, exit_of
+from .output import Output
+
+_WHERE = "Where (the environment says the rest)"
+_URL = Annotated[
+    str | None,
+    typer.Option("--url", help="The server, as REDIS_URL.", rich_help_panel=_WHERE),
+]
+_WORKSPACE = Annotated[
+    str | None,
+    typer.Option("--workspace", help="The workspace, as REDIS_WORKSPACE.", rich_help_panel=_WHERE),
+]
+_PREFIX = Annotated[
+    str | None,
+    typer.Option("--prefix", help="The key prefix, as REDIS_KEY_PREFIX.", rich_help_panel=_WHERE),
+]
+_JSON = Annotated[bool, typer.Option("--json", help="The result as JSON, for programs.")]
+
+_OPTIONS = {
+    "url": ("redis_url", _URL),
+    "workspace": ("redis_workspace", _WORKSPACE),
+    "prefix": ("redis_key_prefix", _PREFIX),
+}
+
+
+class Session:
+    """One run of a command.
+
+    Attributes:
+        output: Where it says things.
+        config: The settings: of the options, then of the environment.
+    """
+
+    def __init__(self, output: Output, options: dict[str, str | None]) -> None:
+        self.output = output
+        found = read(RedisConfig.model_fields, {}, os.environ)
+        for option, value in options.items():
+            if value is not None:
+                setting = (_OPTIONS[option][0],)
+                found.put(setting, value, Origin(f"--{option}", "command line"))
+        self.config = RedisConfig(found.origins, **found.values)
+
+    @property
+    def where(self) -> str:
+        """The server and the workspace, for questions and titles."""
+        workspace = self.config.redis_workspace
+        return f"{self.config.redis_url}{f', workspace {workspace}' if workspace else ''}"
+
+    @property
+    def bare(self) -> RedisConfig:
+        """The settings under which a failure is seen and nothing is done beside what is asked."""
+        return self.config.model_copy(
+            update={
+                "redis_outage_policy": {EVERY_NAMESPACE: "raise"},
+                "redis_near_cache_mb": 0,
+                "redis_durability": "ack",
+                "redis_dual_write": False,
+                "redis_tracing": "off",
+                "working_dir": None,
+            }
+        )
+
+
+def command(body: Callable[..., Exit | None]) -> Callable[..., None]:
+    """A command of ``body``, whose first parameter is the session and the rest its own options.
+
+    The options that all commands share are added; what goes wrong becomes a sentence and a code.
+    """
+    own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
+    shared = {name: kind for name, (_, kind) in _OPTIONS.items()} | {"json": _JSON}
+
+    @functools.wraps(body)
+    def run(**given: Any) -> None:
+        output = Output(as_json=given.pop("json"))
+        where = {name: given.pop(name) for name in _OPTIONS}
+        raise typer.Exit(_ended(output, lambda: body(Session(output, where), **given)))
+
+    parameters = [
+        *own,
+        *(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=False if name == "json" else None,
+                annotation=kind,
+            )
+            for name, kind in shared.items()
+        ),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def _ended(output: Output, body: Callable[[], Exit | None]) -> Exit:
+    try:
+        return body() or Exit.OK
+    except KeyboardInterrupt:
+        output.say("interrupted", "yellow")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # What is left in the buffer has nowhere to go either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return Exit.PIPE
+    except (StorageError, OSError) as error:
+        output.refuse(error)
+        return exit_of(error)

@@ -1,0 +1,207 @@
+"""What several processes count, together: each writes its counters to a directory all share.
+
+A worker writes one small file every few seconds, moved into place when it is whole, and once more
+when it exits. Whoever reads adds the files up: counters of workers that are gone too, what is open
+or under way only of those that still write.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from . import _core
+
+FORMAT: Final = 1
+"""Files of another format are another version's and are left alone."""
+
+WRITE_EVERY: Final = 5.0
+"""Seconds between two writes of a process."""
+
+STALE_AFTER: Final = 3 * WRITE_EVERY
+"""Seconds without a write after which a process counts as gone."""
+
+FOLD_AFTER: Final = 3600.0
+"""Seconds without a write after which the file of a process that did not say farewell is folded."""
+
+CENSUS_EVERY: Final = 60.0
+"""Seconds between two looks at what lies on the servers, in the background."""
+
+_GONE: Final = "gone.json"
+"""The sum of the processes whose files were folded into one."""
+
+Snapshot = dict[str, Any]
+"""What ``_core.metrics()`` gives, or the sum of several."""
+
+
+class _Writer:
+    """This process's part in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.pid = os.getpid()
+        self.path = directory / f"{self.pid}-{time.time_ns():x}.json"
+        self.ended = threading.Event()
+        threading.Thread(
+            target=self._go_on, name="nano-graphrag-redis-metrics", daemon=True
+        ).start()
+
+    def _go_on(self) -> None:
+        while True:
+            self.write()
+            if self.ended.wait(WRITE_EVERY):
+                return
+
+    def write(self, *, last: bool = False) -> None:
+        """Writes what is counted now; a directory that will not do costs nobody a call."""
+        snapshot = _core.metrics(census_every=CENSUS_EVERY)
+        if not snapshot["namespaces"]:
+            return
+        told = {"format": FORMAT, "written": time.time(), "ended": last, "snapshot": snapshot}
+        with contextlib.suppress(OSError):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            _replace(self.path, told)
+
+
+_writer: _Writer | None = None
+_starting = threading.Lock()
+
+
+def keep_writing(directory: Path) -> None:
+    """Has this process, and those forked from it, write what they count to ``directory``.
+
+    The first directory counts; asking again changes nothing.
+    """
+    global _writer
+    with _starting:
+        if _writer is None:
+            _writer = _Writer(directory)
+
+
+@atexit.register
+def _say_farewell() -> None:
+    if _writer is not None and _writer.pid == os.getpid():
+        _writer.ended.set()
+        _writer.write(last=True)
+
+
+def _begin_anew_in_child() -> None:
+    """A child has its own counters, and none of its parent's threads."""
+    global _writer, _starting
+    _starting = threading.Lock()
+    if _writer is not None:
+        _writer = _Writer(_writer.directory)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_child)
+
+
+def merged(directory: Path) -> Snapshot:
+    """The sum of all processes that write, or wrote, to ``directory``.
+
+    Files of processes that are gone are folded into one on the way, where this user may write.
+
+    Raises:
+        OSError: There is no such directory, or it may not be read.
+    """
+    with contextlib.suppress(BlockingIOError, PermissionError):
+        _fold(directory)
+    total = empty()
+    now = time.time()
+    gone, names = _gone(directory)
+    add(total, gone, live=False)
+    for name, told in _files(directory):
+        if name not in names:
+            live = not told["ended"] and now - told["written"] < STALE_AFTER
+            add(total, told["snapshot"], live=live)
+    return total
+
+
+def empty() -> Snapshot:
+    """A snapshot of nothing."""
+    return {"bounds": [], "namespaces": {}, "servers": {}}
+
+
+def add(total: Snapshot, more: Mapping[str, Any], *, live: bool) -> None:
+    """Adds ``more`` to ``total``: counters always, what is open now of a ``live`` process only."""
+    if more["bounds"]:
+        total["bounds"] = more["bounds"]
+    for part in ("namespaces", "servers"):
+        for name, told in more[part].items():
+            _add(total[part].setdefault(name, {}), told, live=live)
+
+
+def _add(total: dict[str, Any], more: Mapping[str, Any], *, live: bool) -> None:
+    for name, value in more.items():
+        if name == "sets":
+            total[name] = [*total.get(name, ()), *(value if live else ())]
+        elif isinstance(value, Mapping):
+            _add(total.setdefault(name, {}), value, live=live)
+        elif isinstance(value, list):
+            before = total.get(name) or [0] * len(value)
+            total[name] = [one + other for one, other in zip(before, value, strict=True)]
+        else:
+            total[name] = total.get(name, 0) + value
+
+
+def _fold(directory: Path) -> None:
+    """Adds the files of processes that are gone to one file, and removes them."""
+    import fcntl
+
+    lock = os.open(directory / "fold.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        total, folded = _gone(directory)
+        now = time.time()
+        # Named in the sum before they are removed: whoever stops in between counts none twice.
+        done = {
+            name: told
+            for name, told in _files(directory)
+            if name not in folded and (told["ended"] or now - told["written"] > FOLD_AFTER)
+        }
+        for told in done.values():
+            add(total, told["snapshot"], live=False)
+        names = sorted({*done, *(name for name in folded if (directory / name).exists())})
+        if done or len(names) != len(folded):
+            _replace(directory / _GONE, {"format": FORMAT, "folded": names, "snapshot": total})
+        for name in names:
+            (directory / name).unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+
+
+def _gone(directory: Path) -> tuple[Snapshot, list[str]]:
+    """The sum of what was folded, and the files in it that may not be removed yet."""
+    told = _read(directory / _GONE)
+    if told is None:
+        return empty(), []
+    return told["snapshot"], told["folded"]
+
+
+def _files(directory: Path) -> Iterator[tuple[str, Any]]:
+    for path in sorted(directory.iterdir()):
+        if path.suffix == ".json" and path.name != _GONE and (told := _read(path)) is not None:
+            yield path.name, told
+
+
+def _read(path: Path) -> Any:
+    """What a file says; None if it is gone by now, or another version's."""
+    try:
+        told = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return told if isinstance(told, dict) and told.get("format") == FORMAT else None
+
+
+def _replace(path: Path, told: object) -> None:
+    draft = path.with_suffix(f".{os.getpid()}.draft")
+    draft.write_text(json.dumps(told), encoding="utf-8")
+    draft.replace(path)
