@@ -83,6 +83,10 @@ class Foundation:
         self._folds = self.config.redis_dual_write
         if self._folds:
             _fold_at_exit(self)
+        if self.config.redis_metrics_dir is not None:
+            from .snapshots import keep_writing
+
+            keep_writing(Path(self.config.redis_metrics_dir).absolute())
 
     def _socket_url(self) -> str | None:
         if self._directory is None:

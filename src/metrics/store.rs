@@ -65,6 +65,7 @@ named! {
         Scan: "scan",
         GetKey: "get_key",
         Info: "info",
+        Memory: "memory",
         Look: "look",
         Persist: "persist",
         RegistryDrift: "registry_drift",

@@ -195,6 +195,12 @@ impl Handle {
         })
     }
 
+    fn memory(&self, py: Python<'_>, ids: Ids) -> PyResult<Box<dyn Job>> {
+        self.once_with_ids(py, Operation::Memory, ids, |core, ids| async move {
+            core.mean_memory(&ids).await
+        })
+    }
+
     fn look(&self, py: Python<'_>, keys: Vec<Vec<u8>>) -> Result<Box<dyn Job>> {
         self.once(py, Operation::Look, |core| async move {
             let looked = core.look(keys).await?.into_iter();
@@ -359,6 +365,10 @@ macro_rules! entries {
 
             fn info<'py>(&self, py: Python<'py>, section: String) -> Value<'py> {
                 $run(py, || self.0.info(py, section))
+            }
+
+            fn memory<'py>(&self, py: Python<'py>, ids: Ids) -> Value<'py> {
+                $run(py, || self.0.memory(py, ids))
             }
 
             fn look<'py>(&self, py: Python<'py>, keys: Vec<Vec<u8>>) -> Value<'py> {

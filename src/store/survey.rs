@@ -138,7 +138,9 @@ impl KvStore {
         Ok(stats)
     }
 
-    async fn mean_memory(&self, ids: &[String]) -> Result<Option<u64>> {
+    /// Mean bytes that the server spends on a key, over the first few of these ids; None of none, or
+    /// where MEMORY is forbidden.
+    pub async fn mean_memory(&self, ids: &[String]) -> Result<Option<u64>> {
         let usages = ids.iter().take(SAMPLE).map(|id| {
             let mut usage = redis::cmd("MEMORY");
             usage.arg("USAGE").arg(self.key(id));

@@ -137,7 +137,7 @@ def test_a_script_that_is_not_there_is_an_error_of_the_command(command: Command)
 def test_a_command_is_asked_for_when_none_is_given(command: Command) -> None:
     ours = command()
     assert ours.returncode == 2
-    assert "usage: nano-graphrag-redis" in ours.stderr
+    assert "Usage: nano-graphrag-redis" in ours.stdout + ours.stderr
 
 
 def test_the_help_says_which_processes_are_covered(command: Command) -> None:

@@ -31,6 +31,12 @@ RUN_BY = {
     "export REDIS_USERNAME=": RunBy("tests_py/deploy/test_readme.py", "commands("),
     "nano-graphrag-redis run app.py": RunBy("tests_py/deploy/test_readme.py", "commands("),
     "python -m examples.service.index": RunBy("tests_py/support/service.py", "commands("),
+    "export REDIS_METRICS_DIR=": RunBy(
+        "tests_py/metrics/test_several_processes.py", "REDIS_METRICS_DIR="
+    ),
+    "nano-graphrag-redis metrics --port": RunBy(
+        "tests_py/metrics/test_several_processes.py", '"metrics"'
+    ),
     "uvicorn examples.service.app:app": RunBy("tests_py/support/service.py", "commands("),
     "curl -G localhost:8000/ask": RunBy("tests_py/support/service.py", "commands("),
     # A container engine or a cluster is not to be had here: what they are given is held against

@@ -41,4 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(_WITHOUT_EXTRA.format(missing=missing.name))
         return 2
-    return app.main(arguments)
+    try:
+        return app.main(arguments)
+    except KeyboardInterrupt:  # before a command has begun, or after it has ended
+        return 130

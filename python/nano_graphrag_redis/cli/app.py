@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
+
+from nano_graphrag_redis._core import __version__
 
 from . import run
 from .doctor import doctor
@@ -14,15 +15,18 @@ from .drop import drop
 from .export import export
 from .get import get
 from .keys import keys
+from .metrics import metrics
 from .migrate import migrate
 from .output import PROGRAM
 from .prune import prune
+from .server import start, status, stop
 from .session import command
+from .stats import stats
 from .verify import verify
 
 _CODES = (
-    "Ends with 0 if all is well; 1 if it found what it looks for (an error, a difference, no such id); "
-    "2 if it was not asked right (an option, a setting, a refused login); 3 without a server; "
+    "Ends with 0 if all is well; 1 if it found what it looks for (an error, a difference, no such "
+    "id); 2 if it was not asked right (an option, a setting, a refused login); 3 without a server; "
     "4 if the server, a file or a value stood in the way; 130 after Ctrl-C."
 )
 
@@ -36,8 +40,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for body in (get, keys, drop, prune, doctor, migrate, export, verify):
+for body in (doctor, stats, migrate, export, verify, get, keys, drop, prune, metrics):
     app.command()(command(body))
+
+server = typer.Typer(help="An embedded server that stays while no application uses it.")
+for part in (start, stop, status):
+    server.command()(command(part))
+app.add_typer(server, name="server")
 
 
 @app.command(name="run", add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -48,7 +57,7 @@ def _run(arguments: Annotated[list[str], typer.Argument(metavar="SCRIPT [ARGUMEN
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        typer.echo(f"{PROGRAM} {__version__}")
         raise typer.Exit
 
 

@@ -35,8 +35,11 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(highlight=False, soft_wrap=True, stderr=True)
+        self.quiet = as_json
+        """Whether there are no bars."""
+        # Ids and messages are no markup, whatever brackets are in them.
+        self.out = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.err = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=True)
 
     def show(self, data: Any, human: Callable[[], RenderableType | None]) -> None:
         """The result: ``data`` as JSON, or what ``human`` makes, which may be nothing."""
@@ -65,8 +68,14 @@ class Output:
     @contextmanager
     def progress(self) -> Iterator[Bars]:
         """Bars on the terminal while work goes on; none where nobody looks."""
-        with Bars(disable=self.as_json or not self.err.is_terminal, console=self.err) as bars:
+        with Bars(disable=self.quiet or not self.err.is_terminal, console=self.err) as bars:
             yield bars
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves the exit code to the session, like everything else that goes wrong."""
+        raise BrokenPipeError
 
 
 class Bars(Progress):
@@ -126,10 +135,10 @@ def size(number: float) -> str:
 
 
 def plain(text: str) -> str:
-    """An id on one line, whatever is in it.
+    r"""An id on one line, whatever is in it.
 
-    >>> plain("a\\n"), plain("[bold]")
-    ('a\\\\n', '[bold]')
+    >>> print(plain("a\n"), plain("[bold]"))
+    a\n [bold]
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

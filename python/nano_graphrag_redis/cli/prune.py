@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
-from nano_graphrag_redis.exceptions import CorruptValueError
+from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
 from nano_graphrag_redis.foundation import LLM_CACHE
 from nano_graphrag_redis.migration.work import opened
 
@@ -23,7 +24,7 @@ Caches = Annotated[
     list[str] | None,
     typer.Option("--namespace", help=f"The namespace of cached answers; {LLM_CACHE} if not given."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Count only.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count empty answers only.")]
 
 
 def prune(session: Session, namespace: Caches = None, dry_run: DryRun = False) -> None:
@@ -31,15 +32,16 @@ def prune(session: Session, namespace: Caches = None, dry_run: DryRun = False) -
 
     An empty answer was paid for and is of no use; without it the model is asked again.
     """
+    # First: whoever lists the ids of a namespace removes what has expired on the way.
+    expired = _expired(session) if session.config.redis_registry and not dry_run else None
     pruned: dict[str, int] = {}
     with session.output.progress() as bars:
         for name in namespace or [LLM_CACHE]:
             with opened(name, session.bare) as store:
                 pruned[name] = _prune(store, name, bars, dry_run)
-    expired = None if dry_run or not session.config.redis_registry else _expired(session)
     said = [f"{'would delete' if dry_run else 'deleted'} {_answers(pruned)}"]
     if expired is not None:
-        said.append(f"removed {sum(expired.values()):,} expired entries from the registries")
+        said.append(f"removed {sum(expired.values()):,} registry entries without a value")
     session.output.show(
         {"dry_run": dry_run, "answers": pruned, "registry_entries": expired},
         lambda: "\n".join(said),
@@ -62,12 +64,10 @@ def _read(store: BlockingKvStore, ids: list[str]) -> Iterator[tuple[str, Any]]:
     there = [id for id in ids if id not in gone]
     try:
         yield from zip(there, store.get_by_ids(there), strict=True)
-    except CorruptValueError:
+    except (CorruptValueError, StorageOperationError):  # a key of another type
         for id in there:
-            try:
+            with contextlib.suppress(CorruptValueError, StorageOperationError):
                 yield id, store.get_by_id(id)
-            except CorruptValueError:
-                continue
 
 
 def _is_empty(value: Any) -> bool:
@@ -79,7 +79,7 @@ def _expired(session: Session) -> dict[str, int]:
     removed = {}
     for name in HOST_NAMESPACES:
         with opened(name, session.bare) as store:
-            removed[name] = store.repair()[1]
+            _, removed[name] = store.repair()
     return removed
 
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -46,6 +47,7 @@ class Session:
     Attributes:
         output: Where it says things.
         config: The settings: of the options, then of the environment.
+        metrics_dir: Where the service's processes write what they count; None if nowhere.
     """
 
     def __init__(self, output: Output, options: dict[str, str | None]) -> None:
@@ -55,7 +57,10 @@ class Session:
             if value is not None:
                 setting = (_OPTIONS[option][0],)
                 found.put(setting, value, Origin(f"--{option}", "command line"))
-        self.config = RedisConfig(found.origins, **found.values)
+        config = RedisConfig(found.origins, **found.values)
+        # What the command itself does is none of the service's figures.
+        self.config = config.model_copy(update={"redis_metrics_dir": None})
+        self.metrics_dir = Path(config.redis_metrics_dir) if config.redis_metrics_dir else None
 
     @property
     def where(self) -> str:
@@ -112,7 +117,7 @@ def command(body: Callable[..., Exit | None]) -> Callable[..., None]:
 def _ended(output: Output, body: Callable[[], Exit | None]) -> Exit:
     try:
         return body() or Exit.OK
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # the second one: at a question
         output.say("interrupted", "yellow")
         return Exit.INTERRUPTED
     except BrokenPipeError:

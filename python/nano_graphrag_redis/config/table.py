@@ -196,6 +196,11 @@ class SettingsTable(BaseModel):
         "STORAGE_KV_BACKEND=json is the way back. KV_BACKEND_MIGRATION is the same. The same in "
         "every process that writes.",
     )
+    redis_metrics_dir: FilePath = Field(
+        None,
+        description="A directory that the processes of a service share: each writes there what it "
+        "counts, and `nano-graphrag-redis metrics` serves the sum.",
+    )
     clear_on_start: Flag = Field(
         False,
         description="Empty the namespace in index_start_callback; never the LLM cache, never a "

@@ -1,5 +1,7 @@
-"""The keeper: a process that uses a directory's server and does nothing else, so that it goes on
-while no application uses it."""
+"""The keeper: a process that uses a directory's server and does nothing else.
+
+So the server goes on while no application uses it.
+"""
 
 from __future__ import annotations
 

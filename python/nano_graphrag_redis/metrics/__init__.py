@@ -5,7 +5,8 @@ call; a scrape reads the counters and asks no server anything. In reading order:
 
 - ``collector``: ``register``, and what a registry collects
 - ``families``: a snapshot of the core's counters as metrics, the one list of their names
-- ``snapshots``: several processes' snapshots in a directory, and their sum
+
+``nano_graphrag_redis.snapshots`` adds up what several processes count.
 """
 
 from __future__ import annotations

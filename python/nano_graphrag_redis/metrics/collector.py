@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
@@ -11,9 +11,7 @@ from prometheus_client.registry import Collector
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.metrics.families import FAMILIES, metrics_of
-
-CENSUS_EVERY: Final = 60.0
-"""Seconds between two looks at memory, keys and evictions, in the background."""
+from nano_graphrag_redis.snapshots import CENSUS_EVERY, merged
 
 _registered: dict[CollectorRegistry, StorageCollector] = {}
 
@@ -38,6 +36,28 @@ class StorageCollector(Collector):
     def describe(self) -> Iterable[Metric]:
         """The metrics without their numbers."""
         return [family.metric() for family in FAMILIES]
+
+
+class DirectoryCollector(Collector):
+    """The sum of what several processes have written to a directory; see ``snapshots``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as they were last written."""
+        return metrics_of(merged(self.directory))
+
+    def describe(self) -> Iterable[Metric]:
+        """The metrics without their numbers."""
+        return [family.metric() for family in FAMILIES]
+
+
+def directory_registry(directory: Path) -> CollectorRegistry:
+    """A registry of what the processes that share ``directory`` count, and of nothing else."""
+    registry = CollectorRegistry()
+    registry.register(DirectoryCollector(directory))
+    return registry
 
 
 def register(registry: CollectorRegistry | None = None) -> StorageCollector:

@@ -58,26 +58,31 @@ def export(
 
 def namespaces_of(config: RedisConfig) -> list[str]:
     """The namespaces that the keyspace holds, sorted. Walks the whole database."""
-    found: set[str] = set()
+    return sorted({namespace for namespace, _ in entries_of(config)})
+
+
+def entries_of(config: RedisConfig) -> Iterator[tuple[str, bytes]]:
+    """Namespace and id of every key of the keyspace, some twice. Walks the whole database."""
     for workspace in {config.workspace_for(name) for name in (*config.redis_shared_namespaces, "")}:
         at = f"@{workspace}" if workspace else ""
         root = f"{config.redis_key_prefix}{at}:".encode()
-        names = {name.decode() for name in _names_under(root, config)}
-        found |= {name for name in names if config.workspace_for(name) == workspace}
-    return sorted(found)
+        for name, id in _names_under(root, config):
+            namespace = name.decode()
+            if config.workspace_for(namespace) == workspace:
+                yield namespace, id
 
 
-def _names_under(root: bytes, config: RedisConfig) -> Iterator[bytes]:
-    """What follows ``root`` in the keys of the database, up to the next colon."""
+def _names_under(root: bytes, config: RedisConfig) -> Iterator[tuple[bytes, bytes]]:
+    """What follows ``root`` in the keys of the database, parted at the next colon."""
     pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", root) + b"*"
     with opened("any", config) as store:
         cursor, keys = store.scan(0, pattern, _PAGE)
         while True:
             for key in keys:
-                name, colon, _ = key.removeprefix(root).partition(b":")
+                name, colon, id = key.removeprefix(root).partition(b":")
                 # What begins with "@" lies beside the namespaces.
                 if colon and key.startswith(root) and not name.startswith(b"@"):
-                    yield name
+                    yield name, id
             if not cursor:
                 return
             cursor, keys = store.scan(cursor, pattern, _PAGE)

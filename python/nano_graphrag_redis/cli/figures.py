@@ -1,0 +1,215 @@
+"""The figures of ``stats``: of the keyspace, of the server, and of the service's processes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from nano_graphrag_redis import _core
+from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
+from nano_graphrag_redis.exceptions import StorageOperationError
+from nano_graphrag_redis.foundation import LLM_CACHE
+from nano_graphrag_redis.migration.exporting import entries_of
+from nano_graphrag_redis.migration.work import opened
+from nano_graphrag_redis.snapshots import merged
+
+from .output import Bars
+
+_SAMPLE: Final = 32
+"""Values of a namespace that are read to see how well they are compressed."""
+
+_OFTEN: Final = 1000
+"""Keys met between two words to the bar."""
+
+
+@dataclass(frozen=True)
+class NamespaceFigures:
+    """One namespace.
+
+    Attributes:
+        namespace: Its name.
+        keys: Its keys.
+        bytes: What they take in the server's memory, estimated; None where nobody may ask.
+        ttl: Seconds that the settings give an id; 0 for ever.
+        compression: Bytes of JSON for each byte stored; None of an empty namespace.
+    """
+
+    namespace: str
+    keys: int
+    bytes: int | None
+    ttl: int
+    compression: float | None
+
+
+@dataclass(frozen=True)
+class OperationFigures:
+    """One operation of the service's processes, over their lives.
+
+    Attributes:
+        namespace: The namespace.
+        operation: The method's name.
+        calls: How often it was called.
+        failed: How many calls failed or were forgiven.
+        mean: Seconds a call took.
+        p99: Seconds that 99 in 100 calls took at most, as far as the histogram tells.
+    """
+
+    namespace: str
+    operation: str
+    calls: int
+    failed: int
+    mean: float
+    p99: float | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All of them.
+
+    Attributes:
+        namespaces: Of the keyspace.
+        server: What the server says of itself; empty where nobody may ask.
+        operations: Of the service's processes; None where they write no counters.
+        hits: Reads that found a value, by namespace; None likewise.
+        misses: Reads that found none.
+        connections: Open connections of the processes that run.
+        llm_calls_saved: Answers that came from the cache.
+        money_saved: What they would have cost; None without a price.
+    """
+
+    namespaces: tuple[NamespaceFigures, ...]
+    server: Mapping[str, float]
+    operations: tuple[OperationFigures, ...] | None
+    hits: Mapping[str, int] | None
+    misses: Mapping[str, int] | None
+    connections: int | None
+    llm_calls_saved: int | None
+    money_saved: float | None
+
+
+def figures(
+    config: RedisConfig, metrics_dir: Path | None, price: float | None, bars: Bars
+) -> Figures:
+    """Takes them all.
+
+    Raises:
+        StorageError: There is no server, or it failed.
+        OSError: The directory of counters cannot be read.
+    """
+    namespaces = _namespaces(config, bars)
+    server = _server(config)
+    if metrics_dir is None:
+        return Figures(namespaces, server, None, None, None, None, None, None)
+    counted = merged(metrics_dir)
+    hits = {name: told["counts"]["hits"] for name, told in counted["namespaces"].items()}
+    saved = hits.get(LLM_CACHE, 0)
+    sets = (each for told in counted["servers"].values() for each in told["sets"])
+    return Figures(
+        namespaces,
+        server,
+        tuple(_operations(counted)),
+        hits,
+        {name: told["counts"]["misses"] for name, told in counted["namespaces"].items()},
+        sum(each["connections"] for each in sets),
+        saved,
+        None if price is None else saved * price,
+    )
+
+
+def _namespaces(config: RedisConfig, bars: Bars) -> tuple[NamespaceFigures, ...]:
+    samples: dict[str, set[str]] = defaultdict(set)
+    counts: dict[str, int] = dict.fromkeys(HOST_NAMESPACES, 0)
+    for met, (namespace, id) in enumerate(entries_of(config), start=1):
+        counts[namespace] = counts.get(namespace, 0) + 1
+        if len(samples[namespace]) < _SAMPLE:
+            with suppress(UnicodeDecodeError):
+                samples[namespace].add(id.decode())
+        if met % _OFTEN == 0:
+            bars.tell("count", met, None, "keys")
+    return tuple(
+        _namespace(config, namespace, counts[namespace], sorted(samples[namespace]))
+        for namespace in sorted(counts)
+    )
+
+
+def _namespace(
+    config: RedisConfig, namespace: str, keys: int, sample: list[str]
+) -> NamespaceFigures:
+    before = _bytes_read(namespace)
+    mean = None
+    with opened(namespace, config) as store:
+        for id in sample:
+            # One that cannot be read, or is of another type, is the doctor's business.
+            with suppress(StorageOperationError, ValueError):
+                store.get_by_id(id)
+        mean = store.memory(sample)
+    json, stored = (now - then for now, then in zip(_bytes_read(namespace), before, strict=True))
+    return NamespaceFigures(
+        namespace,
+        keys,
+        None if mean is None else round(mean * keys),
+        config.ttl_for(namespace),
+        json / stored if stored else None,
+    )
+
+
+def _bytes_read(namespace: str) -> tuple[int, int]:
+    """What this process has read of a namespace so far: bytes of JSON, and as stored."""
+    told = _core.metrics()["namespaces"].get(namespace)
+    counts = told["counts"] if told else {"json_bytes_read": 0, "stored_bytes_read": 0}
+    return counts["json_bytes_read"], counts["stored_bytes_read"]
+
+
+_ASKED: Final = {
+    "used_memory": "memory",
+    "maxmemory": "memory",
+    "connected_clients": "clients",
+    "instantaneous_ops_per_sec": "stats",
+    "keyspace_hits": "stats",
+    "keyspace_misses": "stats",
+    "evicted_keys": "stats",
+    "expired_keys": "stats",
+}
+
+
+def _server(config: RedisConfig) -> dict[str, float]:
+    """The sums over all primaries."""
+    totals: dict[str, float] = {}
+    with opened("full_docs", config) as store, suppress(StorageOperationError):
+        for section in sorted(set(_ASKED.values())):
+            for _, text in store.info(section):
+                for line in text.splitlines():
+                    name, _, value = line.partition(":")
+                    if name in _ASKED:
+                        totals[name] = totals.get(name, 0) + float(value)
+    return totals
+
+
+def _operations(counted: Mapping[str, Any]) -> list[OperationFigures]:
+    return [
+        OperationFigures(
+            namespace,
+            operation,
+            calls := sum(told["statuses"].values()),
+            calls - told["statuses"].get("ok", 0),
+            told["seconds"] / calls,
+            _quantile(told["histogram"], counted["bounds"], 0.99),
+        )
+        for namespace, of_namespace in sorted(counted["namespaces"].items())
+        for operation, told in of_namespace["operations"].items()
+    ]
+
+
+def _quantile(calls: list[int], bounds: list[float], share: float) -> float | None:
+    """The upper bound of the bucket that the share falls in; None beyond the last."""
+    wanted, passed = share * sum(calls), 0
+    for bound, number in zip(bounds, calls, strict=False):
+        passed += number
+        if passed >= wanted:
+            return bound
+    return None

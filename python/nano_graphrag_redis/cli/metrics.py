@@ -1,0 +1,58 @@
+"""``metrics``: the sum of what a service's processes count, for Prometheus."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nano_graphrag_redis.exceptions import StorageConfigError
+from nano_graphrag_redis.snapshots import merged
+
+from .session import Session
+
+Directory = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="Where they write; as REDIS_METRICS_DIR."),
+]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")]
+Address = Annotated[str, typer.Option("--address", help="The address to listen at.")]
+Once = Annotated[bool, typer.Option("--once", help="Print them once, and end.")]
+
+
+def metrics(
+    session: Session,
+    directory: Directory = None,
+    port: Port = 9400,
+    address: Address = "127.0.0.1",
+    once: Once = False,
+) -> None:
+    """Serve the sum of what the processes of a service count, for Prometheus to scrape.
+
+    They write it to a directory that all share: set REDIS_METRICS_DIR for them and for this.
+    """
+    directory = directory or session.metrics_dir
+    if directory is None:
+        raise StorageConfigError("name the directory of the counters: --dir, or REDIS_METRICS_DIR")
+    if not directory.is_dir():
+        raise StorageConfigError(f"{directory} is no directory: no process has written there yet")
+    if session.output.as_json:
+        session.output.show(merged(directory), lambda: None)
+        return
+    try:
+        from prometheus_client import generate_latest, start_http_server
+
+        from nano_graphrag_redis.metrics.collector import directory_registry
+    except ModuleNotFoundError as missing:
+        raise StorageConfigError(
+            f'{missing.name} is not installed: pip install "nano-graphrag-redis[prometheus]"'
+        ) from missing
+    registry = directory_registry(directory)
+    if once:
+        session.output.out.out(generate_latest(registry).decode(), end="", highlight=False)
+        return
+    server, _ = start_http_server(port, addr=address, registry=registry)
+    session.output.say(f"http://{address}:{server.server_port}/metrics, until Ctrl-C")
+    threading.Event().wait()

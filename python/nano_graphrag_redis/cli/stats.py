@@ -1,0 +1,124 @@
+"""``stats``: what there is, what it takes, how it is used, and what it saves."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from .figures import Figures, figures
+from .output import size, table
+from .session import Session
+
+Watch = Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")]
+Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")]
+Price = Annotated[
+    float | None,
+    typer.Option("--price-per-call", min=0, help="What an LLM call costs, to say what was saved."),
+]
+
+
+def stats(
+    session: Session, watch: Watch = False, every: Every = 2.0, price_per_call: Price = None
+) -> None:
+    """Show what the namespaces hold and take, and how they are used.
+
+    Hits, calls and their times are those of the service's processes, which write them to
+    REDIS_METRICS_DIR.
+    """
+
+    def now() -> Figures:
+        with session.output.progress() as bars:
+            return figures(session.bare, session.metrics_dir, price_per_call, bars)
+
+    if not watch:
+        found = now()
+        session.output.show(asdict(found), lambda: _report(session.where, found))
+        return
+    if session.output.as_json:
+        while True:
+            session.output.show(asdict(now()), lambda: None)
+            time.sleep(every)
+    # What is looked at while the screen is being drawn on draws no bars.
+    session.output.quiet = True
+    with Live(
+        _report(session.where, now()), console=session.output.out, auto_refresh=False
+    ) as live:
+        while True:
+            time.sleep(every)
+            live.update(_report(session.where, now()), refresh=True)
+
+
+def _report(where: str, found: Figures) -> RenderableType:
+    parts: list[RenderableType] = [Text(where, "bold"), _namespaces(found), Text()]
+    server = _server(found)
+    if server:
+        parts.append(Text(server))
+    if found.operations is None:
+        parts.append(
+            Text("no figures of the service: set REDIS_METRICS_DIR for it and for this", "dim")
+        )
+        return Group(*parts)
+    parts += [_operations(found), Text(), Text(_saved(found), "bold green")]
+    return Group(*parts)
+
+
+def _namespaces(found: Figures) -> RenderableType:
+    numbers = ("keys", "memory", "lives", "compressed", "hits")
+    made = table("namespace", *numbers, numbers=numbers)
+    for each in found.namespaces:
+        made.add_row(
+            each.namespace,
+            f"{each.keys:,}",
+            "" if each.bytes is None else size(each.bytes),
+            f"{each.ttl:,} s" if each.ttl else "for ever",
+            "" if each.compression is None else f"{each.compression:.1f}x",
+            _rate(found, each.namespace),
+        )
+    return made
+
+
+def _rate(found: Figures, namespace: str) -> str:
+    """The share of reads that found a value."""
+    hits, misses = ((counts or {}).get(namespace, 0) for counts in (found.hits, found.misses))
+    return f"{hits / (hits + misses):.1%}" if hits + misses else ""
+
+
+def _server(found: Figures) -> str:
+    said = found.server
+    if not said:
+        return ""
+    most = f" of {size(said['maxmemory'])}" if said.get("maxmemory") else ""
+    asked = said["keyspace_hits"] + said["keyspace_misses"]
+    hits = f", {said['keyspace_hits'] / asked:.1%} of reads hit" if asked else ""
+    return (
+        f"server: {size(said['used_memory'])}{most}, {said['connected_clients']:.0f} connections, "
+        f"{said['instantaneous_ops_per_sec']:,.0f} commands/s{hits}, "
+        f"{said['expired_keys']:,.0f} keys expired, {said['evicted_keys']:,.0f} evicted"
+    )
+
+
+def _operations(found: Figures) -> RenderableType:
+    numbers = ("calls", "failed", "mean", "p99 below")
+    made = table("namespace", "operation", *numbers, numbers=numbers)
+    for each in found.operations or ():
+        p99 = "" if each.p99 is None else f"{each.p99 * 1000:,.3g} ms"
+        made.add_row(
+            each.namespace,
+            each.operation,
+            f"{each.calls:,}",
+            f"{each.failed:,}",
+            f"{each.mean * 1000:,.3g} ms",
+            p99,
+        )
+    return made
+
+
+def _saved(found: Figures) -> str:
+    money = "" if found.money_saved is None else f", worth {found.money_saved:,.2f}"
+    return f"{found.llm_calls_saved:,} LLM calls saved{money}; {found.connections} connections"

@@ -1,0 +1,174 @@
+"""The commands that look at values and delete them, on real servers, as a program sees them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from nano_graphrag_redis import SyncRedisKVStorage
+from support.servers import RedisServer, server_binaries
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+ODD = "[bold]odd\n\x1b[31m\u00e9 "
+
+
+@pytest.fixture(scope="session")
+def server_binary() -> Path:
+    """What the command says is the same of every server, and each run of it takes a second."""
+    return server_binaries()["valkey"]
+
+
+@pytest.fixture
+def ours(command: Command, server: RedisServer) -> Command:
+    """The command with the server's address."""
+    return lambda *arguments, **more: command(*arguments, "--url", server.url, **more)
+
+
+@pytest.fixture
+def fill(server: RedisServer) -> Callable[..., None]:
+    """Writes values into a namespace."""
+
+    def write(namespace: str, values: dict[str, object], **settings: object) -> None:
+        with SyncRedisKVStorage(namespace, {"redis_url": server.url, **settings}) as storage:
+            storage.upsert(values)
+
+    return write
+
+
+def test_get_shows_a_value_for_people_and_for_programs(
+    ours: Command, fill: Callable[..., None]
+) -> None:
+    value = {"content": "Marley was dead: [to begin with].", "\u00e9": [1.5, None]}
+    fill("full_docs", {ODD: value})
+    for json_option in ((), ("--json",)):
+        shown = ours("get", "full_docs", ODD, *json_option)
+        assert (json.loads(shown.stdout), shown.stderr, shown.returncode) == (value, "", 0)
+
+
+def test_get_tells_null_from_an_id_that_is_not_there(
+    ours: Command, fill: Callable[..., None]
+) -> None:
+    fill("full_docs", {"null": None})
+    shown = ours("get", "full_docs", "null", "--json")
+    assert (shown.stdout, shown.returncode) == ("null\n", 0)
+    absent = ours("get", "full_docs", "[absent]")
+    assert (absent.stdout, absent.returncode) == ("", 1)
+    assert "full_docs has no id [absent]" in absent.stderr
+    told = json.loads(ours("get", "full_docs", "absent", "--json").stderr)
+    assert told == {"error": "LookupError", "message": "full_docs has no id absent"}
+
+
+def test_get_of_what_cannot_be_read_fails_and_says_why(
+    ours: Command, redis_client: redis.Redis
+) -> None:
+    redis_client.set("nano_graphrag:full_docs:damaged", "{")
+    shown = ours("get", "full_docs", "damaged", "--json")
+    assert (shown.stdout, shown.returncode) == ("", 4)
+    told = json.loads(shown.stderr)
+    assert (told["error"], told["namespace"], told["id"]) == (
+        "CorruptValueError",
+        "full_docs",
+        "damaged",
+    )
+
+
+def test_keys_lists_ids_one_a_line_whatever_is_in_them(
+    ours: Command, fill: Callable[..., None]
+) -> None:
+    fill("text_chunks", {"b": 1, "a": 2, ODD: 3})
+    shown = ours("keys", "text_chunks")
+    assert shown.stdout.splitlines() == [r"[bold]odd\n\x1b[31m" + "\u00e9 ", "a", "b"]
+    assert json.loads(ours("keys", "text_chunks", "--json").stdout) == sorted(["a", "b", ODD])
+    assert json.loads(ours("keys", "nothing-here", "--json").stdout) == []
+
+
+def test_keys_ends_quietly_when_its_reader_leaves(
+    server: RedisServer, fill: Callable[..., None], environ: dict[str, str]
+) -> None:
+    fill("text_chunks", {f"chunk-{i:06}": i for i in range(20_000)})
+    pipe = (
+        f"{sys.executable} -m nano_graphrag_redis keys text_chunks --url {server.url} | head -n 1"
+    )
+    ended = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {pipe}"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("chunk-000000\n", "", 141)
+
+
+def test_drop_asks_and_nobody_there_is_no_answer(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis
+) -> None:
+    fill("text_chunks", {"a": 1, "b": 2})
+    refused = ours("drop", "text_chunks")
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    assert redis_client.dbsize() == 2
+
+
+def test_drop_deletes_the_namespace_and_no_other(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis
+) -> None:
+    fill("t", {"a": 1})
+    fill("text_chunks", {"a": 1, "b": 2})
+    dropped = ours("drop", "text_chunks", "--yes", "--json")
+    assert json.loads(dropped.stdout) == {"namespace": "text_chunks", "deleted": 2}
+    assert redis_client.keys() == [b"nano_graphrag:t:a"]
+
+
+def test_prune_deletes_answers_that_are_none_and_nothing_else(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis
+) -> None:
+    answers: dict[str, object] = {
+        "good": {"return": "Marley was dead", "model": "m"},
+        "null": None,
+        "no answer": {"return": None, "model": "m"},
+        "empty": {"return": "", "model": "m"},
+        "blank": {"return": " \n", "model": "m"},
+        "other": [],
+    }
+    fill("llm_response_cache", answers)
+    fill("full_docs", {"empty": {"return": ""}})
+    redis_client.set("nano_graphrag:llm_response_cache:damaged", "{")
+    redis_client.lpush("nano_graphrag:llm_response_cache:list", "x")
+    before = set(redis_client.keys())
+    counted = json.loads(ours("prune", "--dry-run", "--json").stdout)
+    assert (counted["answers"], set(redis_client.keys())) == ({"llm_response_cache": 4}, before)
+    assert ours("prune").stdout == "deleted 4 empty answers of llm_response_cache\n"
+    gone = {f"nano_graphrag:llm_response_cache:{id}".encode() for id in ("null", "no answer")}
+    gone |= {f"nano_graphrag:llm_response_cache:{id}".encode() for id in ("empty", "blank")}
+    assert set(redis_client.keys()) == before - gone
+
+
+def test_prune_removes_registry_entries_whose_value_is_gone(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis
+) -> None:
+    fill("llm_response_cache", {"a": {"return": "x"}, "b": {"return": "y"}}, redis_registry=True)
+    redis_client.delete("nano_graphrag:llm_response_cache:a")
+    pruned = ours("prune", "--json", REDIS_REGISTRY="true")
+    assert json.loads(pruned.stdout)["registry_entries"]["llm_response_cache"] == 1
+    registered = redis_client.zrange("nano_graphrag:@registry:llm_response_cache", 0, -1)
+    assert b"b" in registered
+    assert b"a" not in registered
+
+
+def test_the_workspace_and_the_prefix_are_those_of_the_options(
+    ours: Command, fill: Callable[..., None]
+) -> None:
+    fill("full_docs", {"a": "mine"}, redis_workspace="acme", redis_key_prefix="graph")
+    where = ("--workspace", "acme", "--prefix", "graph", "--json")
+    assert json.loads(ours("get", "full_docs", "a", *where).stdout) == "mine"
+    variables = {"REDIS_WORKSPACE": "acme", "REDIS_KEY_PREFIX": "graph"}
+    assert json.loads(ours("keys", "full_docs", "--json", **variables).stdout) == ["a"]
+    assert json.loads(ours("keys", "full_docs", "--json").stdout) == []

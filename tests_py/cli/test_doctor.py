@@ -1,0 +1,71 @@
+"""``doctor``: what it says of a server, and how it ends for a script."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from nano_graphrag_redis import SyncRedisKVStorage
+from support.servers import RedisServer
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server in good order, of each test's own."""
+    with RedisServer(appendonly="yes", maxmemory_policy="noeviction") as server:
+        yield server
+
+
+def test_a_healthy_server_ends_with_0(command: Command, server: RedisServer) -> None:
+    examined = command("doctor", "--url", server.url)
+    assert (examined.returncode, examined.stderr) == (0, "")
+    assert "0 errors, 0 warnings" in examined.stdout
+
+
+def test_an_error_ends_with_1_and_says_why_and_what_to_do(
+    command: Command, server: RedisServer
+) -> None:
+    server.client().config_set("maxmemory-policy", "allkeys-lru")
+    shown = command("doctor", "--url", server.url)
+    assert shown.returncode == 1
+    assert "✗ maxmemory-policy is allkeys-lru" in shown.stdout
+    assert "CONFIG SET maxmemory-policy" in shown.stdout
+    told = command("doctor", "--url", server.url, "--json")
+    report = json.loads(told.stdout)
+    assert (told.returncode, report["errors"]) == (1, 1)
+    (error,) = (each for each in report["findings"] if each["severity"] == "error")
+    assert error["check"] == "eviction-policy"
+    assert error["why"]
+    assert error["remedy"]
+
+
+def test_repair_mends_what_may_be_mended(command: Command, server: RedisServer) -> None:
+    settings = {"redis_url": server.url, "redis_ttl": {"full_docs": 600}}
+    with (
+        SyncRedisKVStorage("full_docs", settings) as docs,
+        SyncRedisKVStorage("text_chunks", settings) as chunks,
+    ):
+        docs.upsert({"doc-1": {"content": "Marley was dead"}})
+        chunks.upsert({"chunk-1": {"content": "Marley", "full_doc_id": "doc-1"}})
+    found = command("doctor", "--url", server.url)
+    assert found.returncode == 1
+    assert "doc-1" in found.stdout
+    assert "--repair mends it" in found.stdout
+    mended = command("doctor", "--url", server.url, "--repair", "--json")
+    report = json.loads(mended.stdout)
+    assert (mended.returncode, report["errors"]) == (0, 0)
+    assert [each["check"] for each in report["repaired"]] == ["ttl"]
+
+
+def test_the_line_of_the_user_asks_no_server(command: Command) -> None:
+    shown = command("doctor", "--acl", "--workspace", "acme", "--url", "redis://127.0.0.1:1")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith(
+        "ACL SETUSER nano_graphrag reset on >PASSWORD ~nano_graphrag@acme:*"
+    )
+    assert shown.stdout.count("\n") == 1

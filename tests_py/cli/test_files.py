@@ -1,0 +1,108 @@
+"""``migrate``, ``verify`` and ``export``: the way there and back, as an operator walks it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from support.servers import RedisServer, server_binaries
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+FILES = {
+    "full_docs": {"doc-1": {"content": "Marley was dead: \u2018to begin with\u2019."}},
+    "llm_response_cache": {f"answer-{i}": {"return": str(i), "model": "m"} for i in range(30)},
+}
+
+
+@pytest.fixture(scope="session")
+def server_binary() -> Path:
+    """What the command says is the same of every server."""
+    return server_binaries()["valkey"]
+
+
+@pytest.fixture
+def ours(command: Command, server: RedisServer) -> Command:
+    return lambda *arguments: command(*arguments, "--url", server.url)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A working directory of the host's."""
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    for namespace, values in FILES.items():
+        text = json.dumps(values, indent=2, ensure_ascii=False)
+        (directory / f"kv_store_{namespace}.json").write_text(text, encoding="utf-8")
+    return directory
+
+
+def test_there_and_back(
+    ours: Command, files: Path, tmp_path: Path, redis_client: redis.Redis
+) -> None:
+    source = ("--from", str(files))
+    before = ours("verify", *source, "--json")
+    assert (before.returncode, json.loads(before.stdout)["ok"]) == (1, False)
+
+    dry = ours("migrate", *source, "--dry-run")
+    assert dry.returncode == 0
+    assert "nothing was written" in dry.stdout
+    assert redis_client.dbsize() == 0
+
+    migrated = ours("migrate", *source)
+    assert migrated.returncode == 0
+    assert "31 ids in 2 files" in migrated.stderr
+    assert "30 answers of llm_response_cache will expire 12 hours after" in migrated.stderr
+    assert redis_client.dbsize() == 32  # with the note of whose keyspace it is
+
+    again = json.loads(ours("migrate", *source, "--json").stdout)
+    assert again["ok"]
+    assert {each["namespace"]: each["unchanged"] for each in again["namespaces"]} == {
+        "full_docs": 1,
+        "llm_response_cache": 30,
+    }
+
+    same = ours("verify", *source)
+    assert same.returncode == 0
+    assert "hold the same" in same.stdout
+
+    redis_client.set("nano_graphrag:full_docs:doc-1", "{}")
+    redis_client.delete("nano_graphrag:llm_response_cache:answer-7")
+    differ = ours("verify", *source)
+    assert differ.returncode == 1
+    assert "full_docs, another value: doc-1" in differ.stdout
+    assert "llm_response_cache, only in the file: answer-7" in differ.stdout
+
+    ours("migrate", *source)
+    back = tmp_path / "back"
+    exported = ours("export", "--to", str(back), "--json")
+    assert exported.returncode == 0
+    assert [file["ids"] for file in json.loads(exported.stdout)["files"]] == [1, 30]
+    for namespace, values in FILES.items():
+        assert json.loads((back / f"kv_store_{namespace}.json").read_bytes()) == values
+
+
+def test_a_ttl_of_ones_own_is_taken(ours: Command, files: Path, redis_client: redis.Redis) -> None:
+    only = ("--from", str(files), "--namespace", "llm_response_cache", "--ttl", "0")
+    assert "will expire" not in ours("migrate", *only).stderr
+    assert redis_client.ttl("nano_graphrag:llm_response_cache:answer-1") == -1
+    assert redis_client.exists("nano_graphrag:full_docs:doc-1") == 0
+
+
+def test_a_directory_without_files_ends_with_2(ours: Command, tmp_path: Path) -> None:
+    for command in ("migrate", "verify"):
+        ended = ours(command, "--from", str(tmp_path))
+        assert ended.returncode == 2
+        assert "kv_store_" in ended.stderr
+
+
+def test_a_damaged_file_ends_with_4(ours: Command, files: Path) -> None:
+    (files / "kv_store_full_docs.json").write_text('{"doc-1": {')
+    ended = ours("migrate", "--from", str(files), "--namespace", "full_docs")
+    assert ended.returncode == 4
+    assert "kv_store_full_docs.json" in ended.stderr

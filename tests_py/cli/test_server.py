@@ -1,0 +1,90 @@
+"""``server start|stop|status``: real servers, real processes, ended by their own ids."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nano_graphrag_redis import SyncRedisKVStorage
+from nano_graphrag_redis.embedded.keeper import dismiss_keeper, facts_of, keeper_of
+from support.conditions import eventually
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A directory whose server, if one was started, has ended after the test."""
+    home = tmp_path / "server"
+    yield home
+    dismiss_keeper(home)
+
+
+def told(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert ended.stderr == ""
+    data: dict[str, Any] = json.loads(ended.stdout)
+    return data
+
+
+def test_a_server_runs_from_start_to_stop(command: Command, home: Path) -> None:
+    status = ("server", "status", str(home), "--json")
+    before = command(*status)
+    assert (before.returncode, told(before)["running"]) == (3, False)
+    assert not home.exists()
+    started = told(command("server", "start", str(home), "--json"))
+    assert (started["running"], started["kept"]) == (True, True)
+    with SyncRedisKVStorage("full_docs", {"redis_url": f"embedded://{home}"}) as docs:
+        docs.upsert({"a": 1})
+    running = command(*status)
+    assert running.returncode == 0
+    assert told(running)["pid"] == started["pid"]
+    again = told(command("server", "start", str(home), "--json"))
+    assert again["pid"] == started["pid"]
+    ended = command("server", "stop", str(home), "--json")
+    assert (ended.returncode, told(ended)["running"]) == (0, False)
+    assert command("server", "stop", str(home)).returncode == 0
+    told(command("server", "start", str(home), "--json"))
+    with SyncRedisKVStorage("full_docs", {"redis_url": f"embedded://{home}"}) as docs:
+        assert docs.get_by_id("a") == 1
+
+
+def test_a_server_that_others_use_is_not_stopped(command: Command, home: Path) -> None:
+    command("server", "start", str(home))
+    with SyncRedisKVStorage("full_docs", {"redis_url": f"embedded://{home}"}) as docs:
+        docs.upsert({"a": 1})
+        ended = command("server", "stop", str(home))
+        assert ended.returncode == 1
+        assert "until its last user leaves" in ended.stdout
+        assert docs.get_by_id("a") == 1
+    eventually(lambda: not facts_of(home))
+
+
+def test_the_server_ends_with_a_keeper_that_is_killed(command: Command, home: Path) -> None:
+    command("server", "start", str(home))
+    keeper = keeper_of(home)
+    assert keeper is not None
+    os.kill(keeper, signal.SIGKILL)
+    eventually(lambda: not facts_of(home))
+    assert keeper_of(home) is None
+
+
+def test_the_directory_is_that_of_the_setting(command: Command, home: Path) -> None:
+    started = command("server", "start", REDIS_URL=f"embedded://{home}")
+    assert f"embedded://{home} runs until stop" in started.stdout
+    refused = command("server", "start", REDIS_URL="redis://localhost")
+    assert refused.returncode == 2
+    assert "REDIS_URL=embedded://" in refused.stderr
+
+
+def test_a_server_that_does_not_start_says_why(command: Command, home: Path) -> None:
+    refused = command("server", "start", str(home), REDIS_SERVER_BIN="/bin/false")
+    assert refused.returncode == 3
+    assert "/bin/false" in refused.stderr
+    assert keeper_of(home) is None

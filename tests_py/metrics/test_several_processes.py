@@ -1,0 +1,213 @@
+"""The counters of several processes, added up: uvicorn's workers, and those that are gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nano_graphrag_redis import snapshots
+from support.conditions import DEADLINE, eventually
+from support.scripts import run_script
+from support.servers import RedisServer, server_binaries
+
+WORKER = """
+import os
+from nano_graphrag_redis import RedisKVStorage
+
+storage = None
+
+async def app(scope, receive, send):
+    global storage
+    if scope["type"] != "http":
+        return
+    storage = storage or RedisKVStorage("llm_response_cache", {"redis_url": os.environ["URL"]})
+    await storage.get_by_id("question")
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+"""
+
+
+@pytest.fixture(scope="session")
+def server_binary() -> Path:
+    """What is counted is the same on every server."""
+    return server_binaries()["valkey"]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "metrics"
+
+
+@contextmanager
+def uvicorn(home: Path, **environ: str) -> Iterator[str]:
+    """Two workers, and the address at which they answer."""
+    (home / "worker.py").write_text(WORKER)
+    standin = Path(__file__).parents[1] / "hosts" / "standin_factory_host"
+    with subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "worker:app", "--workers", "2", "--port", "0"],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(home), str(standin)]), **environ},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if found := re.search(r"running on (http://\S+)", line):
+                    break
+            assert found, "uvicorn says no address"
+            yield found[1]
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.stderr.read()
+
+
+def ask(address: str) -> int:
+    """One request; the process id of the worker that answered."""
+    answers: list[int] = []
+
+    def answered() -> bool:
+        with (
+            contextlib.suppress(OSError),  # a worker that starts, or was killed
+            urllib.request.urlopen(address, timeout=5) as answer,
+        ):
+            answers.append(int(answer.read()))
+        return bool(answers)
+
+    eventually(answered)
+    return answers[0]
+
+
+def misses(snapshot: Any) -> int:
+    told = snapshot["namespaces"].get("llm_response_cache")
+    return int(told["counts"]["misses"]) if told else 0
+
+
+def test_the_counters_of_uvicorns_workers_are_added_up_and_served(
+    server: RedisServer, directory: Path, tmp_path: Path
+) -> None:
+    serving = [sys.executable, "-m", "nano_graphrag_redis", "metrics", "--dir", str(directory)]
+    with uvicorn(tmp_path, URL=server.url, REDIS_METRICS_DIR=str(directory)) as address:
+        workers: dict[int, int] = {}
+        while len(workers) < 2:
+            pid = ask(address)
+            workers[pid] = workers.get(pid, 0) + 1
+        asked = sum(workers.values())
+        eventually(lambda: directory.is_dir() and misses(snapshots.merged(directory)) == asked)
+        served = subprocess.Popen([*serving, "--port", "0"], stderr=subprocess.PIPE, text=True)
+        with served:
+            assert served.stderr is not None
+            found = re.search(r"(http://\S+)/metrics", served.stderr.readline())
+            assert found
+            with urllib.request.urlopen(f"{found[1]}/metrics", timeout=20) as answer:
+                text = answer.read().decode()
+            served.send_signal(signal.SIGINT)
+            assert served.wait(timeout=DEADLINE) == 130
+    call = '{namespace="llm_response_cache",operation="get_by_id",status="ok"}'
+    assert f"redis_operations_total{call} {asked}.0" in text
+    open_connections = re.findall(r'redis_connection_pool_size\{[^}]*"\} (\d+)', text)
+    assert sum(map(int, open_connections)) >= 2
+
+    # The workers are gone, and what they have counted is not.
+    told = subprocess.run([*serving, "--json"], capture_output=True, check=True, text=True)
+    assert misses(json.loads(told.stdout)) == asked
+
+
+def test_a_worker_that_is_killed_leaves_what_it_has_written(
+    server: RedisServer, directory: Path, tmp_path: Path
+) -> None:
+    with uvicorn(tmp_path, URL=server.url, REDIS_METRICS_DIR=str(directory)) as address:
+        pid = ask(address)
+        eventually(lambda: directory.is_dir() and misses(snapshots.merged(directory)) >= 1)
+        counted = misses(snapshots.merged(directory))
+        os.kill(pid, signal.SIGKILL)
+        ask(address)
+        eventually(lambda: misses(snapshots.merged(directory)) > counted)
+
+
+def test_a_forked_child_writes_for_itself(server: RedisServer, directory: Path) -> None:
+    run_script(
+        """
+        os.environ["REDIS_METRICS_DIR"] = sys.argv[2]
+        with SyncRedisKVStorage("llm_response_cache", {"redis_url": URL}) as answers:
+            answers.get_by_id("question")
+            if os.fork() == 0:
+                answers.get_by_id("question")
+                answers.get_by_id("question")
+                sys.exit(0)
+            os.wait()
+        """,
+        server.url,
+        directory,
+    ).cleanly()
+    assert misses(snapshots.merged(directory)) == 3
+    assert [path.name for path in directory.glob("*.json")] == ["gone.json"]
+
+
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def write(directory: Path) -> Write:
+    """Writes a process's file, so many seconds ago."""
+    directory.mkdir()
+
+    def written(name: str, calls: int, *, ago: float = 0, ended: bool = False) -> None:
+        operations = {
+            "get_by_id": {"statuses": {"ok": calls}, "histogram": [calls, 0], "seconds": 0.5}
+        }
+        told = {"operations": operations, "counts": {"hits": calls}, "forgiven": {}}
+        snapshot = {
+            "bounds": [0.1],
+            "namespaces": {"docs": told},
+            "servers": {"redis://a": {"counts": {"retries": 1}, "sets": [{"connections": 2}]}},
+        }
+        text = {"format": 1, "written": time.time() - ago, "ended": ended, "snapshot": snapshot}
+        (directory / f"{name}.json").write_text(json.dumps(text))
+
+    return written
+
+
+def test_counters_of_all_and_what_is_open_of_those_that_live(write: Write, directory: Path) -> None:
+    write("alive", 1)
+    write("silent", 10, ago=60)
+    write("ended", 100, ended=True)
+    write("forgotten", 1000, ago=2 * snapshots.FOLD_AFTER)
+    (directory / "damaged.json").write_text("{")
+    (directory / "newer.json").write_text('{"format": 99}')
+    for _ in range(3):
+        total = snapshots.merged(directory)
+        calls = total["namespaces"]["docs"]["operations"]["get_by_id"]
+        assert calls == {"statuses": {"ok": 1111}, "histogram": [1111, 0], "seconds": 2.0}
+        assert total["servers"]["redis://a"] == {
+            "counts": {"retries": 4},
+            "sets": [{"connections": 2}],
+        }
+    left = {path.stem for path in directory.glob("*.json")}
+    assert left == {"alive", "silent", "gone", "damaged", "newer"}
+
+
+def test_a_file_that_was_folded_and_not_removed_counts_once(write: Write, directory: Path) -> None:
+    write("ended", 5, ended=True)
+    before = (directory / "ended.json").read_bytes()
+    assert snapshots.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 5}
+    # As if it had been stopped between the two.
+    gone = json.loads((directory / "gone.json").read_bytes())
+    (directory / "gone.json").write_text(json.dumps(gone | {"folded": ["ended.json"]}))
+    (directory / "ended.json").write_bytes(before)
+    for _ in range(2):
+        assert snapshots.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 5}
+    assert not (directory / "ended.json").exists()
