@@ -131,8 +131,8 @@ class RedisServer:
         self._clients.append(client)
         return client
 
-    def start(self) -> None:
-        """Starts the server and returns when it answers."""
+    def begin(self) -> subprocess.Popen[bytes]:
+        """Starts the server without waiting until it answers."""
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self.binary, self.directory / "redis.conf", *self._arguments],
@@ -140,9 +140,14 @@ class RedisServer:
                 stdout=log,
                 stderr=log,
             )
+        return self._process
+
+    def start(self) -> None:
+        """Starts the server and returns when it answers."""
+        process = self.begin()
         deadline = time.monotonic() + START_TIMEOUT
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 log_text = self.log
                 self.kill()
                 raise RuntimeError(f"{self.binary} did not start; its log:\n{log_text}")
@@ -216,11 +221,15 @@ class RedisServer:
 
     def _answers(self) -> bool:
         """True for PONG; a server that wants a password first has started as well."""
+        return self.says(b"+PONG", b"-NOAUTH", b"-WRONGPASS")
+
+    def says(self, *beginnings: bytes) -> bool:
+        """Whether PING is answered by something that begins so."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1.0)
                 connection.connect(str(self.socket_path))
                 connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH", b"-WRONGPASS"))
+                return connection.recv(64).startswith(beginnings)
         except OSError:
             return False
