@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Answer;
 use super::driver::Driver;
-use super::lane::Lane;
+use super::lane::{Cut, Lane};
 use super::node::Node;
 use super::pool::Lease;
 use super::request::Request;
@@ -48,7 +48,7 @@ impl Carrier {
         &self,
         request: &Request,
         mut limit: Instant,
-    ) -> Result<Vec<Answer>, RedisError> {
+    ) -> Result<Vec<Answer>, Cut> {
         let mut answers = pin!(self.exchange(request));
         let mut forgiven = 0;
         loop {
@@ -59,19 +59,29 @@ impl Carrier {
             // answers waiting in the socket: time in which it did not look does not count.
             let late = limit.elapsed();
             if late < LATE || forgiven == FORGIVEN || matches!(self, Self::Pooled(_)) {
-                return Err(timed_out());
+                break;
             }
             limit = Instant::now() + late / 2;
             forgiven += 1;
         }
+        let Self::Lane(lane) = self else {
+            return Err(timed_out().into());
+        };
+        // Who waits on a lane that ends is told at once, and what has come of the answers.
+        lane.close();
+        answers.await.map_err(|cut| Cut {
+            error: timed_out(),
+            ..cut
+        })
     }
 
-    async fn exchange(&self, request: &Request) -> Result<Vec<Answer>, RedisError> {
+    async fn exchange(&self, request: &Request) -> Result<Vec<Answer>, Cut> {
         match self {
             Self::Lane(lane) => {
                 let answers = lane.exchange(request).await;
                 answers.unwrap_or_else(|_| {
-                    Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+                    let aborted = std::io::Error::from(std::io::ErrorKind::ConnectionAborted);
+                    Err(RedisError::from(aborted).into())
                 })
             }
             Self::Pooled(lease) => {

@@ -22,7 +22,22 @@ use super::socket::{Socket, waits};
 /// Bytes of requests that are sent in one piece.
 const SMALL: usize = 64 * 1024;
 
-type Answers = Result<Vec<Answer>, RedisError>;
+type Answers = Result<Vec<Answer>, Cut>;
+
+/// Why a request was not answered in full, and the answers that came: of its first commands.
+pub(super) struct Cut {
+    pub(super) error: RedisError,
+    pub(super) answers: Vec<Answer>,
+}
+
+impl From<RedisError> for Cut {
+    fn from(error: RedisError) -> Self {
+        Self {
+            error,
+            answers: Vec::new(),
+        }
+    }
+}
 
 /// A connection that its caller's own thread drives.
 pub struct Lane {
@@ -167,8 +182,9 @@ impl Lane {
         self.in_flight.fetch_sub(waiting.len(), Relaxed);
         for waiter in waiting {
             let error = error.cloned().unwrap_or_else(closed);
+            let answers = waiter.answers;
             // One that does not wait any more is not missed.
-            let _ = waiter.to.send(Err(error));
+            let _ = waiter.to.send(Err(Cut { error, answers }));
         }
     }
 

@@ -190,13 +190,14 @@ impl Connections {
     ) -> Result<Vec<Answer>> {
         self.tend();
         let mut attempts = Attempts::new(&self.config);
+        let mut kept = Vec::new();
         loop {
             let node = match self.find(fixed, attempts.deadline).await {
                 Ok(node) => node,
                 Err(error) => {
                     let Some(pause) = attempts.pause_after_failure(error.is_outage()) else {
                         self.count_failure(self.topology.entry(), error.is_outage());
-                        return Err(error);
+                        return unless_done(kept, request, error);
                     };
                     self.count_retry();
                     sleep(pause).await;
@@ -207,7 +208,7 @@ impl Connections {
                 return Err(node.refused());
             }
             let sent = Instant::now();
-            let failed = match node.attempt(request, attempts.deadline).await {
+            let mut failed = match node.attempt(request, attempts.deadline).await {
                 Ok(answers) if self.topology.is_demoted(&node, &answers) => {
                     let Some(pause) = attempts.pause_after_failure(true) else {
                         return Ok(answers); // it refuses, and there is no other
@@ -224,10 +225,13 @@ impl Connections {
                 Err(failed) => failed,
             };
             self.topology.failed(&node, &failed);
+            if failed.answers.len() > kept.len() && self.topology.believes(&node, sent).await {
+                kept = std::mem::take(&mut failed.answers);
+            }
             let Some(pause) = attempts.pause_after(request.resendable, &failed) else {
                 let error = attempts.give_up(&node.config, request.resendable, &failed);
                 self.count_failure(&node, error.is_outage());
-                return Err(error);
+                return unless_done(kept, request, error);
             };
             self.count_retry();
             if !pause.is_zero() {
@@ -376,6 +380,16 @@ impl Connections {
             breaker_open: nodes.iter().any(|node| node.breaker.is_open()),
         }
     }
+}
+
+/// The error that ended an operation; where the first commands of the request were answered, only
+/// for the rest: what was done is not said to be unknown because of what followed it.
+fn unless_done(mut kept: Vec<Answer>, request: &Request, error: Error) -> Result<Vec<Answer>> {
+    if kept.is_empty() {
+        return Err(error);
+    }
+    kept.resize(request.answers, Answer::Lost(error));
+    Ok(kept)
 }
 
 fn scan_from(cursor: u64, arguments: &[&[u8]]) -> Request {

@@ -39,14 +39,17 @@ pub(super) struct Failed {
     pub(super) sent: bool,
     /// Whether it was a lane that had been lost, perhaps long before this request.
     pub(super) stale: bool,
+    /// What was answered all the same: the first commands of the request.
+    pub(super) answers: Vec<Answer>,
 }
 
 impl Failed {
-    fn unsent(error: RedisError) -> Self {
+    pub(super) fn unsent(error: RedisError) -> Self {
         Self {
             error,
             sent: false,
             stale: false,
+            answers: Vec::new(),
         }
     }
 }
@@ -86,33 +89,31 @@ impl Node {
         if !request.resendable {
             // It has one try, so that is not to be wasted on a connection that died while idle.
             let ping = Request::resendable([redis::cmd("PING")]);
-            if let Err(error) = carrier.exchange_until(&ping, limit).await {
+            if let Err(cut) = carrier.exchange_until(&ping, limit).await {
                 carrier.discard(self);
-                let stale = carrier.is_lost_lane(&error);
+                let stale = carrier.is_lost_lane(&cut.error);
                 return Err(Failed {
                     stale,
-                    ..Failed::unsent(error)
+                    ..Failed::unsent(cut.error)
                 });
             }
         }
-        let (error, stale) = match carrier.exchange_until(request, limit).await {
+        let cut = match carrier.exchange_until(request, limit).await {
             Ok(values) => match values.first() {
                 Some(Answer::Other(Value::ServerError(error))) if refuses_for_now(error.code()) => {
                     return Err(Failed::unsent(error.clone().into()));
                 }
                 _ => return Ok(values),
             },
-            Err(error) => {
-                let stale = carrier.is_lost_lane(&error);
-                (error, stale)
-            }
+            Err(cut) => cut,
         };
         // A connection that failed or fell silent is not trusted with another request.
         carrier.discard(self);
         Err(Failed {
-            error,
+            stale: carrier.is_lost_lane(&cut.error),
+            error: cut.error,
             sent: true,
-            stale,
+            answers: cut.answers,
         })
     }
 

@@ -67,11 +67,11 @@ def test_dropping_a_namespace_deletes_no_key_of_one_that_looks_alike(
 def test_others_are_served_while_a_namespace_of_a_million_keys_is_dropped(
     row: Row, open_storage: OpenStorage
 ) -> None:
-    keys = row.pick(quick=50_000, full=1_000_000)
+    count = row.pick(quick=50_000, full=1_000_000)
     times: list[float] = []
     over = threading.Event()
     with RedisServer(enable_debug_command="yes") as server:
-        fill(server, keys)
+        fill(server, count)
         mine = open_storage("text_chunks", redis_url=server.url).sync
         mine.upsert({"a": {"content": "x" * 1_000}})
 
@@ -84,14 +84,23 @@ def test_others_are_served_while_a_namespace_of_a_million_keys_is_dropped(
 
         reader = threading.Thread(target=read)
         reader.start()
+        time.sleep(row.pick(quick=0.5, full=3.0))
+        alone, times[:] = p99(times), []
         # In another process, as another worker would.
         seconds = float(dropping(server).communicate(timeout=170)[0])
         over.set()
         reader.join()
         assert server.client().dbsize() == 1
+    row.saw(f"drop of {count:,} keys", f"{seconds:.2f} s")
+    row.saw("p99 before it", f"{alone * 1000:.2f} ms")
+    # On a machine that others use, what a call takes anyway is not the drop's doing.
+    seen = p99(times) - row.pick(quick=alone, full=0.0)
+    row.within("others' p99", seen, promised=0.01)
+
+
+def p99(times: list[float]) -> float:
     assert len(times) > 20
-    row.saw(f"drop of {keys:,} keys", f"{seconds:.2f} s")
-    row.within("others' p99", statistics.quantiles(times, n=100)[-1], promised=0.01)
+    return statistics.quantiles(times, n=100)[-1]
 
 
 DROP = """

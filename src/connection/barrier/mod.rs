@@ -192,9 +192,8 @@ impl Connections {
     fn lost(&self, node: &Arc<Node>, trouble: Trouble) -> Trouble {
         if let Trouble::Lost(error) = &trouble {
             let failed = Failed {
-                error: error.clone(),
                 sent: true,
-                stale: false,
+                ..Failed::unsent(error.clone())
             };
             self.topology.failed(node, &failed);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use redis::Value;
 use tokio::time::sleep;
 
 use super::Cluster;
@@ -26,6 +27,13 @@ struct Group<'config> {
     attempts: Attempts<'config>,
     /// Where a server has sent them for this once.
     asked: Option<Arc<Node>>,
+}
+
+impl Group<'_> {
+    /// How many answers there are to each of its commands: one comes before it, to its ASKING.
+    fn answers_each(&self) -> usize {
+        if self.asked.is_some() { 2 } else { 1 }
+    }
 }
 
 /// A group's next step, and what it has come to.
@@ -152,6 +160,11 @@ impl<'request> Part<'request> {
         answers: &mut [Option<Answer>],
     ) -> Vec<Step<'request>> {
         self.cluster.look_soon();
+        let every = group.answers_each();
+        let received = failed.answers.iter().skip(every - 1).step_by(every);
+        for (&command, answer) in group.commands.iter().zip(received) {
+            answers[command] = Some(answer.clone());
+        }
         if let Some(pause) = group.attempts.pause_after(self.resendable, failed) {
             self.connections.count_retry();
             group.asked = None;
@@ -237,7 +250,7 @@ impl<'request> Part<'request> {
         received: Vec<Answer>,
         answers: &mut [Option<Answer>],
     ) -> Vec<Step<'request>> {
-        let every = if group.asked.is_some() { 2 } else { 1 }; // each after its ASKING
+        let every = group.answers_each();
         let received = received.into_iter().skip(every - 1).step_by(every);
         let (mut moved, mut elsewhere, mut later) = (Vec::new(), Vec::new(), Vec::new());
         let mut asked: Vec<(Arc<Node>, Vec<usize>)> = Vec::new();
@@ -316,7 +329,7 @@ impl<'request> Part<'request> {
         };
         Request {
             wire,
-            answers: group.commands.len() * if asking { 2 } else { 1 },
+            answers: group.commands.len() * group.answers_each(),
             resendable: self.resendable,
         }
     }
@@ -362,9 +375,16 @@ fn all_lost(answers: &[Answer]) -> Option<&Error> {
     errors.all(|error| error.is_some()).then_some(first)
 }
 
-/// The commands of a group are not sent again: no answer was received.
+/// The commands of a group are not sent again. What an earlier attempt was told is done stays so.
 fn lose(group: &Group<'_>, error: &Error, answers: &mut [Option<Answer>]) {
     for &command in &group.commands {
-        answers[command] = Some(Answer::Lost(error.clone()));
+        let done = match &answers[command] {
+            Some(Answer::Text(_)) => true,
+            Some(Answer::Other(value)) => !matches!(value, Value::ServerError(_)),
+            Some(Answer::Lost(_)) | None => false,
+        };
+        if !done {
+            answers[command] = Some(Answer::Lost(error.clone()));
+        }
     }
 }

@@ -352,6 +352,7 @@ pub(super) fn disowned() -> Failed {
         error: Error::new(Kind::Unavailable, message).into(),
         sent: true,
         stale: false,
+        answers: Vec::new(),
     }
 }
 
