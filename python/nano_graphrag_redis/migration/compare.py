@@ -46,8 +46,8 @@ def verify(
 def _compare(
     store: BlockingKvStore, namespace: str, path: Path, progress: Report | None
 ) -> VerifiedNamespace:
-    def compare() -> VerifiedNamespace:
-        found = run(FileWork.compare(store, path), namespace, progress)
+    def compare(readable: Path) -> VerifiedNamespace:
+        found = run(FileWork.compare(store, readable), namespace, progress)
         for kind in ("differing", "missing", "extra"):
             found[kind] = tuple(found[kind])
         return VerifiedNamespace(namespace, **found)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from nano_graphrag_redis._core import BlockingKvStore, FileWork
+from pathlib import Path
 
-from .planning import look_over
+from nano_graphrag_redis._core import BlockingKvStore, FileWork
+from nano_graphrag_redis.exceptions import JsonFileError
+
 from .reports import Migrated, MigratedNamespace, Plan, PlannedFile, Refused, Report
 from .work import configuration, opened, run, steadily
 
@@ -39,16 +41,16 @@ def migrate(plan: Plan, *, dry_run: bool = False, progress: Report | None = None
 def _copy(
     store: BlockingKvStore, file: PlannedFile, dry_run: bool, progress: Report | None
 ) -> MigratedNamespace:
-    checked = [file]
-
-    def copy() -> MigratedNamespace:
-        # Taken, so that a second attempt reads the file over anew.
-        last = (
-            checked.pop() if checked else look_over(file.path, file.namespace, file.ttl, progress)
-        )
-        work = FileWork.copy(store, last.path, last.checked, dry_run)
-        found = run(work, last.namespace, progress)
+    def copy(readable: Path) -> MigratedNamespace:
+        ids = file.ids
+        try:
+            work = FileWork.copy(store, readable, file.checked, dry_run)
+        except JsonFileError:  # it is another one than was planned
+            check = FileWork.check(readable)
+            ids = run(check, file.namespace, progress)["ids"]
+            work = FileWork.copy(store, readable, check, dry_run)
+        found = run(work, file.namespace, progress)
         found["refused"] = tuple(Refused(*refusal) for refusal in found["refused"])
-        return MigratedNamespace(last.namespace, last.ids, **found)
+        return MigratedNamespace(file.namespace, ids, **found)
 
     return steadily(file.path, copy)

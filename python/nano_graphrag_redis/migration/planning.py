@@ -40,21 +40,15 @@ def plan(
         directory,
         config,
         tuple(
-            look_over(path, namespace, config.ttl_for(namespace) if ttl is None else ttl, progress)
+            _look_over(path, namespace, config.ttl_for(namespace) if ttl is None else ttl, progress)
             for namespace, path in files_in(directory, namespaces).items()
         ),
     )
 
 
-def look_over(path: Path, namespace: str, ttl: int, progress: Report | None) -> PlannedFile:
-    """Reads one file over.
-
-    Raises:
-        JsonFileError: It is damaged, or stays half-written.
-    """
-
-    def check() -> PlannedFile:
-        work = FileWork.check(path)
+def _look_over(path: Path, namespace: str, ttl: int, progress: Report | None) -> PlannedFile:
+    def check(readable: Path) -> PlannedFile:
+        work = FileWork.check(readable)
         found = run(work, namespace, progress)
         return PlannedFile(namespace, path, found["size"], found["ids"], ttl, work)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -102,8 +104,11 @@ def run(work: FileWork, namespace: str, progress: Report | None) -> dict[str, An
     return work.result
 
 
-def steadily(path: Path, work: Callable[[], T]) -> T:
-    """Does work on a file, again from its start when the file was written meanwhile.
+def steadily(path: Path, work: Callable[[Path], T]) -> T:
+    """Does work on a file of the host's, who may be writing it: it writes in place.
+
+    A file that was written while it was read is copied, which takes a fraction of the time that the
+    work takes, and the copy is read.
 
     Raises:
         JsonFileError: The file is damaged, or was being written each time.
@@ -111,12 +116,28 @@ def steadily(path: Path, work: Callable[[], T]) -> T:
     for pause in _PAUSES:
         before = _state(path)
         try:
-            return work()
+            return work(path)
         except JsonFileError:
-            if _state(path) == before and time.time() - path.stat().st_mtime > _AT_REST:
+            written = _state(path) != before
+            if not written and time.time() - path.stat().st_mtime > _AT_REST:
                 raise
         time.sleep(pause)
-    return work()
+        if written:
+            with _copied(path) as copy, suppress(JsonFileError):
+                if copy is not None:
+                    return work(copy)
+    return work(path)
+
+
+@contextmanager
+def _copied(path: Path) -> Iterator[Path | None]:
+    """A copy of the file; None if it was written meanwhile."""
+    with tempfile.NamedTemporaryFile(prefix=f"{path.stem}-", suffix=".json") as copy:
+        before = _state(path)
+        shutil.copyfile(path, copy.name)
+        # As old as what it is a copy of: whoever reads it may rely on nobody writing it.
+        os.utime(copy.name, ns=(before[-1], before[-1]))
+        yield Path(copy.name) if _state(path) == before else None
 
 
 def _state(path: Path) -> tuple[int, int, int]:

@@ -1,0 +1,17 @@
+"""Memory is that of the largest values, not of the file."""
+
+from __future__ import annotations
+
+import pytest
+
+from migration import large
+
+MEGABYTES = 60
+MEMORY = 90
+"""MiB: an interpreter with pydantic takes 40. ``make migrate-large`` takes a file of 2 GB."""
+
+
+@pytest.mark.timeout(300)
+def test_a_file_larger_than_the_memory_allowed_goes_there_and_back() -> None:
+    for name, ran in large.move(MEGABYTES).items():
+        assert ran.mib < MEMORY, name
