@@ -173,8 +173,5 @@ site: $(VENV)/.built ## The documentation site, into target/site; needs no netwo
 	$(BIN)/python -m mkdocs build --strict --quiet
 
 .PHONY: docs
-docs: $(VENV)/.built ## The reference: of the core by cargo doc, of the package by pydoc
+docs: ## The reference of the core, into target/doc; that of the package is in the site
 	cargo doc --quiet --locked --no-deps --no-default-features --document-private-items
-	mkdir -p target/doc/python
-	cd target/doc/python && $(CURDIR)/$(BIN)/python -m pydoc -w nano_graphrag_redis.storage \
-	  nano_graphrag_redis.sync nano_graphrag_redis.config nano_graphrag_redis.exceptions nano_graphrag_redis._core

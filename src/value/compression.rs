@@ -15,7 +15,7 @@ pub enum Codec {
     /// Nothing: JSON is stored as it is.
     #[default]
     None,
-    /// Frames of RFC 8878, at one of the levels that [`Codec::levels`] gives.
+    /// Frames of RFC 8878, at one of the levels that `Codec::levels` gives.
     Zstd {
         /// Higher is smaller and slower.
         level: i32,
