@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +17,6 @@ from support.proxy import Proxy, Record
 from support.servers import RedisServer
 from support.wire import commands, replies
 
-from .conftest import OpenStorage
 from .rows import Row
 
 WRITERS = 8
@@ -31,26 +30,38 @@ PREFIX = b"nano_graphrag:full_docs:"
 # A delete that is sent again finds nothing and says so; a write that is not may be missing.
 @pytest.mark.row(1)
 def test_with_a_tenth_of_the_replies_lost_nobody_is_told_a_wrong_success(
-    row: Row, proxy: Proxy, open_storage: OpenStorage
+    row: Row, proxy: Proxy
 ) -> None:
+    writers_are_told_the_truth(row, {"redis_url": proxy.url}, proxies=[proxy])
+
+
+def writers_are_told_the_truth(
+    row: Row, settings: dict[str, Any], *, proxies: Sequence[Proxy]
+) -> None:
+    """Writes and deletes by way of these proxies, which lose a tenth of what comes back."""
     # Few attempts and no breaker: more is left unknown than a user would see.
-    settings: dict[str, Any] = {"redis_max_retries": 1, "redis_breaker_failures": 1_000_000}
-    storage = open_storage(redis_url=proxy.url, **settings).sync
+    few: dict[str, Any] = {"redis_max_retries": 1, "redis_breaker_failures": 1_000_000}
     checker = Checker()
     each = row.pick(quick=100, full=1_250)
 
-    def work(writer: int) -> None:
-        chance = random.Random(writer)
-        ids = [f"{writer}-{number}" for number in range(10)]
-        for _ in range(each):
-            change_one(storage, checker, chance.choice(ids), deletes=chance.random() < 0.3)
+    def lose(chance: float) -> None:
+        for proxy in proxies:
+            proxy.cut_chance = chance
 
-    with ThreadPoolExecutor(WRITERS) as pool:
+    with SyncRedisKVStorage("full_docs", settings | few) as storage:
+
+        def work(writer: int) -> None:
+            chance = random.Random(writer)
+            ids = [f"{writer}-{number}" for number in range(10)]
+            for _ in range(each):
+                change_one(storage, checker, chance.choice(ids), deletes=chance.random() < 0.3)
+
         storage.check_health()
-        proxy.cut_chance = CUTS
-        list(pool.map(work, range(WRITERS)))
-    proxy.cut_chance = 0.0
-    values = dict(zip(checker.ids, open_storage().sync.get_by_ids(checker.ids), strict=True))
+        lose(CUTS)
+        with ThreadPoolExecutor(WRITERS) as pool:
+            list(pool.map(work, range(WRITERS)))
+        lose(0.0)
+        values = dict(zip(checker.ids, storage.get_by_ids(checker.ids), strict=True))
     wrong = checker.wrong(values)
     row.saw("unknown outcomes", checker.count(UNKNOWN))
     assert checker.count(UNKNOWN) > 0, "no reply was lost: the test shows nothing"

@@ -1,8 +1,9 @@
-"""A real Redis Cluster for the tests: three primaries with a replica each, on loopback."""
+"""A real Redis Cluster for the tests: three primaries, with a replica each or none, on loopback."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -40,10 +41,11 @@ class ClusterClient(redis.RedisCluster):
 
 
 class RedisCluster:
-    """Six servers, the first three of them primaries at first; each has its replica three further.
+    """Three primaries at first, and then their replicas in the same order.
 
     Args:
         binary: The server to run; Valkey when not given.
+        replicas: Whether there are any.
         options: Configuration of each server, as for ``RedisServer``.
 
     Example:
@@ -51,10 +53,12 @@ class RedisCluster:
             cluster.primary_of("key").kill()
     """
 
-    def __init__(self, binary: Path | None = None, **options: str) -> None:
+    def __init__(
+        self, binary: Path | None = None, *, replicas: bool = True, **options: str
+    ) -> None:
         self._stack = ExitStack()
         # The bus has a port of its own: the usual one, 10,000 further, may be none.
-        self._buses = [_reserved(self._stack) for _ in range(6)]
+        self._buses = [_reserved(self._stack) for _ in range(6 if replicas else 3)]
         settings = {
             "cluster-enabled": "yes",
             "cluster-node-timeout": str(int(NODE_TIMEOUT * 1000)),
@@ -98,19 +102,51 @@ class RedisCluster:
 
     def primary_of(self, key: str) -> RedisServer:
         """The server that has the key's slot."""
-        slot = key_slot(key.encode())
-        return next(server for server in self.primaries() if slot in self._slots(server))
+        return self.owner_of(key_slot(key.encode()))
 
-    def move(self, slot: int, target: RedisServer) -> None:
-        """Moves a slot to another primary, key by key, as redis-cli does."""
-        source = next(server for server in self.primaries() if slot in self._slots(server))
+    def owner_of(self, slot: int) -> RedisServer:
+        """The server that has a slot."""
+        running = (server for server in self.servers if server.is_running)
+        return next(server for server in running if slot in self._slots(server))
+
+    def move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        """Moves a slot from one primary to another, key by key, as redis-cli does."""
+        self.begin_move(slot, source, target)
+        sender, receiver = self.admin(source), self.admin(target)
+        while keys := sender.cluster("GETKEYSINSLOT", slot, 20):
+            sender.migrate("127.0.0.1", target.port, keys, 0, 5_000)
+        name = receiver.cluster("MYID")
+        for server in sorted(self.servers[:3], key=lambda server: server is not target):
+            self.admin(server).cluster("SETSLOT", slot, "NODE", name)
+
+    def behind(self, ports: Mapping[int, int]) -> None:
+        """Has the servers at these ports tell clients others, where a proxy listens."""
+        for server in self.servers:
+            self.admin(server).config_set("cluster-announce-port", ports[server.port])
+        told = set(ports.values())
+        eventually(lambda: all(self._announced(server) == told for server in self.servers))
+
+    def _announced(self, server: RedisServer) -> set[int]:
+        slots: Any = self.admin(server).execute_command("CLUSTER", "SLOTS")
+        return {run[2][1] for run in slots}
+
+    def begin_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        """Has a slot on its way, and no key yet."""
         sender, receiver = self.admin(source), self.admin(target)
         receiver.cluster("SETSLOT", slot, "IMPORTING", sender.cluster("MYID"))
         sender.cluster("SETSLOT", slot, "MIGRATING", receiver.cluster("MYID"))
-        while keys := sender.cluster("GETKEYSINSLOT", slot, 20):
-            sender.migrate("127.0.0.1", target.port, keys, 0, 5_000)
-        for server in (target, source, *self.primaries()):
-            self.admin(server).cluster("SETSLOT", slot, "NODE", receiver.cluster("MYID"))
+
+    def agrees(self, owners: Mapping[int, RedisServer]) -> bool:
+        """Whether each primary says that these slots are where they are said to be."""
+        names = {slot: self.admin(server).cluster("MYID") for slot, server in owners.items()}
+        return all(
+            {slot: told.get(slot) for slot in names} == names
+            for told in map(self._owners, self.primaries())
+        )
+
+    def _owners(self, server: RedisServer) -> dict[int, bytes]:
+        runs: Any = self.admin(server).execute_command("CLUSTER", "SLOTS")
+        return {slot: run[2][2] for run in runs for slot in range(run[0], run[1] + 1)}
 
     def start(self) -> None:
         """Starts the servers and returns when the cluster serves all slots."""
@@ -124,8 +160,9 @@ class RedisCluster:
         bounds = [0, SLOTS // 3, 2 * SLOTS // 3, SLOTS]
         for admin, start, end in zip(admins[:3], bounds, bounds[1:], strict=False):
             admin.cluster("ADDSLOTSRANGE", start, end - 1)
-        eventually(lambda: all(len(self._nodes(server)) == 6 for server in self.servers))
-        for primary, replica in zip(admins[:3], admins[3:], strict=True):
+        known = len(self.servers)
+        eventually(lambda: all(len(self._nodes(server)) == known for server in self.servers))
+        for primary, replica in zip(admins[:3], admins[3:], strict=False):
             replica.cluster("REPLICATE", primary.cluster("MYID"))
         eventually(self.is_whole)
 
@@ -140,7 +177,8 @@ class RedisCluster:
         replication: Any = self.admin(server).info("replication")
         linked = replication.get("master_link_status") == "up"
         followed = replication.get("slave0", {}).get("state") == "online"
-        return b"cluster_state:ok" in state and (linked or followed)
+        alone = len(self.servers) == 3
+        return b"cluster_state:ok" in state and (linked or followed or alone)
 
     def _nodes(self, server: RedisServer) -> list[list[str]]:
         """What a server knows of all: the words of each line of CLUSTER NODES."""

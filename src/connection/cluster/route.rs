@@ -296,17 +296,18 @@ impl<'request> Part<'request> {
             } else {
                 attempts.pause_after_redirect()
             };
-            // Without time left, what the server said is the answer.
-            if let Some(pause) = pause {
-                self.connections.count_retry();
-                steps.push(Step::Wait(
-                    pause,
-                    Group {
-                        commands,
-                        attempts,
-                        asked,
-                    },
-                ));
+            let group = Group {
+                commands,
+                attempts,
+                asked,
+            };
+            match pause {
+                Some(pause) => {
+                    self.connections.count_retry();
+                    steps.push(Step::Wait(pause, group));
+                }
+                None if waits => {} // without time left, what the server said is the answer
+                None => lose(&group, &self.disagreed(), answers),
             }
         }
         steps
@@ -332,6 +333,14 @@ impl<'request> Part<'request> {
             answers: group.commands.len() * group.answers_each(),
             resendable: self.resendable,
         }
+    }
+
+    fn disagreed(&self) -> Error {
+        let message = format!(
+            "{}: not done, since the servers of the cluster sent it to and fro for as long as redis_operation_timeout; see CLUSTER NODES on each, they disagree on who has a slot",
+            self.cluster.entry().endpoint()
+        );
+        Error::new(Kind::Unavailable, message)
     }
 
     fn unserved(&self) -> Error {
