@@ -17,6 +17,7 @@ from support.proxy import Proxy, Record
 from support.servers import RedisServer
 from support.wire import commands, replies
 
+from .conftest import OpenStorage
 from .rows import Row
 
 WRITERS = 8
