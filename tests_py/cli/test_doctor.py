@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,22 @@ def test_repair_mends_what_may_be_mended(command: Command, server: RedisServer) 
     report = json.loads(mended.stdout)
     assert (mended.returncode, report["errors"]) == (0, 0)
     assert [each["check"] for each in report["repaired"]] == ["ttl"]
+
+
+def test_repair_with_dual_writing_is_told_whose_files_follow(
+    command: Command, server: RedisServer, tmp_path: Path
+) -> None:
+    with SyncRedisKVStorage("full_docs", {"redis_url": server.url}) as docs:
+        docs.upsert({"doc-1": {"content": "Marley was dead"}})
+    file = tmp_path / "kv_store_full_docs.json"
+    file.write_text('{"doc-1": {}, "doc-2": {}}')
+    repair = ("doctor", "--url", server.url, "--repair", "--json")
+    untold = command(*repair, REDIS_DUAL_WRITE="true")
+    assert untold.returncode == 2
+    assert "working_dir" in untold.stderr
+    mended = command(*repair, "--in", str(tmp_path), REDIS_DUAL_WRITE="true")
+    assert mended.returncode == 0
+    assert json.loads(file.read_text()).keys() == {"doc-2"}
 
 
 def test_the_line_of_the_user_asks_no_server(command: Command) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from doctor.conftest import Found
 from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
 from nano_graphrag_redis.doctor import Severity, examine, repair
+from nano_graphrag_redis.exceptions import StorageConfigError
 from support.conditions import eventually
 from support.servers import RedisServer
 
@@ -40,6 +43,28 @@ def test_documents_without_chunks_are_found_and_repaired(
         assert repaired(healthy) == [("documents-without-chunks", 20)]
         assert found() == []
         assert set(documents.all_keys()) == {"doc-1", "doc-2", "blank"}
+
+
+# What the doctor deletes is no document any more on the way back to JSON either.
+def test_with_dual_writing_an_examination_touches_no_file_and_a_repair_is_in_it(
+    healthy: RedisServer, found: Found, tmp_path: Path
+) -> None:
+    dual = {"redis_dual_write": True, "working_dir": str(tmp_path)}
+    with SyncRedisKVStorage("full_docs", {"redis_url": healthy.url, **dual}) as documents:
+        documents.upsert({"lost": {"content": "page"}})
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    (finding,) = found(**dual)
+    assert finding.check == "documents-without-chunks"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert repaired(healthy, **dual) == [("documents-without-chunks", 1)]
+    file = tmp_path / "kv_store_full_docs.json"
+    assert json.loads(file.read_text()).keys() == {"doc-1", "doc-2"}
+    assert found(**dual) == []
+
+
+def test_a_repair_with_dual_writing_asks_for_the_directory(healthy: RedisServer) -> None:
+    with pytest.raises(StorageConfigError, match="redis_dual_write needs the host's working_dir"):
+        repaired(healthy, redis_dual_write=True)
 
 
 def test_chunks_without_their_document_are_found_and_kept(

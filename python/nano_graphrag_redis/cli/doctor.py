@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,14 @@ Acl = Annotated[
 Repair = Annotated[
     bool, typer.Option("--repair", help="Mend what may be mended without a decision, first.")
 ]
+Kept = Annotated[
+    Path | None,
+    typer.Option(
+        "--in",
+        metavar="DIR",
+        help="The host's working_dir, whose files --repair keeps up under REDIS_DUAL_WRITE.",
+    ),
+]
 
 _MARKS = {
     Severity.OK: ("✓", "green"),
@@ -32,7 +41,9 @@ _MARKS = {
 }
 
 
-def doctor(session: Session, acl: Acl = False, repair: Repair = False) -> Exit | None:
+def doctor(
+    session: Session, acl: Acl = False, repair: Repair = False, directory: Kept = None
+) -> Exit | None:
     """Examine the server and the contents of the keyspace; changes nothing without --repair.
 
     Ends with 1 if it finds an error, with 3 if there is no server.
@@ -45,7 +56,7 @@ def doctor(session: Session, acl: Acl = False, repair: Repair = False) -> Exit |
     findings: list[Finding] = []
     with session.output.progress() as bars:
         if repair:
-            repaired.extend(_repair(session, bars))
+            repaired.extend(_repair(session, directory, bars))
         findings.extend(
             diagnosis.examine(session.config, lambda met: bars.tell("examine", met, None, "keys"))
         )
@@ -63,8 +74,11 @@ def doctor(session: Session, acl: Acl = False, repair: Repair = False) -> Exit |
     return Exit.FOUND if _count(findings, Severity.ERROR) else None
 
 
-def _repair(session: Session, bars: Bars) -> list[Repaired]:
-    return list(diagnosis.repair(session.config, lambda met: bars.tell("look", met, None, "keys")))
+def _repair(session: Session, directory: Path | None, bars: Bars) -> list[Repaired]:
+    config = session.config
+    if directory is not None:
+        config = config.model_copy(update={"working_dir": str(directory)})
+    return list(diagnosis.repair(config, lambda met: bars.tell("look", met, None, "keys")))
 
 
 def _count(findings: list[Finding], severity: Severity) -> int:

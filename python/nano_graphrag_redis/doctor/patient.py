@@ -21,17 +21,20 @@ class Patient:
 
     Args:
         config: Its settings. An embedded server is started by the first call.
+        mends: Whether anything is written, which the files of ``redis_dual_write`` are to follow.
     """
 
-    def __init__(self, config: RedisConfig) -> None:
+    def __init__(self, config: RedisConfig, *, mends: bool = False) -> None:
         self.config = config
+        follow = mends and config.redis_dual_write
         # Whatever fails is to be seen, and the examination leaves no trace.
         self._own_config = config.model_copy(
             update={
                 "redis_outage_policy": {EVERY_NAMESPACE: "raise"},
                 "redis_near_cache_mb": 0,
                 "redis_durability": "ack",
-                "working_dir": None,
+                "redis_dual_write": follow,
+                "working_dir": config.working_dir if follow else None,
             }
         )
         self._foundations: dict[str, Foundation] = {}

@@ -23,7 +23,8 @@ def repair(config: RedisConfig, progress: Progress | None = None) -> Iterator[Re
     read, and not a chunk whose document is gone, since the graph may refer to it.
 
     Args:
-        config: The settings, as the service has them.
+        config: The settings, as the service has them; with ``redis_dual_write`` the ``working_dir``
+            too, whose files follow.
         progress: Called now and then with the number of keys looked at so far.
 
     Yields:
@@ -33,7 +34,7 @@ def repair(config: RedisConfig, progress: Progress | None = None) -> Iterator[Re
         StorageError: The server is not there, went away, or refused.
         StorageConfigError: A setting is wrong.
     """
-    with Patient(config) as patient:
+    with Patient(config, mends=True) as patient:
         survey = take(patient, progress)
         for mend in REPAIRS:
             yield from mend(patient, survey)
