@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,17 @@ def test_a_scrape_names_every_metric_and_its_meaning(registry: CollectorRegistry
     for family in FAMILIES:
         name = family.name.removesuffix("_total")
         assert (told[name].type, told[name].documentation) == (family.kind, family.meaning)
+
+
+# Whoever looks a keyspace over needs a store, whose counters a scrape tells.
+def test_looking_over_a_keyspace_makes_up_no_namespace(server: RedisServer, tmp_path: Path) -> None:
+    script = f"""
+    from nano_graphrag_redis import _core, migration
+    storage.sync.upsert({{"a": 1}})
+    migration.export({str(tmp_path)!r}, {{"redis_url": URL}})
+    print(sorted(_core.metrics(census_every=60)["namespaces"]))
+    """
+    assert run_script(script, server.url).cleanly() == "['full_docs']\n"
 
 
 def test_registering_again_adds_nothing(registry: CollectorRegistry) -> None:

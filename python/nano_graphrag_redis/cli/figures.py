@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.config import RedisConfig
-from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
+from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageOperationError
 from nano_graphrag_redis.foundation import LLM_CACHE
 from nano_graphrag_redis.migration.exporting import entries_of
@@ -180,7 +180,7 @@ _ASKED: Final = {
 def _server(config: RedisConfig) -> dict[str, float]:
     """The sums over all primaries."""
     totals: dict[str, float] = {}
-    with opened("full_docs", config) as store, suppress(StorageOperationError):
+    with opened(OF_EVERY_HOST, config) as store, suppress(StorageOperationError):
         for section in sorted(set(_ASKED.values())):
             for _, text in store.info(section):
                 for line in text.splitlines():

@@ -8,7 +8,7 @@ from typing_extensions import Self
 
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.config import RedisConfig
-from nano_graphrag_redis.config.namespaces import EVERY_NAMESPACE
+from nano_graphrag_redis.config.namespaces import EVERY_NAMESPACE, OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageOperationError
 from nano_graphrag_redis.foundation import Foundation
 
@@ -52,7 +52,7 @@ class Patient:
     @property
     def any_store(self) -> BlockingKvStore:
         """A store, for what is asked of the server and not of a namespace."""
-        return self.store("full_docs")
+        return self.store(OF_EVERY_HOST)
 
     def info(self, section: str) -> list[tuple[str, Facts]]:
         """A section of INFO from each primary; empty where this user may not ask.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nano_graphrag_redis._core import FileWork
 from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.config.namespaces import OF_EVERY_HOST
 
 from .reports import Exported, ExportedFile, Report, Settings
 from .work import configuration, file_of, opened, run
@@ -75,7 +76,7 @@ def entries_of(config: RedisConfig) -> Iterator[tuple[str, bytes]]:
 def _names_under(root: bytes, config: RedisConfig) -> Iterator[tuple[bytes, bytes]]:
     """What follows ``root`` in the keys of the database, parted at the next colon."""
     pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", root) + b"*"
-    with opened("any", config) as store:
+    with opened(OF_EVERY_HOST, config) as store:
         cursor, keys = store.scan(0, pattern, _PAGE)
         while True:
             for key in keys:
