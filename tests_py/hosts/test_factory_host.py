@@ -45,6 +45,33 @@ def test_the_environment_chooses_between_json_and_ours(printed: Printed, standin
     ]
 
 
+def test_what_a_killed_process_has_logged_is_in_the_files_of_a_host_that_is_back_on_json(
+    printed: Printed, standin: Path, server: RedisServer, tmp_path: Path
+) -> None:
+    # A process that was killed has written this, and folded nothing.
+    (tmp_path / "kv_store_full_docs.json").write_text('{"a": 1, "b": 2}')
+    (tmp_path / "kv_store_full_docs.changes").write_text('["set","a",3]\n["delete","b"]\n')
+    source = """
+    import asyncio
+    from nano_graphrag import GraphRAG, GraphRAGConfig
+    from nano_graphrag._storage.factory import StorageFactory
+    from nano_graphrag_redis.hosts import register, unregister
+    before = vars(StorageFactory)["create_kv_storage"]
+    register()
+    rag = GraphRAG(GraphRAGConfig.from_env())
+    print(type(rag.full_docs).__module__)
+    print(asyncio.run(rag.full_docs.get_by_ids(["a", "b"])))
+    unregister()
+    print(vars(StorageFactory)["create_kv_storage"] is before)
+    """
+    told = {"STORAGE_WORKING_DIR": str(tmp_path), "REDIS_URL": server.url}
+    assert printed(source, standin, **told) == [
+        "nano_graphrag._storage.kv_json",
+        "[3, None]",
+        "True",
+    ]
+
+
 def test_a_loader_that_the_application_registered_comes_back(
     printed: Printed, standin: Path
 ) -> None:

@@ -21,8 +21,8 @@ HOST_NAMESPACES: Final[Mapping[str, tuple[str, ...]]] = {
 """The host's namespaces, each with its names in the environment."""
 
 OF_EVERY_HOST: Final = "full_docs"
-"""Whose store asks what concerns a server and no namespace: one that is made up would be counted, and
-shown by the metrics."""
+"""Whose store asks what concerns a server and no namespace: one that is made up would be counted,
+and shown by the metrics."""
 
 DEFAULT_TTLS: Final[Mapping[str, int]] = {"llm_response_cache": 12 * 60 * 60}
 """Seconds; 0, which means never, for a namespace not listed."""

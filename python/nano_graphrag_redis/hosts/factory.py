@@ -1,9 +1,16 @@
-"""The factory host: our loader in its ``StorageFactory``, over its own for ``redis``."""
+"""The factory host: our loader in its ``StorageFactory``, over its own for ``redis``.
+
+Its JSON storages stay its own; before one is made, its file is brought up to date.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from contextlib import ExitStack
+from typing import Any
 
+from .json_files import bring_up_to_date
 from .modules import imported, redis_storage
 
 
@@ -24,4 +31,27 @@ def register(undo: ExitStack) -> bool:
             loaders.update(before)
 
     undo.callback(restore)
+    _look_at_files_first(module.StorageFactory, undo)
     return True
+
+
+def _look_at_files_first(factory: Any, undo: ExitStack) -> None:
+    original = vars(factory)["create_kv_storage"]
+    signature = inspect.signature(original.__func__)
+
+    @functools.wraps(original.__func__)
+    def up_to_date(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        asked = signature.bind(cls, *args, **kwargs).arguments
+        settings = asked["global_config"]
+        if asked["backend"] == "json" and "working_dir" in settings:
+            bring_up_to_date(settings["working_dir"], settings, [asked["namespace"]])
+        return original.__func__(cls, *args, **kwargs)
+
+    wrapper = classmethod(up_to_date)
+
+    def restore() -> None:
+        if vars(factory).get("create_kv_storage") is wrapper:  # else someone wrapped it after us
+            factory.create_kv_storage = original
+
+    factory.create_kv_storage = wrapper
+    undo.callback(restore)

@@ -1,11 +1,9 @@
-"""What is imported only where it is used: the host's modules, the storage, the work on files."""
+"""What is imported only where it is used: the host's modules, the storage."""
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 
 def imported(name: str) -> ModuleType | None:
@@ -27,14 +25,3 @@ def redis_storage() -> type:
     from nano_graphrag_redis.storage import RedisKVStorage
 
     return RedisKVStorage
-
-
-def bring_files_up_to_date(rag: Any) -> None:
-    """Folds what ``redis_dual_write`` has logged into the JSON files that a host is about to read.
-
-    A process that was killed has left its log.
-    """
-    from nano_graphrag_redis.migration.exporting import fold, logs_in
-
-    if logs_in(Path(rag.working_dir)):
-        fold(rag.working_dir, {"addon_params": rag.addon_params})

@@ -20,7 +20,8 @@ from typing import Any, Final
 from nano_graphrag_redis.config import kv_backend
 from nano_graphrag_redis.exceptions import StorageConfigError
 
-from .modules import bring_files_up_to_date, redis_storage
+from .json_files import bring_up_to_date
+from .modules import redis_storage
 
 FIELD: Final = "key_string_value_json_storage_cls"
 
@@ -74,7 +75,7 @@ def _resolve_before_use(graph_rag: Any, placeholder: type, default: Any, undo: E
         if getattr(self, FIELD) is placeholder:
             setattr(self, FIELD, _storage_of_environment(default))
             if getattr(self, FIELD) is default:
-                bring_files_up_to_date(self)
+                bring_up_to_date(self.working_dir, {"addon_params": self.addon_params})
         original(self)
 
     def restore() -> None:

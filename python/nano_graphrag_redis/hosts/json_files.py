@@ -1,0 +1,26 @@
+"""The way back: the JSON files that a host is about to read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def bring_up_to_date(
+    directory: str, settings: Mapping[str, Any], namespaces: Collection[str] | None = None
+) -> None:
+    """Folds what ``redis_dual_write`` has logged into the files: a killed process has left its log.
+
+    Args:
+        directory: The host's ``working_dir``.
+        settings: As a storage would get them.
+        namespaces: These only; None for all.
+    """
+    # A host that stays on JSON has no log, and needs none of what folding imports.
+    from nano_graphrag_redis.migration.exporting import fold, logs_in
+
+    logged = logs_in(Path(directory))
+    wanted = logged if namespaces is None else [name for name in logged if name in namespaces]
+    if wanted:
+        fold(directory, settings, namespaces=wanted)
