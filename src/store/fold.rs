@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{KvStore, Pace};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::json_files::changes::{Change, Changes, Fate, Place};
 use crate::json_files::log::{PutAway, try_put_away};
 use crate::json_files::{
@@ -125,8 +125,7 @@ async fn fold_one(
     let base = paths.file.exists();
     if let Some(store) = asked {
         if !base {
-            // Nobody has made the file yet: then it is to hold all there is, not the changes alone.
-            list_all(store, &mut changes).await;
+            list_all(store, paths, &mut changes).await?;
         }
         ask(store, &mut changes, &mut values)
             .await
@@ -171,16 +170,25 @@ async fn fold_one(
     Ok(Folded { ids, size })
 }
 
-/// Takes every id that the server has for one that has changed. Without a server it takes none.
-async fn list_all(store: &KvStore, changes: &mut Changes) {
+/// Takes every id that the server has for one that has changed: a file that nobody has made yet is
+/// to hold all there is. A file of the changes alone would be taken for the whole from then on.
+async fn list_all(store: &KvStore, paths: &Paths, changes: &mut Changes) -> Result<()> {
     let mut cursor = 0;
-    while let Ok((next, keys)) = store.own_page(cursor).await {
+    loop {
+        let page = store.own_page(cursor).await;
+        let (next, keys) = page.map_err(|error| {
+            let file = paths.file.display();
+            let message = format!(
+                "{file} is not there, and is made when the server says what is to be in it: {error}"
+            );
+            Error::new(Kind::File, message)
+        })?;
         for id in store.ids_of(&keys) {
             changes.change(id.to_owned());
         }
         cursor = next;
         if next == 0 {
-            return;
+            return Ok(());
         }
     }
 }

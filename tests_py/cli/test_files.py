@@ -106,3 +106,17 @@ def test_a_damaged_file_ends_with_4(ours: Command, files: Path) -> None:
     ended = ours("migrate", "--from", str(files), "--namespace", "full_docs")
     assert ended.returncode == 4
     assert "kv_store_full_docs.json" in ended.stderr
+
+
+def test_files_that_a_killed_process_left_behind_are_brought_up_to_date(
+    ours: Command, files: Path
+) -> None:
+    log = files / "kv_store_full_docs.changes"
+    log.write_text('["set","doc-2",{"content":"Scrooge"}]\n["delete","doc-1"]\n')
+    folded = ours("fold", "--in", str(files))
+    assert (folded.returncode, "full_docs" in folded.stdout) == (0, True), folded
+    text = (files / "kv_store_full_docs.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"doc-2": {"content": "Scrooge"}}
+    assert not log.exists()
+    again = ours("fold", "--in", str(files), "--json")
+    assert json.loads(again.stdout)["files"] == []

@@ -150,8 +150,9 @@ def test_what_has_expired_or_was_lost_with_the_server_stays_in_the_file(
 
 
 def test_without_a_server_the_log_has_the_last_word(
-    own_server: RedisServer, open_storage: Open, working_dir: Path
+    own_server: RedisServer, open_storage: Open, working_dir: Path, write_file: WriteFile
 ) -> None:
+    write_file("full_docs", {"a": 0})
     docs = open_storage(redis_url=own_server.url, redis_operation_timeout=0.5)
     docs.upsert({"a": 1, "b": 2})
     docs.upsert({"a": 3})
@@ -159,6 +160,23 @@ def test_without_a_server_the_log_has_the_last_word(
     own_server.kill()
     docs.close()
     assert file(working_dir) == {"a": 3}
+
+
+# A file of the changes alone would be taken for the whole namespace from then on.
+def test_without_a_file_and_a_server_the_log_waits_for_one_of_them(
+    own_server: RedisServer, open_storage: Open, working_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"redis_url": own_server.url, "redis_operation_timeout": 0.5}
+    with SyncRedisKVStorage("full_docs", settings) as before:
+        before.upsert({"older": 0})
+    docs = open_storage(**settings)
+    docs.upsert({"a": 1})
+    own_server.kill()
+    docs.close()
+    assert "kv_store_full_docs.json is not there" in caplog.text
+    assert len(log(working_dir)) == 1
+    migration.fold(working_dir, {})  # all there is, for whoever has no server any more
+    assert file(working_dir) == {"a": 1}
 
 
 def test_a_write_that_is_not_known_to_be_done_is_asked_of_the_server(

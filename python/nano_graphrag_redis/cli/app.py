@@ -13,6 +13,7 @@ from . import run
 from .doctor import doctor
 from .drop import drop
 from .export import export
+from .fold import fold
 from .get import get
 from .keys import keys
 from .metrics import metrics
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for body in (doctor, stats, migrate, export, verify, get, keys, drop, prune, metrics):
+for body in (doctor, stats, migrate, export, verify, fold, get, keys, drop, prune, metrics):
     app.command()(command(body))
 
 server = typer.Typer(help="An embedded server that stays while no application uses it.")

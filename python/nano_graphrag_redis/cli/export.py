@@ -34,15 +34,17 @@ def export(
         exported = migration.export(
             directory, session.config, namespaces=namespace, dry_run=dry_run, progress=told(bars)
         )
-    session.output.show(_data(exported), lambda: _report(exported))
+    session.output.show(summary(exported), lambda: report(exported))
 
 
-def _data(exported: Exported) -> dict[str, object]:
+def summary(exported: Exported) -> dict[str, object]:
+    """What was written, for ``--json``."""
     files = [asdict(file) | {"path": str(file.path)} for file in exported.files]
     return {"directory": str(exported.directory), "files": files, "dry_run": exported.dry_run}
 
 
-def _report(exported: Exported) -> RenderableType:
+def report(exported: Exported) -> RenderableType:
+    """The same for a person."""
     made = table("namespace", "ids", "size", "file", numbers=("ids", "size"))
     for file in exported.files:
         made.add_row(file.namespace, f"{file.ids:,}", size(file.size), str(file.path))

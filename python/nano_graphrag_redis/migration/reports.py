@@ -87,7 +87,7 @@ class Plan:
         """What to tell before it starts, a sentence each: how many ids will expire, and when."""
         return [
             f"{file.ids:,} {_noun(file)} of {file.namespace} will expire {_span(file.ttl)} after "
-            "they are copied, those on the server already when their own time is up"
+            "being copied, what is on the server already when its own time is up"
             for file in self.expiring
         ]
 
@@ -237,7 +237,8 @@ class Verified:
 
 
 def _noun(file: PlannedFile) -> str:
-    return "answers" if file.namespace == "llm_response_cache" else "ids"
+    noun = "answer" if file.namespace == "llm_response_cache" else "id"
+    return noun if file.ids == 1 else f"{noun}s"
 
 
 def _span(seconds: int) -> str:
