@@ -139,3 +139,21 @@ where
     }
     Ok(answers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_answers_with_an_alert_of_tls_is_named() {
+        let (mut ours, mut theirs) = tokio::io::duplex(64);
+        theirs
+            .write_all(b"\x15\x03\x01\x00\x02\x02\x46")
+            .await
+            .unwrap();
+        let Err(Failure::Answered(error)) = answers(&mut ours, 1).await else {
+            panic!("that is no answer");
+        };
+        assert!(Error::from_redis(&error).to_string().contains("rediss://"));
+    }
+}

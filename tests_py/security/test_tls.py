@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nano_graphrag_redis import SyncRedisKVStorage
+from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
 from nano_graphrag_redis.exceptions import (
     StorageAuthError,
     StorageConfigError,
@@ -20,6 +21,7 @@ from nano_graphrag_redis.exceptions import (
 from support.certificates import HOST, Authority, Identity, self_signed, tls_options
 from support.scripts import run_script
 from support.servers import RedisServer, server_binaries
+from support.stores import RedisKind, redis_store
 
 YESTERDAY = dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=1)
 
@@ -264,3 +266,56 @@ def test_a_certificate_that_was_renewed_is_shown_by_new_connections(
         shown.key.write_bytes(authority.issue("half").key.read_bytes())
         strict.client().client_kill_filter(_type="normal", skipme=True)
         assert storage.get_by_id("a") == 1
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_large_values_go_both_ways(
+    server: RedisServer, authority: Authority, kind: RedisKind
+) -> None:
+    with redis_store(kind, "full_docs", {"redis_url": server.url, **authority.settings}) as store:
+        value = "".join(map(str, range(1_000_000)))
+        store.upsert({"a": value, "b": 1})
+        assert store.get_by_ids(["a", "b"]) == [value, 1]
+
+
+def test_what_the_session_has_taken_and_the_kernel_has_not_is_sent_later(
+    authority: Authority,
+) -> None:
+    """That is the end of a request whose size is about what the kernel takes."""
+    settings = {**authority.settings, "redis_socket_timeout": 5.0, "redis_max_retries": 0}
+
+    async def write(server: RedisServer, size: int) -> int:
+        async with RedisKVStorage("full_docs", {"redis_url": server.url, **settings}) as storage:
+            await storage.upsert({"a": 1})
+            server.pause()
+            writing = asyncio.ensure_future(storage.upsert({"a": "x" * size}))
+            taken = await settled(lambda: bytes_under_way(server.port))
+            server.resume()
+            await writing
+        return taken
+
+    with serving(authority.issue("paused"), ca=authority) as server:
+        room = asyncio.run(write(server, 40_000_000))
+        # TLS adds to the bytes: a bit less than there is room for is a bit more than fits.
+        for more in range(-4_500, 0, 1_500):
+            asyncio.run(write(server, room + more))
+
+
+async def settled(count: Callable[[], int]) -> int:
+    """A count that has stopped growing."""
+    before = -1
+    while (now := count()) != before:
+        before = now
+        await asyncio.sleep(0.05)
+    return before
+
+
+def bytes_under_way(port: int) -> int:
+    """What the kernel holds of connections to a server, at either end."""
+    total = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        sent, received = (int(queue, 16) for queue in queues.split(":"))
+        total += sent if remote.endswith(f":{port:04X}") else 0
+        total += received if local.endswith(f":{port:04X}") else 0
+    return total

@@ -57,10 +57,10 @@ impl Refusal<'_> {
                 format!("the server's certificate is not signed by {trusted}")
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the server's certificate has expired: renew it there".to_owned()
+                "the server's certificate has expired: renew it at the server of redis_url".to_owned()
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "the server's certificate is not valid yet: check the clocks".to_owned()
+                "the server's certificate is not valid yet: check the clocks here and at the server of redis_url".to_owned()
             }
             CertificateError::NotValidForName => format!(
                 "the server's certificate is for another host than {host:?} of redis_url: use a name that it bears"
