@@ -102,6 +102,11 @@ class KvStore:
         """
     def persist(self, ids: Iterable[str]) -> Awaitable[int]:
         """Lets the ids live for ever, and counts those that had a TTL."""
+    def forbidden(self) -> Awaitable[list[str]]:
+        """The commands that this user is refused, as an ACL names them, of those ever sent.
+
+        Each is tried in a form that changes nothing; one without such a form is not.
+        """
     def registry_drift(self) -> Awaitable[tuple[int, int] | None]:
         """How the registry differs from what is there, even where this storage keeps none.
 
@@ -142,6 +147,7 @@ class BlockingKvStore:
     def info(self, section: str) -> list[tuple[str, str]]: ...
     def look(self, keys: Sequence[bytes]) -> list[tuple[str, int | None]]: ...
     def persist(self, ids: Iterable[str]) -> int: ...
+    def forbidden(self) -> list[str]: ...
     def registry_drift(self) -> tuple[int, int] | None: ...
 
 @final

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from .config import RedisConfig
@@ -34,17 +35,26 @@ _REGISTRY: Final = (
     "zscore",
 )
 _CLUSTER: Final = ("asking", "cluster|slots")
+_BARRIERS: Final = {
+    "ack": (),
+    "replicas": ("wait",),
+    "fsync": ("config|get", "info"),
+    "snapshot": ("bgsave", "info"),
+}
+"""By the first word of ``redis_durability``."""
 _INFORMING: Final = ("client|setinfo",)
 """Known to Redis 7.2 and later alone, and the library works without it."""
 
 _KNOWS_SETINFO: Final = (7, 2)
+_KNOWS_WAITAOF: Final = (7, 2)
 
 
 def acl_rules(config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO) -> list[str]:
     """The rules of a user who may do what ``config`` asks for, one a word.
 
-    AUTH and HELLO need no rule. INFO, CONFIG and BGSAVE are not among them: without INFO
-    ``get_stats`` leaves out the server's memory, and nothing else is missed.
+    AUTH and HELLO need no rule. INFO, CONFIG and BGSAVE are among them only where
+    ``redis_durability`` waits for what they tell: without INFO ``get_stats`` leaves out the
+    server's memory, its policies are not looked at in the first call, and nothing else is missed.
 
     A space cannot stand in a rule: one in a prefix or a workspace becomes ``?``, which any
     character matches.
@@ -62,6 +72,10 @@ def acl_rules(config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO) 
         commands.update(_CLUSTER)
     if config.redis_url.sentinel:
         commands.add("role")
+    level = re.split(r"[:+]", config.redis_durability)[0]
+    commands.update(_BARRIERS[level])
+    if level == "fsync" and server >= _KNOWS_WAITAOF:
+        commands.add("waitaof")
     if server >= _KNOWS_SETINFO:
         commands.update(_INFORMING)
     if config.redis_url.database:
@@ -107,6 +121,8 @@ def _patterns(config: RedisConfig) -> list[str]:
             _literal(f"{prefix}:@registry:{namespace}"),
         )
     ]
+    if shared and config.redis_durability != "ack":
+        shared.append(f"{_literal(f'{prefix}:@durability')}*")
     return [f"{_literal(f'{prefix}@{workspace}')}:*", *shared]
 
 

@@ -47,8 +47,10 @@ pub(crate) fn digest(value: &[u8]) -> u64 {
 
 struct Entry {
     change: Change,
-    /// Of the request that did it.
+    /// Of the request that did it, in the order of their answers.
     number: u64,
+    /// The epoch in which it was sent.
+    epoch: u64,
     lost: bool,
 }
 
@@ -56,6 +58,8 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Unproved {
     requests: u64,
+    /// Counts the connections that barriers have opened.
+    epoch: u64,
     lost: usize,
     entries: HashMap<Vec<u8>, Entry>,
 }
@@ -64,9 +68,25 @@ pub(crate) struct Unproved {
 const DROPPED: u8 = 0xff;
 
 impl Unproved {
-    /// One more request was answered, which did this; None is not known. A change takes the place
-    /// of those before.
-    pub(crate) fn note(&mut self, changes: impl Iterator<Item = (Vec<u8>, Option<Change>)>) {
+    /// The epoch of a request that is sent now. Taken before it is: an answer may lie unread for
+    /// long, and its server be another when it is.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// A connection was opened: it vouches for what is sent from now on.
+    pub(crate) fn begin_epoch(&mut self) -> u64 {
+        self.epoch += 1;
+        self.epoch
+    }
+
+    /// One more request was answered, which was sent in this epoch and did this; None is not known.
+    /// A change takes the place of those before.
+    pub(crate) fn note(
+        &mut self,
+        epoch: u64,
+        changes: impl Iterator<Item = (Vec<u8>, Option<Change>)>,
+    ) {
         self.requests += 1;
         let number = self.requests;
         for (mut key, change) in changes {
@@ -83,6 +103,7 @@ impl Unproved {
             let entry = Entry {
                 change,
                 number,
+                epoch,
                 lost: false,
             };
             let before = self.entries.insert(key, entry);
@@ -95,9 +116,9 @@ impl Unproved {
         self.requests
     }
 
-    /// What was done up to this request, and what was lost.
-    pub(crate) fn doubtful(&self, since: u64) -> Vec<(Vec<u8>, Change)> {
-        let doubtful = |entry: &Entry| entry.number <= since || entry.lost;
+    /// What was sent before this epoch, and what was lost.
+    pub(crate) fn doubtful(&self, epoch: u64) -> Vec<(Vec<u8>, Change)> {
+        let doubtful = |entry: &Entry| entry.epoch < epoch || entry.lost;
         let entries = self.entries.iter().filter(|(_, entry)| doubtful(entry));
         entries
             .map(|(key, entry)| (key.clone(), entry.change))
@@ -155,26 +176,37 @@ mod tests {
     #[test]
     fn what_a_barrier_has_passed_is_forgotten_and_what_came_after_is_not() {
         let mut unproved = Unproved::default();
-        unproved.note([(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
+        unproved.note(0, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
         let covered = unproved.requests();
-        unproved.note([(b"p:b".to_vec(), Some(set(b"1")))].into_iter());
-        assert_eq!(keys(unproved.doubtful(covered)), [b"p:a"]);
+        unproved.note(0, [(b"p:b".to_vec(), Some(set(b"1")))].into_iter());
         unproved.passed(covered);
         assert_eq!(keys(unproved.doubtful(u64::MAX)), [b"p:b"]);
+    }
+
+    #[test]
+    fn a_connection_vouches_for_what_was_sent_after_it_was_opened() {
+        let mut unproved = Unproved::default();
+        let sent = unproved.epoch();
+        let opened = unproved.begin_epoch();
+        unproved.note(sent, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
+        let sent = unproved.epoch();
+        unproved.note(sent, [(b"p:b".to_vec(), Some(set(b"1")))].into_iter());
+        assert_eq!(keys(unproved.doubtful(opened)), [b"p:a"]);
+        assert_eq!(keys(unproved.doubtful(0)), [] as [Vec<u8>; 0]);
     }
 
     #[test]
     fn a_lost_change_outlives_barriers_until_it_is_made_good() {
         let mut unproved = Unproved::default();
         for key in [b"p:a", b"p:b", b"p:c"] {
-            unproved.note([(key.to_vec(), Some(set(b"1")))].into_iter());
+            unproved.note(0, [(key.to_vec(), Some(set(b"1")))].into_iter());
             unproved.looked_at(key, set(b"1"), false);
         }
         unproved.passed(u64::MAX);
         assert_eq!(unproved.lost(b"p:").0.len(), 3);
         assert_eq!(unproved.lost(b"q:"), (Vec::new(), false));
-        unproved.note([(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
-        unproved.note([(b"p:b".to_vec(), Some(Change::Deleted))].into_iter());
+        unproved.note(0, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
+        unproved.note(0, [(b"p:b".to_vec(), Some(Change::Deleted))].into_iter());
         unproved.looked_at(b"p:c", set(b"1"), true);
         assert_eq!(unproved.lost(b"p:"), (Vec::new(), false));
         assert_eq!(unproved.lost, 0);
@@ -183,9 +215,9 @@ mod tests {
     #[test]
     fn a_drop_takes_the_place_of_what_was_under_its_prefix() {
         let mut unproved = Unproved::default();
-        unproved.note([(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
+        unproved.note(0, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
         unproved.looked_at(b"p:a", set(b"1"), false);
-        unproved.note([(b"p:".to_vec(), Some(Change::Dropped))].into_iter());
+        unproved.note(0, [(b"p:".to_vec(), Some(Change::Dropped))].into_iter());
         assert_eq!(unproved.lost(b"p:"), (Vec::new(), false));
         unproved.looked_at(b"p:\xff", Change::Dropped, false);
         assert_eq!(unproved.lost(b"p:"), (Vec::new(), true));

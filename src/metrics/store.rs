@@ -68,6 +68,7 @@ named! {
         Memory: "memory",
         Look: "look",
         Persist: "persist",
+        Forbidden: "forbidden",
         RegistryDrift: "registry_drift",
         MigrationStep: "migration_step",
     }

@@ -214,6 +214,12 @@ impl Handle {
         })
     }
 
+    fn forbidden(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
+        self.once(py, Operation::Forbidden, |core| async move {
+            core.forbidden().await
+        })
+    }
+
     fn registry_drift(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
         self.once(py, Operation::RegistryDrift, |core| async move {
             let drift = core.registry_drift().await?;
@@ -377,6 +383,10 @@ macro_rules! entries {
 
             fn persist<'py>(&self, py: Python<'py>, ids: Ids) -> Value<'py> {
                 $run(py, || self.0.persist(py, ids))
+            }
+
+            fn forbidden<'py>(&self, py: Python<'py>) -> Value<'py> {
+                $run(py, || self.0.forbidden(py))
             }
 
             fn registry_drift<'py>(&self, py: Python<'py>) -> Value<'py> {

@@ -12,6 +12,7 @@ mod pace;
 mod probe;
 mod proof;
 mod registry;
+mod rights;
 mod roll;
 mod sealing;
 mod survey;
@@ -27,7 +28,7 @@ use redis::Value;
 use crate::config::StoreConfig;
 use crate::connection::{Answer, Commands, Connections, Node, Request, SharedConnections, command};
 use crate::error::{Error, Kind, Result};
-use crate::first_use::Origin;
+use crate::first_use::FirstUse;
 use crate::json_files::log::Mark;
 use crate::metrics::StoreCounters;
 use crate::near_cache::Namespace;
@@ -68,7 +69,7 @@ pub struct KvStore {
     connections: Arc<Connections>,
     counters: StoreCounters,
     outage: Outage,
-    origin: Option<Origin>,
+    first_use: FirstUse,
     near: Option<Namespace>,
     notices: Arc<Notices>,
     /// Seconds that a value lives, as the wire has them.
@@ -94,9 +95,7 @@ impl KvStore {
             }),
             connections,
             outage: Outage::new(config.outage_policy, counters.clone()),
-            origin: config.working_dir.clone().map(|working_dir| {
-                Origin::new(config.keyspace.key_beside("working_dir"), working_dir)
-            }),
+            first_use: FirstUse::new(&config),
             notices: Arc::default(),
             ttl: config.ttl.map(|seconds| seconds.to_string()),
             sealing: Sealing::new(config.compression, counters.clone()),
@@ -203,9 +202,9 @@ impl KvStore {
     }
 
     async fn set(&self, ids: &[String], sets: Commands) -> Result<Vec<Result<()>>> {
-        let digests = self.digests(&sets);
+        let proof = self.proof_of(&sets);
         let outcomes = self.try_set(ids, sets).await;
-        self.note_set(ids, &outcomes, digests);
+        self.note_set(ids, &outcomes, proof);
         outcomes
     }
 
@@ -247,6 +246,7 @@ impl KvStore {
             let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
             let _change = self.change(piece.iter().map(String::as_str));
             let unlinks = self.commands("UNLINK", piece.iter().map(String::as_str));
+            let epoch = self.epoch();
             let sent = async {
                 self.mark(mark, piece).await?;
                 self.send(&unlinks.once()).await
@@ -283,7 +283,7 @@ impl KvStore {
                 unconfirmed.extend_from_slice(&ids[start + piece.len()..]);
                 return Err(error.with_unconfirmed(unconfirmed));
             }
-            self.note_deleted(piece);
+            self.note_deleted(epoch, piece);
         }
         // What this leaves behind, if it fails, is swept away later: the ids are gone.
         let _ = self.unregister(mark).await;
@@ -337,14 +337,13 @@ impl KvStore {
         if self.near.is_some() {
             self.connections.track(&self.notices);
         }
-        let answer = match &self.origin {
-            // Beside the question, so that a first call takes no longer than any other.
-            Some(origin) if origin.is_due(&self.connections) => {
-                join(answered, origin.look(&self.connections, &self.notices))
-                    .await
-                    .0
-            }
-            _ => answered.await,
+        let answer = if self.first_use.is_due() {
+            // Beside the question, so that a first call takes no longer than any other; apart from it
+            // in memory, which every call would have to take.
+            let look = Box::pin(self.first_use.look(&self.connections, &self.notices));
+            join(answered, look).await.0
+        } else {
+            answered.await
         };
         let answer = answer.map_err(|error| error.in_namespace(&self.config.namespace))?;
         if let Some(line) = self.outage.answered() {

@@ -5,13 +5,20 @@ use crate::connection::Commands;
 use crate::durability::{Change, digest};
 use crate::error::Result;
 
-/// Digests of the values of a batch, where a barrier will want them.
-pub(super) struct Digests(Option<Vec<u64>>);
+/// The epoch in which a batch is sent, and digests of its values, where a barrier will want them.
+pub(super) struct Proof(Option<(u64, Vec<u64>)>);
 
 impl KvStore {
-    pub(super) fn digests(&self, sets: &Commands) -> Digests {
+    /// To be taken before a batch is sent.
+    pub(super) fn proof_of(&self, sets: &Commands) -> Proof {
+        let epoch = self.epoch();
+        Proof(epoch.map(|epoch| (epoch, sets.arguments(2).map(digest).collect())))
+    }
+
+    /// To be taken before anything else is sent that changes what is there.
+    pub(super) fn epoch(&self) -> Option<u64> {
         let wanted = self.connections.has_barrier();
-        Digests(wanted.then(|| sets.arguments(2).map(digest).collect()))
+        wanted.then(|| self.connections.barrier_epoch())
     }
 
     /// The ids were set, or not; without an outcome it is not known, and nothing can be proved of
@@ -20,9 +27,9 @@ impl KvStore {
         &self,
         ids: &[String],
         outcomes: &Result<Vec<Result<()>>>,
-        digests: Digests,
+        proof: Proof,
     ) {
-        let Some(digests) = digests.0 else {
+        let Some((epoch, digests)) = proof.0 else {
             return;
         };
         let ttl = self.config.ttl.map(std::num::NonZeroU64::get);
@@ -34,30 +41,30 @@ impl KvStore {
         };
         let changes = ids.iter().enumerate();
         let changes = changes.map(|(index, id)| (self.key(id), change(index)));
-        self.connections.note(changes);
+        self.connections.note(epoch, changes);
     }
 
     /// Something was written of these ids of which nothing can be proved.
     pub(super) fn note_unproved<'a>(&self, ids: impl Iterator<Item = &'a str>) {
         if self.connections.has_barrier() {
-            self.connections.note(ids.map(|id| (self.key(id), None)));
+            self.connections.note(0, ids.map(|id| (self.key(id), None)));
         }
     }
 
     /// These ids are gone.
-    pub(super) fn note_deleted(&self, ids: &[String]) {
-        if self.connections.has_barrier() {
+    pub(super) fn note_deleted(&self, epoch: Option<u64>, ids: &[String]) {
+        if let Some(epoch) = epoch {
             let gone = ids.iter().map(|id| (self.key(id), Some(Change::Deleted)));
-            self.connections.note(gone);
+            self.connections.note(epoch, gone);
         }
     }
 
     /// All ids are gone.
-    pub(super) fn note_dropped(&self) {
-        if self.connections.has_barrier() {
+    pub(super) fn note_dropped(&self, epoch: Option<u64>) {
+        if let Some(epoch) = epoch {
             let prefix = self.config.keyspace.prefix().as_bytes().to_vec();
-            self.connections
-                .note([(prefix, Some(Change::Dropped))].into_iter());
+            let dropped = [(prefix, Some(Change::Dropped))];
+            self.connections.note(epoch, dropped.into_iter());
         }
     }
 }

@@ -36,6 +36,7 @@ pub struct Stats {
 impl KvStore {
     /// Deletes every id of the namespace, page by page, so that others are served in between.
     pub async fn clear(&self) -> Result<()> {
+        let epoch = self.epoch();
         let outcome = if self.registry.is_on() {
             self.clear_registered().await
         } else {
@@ -43,7 +44,7 @@ impl KvStore {
         };
         self.forget_all();
         if outcome.is_ok() {
-            self.note_dropped();
+            self.note_dropped(epoch);
             self.log_drop().await;
         }
         outcome

@@ -90,3 +90,34 @@ def test_a_failed_write_of_the_append_only_file_is_found(full_disk: Path) -> Non
         (finding,) = [f for f in findings if f.severity is not Severity.OK]
     assert (finding.check, finding.severity) == ("persistence-failed", Severity.ERROR)
     assert "append-only" in finding.title
+
+
+def test_more_replicas_asked_for_than_there_are_is_found(
+    healthy: RedisServer, found: Found
+) -> None:
+    (finding,) = found(redis_durability="replicas:1")
+    assert (finding.check, finding.severity) == ("durability", Severity.ERROR)
+
+
+def test_a_user_who_lacks_what_the_settings_need_is_found(
+    healthy: RedisServer, found: Found
+) -> None:
+    client = healthy.client()
+    rules = {"enabled": True, "nopass": True, "keys": ["*"]}
+    client.acl_setuser("ann", **rules, commands=["+@all", "-zadd", "-zscan", "-bgsave"])
+    login = {"redis_username": "ann", "redis_password": "any"}
+    assert found(**login) == []
+    (finding,) = found(**login, redis_registry=True)
+    assert (finding.check, finding.severity) == ("rights", Severity.ERROR)
+    assert "zadd, zscan" in finding.title
+
+
+def test_a_user_who_may_not_ask_is_told_what_was_not_looked_at(
+    healthy: RedisServer, found: Found
+) -> None:
+    healthy.client().config_set("maxmemory-policy", "allkeys-lru")
+    rules = {"enabled": True, "nopass": True, "keys": ["nano_graphrag:*"]}
+    needed = ["+@all", "-info", "-config", "-bgsave"]
+    healthy.client().acl_setuser("ann", **rules, commands=needed)
+    (finding,) = found(redis_username="ann", redis_password="any")
+    assert (finding.check, finding.severity) == ("rights", Severity.WARNING)

@@ -114,7 +114,7 @@ def test_what_a_barrier_has_passed_is_not_looked_for_again(
 def test_a_replica_that_took_over_without_the_writes_is_found_out(
     server_binary: Path, open_at: Open
 ) -> None:
-    with RedisServer(server_binary) as primary:
+    with RedisServer(server_binary, appendonly="no") as primary:
         documents = open_at(primary, "snapshot")
         documents.upsert({"doc-1": 1, "doc-2": 2})
         primary.restart()  # without persistence: what answers at this address has neither

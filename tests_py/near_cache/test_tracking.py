@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from textwrap import dedent
 
@@ -120,7 +121,9 @@ def test_a_restarted_server_is_asked_again(own_server: RedisServer, open_near: O
     near = open_near(redis_url=own_server.url)
     near.upsert({"id": "old"})
     near.fill("id")
-    own_server.restart()
+    own_server.kill()
+    shutil.rmtree(own_server.directory / "appendonlydir")
+    own_server.start()
     eventually(lambda: near.get_by_id("id") is None)
     near.upsert({"id": "new"})
     assert near.fill("id") == "new"

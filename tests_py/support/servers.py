@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 START_TIMEOUT = 20.0
 """Seconds a server may take until it answers its first PING."""
 
-_DEFAULTS = {"save": "", "appendonly": "no", "daemonize": "no", "unixsocketperm": "700"}
+# The append-only file is on, or the first use of each storage would warn of what a crash takes.
+_DEFAULTS = {
+    "save": "",
+    "appendonly": "yes",
+    "appendfsync": "no",
+    "daemonize": "no",
+    "unixsocketperm": "700",
+}
 
 
 @functools.cache

@@ -18,6 +18,7 @@ Check = Callable[[Patient], Iterator[Finding]]
 SERVER_CHECKS: Final[tuple[Check, ...]] = (
     server.version,
     server.latency,
+    server.rights,
     server.eviction_policy,
     server.memory,
     server.persistence,

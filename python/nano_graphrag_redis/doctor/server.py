@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+from nano_graphrag_redis.acl import acl_rules
 from nano_graphrag_redis.exceptions import StorageOperationError
 
 from .findings import Finding, Severity
@@ -71,6 +72,29 @@ def latency(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield Finding("latency", Severity.OK, title)
+
+
+def rights(patient: Patient) -> Iterator[Finding]:
+    """Whether the user may do what the settings ask for."""
+    needed = {rule.removeprefix("+") for rule in acl_rules(patient.config) if rule[0] == "+"}
+    forbidden = set(patient.any_store.forbidden())
+    if missing := sorted(forbidden & needed):
+        yield Finding(
+            "rights",
+            Severity.ERROR,
+            f"this user may not call {', '.join(missing)}",
+            why="what these settings ask for fails with StorageOperationError",
+            remedy="make the user anew with the line that doctor --acl prints",
+        )
+    elif "info" in forbidden:
+        yield Finding(
+            "rights",
+            Severity.WARNING,
+            "this user may not call info: policy, memory, persistence and replication of the "
+            "server were not looked at",
+            why="a server that evicts documents or loses them in a crash goes unnoticed",
+            remedy="examine it as another user too, one who may call INFO",
+        )
 
 
 def eviction_policy(patient: Patient) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const OFF: &str = "its append-only file is off: CONFIG SET appendonly yes, and the same in its configuration file";
 const FAILED: &str =
     "its last write to the append-only file failed: see its log, as a rule the disk is full";
+const UNKNOWN: &str = "it has no WAITAOF, and this user may not ask for appendfsync, so that whether its append-only file is ever synced is unknown: grant CONFIG|GET, or use Redis 7.2 or newer or Valkey";
 const FORBIDDEN: &str = "whether its append-only file is synced is told by INFO, which this user may not ask: grant INFO, or grant CONFIG|GET and set appendfsync always";
 const LATE: &str = "the append-only file was not synced within redis_durability_timeout, of which appendfsync everysec takes a second or two";
 
@@ -56,8 +57,10 @@ impl Line {
         if value_of(file).as_deref() == Some("no") {
             return Err(unmet(Durability::Ack, OFF));
         }
+        let mut has_waitaof = true;
         match synced {
             Value::ServerError(error) if says(&error, "unknown command") => {
+                has_waitaof = false;
                 if replicas > 0 {
                     let why = "it has no WAITAOF, so that what its replicas have on their disks is unknown: use Redis 7.2 or newer or Valkey, or redis_durability=fsync";
                     return Err(unmet(Durability::Ack, why));
@@ -78,8 +81,12 @@ impl Line {
                 }
             }
         }
+        let when = value_of(when);
+        if when.is_none() && !has_waitaof {
+            return Err(unmet(Durability::Ack, UNKNOWN));
+        }
         let leaves_out = value_of(rewriting).is_none_or(|said| said != "no");
-        match value_of(when).as_deref() {
+        match when.as_deref() {
             // The marker was answered after the file was synced.
             Some("always") if !leaves_out => return Ok(()),
             Some("no") => {

@@ -35,15 +35,15 @@ impl From<RedisError> for Trouble {
 /// A connection that stays open, so that a server that went away in between is noticed.
 pub(super) struct Line {
     connection: Shared,
-    /// Requests that had been answered when it was opened, perhaps by another server.
-    pub(super) since: u64,
+    /// It vouches for what was sent in this epoch and later; 0 once all before was looked at.
+    pub(super) epoch: u64,
 }
 
 impl Line {
     pub(super) async fn open(dialer: &Dialer) -> Result<Self, RedisError> {
         Ok(Self {
             connection: pool::connect(dialer).await?,
-            since: u64::MAX,
+            epoch: u64::MAX,
         })
     }
 

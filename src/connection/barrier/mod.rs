@@ -39,8 +39,9 @@ struct State {
     unproved: Unproved,
     /// Requests that a barrier has passed for.
     passed: u64,
-    /// The barrier that waits for the one under way.
-    next: Option<Round>,
+    /// The barriers that wait for the one under way, by their markers: one, or one more for
+    /// namespaces outside the workspace.
+    next: HashMap<Vec<u8>, Round>,
 }
 
 impl Barrier {
@@ -56,9 +57,18 @@ impl Connections {
         self.config.durability != Durability::Ack
     }
 
-    /// A request was answered, which did this.
-    pub(crate) fn note(&self, changes: impl Iterator<Item = (Vec<u8>, Option<Change>)>) {
-        self.barrier.lock().unproved.note(changes);
+    /// To be taken before a request is sent that will be noted.
+    pub(crate) fn barrier_epoch(&self) -> u64 {
+        self.barrier.lock().unproved.epoch()
+    }
+
+    /// A request that was sent in this epoch was answered, and did this.
+    pub(crate) fn note(
+        &self,
+        epoch: u64,
+        changes: impl Iterator<Item = (Vec<u8>, Option<Change>)>,
+    ) {
+        self.barrier.lock().unproved.note(epoch, changes);
     }
 
     /// Returns once all that was answered before is as safe as the settings ask. Costs nothing if
@@ -92,18 +102,18 @@ impl Connections {
         if state.passed == state.unproved.requests() && ids.is_empty() && !dropped {
             return None;
         }
-        if let Some(next) = &state.next {
+        let marker = keyspace.key_beside("durability");
+        if let Some(next) = state.next.get(&marker) {
             return Some(next.clone());
         }
-        let marker = keyspace.key_beside("durability");
         // On its own: who leaves harms nobody else, and nobody finds half an answer on the line.
-        let task = tokio::spawn(Arc::clone(self).pass_barrier(marker));
+        let task = tokio::spawn(Arc::clone(self).pass_barrier(marker.clone()));
         let ended = async {
             task.await
                 .unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the barrier broke off")))
         };
         let round = ended.boxed().shared();
-        state.next = Some(round.clone());
+        state.next.insert(marker, round.clone());
         Some(round)
     }
 
@@ -111,22 +121,25 @@ impl Connections {
         let mut lines = self.barrier.lines.lock().await;
         let covered = {
             let mut state = self.barrier.lock();
-            state.next = None; // who comes from now on may have written after what this one covers
+            // Who comes from now on may have written after what this one covers.
+            state.next.remove(&marker);
             state.unproved.requests()
         };
         let limit = self.config.operation_timeout + self.config.durability_timeout;
         let deadline = Instant::now() + limit;
         let mut backoff = FIRST_BACKOFF;
         for attempt in 0.. {
-            let Err(trouble) = self.try_barrier(&mut lines, &marker).await else {
-                let mut state = self.barrier.lock();
-                state.passed = covered;
-                state.unproved.passed(covered);
-                return Ok(());
-            };
-            let error = match trouble {
-                Trouble::Refused(error) => return Err(error),
-                Trouble::Lost(error) => Error::from_redis(&error),
+            let error = match self.try_barrier(&mut lines, &marker).await {
+                Ok(everywhere) => {
+                    if everywhere {
+                        let mut state = self.barrier.lock();
+                        state.passed = state.passed.max(covered);
+                        state.unproved.passed(covered);
+                    }
+                    return Ok(());
+                }
+                Err(Trouble::Refused(error)) => return Err(error),
+                Err(Trouble::Lost(error)) => Error::from_redis(&error),
             };
             let pause = backoff.mul_f64(jitter());
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
@@ -139,12 +152,13 @@ impl Connections {
     }
 
     /// One attempt, from the beginning: a marker that left on a connection that is gone says
-    /// nothing, so that another follows on the next.
+    /// nothing, so that another follows on the next. False if some server can have no such marker,
+    /// nor any key of that workspace: a cluster keeps what has one hash tag together.
     async fn try_barrier(
         self: &Arc<Self>,
         lines: &mut HashMap<Endpoint, Line>,
         marker: &[u8],
-    ) -> Result<(), Trouble> {
+    ) -> Result<bool, Trouble> {
         let nodes = self.primaries().await.map_err(Trouble::Refused)?;
         lines.retain(|known, _| nodes.iter().any(|node| node.endpoint() == known));
         for node in &nodes {
@@ -154,34 +168,34 @@ impl Connections {
             if !lines.contains_key(node.endpoint()) {
                 let opened = Line::open(&node.dialer).await;
                 let mut line = opened.map_err(|error| self.lost(node, error.into()))?;
-                // Counted now that it is open: what follows was answered by the same server, or the
-                // line will have broken.
-                line.since = self.barrier.lock().unproved.requests();
+                // Now that it is open: what is sent from here on is answered by the same server, or
+                // the line will have broken.
+                line.epoch = self.barrier.lock().unproved.begin_epoch();
                 lines.insert(node.endpoint().clone(), line);
             }
         }
-        let since = lines.values().map(|line| line.since).max();
-        self.look_again(since.unwrap_or(0)).await?;
+        let epoch = lines.values().map(|line| line.epoch).max();
+        self.look_again(epoch.unwrap_or(0)).await?;
         let confirmed = nodes.iter().map(|node| {
             let line = lines.remove(node.endpoint());
             let marker = self.key_on(node, marker);
             async move {
                 let mut line = line?;
-                line.since = 0;
+                line.epoch = 0;
                 let outcome = match marker {
-                    Some(marker) => line.confirm(&node.config, &marker).await,
-                    None => Ok(()), // nor can any other key of ours be there
+                    Some(marker) => line.confirm(&node.config, &marker).await.map(|()| true),
+                    None => Ok(false),
                 };
                 Some((node, line, outcome))
             }
         });
-        let mut outcome = Ok(());
+        let mut outcome = Ok(true);
         for (node, line, confirmed) in join_all(confirmed).await.into_iter().flatten() {
             match confirmed {
                 Err(trouble @ Trouble::Lost(_)) => outcome = Err(self.lost(node, trouble)),
-                refused_or_not => {
+                confirmed => {
                     lines.insert(node.endpoint().clone(), line);
-                    outcome = outcome.and(refused_or_not);
+                    outcome = outcome.and_then(|all| confirmed.map(|marked| all && marked));
                 }
             }
         }
@@ -201,8 +215,8 @@ impl Connections {
     }
 
     /// Reads what was written before the line was open: it is there, or it was lost.
-    async fn look_again(self: &Arc<Self>, since: u64) -> Result<(), Trouble> {
-        let doubtful = self.barrier.lock().unproved.doubtful(since);
+    async fn look_again(self: &Arc<Self>, epoch: u64) -> Result<(), Trouble> {
+        let doubtful = self.barrier.lock().unproved.doubtful(epoch);
         for piece in doubtful.chunks(PIECE) {
             let gets = piece.iter().map(|(key, _)| command("GET", [&**key]));
             let answers = self.send(&Request::resendable(gets)).await;

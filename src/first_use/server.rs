@@ -1,0 +1,109 @@
+//! Whether the servers may lose documents: what they evict, what a crash takes, how old they are.
+
+use std::sync::Arc;
+
+use redis::Value;
+
+use crate::connection::{Answer, Connections, Request, command};
+use crate::error::Result;
+
+/// The oldest version that is meant to work.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// A line for each thing that is to be told about the servers. What they answer is taken as it
+/// comes: what is not understood is not told of.
+pub(super) async fn look(connections: &Arc<Connections>) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for node in connections.primaries().await? {
+        // One by one: several sections in one command want Redis 7.
+        let sections = ["server", "memory", "persistence"];
+        let info = sections.map(|section| command("INFO", [section.as_bytes()]));
+        let answers = connections
+            .send_to(&node, &Request::resendable(info))
+            .await?;
+        let endpoint = node.endpoint();
+        if answers.iter().any(is_forbidden) {
+            lines.push(format!(
+                "{endpoint}: this user may not ask INFO, so whether the server evicts documents, or loses them in a crash, was not looked at: grant +info, or look as another user"
+            ));
+        }
+        let said: String = answers.into_iter().filter_map(text).collect();
+        lines.extend(findings(&said).map(|finding| format!("{endpoint}: {finding}")));
+    }
+    Ok(lines)
+}
+
+fn is_forbidden(answer: &Answer) -> bool {
+    matches!(answer, Answer::Other(Value::ServerError(error)) if error.code() == "NOPERM")
+}
+
+fn text(answer: Answer) -> Option<String> {
+    redis::from_redis_value(answer.value().ok()?).ok()
+}
+
+/// What is to be told of a server that says this.
+fn findings(info: &str) -> impl Iterator<Item = String> {
+    let said = |name: &str| {
+        let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+        lines.find_map(|(known, value)| (known == name).then(|| value.trim()))
+    };
+    let policy = said("maxmemory_policy").filter(|policy| policy.starts_with("allkeys-"));
+    let policy = policy.map(|policy| {
+        format!(
+            "maxmemory-policy is {policy}: a server that is full deletes documents and tells nobody; CONFIG SET maxmemory-policy volatile-lru, or noeviction"
+        )
+    });
+    let file = (said("aof_enabled") == Some("0")).then(|| {
+        "the append-only file is off: a crash loses what was written since the last snapshot; CONFIG SET appendonly yes".to_owned()
+    });
+    let version = said("redis_version").filter(|version| is_old(version));
+    let version = version.map(|version| {
+        format!(
+            "its version is {version}, and nothing below {}.{} is tested: upgrade it",
+            OLDEST.0, OLDEST.1
+        )
+    });
+    [policy, file, version].into_iter().flatten()
+}
+
+fn is_old(version: &str) -> bool {
+    let mut parts = version.split('.').map(str::parse);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < OLDEST,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(info: &str) -> Vec<String> {
+        findings(info).collect()
+    }
+
+    #[test]
+    fn an_old_server_that_evicts_and_forgets_is_told_of_in_three_lines() {
+        let info =
+            "# Server\r\nredis_version:6.0.16\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:0\r\n";
+        let found = found(info);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].contains("allkeys-lru") && found[0].contains("CONFIG SET"));
+        assert!(found[1].contains("CONFIG SET appendonly yes"));
+        assert!(found[2].contains("6.0.16") && found[2].contains("6.2"));
+    }
+
+    #[test]
+    fn a_server_in_order_and_one_that_is_not_understood_are_not_told_of() {
+        for info in [
+            "redis_version:7.0.15\r\nmaxmemory_policy:volatile-lru\r\naof_enabled:1\r\n",
+            "redis_version:10.0\r\nmaxmemory_policy:noeviction",
+            "redis_version:unstable",
+            "redis_version",
+            ":::\n\r:",
+            "",
+        ] {
+            assert_eq!(found(info), Vec::<String>::new(), "{info}");
+        }
+    }
+}

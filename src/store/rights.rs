@@ -1,0 +1,55 @@
+//! What this user may not do: each command in a form that changes nothing, under a key where nothing is.
+
+use redis::Value;
+
+use super::KvStore;
+use crate::connection::{Answer, Request, command};
+use crate::error::Result;
+
+/// The commands, named as rules of an ACL name them, each with arguments that find nothing to do.
+/// `@` stands for the key.
+const FORMS: [(&str, &[&str]); 20] = [
+    ("client|tracking", &["CLIENT", "TRACKING", "OFF"]),
+    ("config|get", &["CONFIG", "GET", "appendonly"]),
+    ("exists", &["EXISTS", "@"]),
+    ("get", &["GET", "@"]),
+    ("info", &["INFO", "server"]),
+    ("memory|usage", &["MEMORY", "USAGE", "@"]),
+    ("ping", &["PING"]),
+    ("pttl", &["PTTL", "@"]),
+    ("scan", &["SCAN", "0", "COUNT", "1"]),
+    ("set", &["SET", "@", "", "XX"]),
+    ("unlink", &["UNLINK", "@"]),
+    ("wait", &["WAIT", "0", "1"]),
+    ("waitaof", &["WAITAOF", "0", "0", "1"]),
+    ("zadd", &["ZADD", "@", "XX", "0", ""]),
+    ("zcount", &["ZCOUNT", "@", "0", "0"]),
+    ("zrangebyscore", &["ZRANGEBYSCORE", "@", "0", "0"]),
+    ("zrem", &["ZREM", "@", ""]),
+    ("zremrangebyscore", &["ZREMRANGEBYSCORE", "@", "0", "0"]),
+    ("zscan", &["ZSCAN", "@", "0"]),
+    ("zscore", &["ZSCORE", "@", ""]),
+];
+
+impl KvStore {
+    /// The commands that this user is refused, of those that are ever sent. Tries each.
+    pub async fn forbidden(&self) -> Result<Vec<&'static str>> {
+        let key = self.config.keyspace.key_beside("doctor"); // where nothing is ever kept
+        let mut forbidden = Vec::new();
+        for (rule, form) in FORMS {
+            let words = form.iter().map(|word| match *word {
+                "@" => &*key,
+                word => word.as_bytes(),
+            });
+            let mut words = words.collect::<Vec<_>>().into_iter();
+            let name = words.next().unwrap_or_default();
+            let form = command(&String::from_utf8_lossy(name), words);
+            let answers = self.send(&Request::resendable([form])).await?;
+            let refused = |answer: &Answer| matches!(answer, Answer::Other(Value::ServerError(error)) if error.code() == "NOPERM");
+            if answers.iter().any(refused) {
+                forbidden.push(rule);
+            }
+        }
+        Ok(forbidden)
+    }
+}
