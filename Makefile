@@ -162,6 +162,11 @@ migrate-large: $(VENV)/.built ## A file of 2 GB to Redis and back, killed half-w
 controls: $(VENV)/.built ## Take each guard away and see its test fail
 	$(BIN)/python tools/controls $(CONTROLS)
 
+.PHONY: deny
+deny: ## Licences, sources, bans and known holes of the core's dependencies; fetches the RustSec database
+	test -x target/tools/bin/cargo-deny || cargo install --quiet --locked --root target/tools cargo-deny@0.20.2
+	target/tools/bin/cargo-deny --locked check $(or $(DENY),advisories bans licenses sources)
+
 .PHONY: coverage-rust
 coverage-rust: $(VENV)/.ready ## Line coverage of the core by its own tests
 	test -x target/tools/bin/cargo-tarpaulin || cargo install --quiet --locked --root target/tools cargo-tarpaulin
