@@ -158,6 +158,16 @@ faults: $(VENV)/.built ## Every row of the matrix of faults, in full; writes doc
 migrate-large: $(VENV)/.built ## A file of 2 GB to Redis and back, killed half-way: memory and time; MEGABYTES=2000
 	PYTHONPATH=tests_py $(BIN)/python -m migration.large $(or $(MEGABYTES),2000)
 
+.PHONY: soak
+soak: $(VENV)/.built ## Mixed faults for long: nothing is lost and nothing grows; MINUTES=60
+	SOAK_MINUTES=$(or $(MINUTES),60) $(BIN)/python -m pytest tests_py/faults/test_soak.py --faults=full
+
+# A half of the time for the core, whose four targets run two at a time; a half for the rest.
+.PHONY: fuzz
+fuzz: $(VENV)/.built ## Bytes, URLs, settings and interleavings that nobody thought of; MINUTES=10
+	FUZZ_SECONDS=$$(( $(or $(MINUTES),10) * 15 )) cargo test --locked --no-default-features --lib -- whatever --nocapture
+	FUZZ_EXAMPLES=$(or $(MINUTES),10) $(BIN)/python -m pytest tests_py/fuzz
+
 .PHONY: controls
 controls: $(VENV)/.built ## Take each guard away and see its test fail
 	$(BIN)/python tools/controls $(CONTROLS)

@@ -126,4 +126,33 @@ mod tests {
             assert!(!error.to_string().contains("canary"), "{error}");
         }
     }
+
+    #[test]
+    fn whatever_is_given_is_an_address_that_shows_itself_or_is_refused() {
+        let words: [&[u8]; 8] = [
+            b"redis://",
+            b"unix://",
+            b"rediss://",
+            b":canary@",
+            b"#",
+            b"?db=",
+            b"%00",
+            b"/15",
+        ];
+        crate::fuzz::fuzz("urls", &words, |bytes, _| {
+            let Ok(url) = std::str::from_utf8(bytes) else {
+                return;
+            };
+            match Endpoint::parse(url) {
+                Ok(endpoint) => {
+                    assert!(endpoint.database >= 0 && !url.contains('#'));
+                    assert_eq!(endpoint.secure, url.starts_with("rediss://"));
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), Kind::Config);
+                    assert!(!error.to_string().contains("canary"), "{error}");
+                }
+            }
+        });
+    }
 }

@@ -18,6 +18,7 @@
 //! - [`keyspace`]: ids <-> Redis keys
 //! - [`json_files`]: the host's own files, read and written in a stream
 //! - `json_text`: the grammar of JSON, and documents written anew
+//! - `fuzz`: inputs of a corpus, mutated; in tests only
 //! - [`error`]: the error, its kinds, and the one place that classifies a redis error
 //!
 //! All but `python` builds and tests without Python: `cargo test --no-default-features`.
@@ -28,6 +29,8 @@ pub mod durability;
 pub mod endpoint;
 pub mod error;
 mod first_use;
+#[cfg(test)]
+mod fuzz;
 pub mod json_files;
 mod json_text;
 pub mod keyspace;

@@ -105,3 +105,40 @@ impl Input {
         own
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every answer of these bytes, which come in pieces that are at most so long, and whether
+    /// they end in an error.
+    fn answers_in(bytes: &[u8], mut piece: impl FnMut() -> usize) -> (String, bool) {
+        let (mut input, mut all) = (Input::default(), Vec::new());
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = input.room();
+            let length = rest.len().min(room.len()).min(piece());
+            room[..length].copy_from_slice(&rest[..length]);
+            rest = &rest[length..];
+            input.received(length);
+            loop {
+                match input.answer() {
+                    Ok(Some(answer)) => all.push(answer),
+                    Ok(None) => break,
+                    Err(_) => return (format!("{all:?}"), true),
+                }
+            }
+        }
+        (format!("{all:?}"), false)
+    }
+
+    #[test]
+    fn whatever_way_their_bytes_were_cut_answers_are_the_same() {
+        let words: [&[u8]; 5] = [b"\r\n", b"$3\r\nabc\r\n", b"+OK\r\n", b"*2\r\n", b":1\r\n"];
+        crate::fuzz::fuzz("replies", &words, |bytes, chance| {
+            let longest = 1 + chance.below(20);
+            let cut = answers_in(bytes, || 1 + chance.below(longest));
+            assert_eq!(cut, answers_in(bytes, || usize::MAX));
+        });
+    }
+}

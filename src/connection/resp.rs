@@ -284,4 +284,27 @@ mod tests {
             assert!(parse(bytes).is_err(), "{bytes:?}");
         }
     }
+
+    // What the redis crate reads is read alike, except that it knows more types.
+    #[test]
+    fn whatever_comes_is_a_whole_answer_a_part_of_one_or_an_error() {
+        let words: [&[u8]; 7] = [b"\r\n", b"$-1", b"*", b"$", b"+OK", b"2147483648", b"-"];
+        crate::fuzz::fuzz("replies", &words, |bytes, chance| match parse(bytes) {
+            Ok(Parsed::Part(needed)) => assert!(needed > bytes.len()),
+            Ok(whole) => {
+                let (value, taken) = match whole {
+                    Parsed::Text(place, taken) => (Value::BulkString(bytes[place].to_vec()), taken),
+                    Parsed::Whole(value, taken) => (value, taken),
+                    Parsed::Part(_) => unreachable!(),
+                };
+                assert!(taken <= bytes.len());
+                let cut = parse(&bytes[..chance.below(taken)]);
+                assert!(matches!(cut, Ok(Parsed::Part(_))), "{cut:?}");
+                if let Ok(theirs) = redis::parse_redis_value(&bytes[..taken]) {
+                    assert_eq!(value, theirs);
+                }
+            }
+            Err(_) => {}
+        });
+    }
 }

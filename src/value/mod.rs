@@ -178,4 +178,17 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn whatever_is_stored_is_opened_within_the_cap_or_refused() {
+        const MAX: usize = 1 << 20;
+        let words: [&[u8]; 5] = [&zstd::MAGIC, &lz4::MAGIC, b"{\"", &[0; 4], &[0xff; 8]];
+        crate::fuzz::fuzz("values", &words, |stored, _| {
+            match open(Bytes::copy_from_slice(stored), MAX) {
+                Ok(json) if is_frame(stored) => assert!(json.len() <= MAX),
+                Ok(json) => assert_eq!(json, stored),
+                Err(error) => assert_eq!(error.kind(), Kind::Corrupt),
+            }
+        });
+    }
 }

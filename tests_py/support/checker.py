@@ -7,6 +7,7 @@ operation left, or what any later one left whose outcome nobody knows; nothing e
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,10 +42,20 @@ class Operation:
 
 
 @dataclass
-class Checker:
-    """The operations of a test, in the order of each id's writer. Of any number of threads."""
+class _Id:
+    """What is known of one id: its operations so far, and what the server may hold."""
 
-    _operations: dict[str, list[Operation]] = field(default_factory=dict)
+    operations: int = 0
+    possible: set[int | None] = field(default_factory=lambda: {None})
+
+
+@dataclass
+class Checker:
+    """The operations of a test, of any number of threads; takes no more memory for more of them."""
+
+    _known: dict[str, _Id] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
+    _contradictions: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
@@ -66,42 +77,49 @@ class Checker:
         Errors that tell of no outage are raised.
         """
         with self._lock:
-            mine = self._operations.setdefault(id, [])
-        operation = Operation(id, len(mine) + 1, deletes)
-        mine.append(operation)
+            mine = self._known.setdefault(id, _Id())
+        mine.operations += 1
+        operation = Operation(id, mine.operations, deletes)
+        before = set(mine.possible)
+        mine.possible.add(operation.leaves)
         try:
             yield operation
+            operation.outcome = CONFIRMED
         except CircuitOpenError:
             operation.outcome = FAILED
-            return
         except StorageUnavailableError:
-            return
-        operation.outcome = CONFIRMED
+            pass
+        finally:
+            with self._lock:
+                self._counts[operation.outcome] += 1
+                self._contradictions += _contradictions(operation, before)
+            if operation.outcome == FAILED:
+                mine.possible = before
+            elif operation.outcome == CONFIRMED:
+                mine.possible = {operation.leaves}
 
     def count(self, *outcomes: str) -> int:
         """How many operations had one of these outcomes; without any, all."""
-        every = (operation for mine in self._operations.values() for operation in mine)
-        return sum(not outcomes or operation.outcome in outcomes for operation in every)
+        return sum(self._counts[outcome] for outcome in outcomes or self._counts)
 
     @property
     def ids(self) -> list[str]:
         """Every id there was an operation of."""
-        return list(self._operations)
+        return list(self._known)
 
     def wrong(self, values: Mapping[str, int | None]) -> list[str]:
         """What contradicts what the writers were told: a line for each id or delete."""
-        lines = []
-        for id, mine in self._operations.items():
-            possible: set[int | None] = {None}
-            for operation in mine:
-                if operation.outcome == CONFIRMED:
-                    if operation.was_there is True and possible == {None}:
-                        lines.append(f"{id}: delete {operation.sequence} found what was not there")
-                    if operation.was_there is False and None not in possible:
-                        lines.append(f"{id}: delete {operation.sequence} missed what was there")
-                    possible = {operation.leaves}
-                elif operation.outcome == UNKNOWN:
-                    possible.add(operation.leaves)
-            if values[id] not in possible:
-                lines.append(f"{id}: is {values[id]}, may be {sorted(map(str, possible))}")
-        return lines
+        return self._contradictions + [
+            f"{id}: is {values[id]}, may be {sorted(map(str, mine.possible))}"
+            for id, mine in self._known.items()
+            if values[id] not in mine.possible
+        ]
+
+
+def _contradictions(operation: Operation, before: set[int | None]) -> list[str]:
+    """What a confirmed delete must not have said, given what there may have been before it."""
+    if operation.was_there is True and before == {None}:
+        return [f"{operation.id}: delete {operation.sequence} found what was not there"]
+    if operation.was_there is False and None not in before:
+        return [f"{operation.id}: delete {operation.sequence} missed what was there"]
+    return []
