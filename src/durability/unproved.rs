@@ -125,14 +125,15 @@ impl Unproved {
             .collect()
     }
 
-    /// A key was looked at; it shows what was done to it, or not.
-    pub(crate) fn looked_at(&mut self, key: &[u8], change: Change, shown: bool) {
+    /// A key was looked at in this epoch; it shows what was done to it, or not.
+    pub(crate) fn looked_at(&mut self, epoch: u64, key: &[u8], change: Change, shown: bool) {
         // One that was changed again meanwhile was not what was looked at.
         if let Some(entry) = self.entries.get_mut(key)
             && entry.change == change
         {
             self.lost -= usize::from(entry.lost);
             entry.lost = !shown;
+            entry.epoch = entry.epoch.max(epoch);
             self.lost += usize::from(entry.lost);
         }
     }
@@ -192,7 +193,10 @@ mod tests {
         let sent = unproved.epoch();
         unproved.note(sent, [(b"p:b".to_vec(), Some(set(b"1")))].into_iter());
         assert_eq!(keys(unproved.doubtful(opened)), [b"p:a"]);
-        assert_eq!(keys(unproved.doubtful(0)), [] as [Vec<u8>; 0]);
+        unproved.looked_at(opened, b"p:a", set(b"1"), true);
+        assert_eq!(keys(unproved.doubtful(opened)), [] as [Vec<u8>; 0]);
+        unproved.note(0, [(b"p:c".to_vec(), Some(set(b"1")))].into_iter());
+        assert_eq!(keys(unproved.doubtful(opened)), [b"p:c"]);
     }
 
     #[test]
@@ -200,14 +204,14 @@ mod tests {
         let mut unproved = Unproved::default();
         for key in [b"p:a", b"p:b", b"p:c"] {
             unproved.note(0, [(key.to_vec(), Some(set(b"1")))].into_iter());
-            unproved.looked_at(key, set(b"1"), false);
+            unproved.looked_at(1, key, set(b"1"), false);
         }
         unproved.passed(u64::MAX);
         assert_eq!(unproved.lost(b"p:").0.len(), 3);
         assert_eq!(unproved.lost(b"q:"), (Vec::new(), false));
         unproved.note(0, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
         unproved.note(0, [(b"p:b".to_vec(), Some(Change::Deleted))].into_iter());
-        unproved.looked_at(b"p:c", set(b"1"), true);
+        unproved.looked_at(1, b"p:c", set(b"1"), true);
         assert_eq!(unproved.lost(b"p:"), (Vec::new(), false));
         assert_eq!(unproved.lost, 0);
     }
@@ -216,10 +220,10 @@ mod tests {
     fn a_drop_takes_the_place_of_what_was_under_its_prefix() {
         let mut unproved = Unproved::default();
         unproved.note(0, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
-        unproved.looked_at(b"p:a", set(b"1"), false);
+        unproved.looked_at(1, b"p:a", set(b"1"), false);
         unproved.note(0, [(b"p:".to_vec(), Some(Change::Dropped))].into_iter());
         assert_eq!(unproved.lost(b"p:"), (Vec::new(), false));
-        unproved.looked_at(b"p:\xff", Change::Dropped, false);
+        unproved.looked_at(1, b"p:\xff", Change::Dropped, false);
         assert_eq!(unproved.lost(b"p:"), (Vec::new(), true));
     }
 

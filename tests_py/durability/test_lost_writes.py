@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from durability.conftest import Open
-from nano_graphrag_redis import DurabilityError, SyncRedisKVStorage
+from nano_graphrag_redis import DurabilityError, RedisKVStorage, SyncRedisKVStorage
 from support.power import Disk
 from support.servers import RedisServer
 
@@ -122,3 +124,32 @@ def test_a_replica_that_took_over_without_the_writes_is_found_out(
         with pytest.raises(DurabilityError) as error:
             documents.index_done_callback()
         assert error.value.unconfirmed_ids == ("doc-2",)
+
+
+# The answer of a server that is gone by then lies unread while the loop is kept by other work, and
+# a barrier has a connection to its successor before anyone knows of the write.
+def test_a_write_whose_answer_is_read_late_is_not_vouched_for_by_a_later_connection(
+    server: RedisServer, lose: Callable[[], None]
+) -> None:
+    config = {"redis_url": server.url, "redis_durability": "fsync", "redis_max_retries": 10}
+
+    async def main() -> None:
+        async with RedisKVStorage("full_docs", config) as documents:
+            await documents.upsert({"early": 1})
+            keep(server)
+            late = asyncio.ensure_future(documents.upsert({"late": 1}))
+            await asyncio.sleep(0)
+            client = server.client()
+            deadline = time.monotonic() + 10
+            # Blocks the loop on purpose: it has sent the write and does not read the answer.
+            await asyncio.sleep(0)
+            while not client.exists("nano_graphrag:full_docs:late"):
+                assert time.monotonic() < deadline
+            lose()
+            documents.sync.index_done_callback()  # over a connection to the new server
+            await late
+            with pytest.raises(DurabilityError) as error:
+                await documents.index_done_callback()
+            assert error.value.unconfirmed_ids == ("late",)
+
+    asyncio.run(main())

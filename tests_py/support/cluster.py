@@ -109,6 +109,13 @@ class RedisCluster:
         running = (server for server in self.servers if server.is_running)
         return next(server for server in running if slot in self._slots(server))
 
+    def replica_of(self, primary: RedisServer) -> RedisServer:
+        """A server that follows this one."""
+        running = [server for server in self.servers if server.is_running]
+        ports = {server: self.admin(server).info("replication") for server in running}
+        followed: Any = {server: facts.get("master_port") for server, facts in ports.items()}
+        return next(server for server in running if followed[server] == primary.port)
+
     def move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
         """Moves a slot from one primary to another, key by key, as redis-cli does."""
         self.begin_move(slot, source, target)

@@ -35,7 +35,7 @@ impl From<RedisError> for Trouble {
 /// A connection that stays open, so that a server that went away in between is noticed.
 pub(super) struct Line {
     connection: Shared,
-    /// It vouches for what was sent in this epoch and later; 0 once all before was looked at.
+    /// It vouches for what was sent, or looked at, in this epoch and later.
     pub(super) epoch: u64,
 }
 

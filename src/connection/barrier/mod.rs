@@ -181,7 +181,6 @@ impl Connections {
             let marker = self.key_on(node, marker);
             async move {
                 let mut line = line?;
-                line.epoch = 0;
                 let outcome = match marker {
                     Some(marker) => line.confirm(&node.config, &marker).await.map(|()| true),
                     None => Ok(false),
@@ -229,7 +228,7 @@ impl Connections {
                     Answer::Lost(error) => return Err(Trouble::Refused(error)),
                 };
                 let mut state = self.barrier.lock();
-                state.unproved.looked_at(key, *change, shown);
+                state.unproved.looked_at(epoch, key, *change, shown);
             }
         }
         Ok(())
