@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 pub struct SharedConnections {
     sets: Mutex<HashMap<ServerConfig, Weak<Connections>>>,
     metrics: Metrics,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl SharedConnections {
@@ -33,6 +34,12 @@ impl SharedConnections {
     pub fn in_use(&self) -> Vec<Arc<Connections>> {
         let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         sets.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Held by the one store of this process that does long work on files.
+    #[must_use]
+    pub fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.turn)
     }
 
     /// What the stores and sets of this process count and have counted.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use super::changes::{Changes, Fate, Place};
 use super::reader::Signature;
 use super::{JsonFile, Paths, failed};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::json_text::Layout;
 
 /// How often the files are read again that changed while they were read.
@@ -26,15 +26,19 @@ pub struct View {
 impl View {
     /// Reads the files over. None if there are none.
     pub fn of(paths: &Paths) -> Result<Option<Self>> {
-        let mut view = Self::read(paths)?;
-        for _ in 1..ATTEMPTS {
+        for _ in 0..ATTEMPTS {
+            let view = Self::read(paths)?;
             if view.is_current() {
-                break;
+                let any = view.files.iter().any(Option::is_some);
+                return Ok(any.then_some(view));
             }
-            view = Self::read(paths)?;
         }
-        let any = view.files.iter().any(Option::is_some);
-        Ok(any.then_some(view))
+        // The places of one file are not those of the next.
+        let message = format!(
+            "{} changes faster than it can be read",
+            paths.file.display()
+        );
+        Err(Error::new(Kind::File, message))
     }
 
     fn read(paths: &Paths) -> Result<Self> {

@@ -2,11 +2,12 @@
 //! to time the log is folded into the file.
 
 use std::path::PathBuf;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use super::fold::fold;
@@ -16,12 +17,13 @@ use crate::error::{Error, Kind, Result};
 use crate::json_files::Paths;
 use crate::json_files::log::{ChangeLog, Lines, Mark};
 
-/// Time between two foldings of one file.
-const FOLD_INTERVAL: Duration = Duration::from_secs(60);
+/// Milliseconds between two foldings of one file.
+const FOLD_INTERVAL: u64 = 60_000;
 /// Time from a change to the folding, if that is due: others come with it.
 const FOLD_DELAY: Duration = Duration::from_secs(1);
-/// Share of the time that folding may take: a large file is folded less often.
-const FOLD_SHARE: u32 = 10;
+/// How many times longer than it takes a file is left alone after it: a large one is folded less
+/// often.
+const FOLD_REST: u64 = 10;
 /// Time until the log's lock is asked for again. Whoever has it writes some lines.
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Time after which whoever has the lock is taken for one that has stopped.
@@ -38,6 +40,10 @@ pub(super) struct DualWrite {
     /// Whether the last attempt to log failed: that is told once.
     failing: AtomicBool,
     folds: AtomicU64,
+    /// Milliseconds between two foldings.
+    interval: AtomicU64,
+    /// Held by the one of the process's stores that folds.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What [`KvStore::dual_write`] tells.
@@ -70,7 +76,11 @@ impl Drop for Sent<'_> {
 
 impl DualWrite {
     /// None where the settings do not ask for it.
-    pub(super) fn new(config: &StoreConfig, store: &Weak<KvStore>) -> Option<Self> {
+    pub(super) fn new(
+        config: &StoreConfig,
+        store: &Weak<KvStore>,
+        turn: Arc<Mutex<()>>,
+    ) -> Option<Self> {
         let directory = config.dual_write.clone()?;
         Some(Self {
             log: ChangeLog::new(Paths::new(&directory, &config.namespace)),
@@ -79,6 +89,8 @@ impl DualWrite {
             scheduled: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             folds: AtomicU64::new(0),
+            interval: AtomicU64::new(FOLD_INTERVAL),
+            turn,
         })
     }
 
@@ -115,9 +127,11 @@ impl DualWrite {
         if self.scheduled.load(Relaxed) || self.scheduled.swap(true, Relaxed) {
             return;
         }
-        let store = Weak::clone(&self.store);
+        let (store, turn) = (Weak::clone(&self.store), Arc::clone(&self.turn));
         tokio::spawn(async move {
             sleep(after).await;
+            // One thread of those few that may block is enough for it.
+            let _turn = turn.lock().await;
             // Files are read and written there, which no socket waits for.
             let folding = tokio::task::spawn_blocking(move || {
                 if let Some(store) = store.upgrade() {
@@ -173,7 +187,13 @@ impl KvStore {
     ) {
         match outcomes {
             Ok(outcomes) => {
-                let lines = lines.chosen(|number| outcomes.get(number).is_some_and(Result::is_ok));
+                let ok = |number| outcomes.get(number).is_some_and(Result::is_ok);
+                let mut lines = lines.chosen(ok);
+                for (id, outcome) in sent.ids.iter().zip(outcomes) {
+                    if outcome.as_ref().is_err_and(Error::is_outage) {
+                        lines.mark(Mark::SetAsked, id);
+                    }
+                }
                 self.log(&lines, sent).await;
             }
             // Nothing was sent, or all of it was refused.
@@ -189,12 +209,14 @@ impl KvStore {
         failed: Option<&Error>,
         unconfirmed: &[String],
     ) {
-        if failed.is_some_and(Error::is_outage) {
-            return;
-        }
+        let unknown = failed.is_some_and(Error::is_outage);
         let mut lines = Lines::default();
-        for id in sent.ids.iter().filter(|id| !unconfirmed.contains(id)) {
-            lines.mark(Mark::Delete, id);
+        for id in sent.ids {
+            if !unconfirmed.contains(id) {
+                lines.mark(Mark::Delete, id);
+            } else if unknown {
+                lines.mark(Mark::DeleteAsked, id);
+            }
         }
         self.log(&lines, sent).await;
     }
@@ -253,9 +275,9 @@ impl KvStore {
         let paths = dual.log.paths();
         let folded = std::fs::metadata(&paths.file).and_then(|found| found.modified());
         let since = folded.ok().and_then(|moment| moment.elapsed().ok());
-        if let Some(early) = since.and_then(|since| FOLD_INTERVAL.checked_sub(since))
-            && !early.is_zero()
-        {
+        let interval = Duration::from_millis(dual.interval.load(Relaxed));
+        let early = since.map_or(Duration::ZERO, |since| interval.saturating_sub(since));
+        if !early.is_zero() {
             return dual.schedule(early);
         }
         let began = Instant::now();
@@ -263,8 +285,11 @@ impl KvStore {
         match fold(self, &dual.directory, true, false).await {
             Ok(folded) => {
                 dual.folds.fetch_add(u64::from(folded.is_some()), Relaxed);
+                let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(FOLD_INTERVAL);
+                let interval = FOLD_INTERVAL.max(took.saturating_mul(FOLD_REST));
+                dual.interval.store(interval, Relaxed);
                 if paths.have_changes() {
-                    dual.schedule(FOLD_INTERVAL.max(began.elapsed() * FOLD_SHARE));
+                    dual.schedule(Duration::from_millis(interval));
                 }
             }
             Err(error) => {
@@ -273,7 +298,7 @@ impl KvStore {
                         "the log of changes grows, the file does not follow: {error}"
                     ));
                 }
-                dual.schedule(FOLD_INTERVAL);
+                dual.schedule(interval);
             }
         }
     }

@@ -101,7 +101,7 @@ impl KvStore {
             sealing: Sealing::new(config.compression, counters.clone()),
             counters,
             registry: Registry::new(&config),
-            dual_write: DualWrite::new(&config, me),
+            dual_write: DualWrite::new(&config, me, shared.turn()),
             from_files: FromFiles::new(&config),
             config,
         })

@@ -6,8 +6,8 @@ import pytest
 
 from migration import large
 
-MEGABYTES = 60
-MEMORY = 90
+MEGABYTES = 40
+MEMORY = 75
 """MiB: an interpreter with pydantic takes 40. ``make migrate-large`` takes a file of 2 GB."""
 
 
