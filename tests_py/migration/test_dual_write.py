@@ -194,15 +194,15 @@ def test_a_write_that_is_not_known_to_be_done_is_asked_of_the_server(
     docs.upsert({"a": 1, "b": 1})
     own_server.pause()
     with pytest.raises(StorageError):
-        docs.upsert({"a": 2})
+        docs.upsert({"c": 2})
     with pytest.raises(StorageError):
         docs.delete_by_id("b")
     own_server.resume()
     eventually(docs.check_health)
-    own_server.client().set(f"{KEY}a", "2")
+    own_server.client().set(f"{KEY}c", "2")
     own_server.client().delete(f"{KEY}b")
     docs.close()
-    assert file(working_dir) == {"a": 2}
+    assert file(working_dir) == {"a": 1, "c": 2}
 
 
 @pytest.mark.usefixtures("quiet")
