@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import threading
@@ -247,6 +248,26 @@ def test_a_damaged_file_is_told_and_its_log_kept(
     (working_dir / "kv_store_full_docs.json").write_text('{"a": 1}')
     migration.fold(working_dir)
     assert file(working_dir) == {"a": 1, "b": 2}
+
+
+# Whoever has the lock may be putting the log away: a line that is written then is in no file.
+@pytest.mark.usefixtures("quiet")
+def test_a_line_waits_for_the_process_that_has_the_lock(
+    open_storage: Open, working_dir: Path, redis_client: Redis
+) -> None:
+    docs = open_storage()
+    docs.upsert({"a": 1})
+    with (working_dir / "kv_store_full_docs.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        writer = threading.Thread(target=docs.upsert, args=({"b": 2},))
+        writer.start()
+        eventually(lambda: redis_client.exists(f"{KEY}b"))
+        writer.join(0.3)
+        assert writer.is_alive()
+        assert log(working_dir) == [["set", "a", 1]]
+        fcntl.flock(held, fcntl.LOCK_UN)
+        writer.join()
+    assert log(working_dir) == [["set", "a", 1], ["set", "b", 2]]
 
 
 @pytest.mark.usefixtures("quiet")
