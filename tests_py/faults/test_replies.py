@@ -39,7 +39,8 @@ Provoked = AbstractContextManager[tuple[RedisServer, dict[str, Any]]]
 @contextmanager
 def loading() -> Iterator[tuple[RedisServer, dict[str, Any]]]:
     """A server that reads its file, a millisecond for each of 20,000 keys."""
-    with RedisServer(key_load_delay="1000", loading_process_events_interval_bytes="1024") as server:
+    slowly = {"key_load_delay": "1000", "loading_process_events_interval_bytes": "1024"}
+    with RedisServer(None, appendonly="no", **slowly) as server:
         with server.client() as client:
             client.mset({f"key-{number}": "x" * 100 for number in range(20_000)})
             client.save()
@@ -153,7 +154,7 @@ def writes(storage: SyncRedisKVStorage) -> list[Callable[[], object]]:
 
 SCRIPTED = {
     "MASTERDOWN Link with MASTER is down": StorageUnavailableError,
-    "TRYAGAIN Multiple keys request during rehashing of slot": StorageOperationError,
+    "TRYAGAIN Multiple keys request during rehashing of slot": StorageUnavailableError,
     "CROSSSLOT Keys in request don't hash to the same slot": StorageOperationError,
     "NOREPLICAS Not enough good replicas to write.": StorageOperationError,
     "ERR max number of clients reached": StorageUnavailableError,
