@@ -344,9 +344,12 @@ impl Connections {
 
     /// Keeps the near cache right from now on.
     pub(crate) fn track(&self, notices: &Arc<Notices>) {
-        if self.tracking.is_due()
-            && let Some(node) = self.topology.nodes().first()
-        {
+        if !self.tracking.is_due() {
+            return;
+        }
+        if let Topology::Cluster(cluster) = &self.topology {
+            self.tracking.begin_all(cluster, notices);
+        } else if let Some(node) = self.topology.nodes().first() {
             self.tracking.begin(node, notices);
         }
     }

@@ -4,23 +4,27 @@
 //! so the server remembers prefixes, not the keys each client has read.
 //! <https://redis.io/docs/latest/develop/reference/client-side-caching/>
 
+use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::select;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::cluster::Cluster;
 use super::dialer::Dialer;
 use super::node::Node;
 use super::{FIRST_PROBE, jitter, pool, timed_out};
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::metrics::Counters;
-use crate::near_cache::{NearCache, Prefix};
+use crate::near_cache::{NearCache, ONE_SERVER, Prefix};
 use crate::notices::Notices;
 
 /// Pause before a server that refused to track is asked again: someone may have allowed it.
@@ -33,8 +37,8 @@ pub(super) struct Tracking {
     cache: OnceLock<Arc<NearCache>>,
     begun: AtomicBool,
     task: Mutex<Option<AbortHandle>>,
-    /// Rung when a prefix was added, and when the connection is lost.
-    bell: Arc<Notify>,
+    /// Rung when a prefix was added.
+    bell: watch::Sender<()>,
 }
 
 impl Tracking {
@@ -54,22 +58,38 @@ impl Tracking {
 
     /// Tracks what stores have asked for, from now on. What goes wrong is told once.
     pub(super) fn begin(&self, node: &Node, notices: &Arc<Notices>) {
-        let Some(cache) = self.cache() else {
-            return;
-        };
-        let tracker = Tracker {
-            config: node.config.clone(),
-            dialer: Arc::clone(&node.dialer),
-            cache: Arc::clone(cache),
-            bell: Arc::clone(&self.bell),
-        };
-        let task = tokio::spawn(tracker.keep_on(Arc::clone(notices))).abort_handle();
+        if let Some(listening) = self.listening(notices) {
+            let tracker = listening.tracker(ONE_SERVER, node);
+            self.run(tracker.keep_on());
+        }
+    }
+
+    /// The same of every server of a cluster, as they come and go.
+    pub(super) fn begin_all(&self, cluster: &Arc<Cluster>, notices: &Arc<Notices>) {
+        if let Some(listening) = self.listening(notices) {
+            let cache = Arc::clone(&listening.cache);
+            cluster.on_new_server(move |generation| cache.suspend(generation));
+            self.run(listening.follow(Arc::clone(cluster)));
+        }
+    }
+
+    fn listening(&self, notices: &Arc<Notices>) -> Option<Listening> {
+        Some(Listening {
+            cache: Arc::clone(self.cache()?),
+            bell: self.bell.subscribe(),
+            notices: Arc::clone(notices),
+            told: Arc::default(),
+        })
+    }
+
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task = tokio::spawn(task).abort_handle();
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     /// A prefix may have been added.
     pub(super) fn ring(&self) {
-        self.bell.notify_one();
+        self.bell.send_replace(());
     }
 }
 
@@ -82,12 +102,61 @@ impl Drop for Tracking {
     }
 }
 
-/// The task that owns the connection.
+/// What all tracking connections of one set share.
+#[derive(Clone)]
+struct Listening {
+    cache: Arc<NearCache>,
+    bell: watch::Receiver<()>,
+    notices: Arc<Notices>,
+    /// Whether it was told that a server refuses.
+    told: Arc<AtomicBool>,
+}
+
+impl Listening {
+    fn tracker(&self, server: u32, node: &Node) -> Tracker {
+        Tracker {
+            server,
+            config: node.config.clone(),
+            dialer: Arc::clone(&node.dialer),
+            shared: self.clone(),
+        }
+    }
+
+    /// Listens to every server there is. Ends with the task that runs it.
+    async fn follow(self, cluster: Arc<Cluster>) {
+        let mut changes = cluster.changes();
+        let mut trackers = JoinSet::new();
+        let mut listened = HashMap::<u32, AbortHandle>::new();
+        loop {
+            changes.borrow_and_update();
+            let (generation, servers) = cluster.servers();
+            listened.retain(|server, task| {
+                let stays = servers.iter().any(|(number, _)| number == server);
+                if !stays {
+                    task.abort();
+                }
+                stays
+            });
+            for (server, node) in &servers {
+                listened
+                    .entry(*server)
+                    .or_insert_with(|| trackers.spawn(self.tracker(*server, node).keep_on()));
+            }
+            let numbers = servers.into_iter().map(|(number, _)| number);
+            self.cache.expect(generation, numbers.collect());
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The task that owns a connection.
 struct Tracker {
+    server: u32,
     config: ServerConfig,
     dialer: Arc<Dialer>,
-    cache: Arc<NearCache>,
-    bell: Arc<Notify>,
+    shared: Listening,
 }
 
 /// Marks the connection as lost, however the task that used it came to its end.
@@ -103,9 +172,8 @@ impl Drop for Session<'_> {
 }
 
 impl Tracker {
-    async fn keep_on(self, notices: Arc<Notices>) {
+    async fn keep_on(self) {
         let mut pause = FIRST_PROBE;
-        let mut told = false;
         loop {
             let began = Instant::now();
             let error = self.serve().await;
@@ -118,8 +186,8 @@ impl Tracker {
                 pause = (pause * 2).min(self.config.breaker_recovery);
                 continue;
             }
-            if !std::mem::replace(&mut told, true) {
-                notices.push(format!(
+            if !self.shared.told.swap(true, Relaxed) {
+                self.shared.notices.push(format!(
                     "the near cache is off, every read goes to the server: it takes Redis 6 or newer, and a user that may call HELLO and CLIENT TRACKING: {reason}"
                 ));
             }
@@ -130,8 +198,8 @@ impl Tracker {
     /// Serves one connection to its end: the error that ended it.
     async fn serve(&self) -> RedisError {
         let session = Session {
-            cache: &self.cache,
-            number: self.cache.feed().begin(),
+            cache: &self.shared.cache,
+            number: self.shared.cache.feed().begin(self.server),
         };
         match self.listen(session.number).await {
             Ok(()) => RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
@@ -140,13 +208,13 @@ impl Tracker {
     }
 
     async fn listen(&self, session: u64) -> Result<(), RedisError> {
+        let Listening {
+            cache, mut bell, ..
+        } = self.shared.clone();
+        let gone = Arc::new(Notify::new());
         let lost = Arc::new(AtomicBool::new(false));
         let hear = {
-            let (cache, bell, lost) = (
-                Arc::clone(&self.cache),
-                Arc::clone(&self.bell),
-                Arc::clone(&lost),
-            );
+            let (cache, gone, lost) = (Arc::clone(&cache), Arc::clone(&gone), Arc::clone(&lost));
             // Called by the connection's own task, in the order in which things arrive.
             move |push: PushInfo| {
                 match push.kind {
@@ -154,7 +222,7 @@ impl Tracker {
                     PushKind::Disconnection => {
                         cache.lost(session);
                         lost.store(true, Relaxed);
-                        bell.notify_one();
+                        gone.notify_one();
                     }
                     _ => {}
                 }
@@ -166,7 +234,8 @@ impl Tracker {
         // Asked twice within the socket timeout: an answer that is late by half of it is too late.
         let half = self.config.socket_timeout / 2;
         while !lost.load(Relaxed) {
-            let new = self.cache.feed().untracked();
+            bell.borrow_and_update();
+            let new = cache.feed().untracked(session);
             let asked = Instant::now();
             let command = if new.is_empty() {
                 redis::cmd("PING")
@@ -175,11 +244,11 @@ impl Tracker {
             };
             ask(&mut connection, half, &command).await?;
             // What was heard is true as of when the question left.
-            self.cache
-                .feed()
-                .renew(session, asked + self.config.socket_timeout);
-            self.cache.feed().tracks(session, &new);
-            let _ = timeout(half, self.bell.notified()).await;
+            let until = asked + self.config.socket_timeout;
+            cache.feed().renew(session, until);
+            cache.feed().tracks(session, &new);
+            let (rung, ended) = (pin!(bell.changed()), pin!(gone.notified()));
+            let _ = timeout(half, select(rung, ended)).await;
         }
         Ok(())
     }

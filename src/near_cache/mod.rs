@@ -12,8 +12,9 @@
 //!   known, for what was read in between: [`Change`].
 //! - A copy expires when its key does.
 //!
-//! One cache belongs to one tracking connection, hence to one server. A cluster takes one for each
-//! primary: what one of them loses is then lost to its own keys alone.
+//! Of a cluster each primary is listened to, and each has to be heard: a slot may be anywhere the
+//! next moment. A primary that was not known before takes all copies with it, before the first
+//! answer of it is read.
 
 mod copies;
 mod feed;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use copies::{Copies, Copy};
 use feed::Feed;
-pub(crate) use feed::Prefix;
+pub(crate) use feed::{ONE_SERVER, Prefix};
 
 use crate::metrics::{Count, Counters, ServerCount, StoreCounters};
 
@@ -159,6 +160,18 @@ impl NearCache {
         if self.feed.end(session) {
             self.empty();
         }
+    }
+
+    /// There is a server that is not listened to yet; the highest number that one has.
+    pub(crate) fn suspend(&self, generation: u32) {
+        self.feed.suspend(generation);
+        self.empty();
+    }
+
+    /// Copies are kept as long as each of these servers is heard. Told by who knows of the servers
+    /// up to this number.
+    pub(crate) fn expect(&self, generation: u32, servers: Vec<u32>) {
+        self.feed.expect(generation, servers);
     }
 
     /// To be held while keys are written.

@@ -13,11 +13,11 @@ fn tracked() -> (Arc<NearCache>, Namespace, u64) {
 }
 
 fn on(cache: &NearCache) -> u64 {
-    let session = cache.feed.begin();
+    let session = cache.feed.begin(ONE_SERVER);
     cache
         .feed
         .renew(session, Instant::now() + Duration::from_secs(60));
-    cache.feed.tracks(session, &cache.feed.untracked());
+    cache.feed.tracks(session, &cache.feed.untracked(session));
     session
 }
 
@@ -130,7 +130,7 @@ fn a_prefix_that_is_not_tracked_yet_has_no_copies() {
     let (cache, _, session) = tracked();
     let second = Namespace::new(&cache, b"p:m:", 1 << 20, StoreCounters::new("docs"));
     assert!(second.begin(&[b"p:m:id".to_vec()]).is_none());
-    let untracked = cache.feed.untracked();
+    let untracked = cache.feed.untracked(session);
     assert_eq!(untracked[0].text(), b"p:m:");
     cache.feed.tracks(session, &untracked);
     assert!(second.begin(&[b"p:m:id".to_vec()]).is_some());
@@ -155,4 +155,50 @@ fn the_store_that_asks_for_most_decides_the_budget() {
     assert!(small.get(KEY).is_some(), "one cache for both");
     let large = Namespace::new(&cache, b"p:n:", 1 << 21, StoreCounters::new("docs"));
     assert_eq!(large.stats().budget, 1 << 21);
+}
+
+/// A connection to this server that has been heard.
+fn heard(cache: &NearCache, server: u32) -> u64 {
+    let session = cache.feed.begin(server);
+    cache.feed.tracks(session, &cache.feed.untracked(session));
+    let until = Instant::now() + Duration::from_secs(60);
+    cache.feed.renew(session, until);
+    session
+}
+
+#[test]
+fn of_several_servers_each_has_to_be_heard() {
+    let (cache, namespace, _) = tracked();
+    cache.expect(2, vec![1, 2]);
+    assert!(begin(&namespace).is_none());
+    let first = heard(&cache, 1);
+    assert!(begin(&namespace).is_none());
+    heard(&cache, 2);
+    fill(&namespace, b"1");
+    cache.feed.renew(first, Instant::now());
+    assert!(namespace.get(KEY).is_none(), "one of them is silent");
+    cache.lost(first);
+    heard(&cache, 1);
+    assert!(
+        namespace.get(KEY).is_none(),
+        "it may have changed meanwhile"
+    );
+    fill(&namespace, b"2");
+}
+
+#[test]
+fn a_server_that_is_new_takes_all_copies_until_it_is_heard() {
+    let (cache, namespace, _) = tracked();
+    cache.expect(1, vec![1]);
+    heard(&cache, 1);
+    fill(&namespace, b"1");
+    let late = begin(&namespace).unwrap();
+    cache.suspend(2);
+    cache.expect(1, vec![1]); // by who had not heard of it
+    assert!(begin(&namespace).is_none());
+    cache.expect(2, vec![1, 2]);
+    heard(&cache, 2);
+    keep(&namespace, &late, b"1");
+    assert!(namespace.get(KEY).is_none());
+    fill(&namespace, b"2");
 }

@@ -71,7 +71,7 @@ impl KvStore {
         let mut answers = answers.into_iter();
         let mut values = Vec::with_capacity(ids.len());
         for (index, (id, key)) in ids.iter().zip(&keys).enumerate() {
-            let (Some(value), Some(Answer::Other(ttl))) = (answers.next(), answers.next()) else {
+            let (Some(value), Some(ttl)) = (answers.next(), answers.next()) else {
                 break;
             };
             let found = self.found(id, value);
@@ -89,10 +89,10 @@ struct Ttl(Option<Duration>);
 
 impl Ttl {
     /// None if the key is gone, or the server did not say.
-    fn read(pttl: &Value) -> Option<Self> {
+    fn read(pttl: &Answer) -> Option<Self> {
         match *pttl {
-            Value::Int(-1) => Some(Self(None)),
-            Value::Int(milliseconds @ 1..) => {
+            Answer::Other(Value::Int(-1)) => Some(Self(None)),
+            Answer::Other(Value::Int(milliseconds @ 1..)) => {
                 let milliseconds = Duration::from_millis(milliseconds.unsigned_abs());
                 Some(Self(Some(milliseconds)))
             }

@@ -276,8 +276,6 @@ class RedisConfig(SettingsTable):
             raise ValueError(
                 f"redis_url names the database {url.database}, and a cluster has none but 0"
             )
-        if self.redis_cluster and self.redis_near_cache_mb:
-            raise ValueError("redis_near_cache_mb is not supported on a cluster yet")
         if url.others and not self.redis_cluster and not url.sentinel:
             raise ValueError("redis_url names several servers, which takes redis_cluster")
         return self

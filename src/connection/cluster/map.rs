@@ -101,10 +101,22 @@ impl Map {
             .filter_map(|(number, due)| due.then_some(number))
     }
 
+    /// The servers that are known, with their numbers.
+    pub(super) fn numbered_nodes(&self) -> impl Iterator<Item = (u32, &Arc<Node>)> {
+        self.numbers.iter().copied().zip(&self.nodes)
+    }
+
+    /// The highest number that a server has had.
+    pub(super) fn last_number(&self) -> u32 {
+        self.last_number
+    }
+
     /// The primary of this number.
     pub(super) fn numbered(&self, number: u32) -> Option<&Arc<Node>> {
-        let place = self.numbers.iter().position(|known| *known == number)?;
-        self.nodes.get(place)
+        let mut nodes = self.numbered_nodes();
+        nodes
+            .find(|(known, _)| *known == number)
+            .map(|(_, node)| node)
     }
 
     /// The same with slots given to others; what a server says of one slot.
@@ -127,12 +139,10 @@ impl Map {
             .iter()
             .position(|node| *node.endpoint() == endpoint);
         let place = place.unwrap_or_else(|| {
-            let known = before.nodes.iter().zip(&before.numbers);
-            let known = known
-                .into_iter()
-                .find(|(node, _)| *node.endpoint() == endpoint);
-            let (node, number) = if let Some((node, number)) = known {
-                (Arc::clone(node), *number)
+            let mut known = before.numbered_nodes();
+            let known = known.find(|(_, node)| *node.endpoint() == endpoint);
+            let (node, number) = if let Some((number, node)) = known {
+                (Arc::clone(node), number)
             } else {
                 self.last_number += 1;
                 (Node::new(config.at(endpoint)), self.last_number)

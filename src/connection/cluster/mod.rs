@@ -10,7 +10,7 @@ mod route;
 mod slot;
 mod walk;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -44,6 +44,10 @@ pub(super) struct Cluster {
     config: ServerConfig,
     map: RwLock<Arc<Map>>,
     looking: Mutex<Looking>,
+    /// Says that the map has changed.
+    changes: watch::Sender<()>,
+    /// Called with the highest number of a server when there is one more, before anybody can ask it.
+    on_new_server: OnceLock<Box<dyn Fn(u32) + Send + Sync>>,
     /// Stands for the cluster while it has no map: its breaker counts in vain asked seeds.
     entry: Arc<Node>,
 }
@@ -59,6 +63,8 @@ impl Cluster {
         Arc::new(Self {
             map: RwLock::new(Arc::new(Map::unknown())),
             looking: Mutex::default(),
+            changes: watch::Sender::default(),
+            on_new_server: OnceLock::new(),
             entry: Node::new(config.clone()),
             config: config.clone(),
         })
@@ -229,14 +235,44 @@ impl Cluster {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let next = map.next(&self.config, ranges);
         if !next.changes_nothing() {
-            *map = Arc::new(next);
+            self.install(&mut map, next);
         }
+    }
+
+    fn install(&self, map: &mut Arc<Map>, next: Map) {
+        if next.last_number() > map.last_number()
+            && let Some(told) = self.on_new_server.get()
+        {
+            told(next.last_number());
+        }
+        *map = Arc::new(next);
+        self.changes.send_replace(());
+    }
+
+    /// Has this called when there is a server more; once, by who is first.
+    pub(super) fn on_new_server(&self, told: impl Fn(u32) + Send + Sync + 'static) {
+        let _ = self.on_new_server.set(Box::new(told));
+    }
+
+    /// Rings when the map has changed.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The servers that are known, each with its number, and the highest number there has been.
+    pub(super) fn servers(&self) -> (u32, Vec<(u32, Arc<Node>)>) {
+        let map = self.known();
+        let servers = map
+            .numbered_nodes()
+            .map(|(number, node)| (number, Arc::clone(node)));
+        (map.last_number(), servers.collect())
     }
 
     /// Servers have said where slots are now.
     fn moved(self: &Arc<Self>, slots: &[(u16, Endpoint)]) {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        *map = Arc::new(map.moved(&self.config, slots));
+        let next = map.moved(&self.config, slots);
+        self.install(&mut map, next);
         drop(map);
         self.look_soon();
     }
@@ -248,7 +284,7 @@ impl Cluster {
             return Arc::clone(node);
         }
         let (next, node) = map.with(&self.config, endpoint);
-        *map = Arc::new(next);
+        self.install(&mut map, next);
         node
     }
 
