@@ -31,17 +31,21 @@ class Server:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
+def running_server(*options: str) -> Iterator[Server]:
     """Start a server, wait until it accepts connections, end it on the way out.
+
+    Args:
+        options: Further words of its command line.
 
     Raises:
         RuntimeError: It ended before it was ready; the message is its log.
     """
-    binary, port = server_binary(), _free_port()
+    binary, port = server_binary(), free_port()
     with TemporaryDirectory(prefix="bench-") as directory:
         command = [str(binary), "--bind", HOST, "--port", str(port), "--dir", directory]
         command += ["--save", "", "--appendonly", "no", "--maxclients", str(MAX_CLIENTS)]
         command += ["--tcp-backlog", str(MAX_CLIENTS)]  # else the kernel drops some, for seconds
+        command += options
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             _wait_until_ready(process)
@@ -70,7 +74,7 @@ def _wait_until_ready(process: subprocess.Popen[str]) -> None:
     raise RuntimeError("The server ended before it was ready:\n" + "".join(log))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
