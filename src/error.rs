@@ -86,6 +86,7 @@ struct Details {
     id: Option<String>,
     unconfirmed: Option<Vec<String>>,
     levels: Option<(String, String)>,
+    may_be_done: bool,
 }
 
 impl Error {
@@ -98,6 +99,7 @@ impl Error {
             id: None,
             unconfirmed: None,
             levels: None,
+            may_be_done: false,
         }))
     }
 
@@ -129,6 +131,13 @@ impl Error {
         self
     }
 
+    /// Says whether what failed was sent at all, so that it may have been done.
+    #[must_use]
+    pub(crate) fn after_sending(mut self, sent: bool) -> Self {
+        self.0.may_be_done = sent;
+        self
+    }
+
     /// What kind of failure this is.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -151,6 +160,13 @@ impl Error {
     #[must_use]
     pub fn unconfirmed(&self) -> Option<&[String]> {
         self.0.unconfirmed.as_deref()
+    }
+
+    /// Whether the server may have done it all the same: it was sent, and its answer was lost. The
+    /// kind does not tell: an attempt may follow that is refused.
+    #[must_use]
+    pub fn may_be_done(&self) -> bool {
+        self.0.may_be_done
     }
 
     /// The level of durability that was asked for, and the one there is.

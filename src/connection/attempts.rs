@@ -20,6 +20,8 @@ pub(super) struct Attempts<'config> {
     pub(super) deadline: Instant,
     /// Attempts that have failed and count.
     pub(super) failed: u32,
+    /// Whether any of them may have reached a server.
+    sent: bool,
     backoff: Duration,
     was_stale: bool,
     redirects: u32,
@@ -32,6 +34,7 @@ impl<'config> Attempts<'config> {
             config,
             deadline: Instant::now() + config.operation_timeout,
             failed: 0,
+            sent: false,
             backoff: FIRST_BACKOFF,
             was_stale: false,
             redirects: 0,
@@ -40,6 +43,7 @@ impl<'config> Attempts<'config> {
 
     /// How long to wait before a request whose attempt failed is sent again; None if it is not.
     pub(super) fn pause_after(&mut self, resendable: bool, failed: &Failed) -> Option<Duration> {
+        self.sent |= failed.sent;
         // A lane that died while idle says nothing about the server: it costs no attempt.
         let harmless = resendable || !failed.sent;
         if failed.stale && harmless && !std::mem::replace(&mut self.was_stale, true) {
@@ -93,9 +97,14 @@ impl<'config> Attempts<'config> {
             let message = format!(
                 "{endpoint}: the answer was lost, so whether it was done is unknown and it was not sent again: look whether the id is still there ({error})"
             );
-            return Error::new(Kind::Timeout, message);
+            return self.ended_by(Error::new(Kind::Timeout, message));
         }
         let message = format!("{endpoint}: {error} (attempts: {})", self.failed);
-        Error::new(error.kind(), message)
+        self.ended_by(Error::new(error.kind(), message))
+    }
+
+    /// The error that ends the operation; it says whether an attempt before it may have been done.
+    pub(super) fn ended_by(&self, error: Error) -> Error {
+        error.after_sending(self.sent)
     }
 }

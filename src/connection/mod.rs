@@ -197,7 +197,7 @@ impl Connections {
                 Err(error) => {
                     let Some(pause) = attempts.pause_after_failure(error.is_outage()) else {
                         self.count_failure(self.topology.entry(), error.is_outage());
-                        return unless_done(kept, request, error);
+                        return unless_done(kept, request, attempts.ended_by(error));
                     };
                     self.count_retry();
                     sleep(pause).await;
@@ -205,7 +205,7 @@ impl Connections {
                 }
             };
             if attempts.failed == 0 && node.breaker.is_open() {
-                return Err(node.refused());
+                return Err(attempts.ended_by(node.refused()));
             }
             let sent = Instant::now();
             let mut failed = match node.attempt(request, attempts.deadline).await {

@@ -96,8 +96,7 @@ impl Unproved {
                 continue;
             };
             if change == Change::Dropped {
-                self.entries.retain(|known, _| !known.starts_with(&key));
-                self.lost = self.entries.values().filter(|entry| entry.lost).count();
+                self.forget(&key);
                 key.push(DROPPED);
             }
             let entry = Entry {
@@ -109,6 +108,12 @@ impl Unproved {
             let before = self.entries.insert(key, entry);
             self.lost -= usize::from(before.is_some_and(|before| before.lost));
         }
+    }
+
+    /// Nothing can be proved any more of what is under this prefix.
+    pub(crate) fn forget(&mut self, prefix: &[u8]) {
+        self.entries.retain(|known, _| !known.starts_with(prefix));
+        self.lost = self.entries.values().filter(|entry| entry.lost).count();
     }
 
     /// How many requests there were.

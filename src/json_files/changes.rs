@@ -41,7 +41,7 @@ pub(crate) enum Fate {
 pub(crate) struct Change {
     /// What is known.
     pub(crate) fate: Fate,
-    /// Whether a delete was sent last, of which nothing more is known.
+    /// Whether a delete was sent last, of it or of all, of which nothing more is known.
     pub(crate) delete_asked: bool,
     /// When it was named first, as a number.
     pub(crate) order: usize,
@@ -54,6 +54,8 @@ pub(crate) struct Changes {
     pub(crate) ids: HashMap<String, Change>,
     /// Whether all ids of the file are gone that are not named here.
     pub(crate) dropped: bool,
+    /// Whether some of them may be gone, which only the server can say.
+    pub(crate) drop_asked: bool,
     /// Lines that are no whole change: someone died while writing them.
     pub(crate) torn: u64,
 }
@@ -76,7 +78,7 @@ impl Changes {
             }
             scratch.clear();
             match parse(&line, &mut scratch) {
-                Some(Parsed::Drop) => self.drop_all(),
+                Some(Parsed::OfAll(mark)) => self.mark_all(mark),
                 Some(Parsed::Mark(mark, id)) => self.mark(mark, id),
                 Some(Parsed::Set(id, start, length)) => {
                     let place = Place {
@@ -94,11 +96,16 @@ impl Changes {
         }
     }
 
-    fn drop_all(&mut self) {
-        self.dropped = true;
+    fn mark_all(&mut self, mark: Mark) {
+        let done = mark == Mark::Drop;
+        self.dropped |= done;
+        self.drop_asked = !done;
         // Kept: another process may have set one of them after the drop, and logged it before.
         for change in self.ids.values_mut() {
-            change.fate = Fate::Deleted;
+            change.delete_asked = !done;
+            if done {
+                change.fate = Fate::Deleted;
+            }
         }
     }
 
@@ -108,7 +115,7 @@ impl Changes {
             Mark::Delete => change.fate = Fate::Deleted,
             Mark::SetAsked => change.delete_asked = false,
             Mark::DeleteAsked => change.delete_asked = true,
-            Mark::Drop => self.drop_all(),
+            Mark::Drop | Mark::DropAsked => self.mark_all(mark),
         }
     }
 
@@ -122,7 +129,7 @@ impl Changes {
         };
         self.ids.entry(id).or_insert(Change {
             fate,
-            delete_asked: false,
+            delete_asked: self.drop_asked,
             order,
         })
     }
@@ -131,7 +138,7 @@ impl Changes {
 enum Parsed {
     Set(String, usize, usize),
     Mark(Mark, String),
-    Drop,
+    OfAll(Mark),
 }
 
 /// A line; None if it is not a whole change.
@@ -140,8 +147,9 @@ fn parse(line: &[u8], scratch: &mut Vec<u8>) -> Option<Parsed> {
     let mut cursor = Cursor { json: line, at: 0 };
     cursor.enter(0, b']').ok()?;
     let name = text(&mut cursor)?;
-    if name == "drop" {
-        return (cursor.at == line.len()).then_some(Parsed::Drop);
+    let of_all = [Mark::Drop, Mark::DropAsked];
+    if let Some(mark) = of_all.into_iter().find(|mark| mark.name() == name) {
+        return (cursor.at == line.len()).then_some(Parsed::OfAll(mark));
     }
     comma(&mut cursor)?;
     let id = text(&mut cursor)?;
@@ -221,7 +229,7 @@ mod tests {
         let (_directory, log) = log();
         let mut lines = Lines::default();
         lines.set("a", b"1");
-        lines.drop_all();
+        lines.mark_all(Mark::Drop);
         lines.set("b", b"2");
         assert!(log.try_append(&lines).unwrap());
         let changes = read(&log.paths().log);

@@ -2,7 +2,8 @@
 //! under a lock that all processes respect.
 //!
 //! - `["set","id",value]`, `["delete","id"]`, `["drop"]`: confirmed by the server.
-//! - `["set?","id"]`, `["delete?","id"]`: sent, and not confirmed. The server may be asked.
+//! - `["set?","id"]`, `["delete?","id"]`, `["drop?"]`: sent, and not confirmed, or not to its end. The
+//!   server may be asked.
 //!
 //! A process that dies while it writes leaves a line without an end. The next one begins a new
 //! line, and what is no whole array is passed over by whoever reads.
@@ -30,6 +31,8 @@ pub enum Mark {
     DeleteAsked,
     /// All ids were deleted.
     Drop,
+    /// Some ids were deleted, on the way to deleting all.
+    DropAsked,
 }
 
 impl Mark {
@@ -39,7 +42,13 @@ impl Mark {
             Self::SetAsked => "set?",
             Self::DeleteAsked => "delete?",
             Self::Drop => "drop",
+            Self::DropAsked => "drop?",
         }
+    }
+
+    /// Whether it concerns all ids, so that its line names none.
+    pub(super) fn is_of_all(self) -> bool {
+        matches!(self, Self::Drop | Self::DropAsked)
     }
 }
 
@@ -74,9 +83,9 @@ impl Lines {
         self.close();
     }
 
-    /// All ids were deleted.
-    pub fn drop_all(&mut self) {
-        self.open(Mark::Drop.name(), None);
+    /// Something happened to all ids.
+    pub fn mark_all(&mut self, mark: Mark) {
+        self.open(mark.name(), None);
         self.close();
     }
 
@@ -191,18 +200,24 @@ impl ChangeLog {
 
     /// Appends what was kept, if anything was.
     pub fn try_append_kept(&self) -> io::Result<bool> {
-        if self.open().kept.is_empty() {
+        if !self.has_kept() {
             return Ok(true);
         }
         self.try_append(&Lines::default())
     }
 
+    /// Whether anything was kept.
+    #[must_use]
+    pub fn has_kept(&self) -> bool {
+        !self.open().kept.is_empty()
+    }
+
     /// Notes ids whose change could not be logged, or is not known to have been done.
     pub fn keep(&self, mark: Mark, ids: &[String]) {
         let mut open = self.open();
-        if mark == Mark::Drop {
+        if mark.is_of_all() {
             self.failed.fetch_add(1, Relaxed);
-            open.kept.drop_all();
+            open.kept.mark_all(mark);
         }
         for id in ids {
             self.failed.fetch_add(1, Relaxed);

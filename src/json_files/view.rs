@@ -178,7 +178,7 @@ mod tests {
         ids.sort_unstable();
         assert_eq!(ids, ["a", "b", "d"]);
         let mut lines = Lines::default();
-        lines.drop_all();
+        lines.mark_all(Mark::Drop);
         assert!(log.try_append(&lines).unwrap());
         assert!(!view.is_current());
         assert_eq!(View::of(&paths).unwrap().unwrap().ids().count(), 0);

@@ -37,8 +37,10 @@ pub(super) struct DualWrite {
     directory: PathBuf,
     store: Weak<KvStore>,
     scheduled: AtomicBool,
-    /// Whether the last attempt to log failed: that is told once.
-    failing: AtomicBool,
+    /// Whether the last attempt to log failed: that is told once, as is its end.
+    unlogged: AtomicBool,
+    /// The same of folding.
+    unfolded: AtomicBool,
     folds: AtomicU64,
     /// Milliseconds between two foldings.
     interval: AtomicU64,
@@ -57,23 +59,6 @@ pub struct DualWriteStats {
     pub folds: u64,
 }
 
-/// Ids that something was sent of. Until it is told what came of it, nothing is known: whoever drops
-/// this leaves word of that.
-pub(super) struct Sent<'a> {
-    log: &'a ChangeLog,
-    mark: Mark,
-    ids: &'a [String],
-    told: bool,
-}
-
-impl Drop for Sent<'_> {
-    fn drop(&mut self) {
-        if !self.told {
-            self.log.keep(self.mark, self.ids);
-        }
-    }
-}
-
 impl DualWrite {
     /// None where the settings do not ask for it.
     pub(super) fn new(
@@ -87,11 +72,17 @@ impl DualWrite {
             directory,
             store: Weak::clone(store),
             scheduled: AtomicBool::new(false),
-            failing: AtomicBool::new(false),
+            unlogged: AtomicBool::new(false),
+            unfolded: AtomicBool::new(false),
             folds: AtomicU64::new(0),
             interval: AtomicU64::new(FOLD_INTERVAL),
             turn,
         })
+    }
+
+    /// Notes ids whose change could not be logged, or is not known to have been done.
+    pub(super) fn keep(&self, mark: Mark, ids: &[String]) {
+        self.log.keep(mark, ids);
     }
 
     async fn append(&self, lines: &Lines) -> Result<()> {
@@ -167,90 +158,29 @@ impl KvStore {
         Some(lines)
     }
 
-    /// To be held while something is sent of these ids.
-    pub(super) fn sent<'a>(&'a self, mark: Mark, ids: &'a [String]) -> Option<Sent<'a>> {
-        let log = &self.dual_write.as_ref()?.log;
-        Some(Sent {
-            log,
-            mark,
-            ids,
-            told: false,
-        })
-    }
-
-    /// Logs what is confirmed of a batch.
-    pub(super) async fn log_sets(
-        &self,
-        lines: Lines,
-        mut sent: Sent<'_>,
-        outcomes: &Result<Vec<Result<()>>>,
-    ) {
-        match outcomes {
-            Ok(outcomes) => {
-                let ok = |number| outcomes.get(number).is_some_and(Result::is_ok);
-                let mut lines = lines.chosen(ok);
-                for (id, outcome) in sent.ids.iter().zip(outcomes) {
-                    if outcome.as_ref().is_err_and(Error::is_outage) {
-                        lines.mark(Mark::SetAsked, id);
-                    }
-                }
-                self.log(&lines, sent).await;
-            }
-            // Nothing was sent, or all of it was refused.
-            Err(error) if !error.is_outage() => sent.told = true,
-            Err(_) => {}
-        }
-    }
-
-    /// Logs what is confirmed of a delete.
-    pub(super) async fn log_deletes(
-        &self,
-        sent: Sent<'_>,
-        failed: Option<&Error>,
-        unconfirmed: &[String],
-    ) {
-        let unknown = failed.is_some_and(Error::is_outage);
-        let mut lines = Lines::default();
-        for id in sent.ids {
-            if !unconfirmed.contains(id) {
-                lines.mark(Mark::Delete, id);
-            } else if unknown {
-                lines.mark(Mark::DeleteAsked, id);
-            }
-        }
-        self.log(&lines, sent).await;
-    }
-
-    /// Logs that all ids are gone.
-    pub(super) async fn log_drop(&self) {
-        if let Some(sent) = self.sent(Mark::Drop, &[]) {
-            let mut lines = Lines::default();
-            lines.drop_all();
-            self.log(&lines, sent).await;
-        }
-    }
-
-    /// What cannot be logged is told once, and asked of the server when the log is folded: a write
-    /// that the server has confirmed does not fail for it.
-    async fn log(&self, lines: &Lines, mut sent: Sent<'_>) {
-        let Some(dual) = &self.dual_write else { return };
-        if lines.is_empty() {
-            sent.told = true;
-            return;
+    /// Logs what is kept, and lines. What cannot be logged is told once, and asked of the server when
+    /// the log is folded: a write that the server has confirmed does not fail for it. False if it could
+    /// not.
+    pub(super) async fn log(&self, lines: &Lines) -> bool {
+        let Some(dual) = &self.dual_write else {
+            return true;
+        };
+        if lines.is_empty() && !dual.log.has_kept() {
+            return true;
         }
         match dual.append(lines).await {
             Ok(()) => {
-                sent.told = true;
-                if dual.failing.swap(false, Relaxed) {
+                if dual.unlogged.swap(false, Relaxed) {
                     self.note("changes are logged again");
                 }
                 dual.schedule(FOLD_DELAY);
+                true
             }
             Err(error) => {
-                drop(sent);
-                if !dual.failing.swap(true, Relaxed) {
+                if !dual.unlogged.swap(true, Relaxed) {
                     self.note(&format!("the files fall behind the server: {error}"));
                 }
+                false
             }
         }
     }
@@ -288,12 +218,15 @@ impl KvStore {
                 let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(FOLD_INTERVAL);
                 let interval = FOLD_INTERVAL.max(took.saturating_mul(FOLD_REST));
                 dual.interval.store(interval, Relaxed);
+                if folded.is_some() && dual.unfolded.swap(false, Relaxed) {
+                    self.note("the file follows the log of changes again");
+                }
                 if paths.have_changes() {
                     dual.schedule(Duration::from_millis(interval));
                 }
             }
             Err(error) => {
-                if !dual.failing.swap(true, Relaxed) {
+                if !dual.unfolded.swap(true, Relaxed) {
                     self.note(&format!(
                         "the log of changes grows, the file does not follow: {error}"
                     ));

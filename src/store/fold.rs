@@ -19,6 +19,7 @@ use crate::json_files::log::{PutAway, try_put_away};
 use crate::json_files::{
     FileWriter, JsonFile, LAYOUT, Paths, failed, is_at, read_at, sync_directory,
 };
+use crate::json_text::Layout;
 
 /// Time until it is looked again whether another process is still folding.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -126,6 +127,8 @@ async fn fold_one(
     if let Some(store) = asked {
         if !base {
             list_all(store, paths, &mut changes).await?;
+        } else if changes.drop_asked && !changes.dropped {
+            take_all(paths, &mut changes)?;
         }
         ask(store, &mut changes, &mut values)
             .await
@@ -191,6 +194,17 @@ async fn list_all(store: &KvStore, paths: &Paths, changes: &mut Changes) -> Resu
             return Ok(());
         }
     }
+}
+
+/// Takes every id of the file for one that may be gone: a drop of them all was begun.
+fn take_all(paths: &Paths, changes: &mut Changes) -> Result<()> {
+    let mut file = JsonFile::open(paths.file.clone())?;
+    let mut scratch = Vec::new();
+    while let Some(entry) = file.next(Layout::Compact, &mut scratch)? {
+        scratch.clear();
+        changes.change(entry.id);
+    }
+    Ok(())
 }
 
 /// Asks the server what the ids are, and sets right what the log says of them.

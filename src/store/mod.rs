@@ -15,6 +15,7 @@ mod registry;
 mod rights;
 mod roll;
 mod sealing;
+mod sent;
 mod survey;
 mod transfer;
 mod upkeep;
@@ -27,9 +28,10 @@ use redis::Value;
 
 use crate::config::StoreConfig;
 use crate::connection::{Answer, Commands, Connections, Node, Request, SharedConnections, command};
+use crate::durability::Change;
 use crate::error::{Error, Kind, Result};
 use crate::first_use::FirstUse;
-use crate::json_files::log::Mark;
+use crate::json_files::log::{Lines, Mark};
 use crate::metrics::StoreCounters;
 use crate::near_cache::Namespace;
 use crate::notices::Notices;
@@ -191,37 +193,50 @@ impl KvStore {
         let lines = self.lines_of(&batch);
         self.sealing.seal(self, &mut batch);
         let Batch { ids, sets, .. } = batch;
-        let change = self.change(ids.iter().map(String::as_str));
-        let sent = self.sent(Mark::SetAsked, &ids);
-        let outcomes = self.set(&ids, sets).await;
-        drop(change);
-        if let (Some(lines), Some(sent)) = (lines, sent) {
-            self.log_sets(lines, sent, &outcomes).await;
-        }
+        let outcomes = self.set_and_tell(&ids, sets, lines).await;
         (ids, outcomes)
     }
 
-    async fn set(&self, ids: &[String], sets: Commands) -> Result<Vec<Result<()>>> {
-        let proof = self.proof_of(&sets);
-        let outcomes = self.try_set(ids, sets).await;
-        self.note_set(ids, &outcomes, proof);
-        outcomes
+    async fn set_and_tell(
+        &self,
+        ids: &[String],
+        sets: Commands,
+        lines: Option<Lines>,
+    ) -> Result<Vec<Result<()>>> {
+        let change = self.change(ids.iter().map(String::as_str));
+        let sent = self.sent(Mark::SetAsked, ids);
+        let digests = self.digests(&sets);
+        let (outcomes, registered) = self.set(ids, sets).await;
+        drop(change);
+        if let Some(mut sent) = sent {
+            sent.note(&outcomes, |number| digests.change(number));
+            sent.log(&outcomes, lines).await;
+        }
+        registered.and(outcomes)
     }
 
-    async fn try_set(&self, ids: &[String], sets: Commands) -> Result<Vec<Result<()>>> {
+    /// What the server said of each id, and whether they were registered.
+    async fn set(&self, ids: &[String], sets: Commands) -> (Result<Vec<Result<()>>>, Result<()>) {
         let around = self.registry.around(ids.iter());
         let (mut before, mut after) = (Commands::default(), Commands::default());
         before.extend(&around.before);
         after.extend(&around.after);
         let request = Commands::in_order([before, sets, after]);
-        let answers = self.within(&around, self.send(&request).await?)?;
-        let _ = self.sweep_if_due().await; // another write will, if this one cannot
+        let answers = match self.send(&request).await {
+            Ok(answers) => answers,
+            Err(error) => return (Err(error), Ok(())),
+        };
+        let (answers, registered) = self.within(&around, answers);
+        if registered.is_ok() {
+            let _ = self.sweep_if_due().await; // another write will, if this one cannot
+        }
         let outcome = |(id, value): (&String, _)| {
             self.answer(value)
                 .map(|_| ())
                 .map_err(|error| error.about(id))
         };
-        Ok(ids.iter().zip(answers).map(outcome).collect())
+        let outcomes = ids.iter().zip(answers).map(outcome).collect();
+        (Ok(outcomes), registered)
     }
 
     /// One command of this name for each id. No command has two keys, which may be of two servers.
@@ -245,20 +260,22 @@ impl KvStore {
         for start in (0..ids.len()).step_by(KEY_PIECE) {
             let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
             let _change = self.change(piece.iter().map(String::as_str));
-            let unlinks = self.commands("UNLINK", piece.iter().map(String::as_str));
-            let epoch = self.epoch();
-            let sent = async {
-                self.mark(mark, piece).await?;
-                self.send(&unlinks.once()).await
-            };
-            let logged = self.sent(Mark::DeleteAsked, piece);
+            let sent = self.sent(Mark::DeleteAsked, piece);
+            let outcomes = self.unlink(mark, piece).await;
+            if let Some(mut sent) = sent {
+                sent.note(&outcomes, |_| Some(Change::Deleted));
+                let mut lines = Lines::default();
+                for id in piece {
+                    lines.mark(Mark::Delete, id);
+                }
+                sent.log(&outcomes, Some(lines)).await;
+            }
             let (mut failed, mut unconfirmed) = (None, Vec::new());
-            match sent.await {
-                Ok(answers) => {
-                    for (id, answer) in piece.iter().zip(answers) {
-                        match self.answer(answer) {
-                            Ok(Value::Int(count)) => deleted += count.unsigned_abs(),
-                            Ok(_) => return Err(self.unexpected("UNLINK")),
+            match outcomes {
+                Ok(outcomes) => {
+                    for (id, outcome) in piece.iter().zip(outcomes) {
+                        match outcome {
+                            Ok(count) => deleted += count,
                             Err(error) => {
                                 failed.get_or_insert(error);
                                 unconfirmed.push(id.clone());
@@ -271,10 +288,6 @@ impl KvStore {
                     unconfirmed.extend_from_slice(piece);
                 }
             }
-            if let Some(logged) = logged {
-                self.log_deletes(logged, failed.as_ref(), &unconfirmed)
-                    .await;
-            }
             if let Some(error) = failed {
                 let error = match &*ids {
                     [id] => error.about(id),
@@ -283,11 +296,23 @@ impl KvStore {
                 unconfirmed.extend_from_slice(&ids[start + piece.len()..]);
                 return Err(error.with_unconfirmed(unconfirmed));
             }
-            self.note_deleted(epoch, piece);
         }
         // What this leaves behind, if it fails, is swept away later: the ids are gone.
         let _ = self.unregister(mark).await;
         Ok(deleted)
+    }
+
+    /// How many there were of each id, which are deleted and marked for the registry.
+    async fn unlink(&self, mark: i64, ids: &[String]) -> Result<Vec<Result<u64>>> {
+        let marked = self.mark(mark, ids).await;
+        marked.map_err(|error| error.after_sending(false))?; // no UNLINK was
+        let unlinks = self.commands("UNLINK", ids.iter().map(String::as_str));
+        let answers = self.send(&unlinks.once()).await?.into_iter();
+        let counts = answers.map(|answer| match self.answer(answer)? {
+            Value::Int(count) => Ok(count.unsigned_abs()),
+            _ => Err(self.unexpected("UNLINK").after_sending(true)),
+        });
+        Ok(counts.collect())
     }
 
     /// The JSON bytes under a key of any namespace.

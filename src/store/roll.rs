@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use redis::Value;
 
 use super::registry::{ADOPTED, Around, new_mark};
+use super::sent::Sent;
 use super::{KEY_PIECE, KvStore, first};
 use crate::connection::{Answer, Commands, Request};
 use crate::error::Result;
@@ -17,7 +18,7 @@ pub(super) struct Members {
 
 impl KvStore {
     /// Deletes every registered id.
-    pub(super) async fn clear_registered(&self) -> Result<()> {
+    pub(super) async fn clear_registered(&self, sent: &mut Option<Sent<'_>>) -> Result<()> {
         let mark = new_mark();
         let mut cursor = 0;
         loop {
@@ -28,8 +29,8 @@ impl KvStore {
                 marked.extend([&self.registry.mark(mark, ids())]);
                 let unlinks = self.commands("UNLINK", ids());
                 // Nobody is told a count, so that repeating it tells no lie.
-                let sent = self.send(&Commands::in_order([marked, unlinks])).await?;
-                self.all(sent)?;
+                let request = Commands::in_order([marked, unlinks]);
+                self.unlink_some(sent, &request).await?;
             }
             if page.next == 0 {
                 return self.unregister(mark).await.map(|_| ());
@@ -111,16 +112,18 @@ impl KvStore {
     /// Removes the ids that still have the mark: their values are gone.
     pub(super) async fn unregister(&self, mark: i64) -> Result<u64> {
         if self.registry.is_on() {
-            return self.counted(self.registry.unregister(mark)).await;
+            let unregister = self.registry.unregister(mark);
+            return self.counted("ZREMRANGEBYSCORE", unregister).await;
         }
         Ok(0)
     }
 
-    pub(super) async fn counted(&self, command: redis::Cmd) -> Result<u64> {
+    /// The answer to a command of this name, which is a number.
+    pub(super) async fn counted(&self, name: &str, command: redis::Cmd) -> Result<u64> {
         let answers = self.send(&Request::resendable([command])).await?;
         match self.answer(first(answers))? {
             Value::Int(count) => Ok(count.unsigned_abs()),
-            _ => Err(self.unexpected("ZADD")),
+            _ => Err(self.unexpected(name)),
         }
     }
 
@@ -131,13 +134,18 @@ impl KvStore {
             .try_for_each(|answer| self.answer(answer).map(|_| ()))
     }
 
-    /// Takes the registry's answers from around those of a write. Without a registry, warns if
-    /// someone else keeps one.
-    pub(super) fn within(&self, around: &Around, mut answers: Vec<Answer>) -> Result<Vec<Answer>> {
+    /// Takes the registry's answers from around those of a write, and says whether they are as they
+    /// should be. Without a registry, warns if someone else keeps one.
+    pub(super) fn within(
+        &self,
+        around: &Around,
+        mut answers: Vec<Answer>,
+    ) -> (Vec<Answer>, Result<()>) {
+        let mut registered = Ok(());
         let last = around.after.as_ref().and_then(|_| answers.pop());
         if around.before.is_some() {
             let first = answers.len().min(1);
-            self.all(answers.drain(..first).chain(last).collect())?;
+            registered = self.all(answers.drain(..first).chain(last).collect());
         } else if matches!(last, Some(Answer::Other(Value::Int(1))))
             && self.connections.is_new(&self.registry.key)
         {
@@ -147,6 +155,6 @@ impl KvStore {
                 String::from_utf8_lossy(&self.registry.key),
             ));
         }
-        Ok(answers)
+        (answers, registered)
     }
 }

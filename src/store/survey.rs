@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use redis::Value;
 
+use super::sent::Sent;
 use super::{KvStore, Written};
 use crate::connection::{Load, Request};
 use crate::error::Result;
+use crate::json_files::log::Mark;
 
 /// COUNT of a SCAN: the server is busy for about 0.7 ms a call, and more would save little.
 const SCAN_COUNT: usize = 1000;
@@ -36,21 +38,40 @@ pub struct Stats {
 impl KvStore {
     /// Deletes every id of the namespace, page by page, so that others are served in between.
     pub async fn clear(&self) -> Result<()> {
-        let epoch = self.epoch();
+        let mut sent = self.sent(Mark::DropAsked, &[]);
+        sent.as_mut().map(Sent::unsent);
         let outcome = if self.registry.is_on() {
-            self.clear_registered().await
+            self.clear_registered(&mut sent).await
         } else {
-            self.clear_scanned().await
+            self.clear_scanned(&mut sent).await
         };
         self.forget_all();
-        if outcome.is_ok() {
-            self.note_dropped(epoch);
-            self.log_drop().await;
+        if let Some(sent) = sent
+            && outcome.is_ok()
+        {
+            sent.dropped().await;
         }
         outcome
     }
 
-    async fn clear_scanned(&self) -> Result<()> {
+    /// Deletes some ids, on the way to deleting all.
+    pub(super) async fn unlink_some(
+        &self,
+        sent: &mut Option<Sent<'_>>,
+        request: &Request,
+    ) -> Result<()> {
+        let begun = sent.as_mut().is_some_and(Sent::begin);
+        let answers = self.send(request).await;
+        if let (Some(sent), Err(error)) = (sent, &answers)
+            && !begun
+            && !error.may_be_done()
+        {
+            sent.unsent();
+        }
+        self.all(answers?)
+    }
+
+    async fn clear_scanned(&self, sent: &mut Option<Sent<'_>>) -> Result<()> {
         let mut cursor = 0;
         loop {
             let (next, keys) = self.own_page(cursor).await?;
@@ -58,7 +79,7 @@ impl KvStore {
             let ids = self.ids_of(&keys);
             let unlinks = self.commands("UNLINK", ids.iter().copied());
             if !ids.is_empty() {
-                self.all(self.send(&unlinks.resendable()).await?)?;
+                self.unlink_some(sent, &unlinks.resendable()).await?;
             }
             if next == 0 {
                 return Ok(());

@@ -5,6 +5,7 @@ use redis::Value;
 use super::KvStore;
 use crate::connection::Commands;
 use crate::error::{Error, Kind, Result};
+use crate::json_files::log::Mark;
 use crate::json_text::{Layout, rewrite};
 use crate::value::admit;
 
@@ -64,6 +65,9 @@ impl KvStore {
         let there: Vec<_> = chosen(|fate| matches!(fate, Copied::Replaced)).collect();
         let _change = self.change(there.iter().chain(&absent).map(|(id, _)| id.as_str()));
         if !there.is_empty() {
+            let ids: Vec<String> = there.iter().map(|(id, _)| (*id).clone()).collect();
+            // Left as it is: an answer does not say whether the value was set.
+            let _sent = self.sent(Mark::SetAsked, &ids);
             let mut sets = Commands::default();
             for (id, json) in &there {
                 let stored = self.config.compression.seal(json);
@@ -77,7 +81,6 @@ impl KvStore {
                     absent.push(*row);
                 }
             }
-            self.note_unproved(there.iter().map(|(id, _)| id.as_str()));
             self.score_anew(there.iter().map(|(id, _)| id.as_str()))
                 .await?;
         }

@@ -148,6 +148,6 @@ impl KvStore {
             return Ok(0);
         }
         let zadd = self.registry.register(flags, members.iter().copied());
-        self.counted(zadd).await
+        self.counted("ZADD", zadd).await
     }
 }

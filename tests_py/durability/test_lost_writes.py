@@ -11,7 +11,10 @@ import pytest
 
 from durability.conftest import Open
 from nano_graphrag_redis import DurabilityError, RedisKVStorage, SyncRedisKVStorage
+from nano_graphrag_redis.exceptions import StorageError
+from support.conditions import eventually
 from support.power import Disk
+from support.proxy import Proxy
 from support.servers import RedisServer
 
 MANY = {f"doc-{number}": {"number": number} for number in range(200)}
@@ -97,6 +100,41 @@ def test_a_crash_that_lost_nothing_is_not_noticed(server: RedisServer, open_at: 
     server.client().config_set("appendfsync", "always")
     documents.index_done_callback()
     assert documents.get_by_id("doc-8") == {"number": 8}
+
+
+def swallow_from(proxy: Proxy, command: bytes) -> None:
+    """Has the server's answers swallowed from the first of these commands on."""
+
+    def swallow() -> None:
+        proxy.blackhole = True
+
+    proxy.interruption = (command, swallow)
+
+
+@pytest.fixture
+def proxy(server: RedisServer) -> Iterator[Proxy]:
+    with Proxy(server.port) as running:
+        yield running
+
+
+@pytest.mark.parametrize("change", ["delete_by_ids", "drop"])
+def test_what_was_deleted_and_never_confirmed_is_not_called_lost(
+    server: RedisServer, proxy: Proxy, open_at: Open, change: str
+) -> None:
+    server.client().config_set("appendfsync", "always")
+    documents = open_at(
+        server, "fsync", redis_url=proxy.url, redis_max_retries=0, redis_operation_timeout=1
+    )
+    documents.upsert(MANY)
+    swallow_from(proxy, b"UNLINK")
+    arguments = [list(MANY)] if change == "delete_by_ids" else []
+    with pytest.raises(StorageError):
+        getattr(documents, change)(*arguments)
+    proxy.blackhole = False
+    eventually(lambda: server.client().keys("nano_graphrag:full_docs:*") == [])
+    server.restart()
+    server.client().config_set("appendfsync", "always")
+    documents.index_done_callback()
 
 
 def test_what_a_barrier_has_passed_is_not_looked_for_again(

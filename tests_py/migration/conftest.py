@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nano_graphrag_redis import SyncRedisKVStorage
 from support.servers import RedisServer
 
 WriteFile = Callable[..., Path]
 """``write_file(namespace, values)``: what the host's ``JsonKVStorage`` leaves."""
+
+Open = Callable[..., SyncRedisKVStorage]
+"""``open_storage(namespace, **settings)``: a storage with dual writing, closed after the test."""
 
 
 @pytest.fixture
@@ -43,3 +48,18 @@ def own_server(server_binary: Path) -> Iterator[RedisServer]:
     """A server for tests that kill or pause it."""
     with RedisServer(server_binary) as running:
         yield running
+
+
+@pytest.fixture
+def open_storage(settings: dict[str, Any], working_dir: Path) -> Iterator[Open]:
+    with ExitStack() as stack:
+
+        def open_one(namespace: str = "full_docs", **more: Any) -> SyncRedisKVStorage:
+            both = {**settings, "working_dir": str(working_dir), "redis_dual_write": True, **more}
+            return stack.enter_context(SyncRedisKVStorage(namespace, both))
+
+        yield open_one
+
+
+def file(directory: Path, namespace: str = "full_docs") -> Any:
+    return json.loads((directory / f"kv_store_{namespace}.json").read_text(encoding="utf-8"))

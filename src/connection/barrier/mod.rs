@@ -71,6 +71,11 @@ impl Connections {
         self.barrier.lock().unproved.note(epoch, changes);
     }
 
+    /// What is under this prefix changed, and nobody knows what or how.
+    pub(crate) fn note_unproved(&self, prefix: &[u8]) {
+        self.barrier.lock().unproved.forget(prefix);
+    }
+
     /// Returns once all that was answered before is as safe as the settings ask. Costs nothing if
     /// nothing was written since the last time. What was lost is of this keyspace alone.
     pub(crate) async fn barrier(self: &Arc<Self>, keyspace: &Keyspace) -> Result<()> {

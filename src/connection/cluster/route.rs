@@ -386,6 +386,7 @@ fn all_lost(answers: &[Answer]) -> Option<&Error> {
 
 /// The commands of a group are not sent again. What an earlier attempt was told is done stays so.
 fn lose(group: &Group<'_>, error: &Error, answers: &mut [Option<Answer>]) {
+    let error = group.attempts.ended_by(error.clone());
     for &command in &group.commands {
         let done = match &answers[command] {
             Some(Answer::Text(_)) => true,

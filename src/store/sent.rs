@@ -1,0 +1,149 @@
+//! A change on its way to the server: what came of it goes to the barrier that will have to prove it,
+//! and into the log of dual writing.
+
+use std::borrow::Cow;
+
+use super::KvStore;
+use crate::durability::Change;
+use crate::error::Result;
+use crate::json_files::log::{Lines, Mark};
+
+/// Ids that something was sent of. Until it is told what came of it, nothing is known: whoever drops
+/// this leaves word of that.
+pub(super) struct Sent<'a> {
+    store: &'a KvStore,
+    mark: Mark,
+    ids: Cow<'a, [String]>,
+    /// When it was sent, if a barrier wants to know.
+    epoch: Option<u64>,
+    /// Whether the barrier is to be told yet.
+    unproved: bool,
+    /// Whether the log is.
+    unlogged: bool,
+}
+
+/// What is known of one of the ids.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Done,
+    NotDone,
+    Nothing,
+}
+
+impl Known {
+    fn of<T>(outcomes: &Result<Vec<Result<T>>>, number: usize) -> Self {
+        let outcome = outcomes.as_ref().map(|each| each.get(number));
+        match outcome {
+            Ok(Some(Ok(_))) => Self::Done,
+            Ok(Some(Err(error))) | Err(error) if !error.may_be_done() => Self::NotDone,
+            Ok(_) | Err(_) => Self::Nothing,
+        }
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        if self.unproved
+            && let Some(epoch) = self.epoch
+        {
+            match self.mark {
+                Mark::Drop | Mark::DropAsked => self.store.note_unproved(),
+                Mark::Delete | Mark::DeleteAsked | Mark::SetAsked => {
+                    let unknown = self.ids.iter().map(|id| (id, None));
+                    self.store.note_changes(epoch, unknown);
+                }
+            }
+        }
+        if self.unlogged
+            && let Some(dual) = &self.store.dual_write
+        {
+            dual.keep(self.mark, &self.ids);
+        }
+    }
+}
+
+impl Sent<'_> {
+    /// Notes what became of each id for the barrier, which has `change` to prove of one that was done.
+    pub(super) fn note<T>(
+        &mut self,
+        outcomes: &Result<Vec<Result<T>>>,
+        change: impl Fn(usize) -> Option<Change>,
+    ) {
+        self.unproved = false;
+        let Some(epoch) = self.epoch else { return };
+        let ids = self.ids.iter().enumerate();
+        let changes = ids.filter_map(|(number, id)| match Known::of(outcomes, number) {
+            Known::Done => Some((id, change(number))),
+            Known::Nothing => Some((id, None)),
+            Known::NotDone => None, // what was there before still is
+        });
+        self.store.note_changes(epoch, changes);
+    }
+
+    /// Logs those of the lines, one for each id, whose id was done.
+    pub(super) async fn log<T>(mut self, outcomes: &Result<Vec<Result<T>>>, lines: Option<Lines>) {
+        let (Some(dual), Some(lines)) = (&self.store.dual_write, lines) else {
+            self.unlogged = false;
+            return;
+        };
+        let known: Vec<_> = (0..self.ids.len())
+            .map(|number| Known::of(outcomes, number))
+            .collect();
+        let of = |wanted| {
+            let ids = self.ids.iter().zip(&known);
+            let ids = ids.filter(move |(_, known)| **known == wanted);
+            ids.map(|(id, _)| id.clone()).collect::<Vec<_>>()
+        };
+        if known.iter().any(|known| *known != Known::Done) {
+            dual.keep(self.mark, &of(Known::Nothing));
+            self.ids = Cow::Owned(of(Known::Done));
+        }
+        let lines = lines.chosen(|number| known[number] == Known::Done);
+        self.append(&lines).await;
+    }
+
+    /// All ids are gone.
+    pub(super) async fn dropped(mut self) {
+        self.mark = Mark::Drop;
+        self.unproved = false;
+        self.unlogged = true;
+        if let Some(epoch) = self.epoch {
+            self.store.note_dropped(epoch);
+        }
+        let mut lines = Lines::default();
+        lines.mark_all(Mark::Drop);
+        self.append(&lines).await;
+    }
+
+    /// Nothing of it was sent yet, so that there is no word to leave.
+    pub(super) fn unsent(&mut self) {
+        (self.unproved, self.unlogged) = (false, false);
+    }
+
+    /// Something of it is sent now; says whether something was before.
+    pub(super) fn begin(&mut self) -> bool {
+        let begun = self.unlogged;
+        (self.unproved, self.unlogged) = (true, true);
+        begun
+    }
+
+    async fn append(mut self, lines: &Lines) {
+        self.unlogged = !self.store.log(lines).await;
+    }
+}
+
+impl KvStore {
+    /// To be held while something is sent of these ids, or of all; None where nobody wants to know
+    /// what comes of it.
+    pub(super) fn sent<'a>(&'a self, mark: Mark, ids: &'a [String]) -> Option<Sent<'a>> {
+        let epoch = self.epoch();
+        (epoch.is_some() || self.dual_write.is_some()).then_some(Sent {
+            store: self,
+            mark,
+            ids: Cow::Borrowed(ids),
+            epoch,
+            unproved: true,
+            unlogged: true,
+        })
+    }
+}
