@@ -64,6 +64,9 @@ pub(crate) struct Unproved {
     entries: HashMap<Vec<u8>, Entry>,
 }
 
+/// Changes remembered from which a barrier is due: some ten megabytes.
+const MUCH: usize = 65_536;
+
 /// What is under a prefix when all its keys are gone: no id is spelled so.
 const DROPPED: u8 = 0xff;
 
@@ -114,6 +117,11 @@ impl Unproved {
     pub(crate) fn forget(&mut self, prefix: &[u8]) {
         self.entries.retain(|known, _| !known.starts_with(prefix));
         self.lost = self.entries.values().filter(|entry| entry.lost).count();
+    }
+
+    /// Whether so much is remembered that a barrier is due though nobody has asked for one.
+    pub(crate) fn is_much(&self) -> bool {
+        self.entries.len() > MUCH
     }
 
     /// How many requests there were.

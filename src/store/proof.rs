@@ -40,6 +40,8 @@ impl KvStore {
     ) {
         let changes = changes.map(|(id, change)| (self.key(id), change));
         self.connections.note(epoch, changes);
+        self.connections
+            .begin_overdue_barrier(&self.config.keyspace);
     }
 
     /// All ids are gone.

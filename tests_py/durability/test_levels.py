@@ -233,3 +233,12 @@ def test_callers_who_arrive_together_share_a_barrier(valkey: Path, open_at: Open
             thread.join()
         assert len(passed) == 40
         assert calls(server, "waitaof") < 10
+
+
+def test_what_is_remembered_is_bounded_though_nobody_asks_for_a_barrier(
+    valkey: Path, open_at: Open
+) -> None:
+    with RedisServer(valkey, appendfsync="always") as server:
+        documents = open_at(server, "fsync")
+        documents.upsert({str(number): 0 for number in range(70_000)})
+        eventually(lambda: server.client().exists("nano_graphrag:@durability") == 1)

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared, join_all};
 use redis::Value;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::backoff::{FIRST_BACKOFF, LONGEST_BACKOFF, jitter};
@@ -97,6 +98,15 @@ impl Connections {
         Err(error.with_unconfirmed(ids))
     }
 
+    /// Begins a barrier that nobody waits for, once much was written that nobody asked one for: what
+    /// is remembered of it takes memory. What it comes to is told by the next one.
+    pub(crate) fn begin_overdue_barrier(self: &Arc<Self>, keyspace: &Keyspace) {
+        // A write is noted where it is given up, too, which may be anywhere.
+        if self.barrier.lock().unproved.is_much() && Handle::try_current().is_ok() {
+            drop(self.join_barrier(keyspace));
+        }
+    }
+
     /// The barrier that covers all that was answered so far; None if there is nothing to wait for.
     fn join_barrier(self: &Arc<Self>, keyspace: &Keyspace) -> Option<Round> {
         if !self.has_barrier() {
@@ -149,7 +159,8 @@ impl Connections {
             let pause = backoff.mul_f64(jitter());
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
             if attempt == self.config.max_retries || Instant::now() + pause > deadline {
-                return Err(error);
+                let message = format!("{}: {error}", self.config.endpoint);
+                return Err(Error::new(error.kind(), message));
             }
             sleep(pause).await;
         }
