@@ -35,7 +35,7 @@ def running_server(*options: str) -> Iterator[Server]:
     """Start a server, wait until it accepts connections, end it on the way out.
 
     Args:
-        options: Further words of its command line.
+        *options: Words of its command line, beside its own.
 
     Raises:
         RuntimeError: It ended before it was ready; the message is its log.

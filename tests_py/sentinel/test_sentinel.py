@@ -121,17 +121,20 @@ def test_a_master_that_no_sentinel_knows_is_named(sentinels: Sentinels) -> None:
 
 
 def test_a_delete_that_a_stalled_master_has_not_got_is_done_by_the_new_one(
-    sentinels: Sentinels, storage: SyncRedisKVStorage
+    sentinels: Sentinels,
 ) -> None:
-    storage.upsert({"a": 1})
-    stalled = sentinels.master
-    stalled.pause()
-    try:
-        assert storage.delete_by_id("a") is True
-        assert sentinels.master is not stalled
-    finally:
-        stalled.resume()
-    assert sentinels.client().dbsize() == 0
+    settings = sentinels.settings | {"redis_durability": "replicas:1"}
+    with SyncRedisKVStorage("full_docs", settings) as storage:
+        storage.upsert({"a": 1})
+        storage.index_done_callback()  # a replica has it, and that one will be the master
+        stalled = sentinels.master
+        stalled.pause()
+        try:
+            assert storage.delete_by_id("a") is True
+            eventually(lambda: sentinels.master is not stalled)
+        finally:
+            stalled.resume()
+        assert storage.get_by_id("a") is None
 
 
 def test_the_sentinels_have_a_user_of_their_own() -> None:
@@ -156,3 +159,17 @@ def test_a_server_that_is_no_sentinel_says_so(sentinels: Sentinels) -> None:
         pytest.raises(StorageUnavailableError, match="no sentinel"),
     ):
         storage.get_by_id("a")
+
+
+def test_a_master_that_refuses_the_login_is_not_asked_again_and_again(
+    sentinels: Sentinels,
+) -> None:
+    admin = sentinels.master.client()
+    settings = sentinels.settings | {"redis_username": "ann", "redis_password": SECRET}
+    with SyncRedisKVStorage("full_docs", settings) as storage:
+        for _ in range(30):
+            with pytest.raises(StorageAuthError, match="redis_password") as caught:
+                storage.get_by_id("a")
+    assert SECRET not in str(caught.value)
+    refused = admin.info("commandstats")["cmdstat_auth"]["failed_calls"]
+    assert refused <= 6  # three a second

@@ -54,7 +54,7 @@ class RedisCluster:
     """
 
     def __init__(
-        self, binary: Path | None = None, *, replicas: bool = True, **options: str
+        self, binary: Path | None = None, *, replicas: bool = True, **options: Any
     ) -> None:
         self._stack = ExitStack()
         # The bus has a port of its own: the usual one, 10,000 further, may be none.

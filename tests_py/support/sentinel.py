@@ -28,12 +28,17 @@ class SentinelServer(RedisServer):
         binary: The server program, which is a sentinel too.
         master: The server it is to watch.
         password: What it asks of the user ``USER``, if it asks for anything.
+        options: As for ``RedisServer``.
     """
 
     _arguments = ("--sentinel",)
 
     def __init__(
-        self, binary: Path | None, master: RedisServer, password: str | None = None
+        self,
+        binary: Path | None,
+        master: RedisServer,
+        password: str | None = None,
+        **options: Any,
     ) -> None:
         lines = [
             f"sentinel monitor {NAME} 127.0.0.1 {master.port} 2",
@@ -47,7 +52,7 @@ class SentinelServer(RedisServer):
                 f"sentinel sentinel-user {USER}",
                 f"sentinel sentinel-pass {password}",
             ]
-        super().__init__(binary, config=tuple(lines))
+        super().__init__(binary, config=tuple(lines), **options)
         self._login = {"username": USER, "password": password} if password else {}
         self._admin: redis.Redis | None = None
 
@@ -78,11 +83,12 @@ class Sentinels:
     Args:
         binary: The server to run; Valkey when not given.
         sentinel_password: What the sentinels ask for, of the user ``watcher``.
-        options: Configuration of each server, as for ``RedisServer``.
+        options: Configuration of each server, as for ``RedisServer``; what is of TLS, of each
+            sentinel too.
     """
 
     def __init__(
-        self, binary: Path | None = None, *, sentinel_password: str | None = None, **options: str
+        self, binary: Path | None = None, *, sentinel_password: str | None = None, **options: Any
     ) -> None:
         self._stack = ExitStack()
         self._admins: dict[int, redis.Redis] = {}
@@ -93,15 +99,17 @@ class Sentinels:
             "min-replicas-max-lag": "2",
         }
         self.servers = [RedisServer(binary, **(settings | options)) for _ in range(3)]
+        tls = {name: value for name, value in options.items() if name.startswith("tls")}
+        self._secure = bool(tls)
         self.sentinels = [
-            SentinelServer(binary, self.servers[0], sentinel_password) for _ in range(3)
+            SentinelServer(binary, self.servers[0], sentinel_password, **tls) for _ in range(3)
         ]
 
     @property
     def url(self) -> str:
         """The sentinels, comma-separated."""
         places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{places}"
+        return f"redis{'s' if self._secure else ''}+sentinel://{places}"
 
     @property
     def settings(self) -> dict[str, str]:

@@ -7,30 +7,26 @@
 //! sentinels still name the server that gave it. What a master that wakes acknowledges within
 //! moments of a failover it must refuse by itself: `min-replicas-to-write 1`.
 
+mod look;
 mod word;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use redis::Value;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::Answer;
 use super::node::{Failed, Node};
 use crate::config::{Sentinel, ServerConfig};
 use crate::error::{Error, Kind, Result};
-use word::Word;
 
 /// Between two questions while there are calls.
 const WATCH: Duration = Duration::from_millis(500);
 /// How old what the sentinels said may be where a call relies on it.
 const FRESH: Duration = Duration::from_millis(1500);
-/// How long the others are waited for when one sentinel has answered: theirs may be a newer word.
-const OTHERS: Duration = Duration::from_millis(150);
 /// How long an answer may take that is believed as it is. No failover is as quick, if
 /// `down-after-milliseconds` is 500 or more.
 const PROMPT: Duration = Duration::from_millis(300);
@@ -59,6 +55,8 @@ struct Known {
     looked: Option<Instant>,
     tried: Option<Instant>,
     suspect: bool,
+    /// Whom the sentinels name, and who has not said so itself.
+    candidate: Option<Arc<Node>>,
 }
 
 impl Sentinels {
@@ -211,116 +209,6 @@ impl Sentinels {
             let _ = done.send(Some(found)); // nobody may wait
         });
         outcome
-    }
-
-    async fn find(self: &Arc<Self>) -> Result<Arc<Node>> {
-        let began = Instant::now();
-        let word = self.newest_word().await?;
-        let before = self.known().master.clone();
-        let endpoint = self.config.endpoint.neighbour(&word.host, word.port);
-        let endpoint = endpoint.ok_or_else(broken_off)?;
-        if let Some(master) = &before {
-            let same = *master.endpoint() == endpoint;
-            // A sentinel that was away may say again what was true before a failover.
-            let older = word.epoch <= self.known().epoch;
-            if same || (older && word::is_master(master).await.unwrap_or(false)) {
-                self.keep(word.epoch, began);
-                return Ok(Arc::clone(master));
-            }
-        }
-        let node = Node::new(self.config.at(endpoint));
-        match word::is_master(&node).await {
-            Ok(true) => {}
-            Ok(false) => return Err(self.trouble(&node, "is a replica itself")),
-            Err(error) => return Err(self.trouble(&node, &error.to_string())),
-        }
-        {
-            let mut known = self.known();
-            *known = Known {
-                master: Some(Arc::clone(&node)),
-                epoch: word.epoch,
-                term: known.term + 1,
-                looked: Some(began),
-                tried: Some(began),
-                suspect: false,
-            };
-        }
-        self.entry.breaker.answered();
-        match before {
-            // Whoever waits there is told, and asks the new one.
-            Some(before) => before.abandon(),
-            None => self.watch(),
-        }
-        Ok(node)
-    }
-
-    fn keep(&self, epoch: u64, began: Instant) {
-        let mut known = self.known();
-        known.epoch = known.epoch.max(epoch);
-        known.looked = Some(began);
-        known.suspect = false;
-    }
-
-    fn trouble(&self, node: &Node, what: &str) -> Error {
-        let message = format!(
-            "the sentinels name {} as the master {:?}, and it {what}",
-            node.endpoint(),
-            self.master
-        );
-        Error::new(Kind::Unavailable, message)
-    }
-
-    /// Asks all sentinels; of those that answer the one whose word is the newest.
-    async fn newest_word(&self) -> Result<Word> {
-        let mut asked: FuturesUnordered<_> = self
-            .asked
-            .iter()
-            .map(|sentinel| async move {
-                let word = word::of_sentinel(sentinel, &self.master).await;
-                word.map_err(|error| (sentinel, error))
-            })
-            .collect();
-        let mut newest: Option<Word> = None;
-        let mut failures = Vec::new();
-        loop {
-            let patience = if newest.is_some() {
-                OTHERS
-            } else {
-                Duration::MAX
-            };
-            match timeout(patience, asked.next()).await {
-                Ok(Some(Ok(word))) => {
-                    if newest
-                        .as_ref()
-                        .is_none_or(|newest| word.epoch > newest.epoch)
-                    {
-                        newest = Some(word);
-                    }
-                }
-                Ok(Some(Err(failure))) => failures.push(failure),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        newest.ok_or_else(|| self.unanswered(&failures))
-    }
-
-    /// Who was asked for what, and what each said.
-    fn unanswered(&self, failures: &[(&Arc<Node>, Error)]) -> Error {
-        let said: Vec<String> = failures
-            .iter()
-            .map(|(sentinel, error)| format!("{}: {error}", sentinel.endpoint()))
-            .collect();
-        let kind = if failures.iter().all(|(_, error)| error.kind() == Kind::Auth) {
-            Kind::Auth
-        } else {
-            Kind::Unavailable
-        };
-        let message = format!(
-            "no sentinel says where the master {:?} is ({})",
-            self.master,
-            said.join("; ")
-        );
-        Error::new(kind, message)
     }
 
     /// Asks now and then, as long as there are calls: a master that is stalled ends no connection.
