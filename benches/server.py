@@ -75,6 +75,7 @@ def _wait_until_ready(process: subprocess.Popen[str]) -> None:
 
 
 def free_port() -> int:
+    """A port that nobody has, for the moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
