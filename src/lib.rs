@@ -9,7 +9,7 @@
 //! - [`outage`]: what a failure means to the caller: raised, or a counted miss
 //! - [`connection`]: one handle over the servers: pool, deadlines, retries, breaker, tracking
 //! - [`near_cache`]: local copies of values, kept right by the server's own invalidation
-//! - `notices`: lines for the log, kept until someone who can write one comes by
+//! - [`notices`]: lines for the log, kept until someone who can write one comes by
 //! - [`metrics`]: what is counted, and the sums over what is closed by now
 //! - [`config`]: validated settings, named defaults with units
 //! - [`durability`]: what a barrier waits for, and what no barrier has passed yet
@@ -37,7 +37,7 @@ pub mod keyspace;
 pub mod metrics;
 pub mod migration;
 pub mod near_cache;
-mod notices;
+pub mod notices;
 pub mod outage;
 #[cfg(feature = "python")]
 mod python;

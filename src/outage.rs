@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::config::OutagePolicy;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::StoreCounters;
+use crate::notices::Event;
 
 /// The kinds a caller under [`OutagePolicy::Miss`] never sees.
 const FORGIVEN: [Kind; 8] = [
@@ -39,7 +40,7 @@ impl Outage {
     ///
     /// Wrong settings and use after close are the caller's mistakes and are never forgiven. An
     /// outage gives one line when it begins, any other kind of failure one line ever.
-    pub(crate) fn forgive(&self, error: Error) -> Result<Option<String>> {
+    pub(crate) fn forgive(&self, error: Error) -> Result<Option<(Event, String)>> {
         if self.policy != OutagePolicy::Miss || !FORGIVEN.contains(&error.kind()) {
             return Err(error);
         }
@@ -47,11 +48,14 @@ impl Outage {
         if error.found_no_server() {
             let left = !self.away.swap(true, Relaxed);
             return Ok(left.then(|| {
-                format!("reads miss and writes are dropped until the server is back: {error}")
+                let line =
+                    format!("reads miss and writes are dropped until the server is back: {error}");
+                (Event::OutageBegan, line)
             }));
         }
         Ok((before == 0).then(|| {
-            format!("taken for a miss, as the outage policy says; more of this kind are only counted: {error}")
+            let line = format!("taken for a miss, as the outage policy says; more of this kind are only counted: {error}");
+            (Event::Forgiven, line)
         }))
     }
 
@@ -93,7 +97,7 @@ mod tests {
         }
         let away = told
             .iter()
-            .filter(|line| line.contains("until the server is back"));
+            .filter(|(event, _)| *event == Event::OutageBegan);
         assert_eq!((away.count(), told.len()), (1, 6), "{told:?}");
         assert!(outage.answered().is_some());
         assert!(outage.answered().is_none());

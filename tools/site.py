@@ -24,7 +24,6 @@ from nano_graphrag_redis.config.namespaces import (
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.pages import Page
-    from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
 SETTINGS_MARK = "<!-- the table of settings -->"
@@ -42,8 +41,6 @@ def settings_table() -> str:
             continue
         variable = _NO_VARIABLE.get(key, f"`{key.upper()}`")
         meaning = field.description or ""
-        if _reserved(field):
-            meaning += " *Reserved: refused until it is supported.*"
         default = field.get_default(call_default_factory=True)
         rows.append(f"| `{key}` | {variable} | {_shown(default)} | {meaning} |")
     return "\n".join(rows)
@@ -64,10 +61,6 @@ def namespaces_table() -> str:
             f"| {', '.join(f'`{name}`' for name in variables)} |"
         )
     return "\n".join(rows)
-
-
-def _reserved(field: FieldInfo) -> bool:
-    return field.json_schema_extra == {"supported": False}
 
 
 def _shown(default: Any) -> str:

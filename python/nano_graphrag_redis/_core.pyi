@@ -30,7 +30,7 @@ def metrics(*, census_every: float | None = None) -> dict[str, Any]:
     Args:
         census_every: Have the servers in use looked at every so many seconds from now on, in the
             background: how many keys the namespaces have, what memory they take, how many keys were
-            evicted. What the last look found is in ``sets``, under ``census``.
+            evicted; 0 for never. What the last look found is in ``sets``, under ``census``.
 
     Returns:
         Plain data, fit for JSON. ``bounds``: the upper bounds of the histograms' buckets, seconds.

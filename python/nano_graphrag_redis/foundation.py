@@ -79,6 +79,12 @@ class Foundation:
         self._directory: Path | None = directory.resolve() if directory else None
         settings = self.config.core_settings(namespace, url=self._socket_url())
         self.store = KvStore(settings if ttl is None else settings | {"ttl": ttl})
+        # What the host calls: the same store, each of its calls a span where that is asked for.
+        self.calls = self.store
+        if self.config.redis_tracing != "off":
+            from .tracing import traced
+
+            self.calls = traced(self.store, namespace, self.config)
         self.ready = self._directory is None
         self._folds = self.config.redis_dual_write
         if self._folds:

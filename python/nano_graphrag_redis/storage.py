@@ -51,14 +51,14 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
     def __post_init__(self) -> None:
         self._foundation = Foundation(self.namespace, self.global_config)
         # None until an embedded server was joined; see _store.
-        self._core: KvStore | None = self._foundation.store if self._foundation.ready else None
+        self._core: KvStore | None = self._foundation.calls if self._foundation.ready else None
 
     def __repr__(self) -> str:
         return f"RedisKVStorage({self.namespace!r}, {self._foundation.config.redis_url!r})"
 
     async def _store(self) -> KvStore:
         await asyncio.to_thread(self._foundation.join_server)
-        self._core = self._foundation.store
+        self._core = self._foundation.calls
         return self._core
 
     async def all_keys(self) -> list[str]:

@@ -47,14 +47,14 @@ class SyncRedisKVStorage:
         self._foundation = foundation or Foundation(namespace, self.global_config)
         # None until an embedded server was joined; see _store.
         ready = self._foundation.ready
-        self._core: BlockingKvStore | None = self._foundation.store.blocking if ready else None
+        self._core: BlockingKvStore | None = self._foundation.calls.blocking if ready else None
 
     def __repr__(self) -> str:
         return f"SyncRedisKVStorage({self.namespace!r}, {self._foundation.config.redis_url!r})"
 
     def _store(self) -> BlockingKvStore:
         self._foundation.join_server()
-        self._core = self._foundation.store.blocking
+        self._core = self._foundation.calls.blocking
         return self._core
 
     def all_keys(self) -> list[str]:

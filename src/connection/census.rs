@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use redis::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{Connections, Node, Request, SharedConnections, command};
+use super::{Answer, Connections, Node, Request, SharedConnections, command};
 use crate::error::{Error, Kind, Result};
 
 /// COUNT of a SCAN, as where a namespace is walked.
@@ -82,16 +82,21 @@ impl Known {
 }
 
 /// Looks at the servers of every set that is in use, again and again.
-pub async fn keep_census(shared: &SharedConnections, every: impl Fn() -> Duration) {
+/// `every` says how often: never, while it gives nothing.
+pub async fn keep_census(shared: &SharedConnections, every: impl Fn() -> Option<Duration>) {
     loop {
+        let Some(pause) = every() else {
+            sleep(TICK).await;
+            continue;
+        };
         for connections in shared.in_use() {
             // What opens nothing itself until it is used is not opened by being watched.
-            if connections.load().connections > 0 && connections.known.is_due(every()) {
+            if connections.load().connections > 0 && connections.known.is_due(pause) {
                 // One that fails leaves the figures as they were: the calls themselves tell of it.
                 let _ = connections.take_census().await;
             }
         }
-        sleep(TICK.min(every())).await;
+        sleep(TICK.min(pause)).await;
     }
 }
 
@@ -122,21 +127,20 @@ impl Connections {
             census.namespaces.insert(namespace.clone(), nothing);
         }
         for node in self.primaries().await? {
-            let evicted = self.evicted_keys(&node).await?;
+            let evicted = Self::evicted_keys(&node).await?;
             census.evicted_keys = sum(census.evicted_keys, evicted);
-            self.count(&node, &prefixes, &mut census.namespaces).await?;
+            Self::count(&node, &prefixes, &mut census.namespaces).await?;
         }
         self.known.lock().census = Some(census);
         Ok(())
     }
 
     async fn count(
-        self: &Arc<Self>,
         node: &Arc<Node>,
         prefixes: &BTreeMap<Vec<u8>, String>,
         namespaces: &mut BTreeMap<String, Share>,
     ) -> Result<()> {
-        let (keys, complete) = self.sample(node).await?;
+        let (keys, complete) = Self::sample(node).await?;
         let seen = keys.len();
         let mut of_prefix: BTreeMap<&Vec<u8>, Vec<&Vec<u8>>> = BTreeMap::new();
         for key in &keys {
@@ -147,7 +151,7 @@ impl Connections {
         let total = if complete {
             Some(seen as u64)
         } else {
-            self.number(node, command("DBSIZE", [])).await?
+            Self::number(node, command("DBSIZE", [])).await?
         };
         for (prefix, keys) in of_prefix {
             let Some(share) = namespaces.get_mut(&prefixes[prefix]) else {
@@ -155,7 +159,7 @@ impl Connections {
             };
             #[expect(clippy::cast_precision_loss, reason = "an estimate")]
             let keys_there = total.map(|total| total as f64 * keys.len() as f64 / seen as f64);
-            let mean = self.mean_memory(node, &keys).await?;
+            let mean = Self::mean_memory(node, &keys).await?;
             let bytes = keys_there.zip(mean).map(|(keys, mean)| keys * mean);
             share.keys = share.keys.zip(keys_there).map(|(sum, more)| sum + more);
             share.bytes = share.bytes.zip(bytes).map(|(sum, more)| sum + more);
@@ -164,12 +168,12 @@ impl Connections {
     }
 
     /// The keys of the first pages of a SCAN, and whether they are all there are.
-    async fn sample(self: &Arc<Self>, node: &Arc<Node>) -> Result<(Vec<Vec<u8>>, bool)> {
+    async fn sample(node: &Arc<Node>) -> Result<(Vec<Vec<u8>>, bool)> {
         let (mut cursor, mut keys) = (0_u64, Vec::new());
         for _ in 0..PAGES {
             let at = cursor.to_string();
             let scan = command("SCAN", [at.as_bytes(), b"COUNT", SCAN_COUNT]);
-            let page = self.asked(node, scan).await?;
+            let page = Self::asked(node, scan).await?;
             let (next, page): (u64, Vec<Vec<u8>>) = redis::from_redis_value(page)
                 .map_err(|_| Error::new(Kind::Operation, "the answer to SCAN is no page"))?;
             keys.extend(page);
@@ -181,14 +185,10 @@ impl Connections {
         Ok((keys, cursor == 0))
     }
 
-    async fn mean_memory(
-        self: &Arc<Self>,
-        node: &Arc<Node>,
-        keys: &[&Vec<u8>],
-    ) -> Result<Option<f64>> {
+    async fn mean_memory(node: &Arc<Node>, keys: &[&Vec<u8>]) -> Result<Option<f64>> {
         let asked = keys.iter().step_by(keys.len().div_ceil(MEASURED));
         let usages = asked.map(|key| command("MEMORY", [b"USAGE", &***key]));
-        let answers = self.send_to(node, &Request::resendable(usages)).await?;
+        let answers = look(node, &Request::resendable(usages)).await?;
         let (mut bytes, mut measured) = (0.0, 0.0);
         for usage in answers {
             // A key that is gone by now, or a user who may not ask, gives no figure.
@@ -202,8 +202,8 @@ impl Connections {
         Ok((measured > 0.0).then(|| bytes / measured))
     }
 
-    async fn evicted_keys(self: &Arc<Self>, node: &Arc<Node>) -> Result<Option<u64>> {
-        let info = match self.asked(node, command("INFO", [&b"stats"[..]])).await {
+    async fn evicted_keys(node: &Arc<Node>) -> Result<Option<u64>> {
+        let info = match Self::asked(node, command("INFO", [&b"stats"[..]])).await {
             Ok(info) => info,
             Err(error) if error.kind() == Kind::Operation => return Ok(None),
             Err(error) => return Err(error),
@@ -214,8 +214,8 @@ impl Connections {
         Ok(evicted.and_then(|evicted| evicted.trim().parse().ok()))
     }
 
-    async fn number(self: &Arc<Self>, node: &Arc<Node>, asked: redis::Cmd) -> Result<Option<u64>> {
-        match self.asked(node, asked).await {
+    async fn number(node: &Arc<Node>, asked: redis::Cmd) -> Result<Option<u64>> {
+        match Self::asked(node, asked).await {
             Ok(Value::Int(number)) => Ok(u64::try_from(number).ok()),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == Kind::Operation => Ok(None), // forbidden
@@ -223,10 +223,17 @@ impl Connections {
         }
     }
 
-    async fn asked(self: &Arc<Self>, node: &Arc<Node>, asked: redis::Cmd) -> Result<Value> {
-        let answers = self.send_to(node, &Request::resendable([asked])).await?;
+    async fn asked(node: &Arc<Node>, asked: redis::Cmd) -> Result<Value> {
+        let answers = look(node, &Request::resendable([asked])).await?;
         answers.into_iter().next().unwrap_or_default().value()
     }
+}
+
+/// Asks a server once. What becomes of it is no word on the server: calls tell the breaker.
+async fn look(node: &Arc<Node>, request: &Request) -> Result<Vec<Answer>> {
+    let deadline = Instant::now() + node.config.operation_timeout;
+    let answers = node.attempt(request, deadline).await;
+    answers.map_err(|failed| Error::from_redis(&failed.error))
 }
 
 fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {

@@ -45,7 +45,7 @@ use crate::config::ServerConfig;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{Counters, ServerCount, StoreCounters};
 use crate::near_cache::{self, NearCache};
-use crate::notices::Notices;
+use crate::notices::{Event, Notice, Notices};
 pub(crate) use answer::Answer;
 use attempts::Attempts;
 use backoff::jitter;
@@ -83,6 +83,9 @@ pub struct Connections {
     config: ServerConfig,
     topology: Topology,
     counters: Arc<Counters>,
+    /// What concerns all stores: whoever comes by first tells it.
+    notices: Notices,
+    connected: AtomicBool,
     known: census::Known,
     tended: AtomicBool,
     seen: Mutex<HashSet<Vec<u8>>>,
@@ -98,6 +101,8 @@ impl Connections {
             topology: Topology::new(&config),
             counters: Counters::of_server(&config.endpoint.to_string()),
             known: census::Known::default(),
+            notices: Notices::default(),
+            connected: AtomicBool::new(false),
             tended: AtomicBool::new(false),
             seen: Mutex::default(),
             tracking: Tracking::default(),
@@ -127,7 +132,11 @@ impl Connections {
         match &self.topology {
             Topology::Cluster(cluster) => {
                 self.tend();
-                cluster.send(self, request).await
+                let answered = cluster.send(self, request).await;
+                if answered.is_ok() {
+                    self.note_connected(cluster.entry());
+                }
+                answered
             }
             Topology::One(_) | Topology::Sentinel(_) => self.persist(None, request).await,
         }
@@ -219,6 +228,7 @@ impl Connections {
                 }
                 Ok(answers) if self.topology.believes(&node, sent).await => {
                     node.answered();
+                    self.note_connected(&node);
                     return Ok(answers);
                 }
                 Ok(_) => sentinel::disowned(),
@@ -262,6 +272,11 @@ impl Connections {
             node.breaker.answered();
         } else if node.breaker.failed() {
             self.counters.count(ServerCount::BreakerOpened, 1);
+            let line = format!(
+                "{}: calls fail at once from now on, since several in a row found no server; it is probed, and they pass again as soon as it answers",
+                node.endpoint()
+            );
+            self.notices.push(Event::BreakerOpen, line);
             tokio::spawn(Self::probe_until_back(Arc::clone(self), Arc::clone(node)));
         }
     }
@@ -280,6 +295,8 @@ impl Connections {
             if connections.topology.is_back(&node).await {
                 node.breaker.close();
                 connections.counters.count(ServerCount::BreakerClosed, 1);
+                let line = format!("{}: the server answers, calls pass again", node.endpoint());
+                connections.notices.push(Event::BreakerClosed, line);
                 return;
             }
             pause = (pause * 2).min(recovery);
@@ -306,6 +323,23 @@ impl Connections {
                 connections.topology.tend().await;
             }
         });
+    }
+
+    fn note_connected(&self, node: &Node) {
+        // Loaded first: the line stays shared between cores.
+        if !self.connected.load(Relaxed) && !self.connected.swap(true, Relaxed) {
+            let line = format!("{}: connected", node.endpoint());
+            self.notices.push(Event::Connected, line);
+        }
+    }
+
+    /// What concerns all stores and nobody has been told yet.
+    pub(crate) fn take_notices(&self) -> Vec<Notice> {
+        let mut notices = self.notices.take();
+        if let Topology::Sentinel(sentinels) = &self.topology {
+            notices.append(&mut sentinels.notices.take());
+        }
+        notices
     }
 
     /// True the first time it is asked about `mark`: what concerns all stores is done by one.

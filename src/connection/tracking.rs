@@ -25,7 +25,7 @@ use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::metrics::Counters;
 use crate::near_cache::{NearCache, ONE_SERVER, Prefix};
-use crate::notices::Notices;
+use crate::notices::{Event, Notices};
 
 /// Pause before a server that refused to track is asked again: someone may have allowed it.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
@@ -187,7 +187,7 @@ impl Tracker {
                 continue;
             }
             if !self.shared.told.swap(true, Relaxed) {
-                self.shared.notices.push(format!(
+                self.shared.notices.push(Event::NearCacheOff, format!(
                     "the near cache is off, every read goes to the server: it takes Redis 6 or newer, and a user that may call HELLO and CLIENT TRACKING: {reason}"
                 ));
             }

@@ -11,7 +11,7 @@ use futures_util::future::join;
 use crate::config::StoreConfig;
 use crate::connection::Connections;
 use crate::error::Result;
-use crate::notices::Notices;
+use crate::notices::{Event, Notices};
 use origin::Origin;
 
 /// The name of the look at the servers among what stores over the same connections have done.
@@ -42,15 +42,25 @@ impl FirstUse {
     /// Takes the looks that no store over these connections has taken. One that fails, or is given
     /// up with its caller, is taken again.
     pub(crate) async fn look(&self, connections: &Arc<Connections>, notices: &Notices) {
-        let servers = self.once(SERVERS, connections, notices, server::look(connections));
+        let servers = self.once(
+            (SERVERS, Event::ServerAtRisk),
+            connections,
+            notices,
+            server::look(connections),
+        );
         let origin = async {
             if let Some(origin) = &self.origin {
                 let compared = async {
                     let found = origin.compare(connections).await?;
                     Ok(found.into_iter().collect())
                 };
-                self.once(origin.key(), connections, notices, compared)
-                    .await;
+                self.once(
+                    (origin.key(), Event::Origin),
+                    connections,
+                    notices,
+                    compared,
+                )
+                .await;
             }
         };
         join(servers, origin).await;
@@ -58,7 +68,7 @@ impl FirstUse {
 
     async fn once(
         &self,
-        mark: &[u8],
+        (mark, event): (&[u8], Event),
         connections: &Connections,
         notices: &Notices,
         look: impl Future<Output = Result<Vec<String>>>,
@@ -74,7 +84,7 @@ impl FirstUse {
         if let Ok(lines) = look.await {
             std::mem::forget(again);
             for line in lines {
-                notices.push(line);
+                notices.push(event, line);
             }
         }
     }

@@ -8,6 +8,7 @@ mod files;
 mod ids;
 mod jobs;
 mod json;
+mod log;
 mod metrics;
 mod settings;
 mod stats;

@@ -16,6 +16,7 @@ use crate::config::StoreConfig;
 use crate::error::{Error, Kind, Result};
 use crate::json_files::Paths;
 use crate::json_files::log::{ChangeLog, Lines, Mark};
+use crate::notices::Event;
 
 /// Milliseconds between two foldings of one file.
 const FOLD_INTERVAL: u64 = 60_000;
@@ -186,8 +187,7 @@ impl KvStore {
     }
 
     fn note(&self, line: &str) {
-        let namespace = &self.config.namespace;
-        self.notices.push(format!("{namespace}: {line}"));
+        self.tell(Event::DualWrite, line);
     }
 
     /// Has everything in the log that is to be there, before it is folded.

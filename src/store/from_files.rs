@@ -10,6 +10,7 @@ use super::KvStore;
 use crate::config::{OutagePolicy, StoreConfig};
 use crate::error::{Error, Kind, Result};
 use crate::json_files::{Paths, View};
+use crate::notices::Event;
 
 /// The files of one namespace, read over when they are first asked for.
 pub(super) struct FromFiles {
@@ -72,8 +73,7 @@ impl KvStore {
         };
         files.served.fetch_add(1, Relaxed);
         if let Some(line) = self.outage.left(&error) {
-            self.notices
-                .push(format!("{}: {line}", self.config.namespace));
+            self.tell(Event::OutageBegan, &line);
         }
         Ok(view)
     }

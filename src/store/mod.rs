@@ -34,7 +34,7 @@ use crate::first_use::FirstUse;
 use crate::json_files::log::{Lines, Mark};
 use crate::metrics::StoreCounters;
 use crate::near_cache::Namespace;
-use crate::notices::Notices;
+use crate::notices::{Event, Notice, Notices};
 use crate::outage::Outage;
 pub use batch::Batch;
 pub use call::Call;
@@ -120,21 +120,28 @@ impl KvStore {
     }
 
     /// What the looks at first use found and nobody has been told yet.
-    pub fn notices(&self) -> Vec<String> {
-        self.notices.take()
+    pub fn notices(&self) -> Vec<Notice> {
+        let mut notices = self.connections.take_notices();
+        notices.append(&mut self.notices.take());
+        notices
     }
 
     /// Forgives a failure where the outage policy says so; else the error comes back, and names
     /// the namespace.
     pub fn forgive(&self, error: Error) -> Result<()> {
-        if let Some(line) = self
+        if let Some((event, line)) = self
             .outage
             .forgive(error.in_namespace(&self.config.namespace))?
         {
-            self.notices
-                .push(format!("{}: {line}", self.config.namespace));
+            self.tell(event, &line);
         }
         Ok(())
+    }
+
+    /// Has a line about this namespace told.
+    fn tell(&self, event: Event, line: &str) {
+        let namespace = &self.config.namespace;
+        self.notices.push(event, format!("{namespace}: {line}"));
     }
 
     /// What it counts.
@@ -372,8 +379,7 @@ impl KvStore {
         };
         let answer = answer.map_err(|error| error.in_namespace(&self.config.namespace))?;
         if let Some(line) = self.outage.answered() {
-            self.notices
-                .push(format!("{}: {line}", self.config.namespace));
+            self.tell(Event::OutageEnded, &line);
         }
         Ok(answer)
     }

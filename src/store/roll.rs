@@ -9,6 +9,7 @@ use super::sent::Sent;
 use super::{KEY_PIECE, KvStore, first};
 use crate::connection::{Answer, Commands, Request};
 use crate::error::Result;
+use crate::notices::Event;
 
 /// One page of a listing: the cursor to go on with (0 at the end), and the registered ids.
 pub(super) struct Members {
@@ -149,7 +150,7 @@ impl KvStore {
         } else if matches!(last, Some(Answer::Other(Value::Int(1))))
             && self.connections.is_new(&self.registry.key)
         {
-            self.notices.push(format!(
+            self.notices.push(Event::RegistryUnknown, format!(
                 "{}: this keyspace has a registry (the key {:?}), which this process does not keep: others' drop() and all_keys() may miss what it writes. Set redis_registry in every process or in none, and delete that key if in none",
                 self.config.namespace,
                 String::from_utf8_lossy(&self.registry.key),

@@ -57,10 +57,6 @@ WRONG: list[tuple[str, Any]] = [
     ("clear_on_start", "perhaps"),
 ]
 
-LATER: list[tuple[str, str]] = [
-    ("redis_tracing", "ids"),
-]
-
 
 def refusal(global_config: dict[str, Any], environ: dict[str, str] | None = None) -> str:
     """The message of the StorageConfigError that these settings cause."""
@@ -94,23 +90,6 @@ def test_a_wrong_value_is_named_with_its_key_and_place(key: str, value: Any) -> 
 def test_a_wrong_variable_is_named_as_it_is_spelt(key: str, value: str) -> None:
     message = refusal({}, {key.upper(): value})
     assert message.startswith(f"{key.upper()}={value!r} (environment): ")
-
-
-@pytest.mark.parametrize(("key", "value"), LATER)
-def test_a_setting_of_a_later_release_is_refused_rather_than_ignored(key: str, value: str) -> None:
-    assert "not supported yet" in refusal({key: value})
-    message = refusal({}, {key.upper(): value})
-    assert message.startswith(key.upper())
-    assert "not supported yet" in message
-
-
-def test_a_setting_of_a_later_release_may_have_its_default() -> None:
-    later = {
-        key: RedisConfig.model_fields[key].default
-        for key, _ in LATER
-        if RedisConfig.model_fields[key].json_schema_extra
-    }
-    assert RedisConfig.from_global_config(later, {}) == RedisConfig()
 
 
 def test_dual_write_goes_by_its_other_name_too() -> None:

@@ -56,6 +56,7 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "redis_durability_timeout": (("0.5", 0.5), ("2", 2), ("60", 60)),
     "redis_dual_write": (("on", True), ("off", False), ("1", True)),
     "redis_metrics_dir": (("/one", "/one"), ("/two", "/two"), ("/three", Path("/three"))),
+    "redis_tracing": (("on", "on"), ("IDS", "ids"), ("off", "off")),
     "clear_on_start": (("true", True), ("off", False), ("1", True)),
     "working_dir": (("a", "a"), ("b", "b"), ("c", "c")),
 }

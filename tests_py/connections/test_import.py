@@ -24,7 +24,10 @@ descriptors = [target(each) for each in os.listdir("/proc/self/fd")]
 print(json.dumps([list(sys.modules), descriptors]))
 """
 
-FOREIGN = {"nano_graphrag", "redis", "valkey", "numpy"}
+FOREIGN = {
+    "nano_graphrag", "redis", "valkey", "numpy",
+    "opentelemetry", "prometheus_client", "rich", "typer",
+}  # fmt: skip
 
 
 def fresh_interpreter(source: str, *flags: str) -> subprocess.CompletedProcess[str]:

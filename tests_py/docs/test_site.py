@@ -84,14 +84,6 @@ def test_no_mark_is_left_for_the_reader(site: Path) -> None:
         assert "<!-- the table" not in path.read_text(), path
 
 
-def test_a_topology_is_said_to_be_supported_when_its_setting_is() -> None:
-    (row,) = re.findall(r"^\| here \|(.+)\|$", read("docs/topology.md"), re.MULTILINE)
-    _, sentinels, cluster = (cell.strip() for cell in row.split("|"))
-    for key, said in (("redis_sentinel_master", sentinels), ("redis_cluster", cluster)):
-        reserved = RedisConfig.model_fields[key].json_schema_extra == {"supported": False}
-        assert said == ("not supported yet" if reserved else "supported"), key
-
-
 def test_the_readme_and_the_page_of_settings_agree(hooks: ModuleType) -> None:
     of_the_page = rows(hooks.settings_table())
     section = read("README.md").partition("\n## Settings\n")[2].partition("\n## ")[0]

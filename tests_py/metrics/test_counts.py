@@ -125,8 +125,9 @@ def test_failures_are_counted_by_their_class(
 def test_what_the_outage_policy_forgives_is_counted_as_forgiven(
     namespace: str, counted: Counted
 ) -> None:
+    nobody = RedisServer()  # never started: its port is its own, and nobody listens there
     settings = {
-        "redis_url": "redis://127.0.0.1:1",
+        "redis_url": nobody.url,
         "redis_outage_policy": "miss",
         "redis_max_retries": 0,
         "redis_breaker_failures": 2,
@@ -137,17 +138,17 @@ def test_what_the_outage_policy_forgives_is_counted_as_forgiven(
         storage.upsert({"a": 1})
         with pytest.raises(StorageError):
             storage.all_keys()
-        (server,) = (
-            told for name, told in _core.metrics()["servers"].items() if "127.0.0.1:1/" in name
-        )
+        server = _core.metrics()["servers"][f"{nobody.url}/0"]
         assert [told["breaker_open"] for told in server["sets"]] == [True]
+    nobody.close()
     assert server["counts"]["breaker_opened"] == 1
     assert statuses(counted()) == {
         "get_by_id": {"forgiven": 3},
         "upsert": {"forgiven": 1},
         "all_keys": {"circuit_open": 1},
     }
-    assert counted()["forgiven"] == {"unavailable": 2, "circuit_open": 2}
+    forgiven = counted()["forgiven"]
+    assert (set(forgiven), sum(forgiven.values())) == ({"unavailable", "circuit_open"}, 4)
     assert counted()["counts"]["misses"] == 0, "nobody knows whether it is there"
 
 

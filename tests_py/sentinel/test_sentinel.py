@@ -46,7 +46,7 @@ def until_it_passes(storage: SyncRedisKVStorage, number: int) -> None:
 
 
 def test_a_master_that_is_killed_is_replaced(
-    sentinels: Sentinels, storage: SyncRedisKVStorage
+    sentinels: Sentinels, storage: SyncRedisKVStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage.upsert({"a": 0})
     killed = sentinels.master
@@ -56,6 +56,8 @@ def test_a_master_that_is_killed_is_replaced(
     finally:
         killed.start()
     assert sentinels.master is not killed
+    (told,) = [each.getMessage() for each in caplog.records if each.event == "failover"]  # type: ignore[attr-defined]
+    assert told.endswith(f"in place of {killed.url}/0")
     assert sentinels.client().get("nano_graphrag:full_docs:a") == b"1"
 
 

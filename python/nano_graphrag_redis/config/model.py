@@ -213,15 +213,6 @@ class RedisConfig(SettingsTable):
             self.redis_password_file,
         )
 
-    @field_validator("*")
-    @classmethod
-    def _refuse_later_settings(cls, value: object, info: ValidationInfo) -> object:
-        setting = cls.model_fields[info.field_name or ""]
-        later = setting.json_schema_extra == {"supported": False}
-        if later and value != setting.default:
-            raise ValueError("is not supported yet")
-        return value
-
     @field_validator("redis_max_connections")
     @classmethod
     def _hold_the_minimum(cls, most: int, info: ValidationInfo) -> int:

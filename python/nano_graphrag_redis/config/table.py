@@ -5,7 +5,7 @@ A setting's name is its key in ``global_config``; in capitals it is its environm
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,11 +32,6 @@ from .values import (
 DEFAULT_URL: Final = RedisUrl.parse("redis://localhost:6379")
 
 _DURABILITY: Final = r"^(ack|fsync|snapshot|(fsync\+)?replicas:[1-9][0-9]{0,4})$"
-
-
-def _later(default: object, description: str, **limits: Any) -> Any:
-    """A setting that is read and checked, but has no effect yet and is refused when it is used."""
-    return Field(default, description=description, json_schema_extra={"supported": False}, **limits)
 
 
 class SettingsTable(BaseModel):
@@ -209,7 +204,8 @@ class SettingsTable(BaseModel):
     working_dir: WorkingDir = Field(
         None, description="The host's own working directory; has no environment variable here."
     )
-
-    redis_tracing: Annotated[Literal["off", "on", "ids"], word] = _later(
-        "off", "OpenTelemetry spans, with ids or without."
+    redis_tracing: Annotated[Literal["off", "on", "ids"], word] = Field(
+        "off",
+        description="OpenTelemetry spans of every call, for the tracer that the service has set "
+        "up: without ids, or with them. Wants the extra otel.",
     )

@@ -12,6 +12,7 @@ use super::{Known, Sentinels, broken_off};
 use crate::connection::node::Node;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
+use crate::notices::Event;
 
 /// How long the others are waited for when one sentinel has answered: theirs may be a newer word.
 const OTHERS: Duration = Duration::from_millis(150);
@@ -56,7 +57,15 @@ impl Sentinels {
         self.entry.breaker.answered();
         match before {
             // Whoever waits there is told, and asks the new one.
-            Some(before) => before.abandon(),
+            Some(before) => {
+                let (old, new) = (before.endpoint(), node.endpoint());
+                let line = format!(
+                    "{new} is the master {:?} now, in place of {old}",
+                    self.master
+                );
+                self.notices.push(Event::Failover, line);
+                before.abandon();
+            }
             None => self.watch(),
         }
         Ok(node)

@@ -22,6 +22,7 @@ use super::Answer;
 use super::node::{Failed, Node};
 use crate::config::{Sentinel, ServerConfig};
 use crate::error::{Error, Kind, Result};
+use crate::notices::Notices;
 
 /// Between two questions while there are calls.
 const WATCH: Duration = Duration::from_millis(500);
@@ -35,6 +36,8 @@ const PROMPT: Duration = Duration::from_millis(300);
 type Outcome = Option<Result<Arc<Node>>>;
 
 pub(super) struct Sentinels {
+    /// Told by whoever comes by first.
+    pub(super) notices: Notices,
     config: ServerConfig,
     master: String,
     asked: Vec<Arc<Node>>,
@@ -73,6 +76,7 @@ impl Sentinels {
         Arc::new(Self {
             asked: sentinels.collect(),
             master: sentinel.master.clone(),
+            notices: Notices::default(),
             known: Mutex::default(),
             looking: Mutex::default(),
             used: AtomicBool::new(false),

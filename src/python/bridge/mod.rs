@@ -31,6 +31,7 @@ use futures_util::stream::FuturesUnordered;
 use pyo3::prelude::*;
 
 use super::exceptions::status_of;
+use super::log::tell;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Status;
 use crate::store::{Batch, Call, KvStore};
@@ -94,10 +95,11 @@ fn advance(
         None => job.start(py, spawn),
     };
     match &step {
+        Ok(Step::Wait | Step::Again) => return step,
         Ok(Step::Done(_)) => job.call().end(Status::Ok),
-        Ok(Step::Wait | Step::Again) => {}
         Err(error) => job.call().end(status_of(py, error)),
     }
+    tell(py, job.call())?;
     step
 }
 

@@ -5,7 +5,7 @@
 //! anew and never touches, or drops, what it inherited.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,8 +28,9 @@ pub(in crate::python) struct Process {
     pub(super) runtime: Runtime,
     pub(in crate::python) connections: SharedConnections,
     pub(super) ports: Ports,
-    /// Milliseconds between two looks at what lies on the servers; 0 while nobody asked for them.
-    census: AtomicU64,
+    /// Milliseconds between two looks at what lies on the servers; 0 while nobody wants any.
+    census_every: AtomicU64,
+    census_begun: AtomicBool,
 }
 
 /// The number of this process when Python last called. To ask the system takes a few hundred
@@ -65,17 +66,22 @@ impl Process {
             runtime: runtime()?,
             connections: SharedConnections::default(),
             ports: Ports::default(),
-            census: AtomicU64::new(0),
+            census_every: AtomicU64::new(0),
+            census_begun: AtomicBool::new(false),
         }));
         *current = Some(process);
         Ok(process)
     }
 
-    /// Has the servers looked at so often, in the background, from now on.
+    /// Has the servers looked at so often, in the background, from now on; zero is never.
     pub(in crate::python) fn keep_census(&'static self, every: Duration) {
-        let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
-        if self.census.swap(every, Relaxed) == 0 {
-            let every = || Duration::from_millis(self.census.load(Relaxed));
+        let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        self.census_every.store(every, Relaxed);
+        if every > 0 && !self.census_begun.swap(true, Relaxed) {
+            let every = || match self.census_every.load(Relaxed) {
+                0 => None,
+                milliseconds => Some(Duration::from_millis(milliseconds)),
+            };
             self.runtime.spawn(keep_census(&self.connections, every));
         }
     }

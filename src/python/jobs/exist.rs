@@ -82,7 +82,7 @@ impl Job for FilterKeys {
             return Err(unasked());
         };
         self.in_flight -= 1;
-        let Some(exist) = forgiven(py, &self.store, exist)? else {
+        let Some(exist) = forgiven(&self.store, exist)? else {
             // Nothing is known of the rest, nor is it asked after: all are unknown.
             return Ok(Step::Done(PySet::new(py, &self.ids)?.into_any().unbind()));
         };

@@ -16,24 +16,11 @@ pub(super) use read::{Fields, GetMany, GetOne};
 pub(super) use write::{Upsert, items};
 
 /// Applies the namespace's outage policy: a forgiven failure becomes None.
-fn forgiven<T>(py: Python<'_>, call: &Call, outcome: Result<T>) -> PyResult<Option<T>> {
-    let value = match outcome {
+fn forgiven<T>(call: &Call, outcome: Result<T>) -> PyResult<Option<T>> {
+    Ok(match outcome {
         Ok(value) => Some(value),
         Err(error) => call.forgive(error).map(|()| None)?,
-    };
-    tell(py, call)?;
-    Ok(value)
-}
-
-/// Logs what has been found since the last call.
-fn tell(py: Python<'_>, store: &KvStore) -> PyResult<()> {
-    for line in store.notices() {
-        let logger = py
-            .import("logging")?
-            .call_method1("getLogger", ("nano_graphrag_redis",))?;
-        logger.call_method1("warning", ("%s", line))?;
-    }
-    Ok(())
+    })
 }
 
 /// A reply that the job did not ask for: a bug, to be seen and not waited with.

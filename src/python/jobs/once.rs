@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 
-use super::{forgiven, tell, unasked};
+use super::{forgiven, unasked};
 use crate::error::{Error, Result};
 use crate::python::bridge::{Convert, Job, Reply, Spawner, Step};
 use crate::store::{Call, KvStore};
@@ -78,9 +78,8 @@ impl Job for Once {
         let Reply::Done(outcome) = reply else {
             return Err(unasked());
         };
-        tell(py, &self.call)?;
         let convert = match self.otherwise.take() {
-            Some(otherwise) => forgiven(py, &self.call, outcome)?.unwrap_or(otherwise),
+            Some(otherwise) => forgiven(&self.call, outcome)?.unwrap_or(otherwise),
             None => outcome?,
         };
         convert(py).map(Step::Done)

@@ -52,7 +52,7 @@ fn value_of<'py>(
     fields: Option<&Fields>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let found = found.map_err(|error| about(store, id, error));
-    let Some(found) = forgiven(py, store, found)? else {
+    let Some(found) = forgiven(store, found)? else {
         return Ok(None);
     };
     store.counters().found(found.is_some());
@@ -65,7 +65,7 @@ fn value_of<'py>(
     };
     match decoded {
         Ok(value) => Ok(value),
-        Err(Failure::Refused(error)) => forgiven(py, store, Err(about(store, id, error))),
+        Err(Failure::Refused(error)) => forgiven(store, Err(about(store, id, error))),
         Err(Failure::Raised(error)) => Err(error),
     }
 }
@@ -243,7 +243,7 @@ impl Job for GetMany {
                 self.in_flight -= 1;
                 // The next piece is asked for first, so that it travels while this one is decoded.
                 self.fill_window(spawn);
-                match forgiven(py, &self.store, piece) {
+                match forgiven(&self.store, piece) {
                     Ok(Some(piece)) => self.take_piece(py, from, piece),
                     Ok(None) => Ok(()),
                     Err(error) => Err(error),

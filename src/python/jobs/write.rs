@@ -190,7 +190,7 @@ impl Upsert {
             match self.check(py) {
                 Ok(()) => {}
                 Err(Failure::Refused(error)) => {
-                    forgiven(py, &self.store, Err::<(), _>(error))?;
+                    forgiven(&self.store, Err::<(), _>(error))?;
                     return Ok(Step::Done(py.None()));
                 }
                 Err(Failure::Raised(error)) => return Err(error),
@@ -216,7 +216,7 @@ impl Upsert {
                 Err(error.with_unconfirmed(std::mem::take(&mut self.unconfirmed)))
             }
         };
-        forgiven(py, &self.store, outcome)?;
+        forgiven(&self.store, outcome)?;
         Ok(Step::Done(py.None()))
     }
 }

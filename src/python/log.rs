@@ -1,0 +1,28 @@
+//! The one place that writes to Python's log.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::store::KvStore;
+
+const LOGGER: &str = "nano_graphrag_redis";
+
+/// Logs what has been found since the last call: what it is about, and where, as `extra`.
+pub(super) fn tell(py: Python<'_>, store: &KvStore) -> PyResult<()> {
+    for notice in store.notices() {
+        let extra = PyDict::new(py);
+        extra.set_item("event", notice.event.name())?;
+        extra.set_item("namespace", &store.config().namespace)?;
+        extra.set_item("endpoint", store.config().server.endpoint.to_string())?;
+        let options = PyDict::new(py);
+        options.set_item("extra", extra)?;
+        let logger = py.import("logging")?.call_method1("getLogger", (LOGGER,))?;
+        let level = if notice.event.is_warning() {
+            "warning"
+        } else {
+            "info"
+        };
+        logger.call_method(level, ("%s", notice.line), Some(&options))?;
+    }
+    Ok(())
+}
