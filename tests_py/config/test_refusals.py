@@ -6,7 +6,8 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from nano_graphrag_redis._core import KvStore
@@ -184,6 +185,8 @@ junk = st.one_of(
 )
 
 
+# The first text draws hypothesis' tables of characters, which takes a busy machine a second.
+@limits(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(sorted(RedisConfig.model_fields)), junk, max_size=4))
 def test_any_values_make_a_configuration_or_a_config_error(settings: dict[str, Any]) -> None:
     try:
