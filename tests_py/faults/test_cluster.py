@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,9 +20,11 @@ from nano_graphrag_redis.exceptions import DurabilityError, StorageUnavailableEr
 from support.cluster import NODE_TIMEOUT, RedisCluster
 from support.conditions import eventually
 from support.proxy import Proxy
+from support.scripts import run_script
 from support.servers import RedisServer
 
 from .rows import Row
+from .test_load import OUR_THREADS
 from .test_lost_replies import writers_are_told_the_truth
 
 AFTER_NODE_TIMEOUT = 2.0
@@ -53,7 +56,39 @@ def test_replies_of_a_cluster_are_lost_and_nobody_is_told_a_wrong_success(
         )
 
 
-# Values of one or two sizes: a slot is moved key by key, and each key is somewhere all the time.
+TEN_THOUSAND_READS = """
+import redis
+
+async def main():
+    ids = [f"id-{number}" for number in range(10_000)]
+    async with RedisKVStorage("full_docs", {"redis_url": URL, "redis_cluster": True}) as storage:
+        await storage.upsert({id: id for id in ids})
+        answers = await asyncio.gather(*map(storage.get_by_id, ids))
+        print(sum(answer != id for id, answer in zip(ids, answers)))
+        with open("/proc/self/status") as status:
+            print(next(line.split()[1] for line in status if line.startswith("Threads:")))
+        for url in sys.argv[1:]:
+            with redis.Redis.from_url(url) as client:
+                clients = client.client_list()
+            print(sum(c["name"] == f"nano-graphrag-redis:{os.getpid()}" for c in clients))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.row(32)
+def test_ten_thousand_calls_at_once_take_a_handful_of_sockets_to_each_primary(
+    row: Row, cluster: RedisCluster
+) -> None:
+    urls = [server.url for server in cluster.servers[:3]]
+    out = run_script(TEN_THOUSAND_READS, *urls).cleanly()
+    wrong, threads, *sockets = map(int, out.split())
+    row.none("wrong answers of a cluster", wrong, of=10_000)
+    row.at_most("threads of a cluster's client", threads, (os.cpu_count() or 1) + OUR_THREADS)
+    row.at_most("sockets to a primary", max(sockets), 50)
+
+
+# A slot is moved key by key: each key is somewhere all the time, and its slot at two places.
 @pytest.mark.row(17)
 def test_slots_that_move_under_load_are_noticed_by_nobody(row: Row, cluster: RedisCluster) -> None:
     ids = [f"id-{number}" for number in range(200)]
