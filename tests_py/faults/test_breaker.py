@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -53,9 +53,17 @@ class Flapping:
         return b"+PONG\r\n" if words[0] == b"PING" else b"$1\r\n1\r\n"
 
 
-def outcomes(storage: SyncRedisKVStorage, flapping: Flapping) -> Iterator[tuple[str, int]]:
-    """How one call after another ends, and how many answers the peer has given by then."""
+class Ended(NamedTuple):
+    """How a call ended, and what the peer had answered by when it began and when it ended."""
+
+    outcome: str
+    begin: int
+    end: int
+
+
+def calls_in_a_row(storage: SyncRedisKVStorage, flapping: Flapping) -> Iterator[Ended]:
     for id in itertools.cycle(["a", "list", "a", "a"]):
+        begin = flapping.answered
         try:
             storage.get_by_id(id)
         except CircuitOpenError:
@@ -66,23 +74,24 @@ def outcomes(storage: SyncRedisKVStorage, flapping: Flapping) -> Iterator[tuple[
             outcome = "answered"
         else:
             outcome = "answered"
-        yield outcome, flapping.answered
+        yield Ended(outcome, begin, flapping.answered)
 
 
-def illegal(history: list[tuple[str, int]]) -> list[str]:
+def illegal(history: list[Ended]) -> list[str]:
     """What a breaker must not have done, given what one caller in a row saw."""
-    found, failures, opened_at, is_open = [], 0, 0, False
-    for outcome, answered in history:
+    found, failures, last_failed_at, is_open = [], 0, 0, False
+    for outcome, begin, end in history:
         if is_open and outcome != "refused":
             is_open, failures = False, 0
-            if answered == opened_at:
+            own = outcome == "answered"
+            if end - own <= last_failed_at:
                 found.append("closed though nothing was answered")
         if outcome == "refused" and not is_open:
-            is_open, opened_at = True, answered
+            is_open = True
             if failures < FAILURES:
                 found.append(f"opened after {failures} failures")
         elif outcome == "unavailable":
-            failures += 1
+            failures, last_failed_at = failures + 1, begin
             if failures > FAILURES:
                 found.append(f"still closed after {failures} failures")
         elif outcome == "answered":
@@ -106,13 +115,14 @@ def test_the_breaker_of_a_flapping_server_makes_no_illegal_transition(
         storage = open_storage(**short).sync
         cache = open_storage("llm_response_cache", **short).sync
         caplog.set_level(logging.WARNING)
-        history: list[tuple[str, int]] = []
-        calls = outcomes(storage, flapping)
+        calls = calls_in_a_row(storage, flapping)
+        # What is looked at once, at first use, would count as well.
+        history = list(itertools.islice(calls, 12))
         at_once: list[int] = []
         probed = 0
         for _ in range(flaps):
             flapping.up.clear()
-            while not history or history[-1][0] != "refused":
+            while history[-1].outcome != "refused":
                 history.append(next(calls))
             assert cache.get_by_id("a") is None
             before = flapping.answered
@@ -125,11 +135,13 @@ def test_the_breaker_of_a_flapping_server_makes_no_illegal_transition(
             at_once.append(peer.most_waiting)
             assert flapping.answered == before
             flapping.up.set()
-            while history[-1][0] != "answered":
+            while history[-1].outcome != "answered":
                 history.append(next(calls))
             history.extend(itertools.islice(calls, 12))
             eventually(lambda: cache.get_by_id("a") == 1)
-    row.none("illegal transitions", len(illegal(history)), of=2 * flaps)
+    transitions = illegal(history)
+    assert not transitions, transitions
+    row.none("illegal transitions", len(transitions), of=2 * flaps)
     row.at_most("probes at a time", max(at_once), 1)
     row.saw("probes", probed)
     told = [
