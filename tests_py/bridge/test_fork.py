@@ -16,7 +16,7 @@ def use(round):
     assert storage.sync.get_by_id(f"pid-{os.getpid()}") == round
 
 def received(pid):
-    # What the server received over each connection of a process, in bytes.
+    # What the server, a Valkey, received over each connection of a process, in bytes.
     with redis.Redis.from_url(URL) as client:
         mine = [c for c in client.client_list() if c["name"].endswith(f"redis:{pid}")]
         return {c["addr"]: c["tot-net-in"] for c in mine}
@@ -49,7 +49,7 @@ def test_a_forked_child_and_its_parent_work_at_once(server: RedisServer) -> None
 
 
 # Two processes that read from one socket take each other's answers.
-def test_no_socket_is_shared_with_the_child(server: RedisServer) -> None:
+def test_no_socket_is_shared_with_the_child(own_server: RedisServer) -> None:
     script = """
     before = received(os.getpid())
     pid = os.fork()
@@ -63,7 +63,7 @@ def test_no_socket_is_shared_with_the_child(server: RedisServer) -> None:
     use(2)
     print(len(before) > 0)
     """
-    assert run_script(HELPERS + dedent(script), server.url).cleanly() == "True\n"
+    assert run_script(HELPERS + dedent(script), own_server.url).cleanly() == "True\n"
 
 
 # A lock that a thread of the parent held at the fork is never released in the child.

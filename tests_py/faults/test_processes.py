@@ -85,10 +85,10 @@ print(hung, shared)
 # A lock that a thread of the parent held at the fork is never released in the child.
 @pytest.mark.row(9)
 def test_children_forked_in_any_manner_work_on_sockets_of_their_own(
-    row: Row, server: RedisServer
+    row: Row, own_server: RedisServer
 ) -> None:
     count = row.pick(quick=16, full=200)
-    out = run_script(HELPERS + FORKS, server.url, count, timeout=400).cleanly()
+    out = run_script(HELPERS + FORKS, own_server.url, count, timeout=400).cleanly()
     hung, shared = map(int, out.split())
     row.none("children that hung or failed", hung, of=count)
     row.none("times that a socket of the parent was used", shared, of=count // 8)
