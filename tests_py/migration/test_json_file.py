@@ -53,6 +53,7 @@ _pieces = st.sampled_from(
 
 @settings(deadline=None)
 @given(st.lists(_pieces, max_size=12).map("".join), st.booleans())
+@example('"a": [1,]', True)
 @example('"a": -0', True)
 @example('"a": 1, "\\u0061": 2', True)
 @example('"a": {"b": 1, "b": {"c": 1}, "\\u0062": 3}', True)
