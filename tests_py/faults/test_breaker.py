@@ -118,6 +118,7 @@ def test_the_breaker_of_a_flapping_server_makes_no_illegal_transition(
         calls = calls_in_a_row(storage, flapping)
         # What is looked at once, at first use, would count as well.
         history = list(itertools.islice(calls, 12))
+        assert cache.get_by_id("a") == 1
         at_once: list[int] = []
         probed = 0
         for _ in range(flaps):
