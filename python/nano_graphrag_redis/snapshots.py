@@ -49,6 +49,7 @@ class _Writer:
         self.pid = os.getpid()
         self.path = directory / f"{self.pid}-{time.time_ns():x}.json"
         self.ended = threading.Event()
+        self._writing = threading.Lock()
         threading.Thread(
             target=self._go_on, name="nano-graphrag-redis-metrics", daemon=True
         ).start()
@@ -61,6 +62,12 @@ class _Writer:
 
     def write(self, *, last: bool = False) -> None:
         """Writes what is counted now; a directory that will not do costs nobody a call."""
+        with self._writing:
+            # Nothing follows the farewell, or the process would count as alive.
+            if last or not self.ended.is_set():
+                self._write(last=last)
+
+    def _write(self, *, last: bool) -> None:
         snapshot = _core.metrics(census_every=CENSUS_EVERY)
         if not snapshot["namespaces"]:
             return
