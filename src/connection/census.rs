@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use redis::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{Answer, Connections, Node, Request, SharedConnections, command};
+use super::{Connections, Node, Request, SharedConnections, command};
 use crate::error::{Error, Kind, Result};
 
 /// COUNT of a SCAN, as where a namespace is walked.
@@ -188,7 +188,7 @@ impl Connections {
     async fn mean_memory(node: &Arc<Node>, keys: &[&Vec<u8>]) -> Result<Option<f64>> {
         let asked = keys.iter().step_by(keys.len().div_ceil(MEASURED));
         let usages = asked.map(|key| command("MEMORY", [b"USAGE", &***key]));
-        let answers = look(node, &Request::resendable(usages)).await?;
+        let answers = node.look(&Request::resendable(usages)).await?;
         let (mut bytes, mut measured) = (0.0, 0.0);
         for usage in answers {
             // A key that is gone by now, or a user who may not ask, gives no figure.
@@ -224,16 +224,9 @@ impl Connections {
     }
 
     async fn asked(node: &Arc<Node>, asked: redis::Cmd) -> Result<Value> {
-        let answers = look(node, &Request::resendable([asked])).await?;
+        let answers = node.look(&Request::resendable([asked])).await?;
         answers.into_iter().next().unwrap_or_default().value()
     }
-}
-
-/// Asks a server once. What becomes of it is no word on the server: calls tell the breaker.
-async fn look(node: &Arc<Node>, request: &Request) -> Result<Vec<Answer>> {
-    let deadline = Instant::now() + node.config.operation_timeout;
-    let answers = node.attempt(request, deadline).await;
-    answers.map_err(|failed| Error::from_redis(&failed.error))
 }
 
 fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {

@@ -117,6 +117,14 @@ impl Node {
         })
     }
 
+    /// Asks something once that no caller waits for. What becomes of it is no word on the server:
+    /// the breaker hears of calls alone.
+    pub(crate) async fn look(self: &Arc<Self>, request: &Request) -> Result<Vec<Answer>, Error> {
+        let deadline = Instant::now() + self.config.operation_timeout;
+        let answers = self.attempt(request, deadline).await;
+        answers.map_err(|failed| Error::from_redis(&failed.error))
+    }
+
     /// An operation was answered: the first one has the minimum of connections opened.
     pub(super) fn answered(&self) {
         self.breaker.answered();

@@ -18,9 +18,7 @@ pub(super) async fn look(connections: &Arc<Connections>) -> Result<Vec<String>> 
         // One by one: several sections in one command want Redis 7.
         let sections = ["server", "memory", "persistence"];
         let info = sections.map(|section| command("INFO", [section.as_bytes()]));
-        let answers = connections
-            .send_to(&node, &Request::resendable(info))
-            .await?;
+        let answers = node.look(&Request::resendable(info)).await?;
         let endpoint = node.endpoint();
         if answers.iter().any(is_forbidden) {
             lines.push(format!(
