@@ -38,7 +38,7 @@ _CLUSTER: Final = ("asking", "cluster|slots")
 _BARRIERS: Final = {
     "ack": (),
     "replicas": ("wait",),
-    "fsync": ("config|get", "info"),
+    "fsync": ("info",),
     "snapshot": ("bgsave", "info"),
 }
 """By the first word of ``redis_durability``."""
@@ -74,8 +74,9 @@ def acl_rules(config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO) 
         commands.add("role")
     level = re.split(r"[:+]", config.redis_durability)[0]
     commands.update(_BARRIERS[level])
-    if level == "fsync" and server >= _KNOWS_WAITAOF:
-        commands.add("waitaof")
+    if level == "fsync":
+        # CONFIG GET tells passwords too: granted only where nothing else tells of the file.
+        commands.add("waitaof" if server >= _KNOWS_WAITAOF else "config|get")
     if server >= _KNOWS_SETINFO:
         commands.update(_INFORMING)
     if config.redis_url.database:

@@ -56,6 +56,8 @@ where
         commands.push(command("SELECT", [database.as_bytes()]));
     }
     let needed = commands.len();
+    // Before what old servers do not know: an error in the first place is never for that.
+    commands.push(name());
     for (what, text) in [
         ("LIB-NAME", env!("CARGO_PKG_NAME")),
         ("LIB-VER", env!("CARGO_PKG_VERSION")),
@@ -65,7 +67,6 @@ where
             [&b"SETINFO"[..], what.as_bytes(), text.as_bytes()],
         ));
     }
-    commands.push(name());
     let mut wire = Vec::new();
     for command in &commands {
         command.write_packed_command(&mut wire);
@@ -143,6 +144,32 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_cut_among_the_answers_of_an_old_server_is_broken() {
+        let said: [&[u8]; 3] = [b"+OK\r\n", b"-ERR unknown subcommand\r\n", b"-ERR unk"];
+        let config = ServerConfig::new("redis://localhost").unwrap();
+        for count in 0..said.len() {
+            let (mut ours, mut theirs) = tokio::io::duplex(1024);
+            theirs.write_all(&said[..count].concat()).await.unwrap();
+            theirs.shutdown().await.unwrap();
+            let end = log_in(&mut ours, &config, None).await;
+            assert!(matches!(end, Err(Failure::Broken(_))), "after {count}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_no_more_clients_is_quoted() {
+        let config = ServerConfig::new("redis://localhost").unwrap();
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        let full = b"-ERR max number of clients reached\r\n";
+        theirs.write_all(full).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let Err(Failure::Answered(error)) = log_in(&mut ours, &config, None).await else {
+            panic!("it said why");
+        };
+        assert!(error.to_string().contains("max number of clients"));
+    }
 
     #[tokio::test]
     async fn a_port_that_answers_with_an_alert_of_tls_is_named() {
