@@ -2,5 +2,5 @@
 
 Reading order: `payloads` (what is stored), `peers` (who competes), `workloads` (the calls),
 `limits` (what no client can beat), `stage` (server and opened peers), `measure` (rounds and
-statistics), `latency`, `memory` and `growth` (the other questions), `report` and `plot`.
+statistics), `latency`, `memory` and `growth` (the other questions), `report`, `readme` and `plot`.
 """

@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benches import growth, latency, limits, machine, memory, payloads, plot, report
+from benches import growth, latency, limits, machine, memory, payloads, plot, readme, report
 from benches.measure import Preparation, measure
 from benches.peers import FILES, OURS, Peer, load, names
 from benches.results import POOL_SIZES, Results, Timing
@@ -17,7 +17,8 @@ from benches.server import MAX_CLIENTS, Server, running_server
 from benches.stage import Entrant, enter, leave, memory_per_byte
 from benches.workloads import Workload, workloads
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS, README = ROOT / "docs", ROOT / "README.md"
 LATENCY, MEMORY, GROWTH = "latency", "memory", "growth"
 QUICK, FULL = 1.2, 12.0  # seconds for each workload
 GROWTH_SHARE = 0.25  # of that, for each size of a sweep
@@ -28,8 +29,8 @@ def main() -> None:
     every = workloads(payloads.build())
     parser = _parser(every)
     options = parser.parse_args()
-    if options.write and (options.only or options.peers):
-        parser.error("--write replaces the whole report, so it takes neither --only nor --peers")
+    if options.write and (options.only or options.peers or options.quick or options.uvloop):
+        parser.error("--write replaces the whole report: no --only, --peers, --quick or --uvloop")
     _raise_socket_limit()
     # A terminated run takes its server with it.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
@@ -43,6 +44,8 @@ def main() -> None:
     print(text)
     if options.write:
         (DOCS / "benchmark.md").write_text(text, encoding="utf-8")
+        quoted = readme.with_figures(README.read_text(encoding="utf-8"), text)
+        README.write_text(quoted, encoding="utf-8")
         plot.draw(results, DOCS / "benchmark.png")
 
 
@@ -124,7 +127,7 @@ def _parser(every: list[Workload]) -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", choices=[*calls, LATENCY, MEMORY, GROWTH])
     parser.add_argument("--peers", nargs="+", choices=names())
     parser.add_argument("--uvloop", action="store_true", help="on uvloop instead of asyncio's own")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmark.md and .png")
+    parser.add_argument("--write", action="store_true", help="docs/benchmark.md, .png, README")
     return parser
 
 
