@@ -266,3 +266,19 @@ def test_the_settings_of_the_storage_hold_for_what_is_copied(
     with SyncRedisKVStorage("full_docs", settings) as storage:
         assert storage.all_keys() == ["doc-1"]
         assert storage.get_stats(light=True)["key_count"] == 1
+
+
+# A process that was killed has left it: what it says is newer than the file, and may be only there.
+def test_a_file_that_is_behind_its_log_is_not_copied_over_what_is_newer(
+    working_dir: Path, settings: dict[str, Any], write_file: WriteFile, redis_client: Redis
+) -> None:
+    path = write_file("full_docs", {"a": "older"})
+    path.with_suffix(".changes").write_text('["set","a","newer"]\n["set","b",2]\n')
+    redis_client.set("nano_graphrag:full_docs:a", '"newer"')
+    with pytest.raises(JsonFileError, match="is behind the log of changes"):
+        migration.plan(working_dir, settings)
+    assert redis_client.get("nano_graphrag:full_docs:a") == b'"newer"'
+    migration.fold(working_dir)
+    assert migration.migrate(migration.plan(working_dir, settings)).ok
+    with SyncRedisKVStorage("full_docs", settings) as storage:
+        assert storage.get_by_ids(["a", "b"]) == ["newer", 2]

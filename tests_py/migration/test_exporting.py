@@ -115,3 +115,19 @@ def test_who_may_read_the_file_stays_as_it_was(
     path.chmod(0o640)
     migration.export(working_dir, settings, namespaces=["full_docs"])
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+# Dual writing was on once, and its process was killed: its log is older than what the server has.
+def test_a_log_that_was_left_behind_takes_nothing_back_of_what_was_exported(
+    working_dir: Path, settings: Settings, write_file: WriteFile
+) -> None:
+    path = write_file("full_docs", {"dropped": 1})
+    log = path.with_suffix(".changes")
+    log.write_text('["drop"]\n["set","a","older"]\n')
+    with SyncRedisKVStorage("full_docs", settings) as storage:
+        storage.upsert({"a": "newer", "b": 2})
+    migration.export(working_dir, settings)
+    # As a host does that starts on JSON, with no server to ask.
+    migration.fold(working_dir)
+    assert json.loads(path.read_text()) == {"a": "newer", "b": 2}
+    assert not log.exists()

@@ -31,7 +31,8 @@ def export(
     """Writes namespaces as the host's own files: indent 2, not ASCII-escaped, ids sorted.
 
     Each file is written beside its place and moved there when it is whole and on the disk. Ids that
-    expire meanwhile are left out.
+    expire meanwhile are left out. A log of changes that lies there is folded first: folded later,
+    it would put what it says, a drop say, over what was written.
 
     Args:
         directory: Where to; made when missing.
@@ -42,16 +43,20 @@ def export(
 
     Raises:
         CorruptValueError: The server holds a value that is no JSON; the file is left as it was.
+        JsonFileError: A file or a log that is there cannot be read or written.
         StorageUnavailableError, StorageOperationError: The server failed.
     """
     directory = Path(directory)
     config = configuration(settings)
     if not dry_run:
         directory.mkdir(parents=True, exist_ok=True)
+    logged = () if dry_run else logs_in(directory)
     written = []
     for namespace in dict.fromkeys(namespaces_of(config) if namespaces is None else namespaces):
         path = file_of(directory, namespace)
         with opened(namespace, config) as store:
+            if namespace in logged:
+                run(FileWork.fold(store, directory.absolute(), ask=True), namespace, None)
             found = run(FileWork.export(store, path, dry_run), namespace, progress)
         written.append(ExportedFile(namespace, path, found["ids"], found["size"]))
     return Exported(directory, tuple(written), dry_run)

@@ -7,9 +7,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from nano_graphrag_redis._core import FileWork
+from nano_graphrag_redis.exceptions import JsonFileError
 
+from .exporting import logs_in
 from .reports import Plan, PlannedFile, Report, Settings
-from .work import configuration, files_in, run, steadily
+from .work import configuration, file_of, files_in, run, steadily
 
 
 def plan(
@@ -31,11 +33,20 @@ def plan(
         progress: Told how far it is.
 
     Raises:
-        JsonFileError: A file is damaged, or stays half-written: the host is writing it.
+        JsonFileError: A file is damaged, or stays half-written: the host is writing it. Or it is
+            behind its log of changes: what is newer, there or on the server, would be lost.
         StorageConfigError: There is no such directory or file, or a setting is wrong.
     """
     directory = Path(directory).absolute()
     config = configuration(settings, directory)
+    for namespace in logs_in(directory):
+        if namespaces is None or namespace in namespaces:
+            raise JsonFileError(
+                f"{file_of(directory, namespace)} is behind the log of changes that "
+                "redis_dual_write has left beside it: run nano-graphrag-redis fold "
+                f"--in {directory} first, or delete the log if the host has written the file since",
+                namespace=namespace,
+            )
     return Plan(
         directory,
         config,
