@@ -44,7 +44,7 @@ pub use dual_write::DualWriteStats;
 pub use fold::{Folded, fold};
 use from_files::FromFiles;
 pub use look::Looked;
-pub(crate) use pace::Pace;
+pub use pace::Pace;
 pub use probe::Probe;
 use registry::{Registry, new_mark};
 use sealing::Sealing;

@@ -1,18 +1,20 @@
-//! Values of many ids from the server, as many at a time as their size allows.
+//! How many ids to ask for at a time, by the size of the values that came so far.
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use super::{KvStore, PIECE_ITEMS, WINDOW};
+use super::{KvStore, PIECE_BYTES, PIECE_ITEMS, WINDOW};
 use crate::error::Result;
 
-/// Bytes of values to be asked for at a time, by the size of those before.
-const BATCH_BYTES: usize = 4 << 20;
+/// Bytes of values under way at a time, as far as the size of those before tells.
+const BATCH_BYTES: usize = WINDOW * PIECE_BYTES;
 /// Ids asked for first, when nothing is known of their values.
 const FIRST: usize = 16;
+/// How many times more to ask for than before at most: the next values may be larger.
+const GROWTH: usize = 4;
 
 /// Tells how many ids to ask for next.
-pub(crate) struct Pace {
+pub struct Pace {
     ids: usize,
 }
 
@@ -28,6 +30,20 @@ impl Pace {
         self.ids
     }
 
+    /// Ids to ask for by one of [`WINDOW`] requests under way.
+    #[must_use]
+    pub fn piece(&self) -> usize {
+        (self.ids / WINDOW).max(1)
+    }
+
+    /// Learns of the values that came of so many ids.
+    pub fn learn(&mut self, found: &[Result<Option<Bytes>>]) {
+        let sizes = found.iter().flatten().flatten().map(Bytes::len);
+        let mean = sizes.sum::<usize>() / found.len().max(1);
+        let most = (GROWTH * self.ids).min(WINDOW * PIECE_ITEMS);
+        self.ids = (BATCH_BYTES / mean.max(1)).clamp(1, most);
+    }
+
     /// What each of the ids holds, or why it cannot be read.
     pub(crate) async fn fetch(
         &mut self,
@@ -37,11 +53,44 @@ impl Pace {
         let pieces = ids.chunks(PIECE_ITEMS).map(|piece| store.fetch(piece));
         let found = try_join_all(pieces).await?.into_iter().flatten();
         let found: Vec<_> = found.collect();
-        let sizes = found.iter().flatten().flatten().map(Bytes::len);
-        let mean = sizes.sum::<usize>() / ids.len().max(1);
-        // Grown with care: the next values may be larger.
-        let wanted = BATCH_BYTES / mean.max(1);
-        self.ids = wanted.clamp(1, (2 * self.ids).min(WINDOW * PIECE_ITEMS));
+        self.learn(&found);
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(count: usize, bytes: usize) -> Vec<Result<Option<Bytes>>> {
+        let value = Bytes::from(vec![0; bytes]);
+        (0..count).map(|_| Ok(Some(value.clone()))).collect()
+    }
+
+    #[test]
+    fn no_more_than_a_batch_of_large_values_is_under_way() {
+        for bytes in [1, 5_000, 20_000, 100_000, 1 << 20, 5 << 20, 50 << 20] {
+            let mut pace = Pace::default();
+            for _ in 0..8 {
+                pace.learn(&values(2, bytes));
+                let under_way = WINDOW * pace.piece();
+                assert!(
+                    under_way * bytes <= BATCH_BYTES.max(WINDOW * bytes),
+                    "{bytes}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn small_and_absent_values_are_soon_asked_for_in_whole_pieces() {
+        for found in [values(4, 5_000), vec![Ok(None); 4]] {
+            let mut pace = Pace::default();
+            assert_eq!(WINDOW * pace.piece(), FIRST);
+            for _ in 0..2 {
+                pace.learn(&found);
+            }
+            assert_eq!(pace.piece(), PIECE_ITEMS);
+        }
     }
 }

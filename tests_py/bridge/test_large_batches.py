@@ -34,6 +34,25 @@ def test_a_batch_of_a_hundred_thousand_does_not_pile_up_encoded(server: RedisSer
     assert megabytes < 96
 
 
+READ = """
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
+
+storage.sync.upsert({"a": {"content": "x" * 1_000_000, "n": 1}})
+assert storage.sync.get_by_ids(["a"], fields={"n"}) == [{"n": 1}]
+before = peak()
+asyncio.run(storage.get_by_ids(["a"] * 512, fields={"n"}))
+print(peak() - before)
+"""
+
+
+# 512 documents of 1 MB, of which next to nothing is kept: what is under way is what takes memory.
+def test_a_read_of_large_documents_has_few_of_them_under_way(server: RedisServer) -> None:
+    megabytes = int(run_script(READ, server.url, timeout=120).cleanly())
+    assert megabytes < 40
+
+
 def test_a_loop_goes_on_ticking_while_a_large_batch_is_written_and_read(
     storage: RedisKVStorage,
 ) -> None:

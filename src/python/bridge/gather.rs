@@ -6,11 +6,17 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 
 use super::calls::Letters;
+use super::numbers::ByNumber;
 use super::{Futures, Process, Reply};
 use crate::store::{KvStore, PIECE_BYTES, PIECE_ITEMS};
 
-/// Items by the store they are for. An application has a handful of stores.
-pub(super) struct Gathered<T>(Vec<Batch<T>>);
+/// Items by the store they are for.
+pub(super) struct Gathered<T> {
+    batches: Vec<Batch<T>>,
+    /// Which batch is a store's, by the address of the store that the batch keeps.
+    of_store: ByNumber<usize, usize>,
+    items: usize,
+}
 
 struct Batch<T> {
     store: Arc<KvStore>,
@@ -20,18 +26,22 @@ struct Batch<T> {
 
 impl<T> Default for Gathered<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self {
+            batches: Vec::new(),
+            of_store: ByNumber::default(),
+            items: 0,
+        }
     }
 }
 
 impl<T: Send + 'static> Gathered<T> {
     /// How many items wait to be sent.
     pub(super) fn len(&self) -> usize {
-        self.0.iter().map(|batch| batch.items.len()).sum()
+        self.items
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.items == 0
     }
 
     pub(super) fn take(&mut self) -> Self {
@@ -39,29 +49,30 @@ impl<T: Send + 'static> Gathered<T> {
     }
 
     pub(super) fn add(&mut self, ticket: u64, store: &Arc<KvStore>, item: T) {
-        let known = self
-            .0
-            .iter()
-            .position(|batch| Arc::ptr_eq(&batch.store, store));
-        let index = known.unwrap_or(self.0.len());
-        if known.is_none() {
-            self.0.push(Batch {
+        let next = self.batches.len();
+        let address = Arc::as_ptr(store).addr();
+        let index = *self.of_store.entry(address).or_insert(next);
+        if index == next {
+            self.batches.push(Batch {
                 store: Arc::clone(store),
                 tickets: Vec::new(),
                 items: Vec::new(),
             });
         }
-        let batch = &mut self.0[index];
+        let batch = &mut self.batches[index];
         batch.tickets.push(ticket);
         batch.items.push(item);
+        self.items += 1;
     }
 
-    /// Takes back the item of a call that ended before its batch was sent.
+    /// Takes back the item of a call that ended before its batch was sent: one of the latest.
     pub(super) fn remove(&mut self, ticket: u64) {
-        for batch in &mut self.0 {
-            if let Some(index) = batch.tickets.iter().position(|known| *known == ticket) {
+        for batch in &mut self.batches {
+            if let Some(index) = batch.tickets.iter().rposition(|known| *known == ticket) {
                 batch.tickets.remove(index);
                 batch.items.remove(index);
+                self.items -= 1;
+                return;
             }
         }
     }
@@ -77,7 +88,7 @@ impl<T: Send + 'static> Gathered<T> {
     ) where
         F: Future<Output = Vec<Reply>> + Send + 'static,
     {
-        for batch in self.0 {
+        for batch in self.batches {
             let mut calls = batch.tickets.into_iter().zip(batch.items).peekable();
             while calls.peek().is_some() {
                 let (mut tickets, mut piece, mut bytes) = (Vec::new(), Vec::new(), 0);

@@ -12,7 +12,7 @@ use super::{about, forgiven, unasked};
 use crate::error::Result;
 use crate::python::bridge::{Job, Reply, Spawner, Step};
 use crate::python::json::{Failure, Projected, decode, decode_fields};
-use crate::store::{Call, PIECE_ITEMS, WINDOW};
+use crate::store::{Call, Pace, WINDOW};
 
 /// The value of one id, or None.
 pub(in crate::python) struct GetOne {
@@ -113,6 +113,7 @@ pub(in crate::python) struct GetMany {
     ids: Arc<[String]>,
     /// Where its values belong; None: all in order.
     places: Option<Vec<usize>>,
+    pace: Pace,
     sent: usize,
     in_flight: usize,
     failed: Option<PyErr>,
@@ -143,6 +144,7 @@ impl GetMany {
             copies,
             turning: false,
             ids: rest.into(),
+            pace: Pace::default(),
             sent: 0,
             in_flight: 0,
             failed: None,
@@ -151,7 +153,8 @@ impl GetMany {
 
     fn fill_window(&mut self, spawn: &Spawner<'_>) {
         while self.in_flight < WINDOW && self.sent < self.ids.len() && self.failed.is_none() {
-            let (from, to) = (self.sent, self.ids.len().min(self.sent + PIECE_ITEMS));
+            let from = self.sent;
+            let to = self.ids.len().min(from + self.pace.piece());
             let (store, ids) = (Arc::clone(&self.store), Arc::clone(&self.ids));
             spawn.run_piece(&self.store, async move {
                 Reply::FoundPiece(from, store.get_piece(&ids[from..to]).await)
@@ -241,6 +244,9 @@ impl Job for GetMany {
             }
             Reply::FoundPiece(from, piece) => {
                 self.in_flight -= 1;
+                if let Ok(found) = &piece {
+                    self.pace.learn(found);
+                }
                 // The next piece is asked for first, so that it travels while this one is decoded.
                 self.fill_window(spawn);
                 match forgiven(&self.store, piece) {
