@@ -62,7 +62,8 @@ class Ended(NamedTuple):
 
 
 def calls_in_a_row(storage: SyncRedisKVStorage, flapping: Flapping) -> Iterator[Ended]:
-    for id in itertools.cycle(["a", "list", "a", "a"]):
+    # Errors in a row, more than the failures that would open it.
+    for id in itertools.cycle(["a", *["list"] * (FAILURES + 1), "a"]):
         begin = flapping.answered
         try:
             storage.get_by_id(id)
@@ -123,8 +124,8 @@ def test_the_breaker_of_a_flapping_server_makes_no_illegal_transition(
         probed = 0
         for _ in range(flaps):
             flapping.up.clear()
-            while history[-1].outcome != "refused":
-                history.append(next(calls))
+            history.extend(itertools.islice(calls, FAILURES + 1))
+            assert history[-1].outcome == "refused", illegal(history)
             assert cache.get_by_id("a") is None
             before = flapping.answered
             eventually(lambda: peer.waiting <= 1)

@@ -67,7 +67,7 @@ def test_dropping_a_namespace_deletes_no_key_of_one_that_looks_alike(
 def test_others_are_served_while_a_namespace_of_a_million_keys_is_dropped(
     row: Row, open_storage: OpenStorage
 ) -> None:
-    count = row.pick(quick=50_000, full=1_000_000)
+    count = row.pick(quick=200_000, full=1_000_000)
     times: list[float] = []
     over = threading.Event()
     with RedisServer(enable_debug_command="yes") as server:

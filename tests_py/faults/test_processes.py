@@ -7,6 +7,7 @@ import pytest
 from bridge.test_exit import (
     AFTER_RUN,
     AFTER_RUN_UNTIL_COMPLETE,
+    BUSY,
     blocked_in,
     only_asyncio_speaks,
 )
@@ -136,16 +137,19 @@ def test_an_interpreter_that_exits_with_calls_in_flight_exits_cleanly(
     row: Row, own_server: RedisServer
 ) -> None:
     slowest, bytes_said, codes, exits = 0.0, 0, set(), 0
-    scripts = [
-        AFTER_RUN,
-        AFTER_RUN_UNTIL_COMPLETE,
-        AFTER_THREADS,
-        blocked_in("get_by_id('a')"),
-        blocked_in("drop()"),
+    pid = own_server.pid
+    scripts: list[tuple[str, object]] = [
+        (AFTER_RUN, pid),
+        (AFTER_RUN_UNTIL_COMPLETE, pid),
+        (AFTER_THREADS, pid),
+        (blocked_in("get_by_id('a')"), pid),
+        (blocked_in("drop()"), pid),
+        (BUSY, "loop"),
+        (BUSY, "blocking"),
     ]
     for _ in range(row.pick(quick=1, full=20)):
-        for script in scripts:
-            ended = run_script(script, own_server.url, own_server.pid)
+        for script, argument in scripts:
+            ended = run_script(script, own_server.url, argument)
             own_server.resume()
             exits += 1
             codes.add(ended.code)
