@@ -6,28 +6,33 @@ import gc
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from benches import growth, latency, limits, machine, memory, payloads, plot, readme, report
-from benches.measure import Preparation, measure
+from benches.measure import Preparation, Series, measure
 from benches.peers import FILES, OURS, Peer, load, names
-from benches.results import POOL_SIZES, Results, Timing
+from benches.results import HAND_TUNED, POOL_SIZES, STRAIGHTFORWARD, Results, Timing
 from benches.server import MAX_CLIENTS, Server, running_server
-from benches.stage import Entrant, enter, leave, memory_per_byte
-from benches.workloads import Workload, workloads
+from benches.stage import Entrant, enter, enter_near, leave, leave_near, memory_per_byte
+from benches.workload import Workload
+from benches.workloads import workloads
 
 ROOT = Path(__file__).parents[1]
 DOCS, README = ROOT / "docs", ROOT / "README.md"
 LATENCY, MEMORY, GROWTH = "latency", "memory", "growth"
-QUICK, FULL = 1.2, 12.0  # seconds for each workload
+QUICK, FULL = 1.2, 10.0  # seconds for each workload
+IN_TURN_QUICK = 200  # calls, one after another, of one round
+# A socket for each of 10,000 callers is enough of one peer, and one socket each of no other.
+LEFT_OUT_OF_GROWTH = (POOL_SIZES[STRAIGHTFORWARD][1], POOL_SIZES[HAND_TUNED][0])
+LEFT_OUT_OF_MEMORY = (POOL_SIZES[HAND_TUNED][0],)
 GROWTH_SHARE = 0.25  # of that, for each size of a sweep
 
 
 def main() -> None:
     """Run what was asked for, print the report, and write it where `--write` says so."""
-    every = workloads(payloads.build())
-    parser = _parser(every)
+    parser = _parser([workload.name for workload in workloads(payloads.build())])
     options = parser.parse_args()
     if options.write and (options.only or options.peers or options.quick or options.uvloop):
         parser.error("--write replaces the whole report: no --only, --peers, --quick or --uvloop")
@@ -37,8 +42,7 @@ def main() -> None:
     loop = _event_loop(uvloop=options.uvloop)
     chosen = [load(name) for name in options.peers or names()]
     sections = [LATENCY] if options.quick else [LATENCY, MEMORY, GROWTH]
-    only = set(options.only or [*(workload.name for workload in every), *sections])
-    results = run(loop, chosen, only, QUICK if options.quick else FULL)
+    results = run(loop, chosen, options.only, sections, quick=options.quick)
     loop.close()
     text = report.markdown(results)
     print(text)
@@ -50,10 +54,17 @@ def main() -> None:
 
 
 def run(
-    loop: asyncio.AbstractEventLoop, peers: list[Peer], only: set[str], budget: float
+    loop: asyncio.AbstractEventLoop,
+    peers: list[Peer],
+    only: list[str] | None,
+    sections: list[str],
+    *,
+    quick: bool,
 ) -> Results:
-    """Measure the workloads and sections named in `only`, within `budget` seconds for each."""
-    data = payloads.build()
+    """Measure the workloads and sections named in `only`, or all of them and `sections`."""
+    data, budget = payloads.build(), QUICK if quick else FULL
+    every = workloads(data, IN_TURN_QUICK) if quick else workloads(data)
+    only = only or [*(workload.name for workload in every), *sections]
     with running_server() as server:
         start = machine.Load.now(server)
         results = Results(
@@ -66,7 +77,7 @@ def run(
         # What lives from here on is nobody's garbage, and collecting it takes longer than a round.
         gc.collect()
         gc.freeze()
-        named = [each for each in workloads(data) if each.name in only]
+        named = [each for each in every if each.name in only]
         results.timings = _timings(loop, server, entrants, data, named, budget)
         if LATENCY in only:
             _say(LATENCY)
@@ -74,11 +85,11 @@ def run(
             results.latencies = latency.measure_latency(loop, stores, data, budget)
         if MEMORY in only:
             _say(MEMORY)
-            results.memory = memory.measure_memory(server, peers) if memory.measurable() else []
+            grown = [peer for peer in peers if peer.name not in LEFT_OUT_OF_MEMORY]
+            results.memory = memory.measure_memory(server, grown) if memory.measurable() else []
         if GROWTH in only:
             _say(GROWTH)
-            # With one pool size: at 10,000 callers the other only queues them.
-            swept = [each for each in entrants if each.peer.name != POOL_SIZES[1]]
+            swept = [each for each in entrants if each.peer.name not in LEFT_OUT_OF_GROWTH]
             storages = loop.run_until_complete(growth.open_growth(swept, server))
             results.curves = growth.measure_growth(
                 loop, storages, data, _most_callers(), budget * GROWTH_SHARE
@@ -101,27 +112,36 @@ def _timings(
     timings = []
     for workload in named:
         _say(workload.name)
+        present = entrants
+        if workload.near:
+            present = loop.run_until_complete(enter_near(entrants, server, data))
         actions: dict[str, Preparation] = {
             each.peer.name: partial(workload.action, each.stores)
-            for each in entrants
+            for each in present
             if (workload.files or each.peer.name != FILES)
             and (each.stores.blocking or not workload.blocking)
         }
-        reference = None
+        aside, reference = None, list[float]()
         if not workload.mixed:
             prepared = bare.action(workload.traffic)
             actions[limits.SOCKET] = partial(lambda action: action, prepared)
             if workload.traffic.command != "EXISTS":
                 actions[limits.CODEC] = partial(limits.codec, workload.traffic, data)
-            reference = limits.redis_benchmark(server, bare, workload.traffic)
-        series = measure(loop, actions, workload.items, budget)
-        timings.append(Timing(workload, series, reference))
+            if request := limits.redis_benchmark(server, bare, workload.traffic):
+                aside = partial(_append, reference, request)
+        series = measure(loop, actions, workload.items, budget, aside=aside)
+        timings.append(Timing(workload, series, Series(1, reference) if reference else None))
+        if workload.near:
+            loop.run_until_complete(leave_near(present))
     bare.close()
     return timings
 
 
-def _parser(every: list[Workload]) -> argparse.ArgumentParser:
-    calls = [workload.name for workload in every]
+def _append(to: list[float], figure: Callable[[], float]) -> None:
+    to.append(figure())
+
+
+def _parser(calls: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about a minute: calls and latency")
     parser.add_argument("--only", nargs="+", choices=[*calls, LATENCY, MEMORY, GROWTH])

@@ -3,7 +3,7 @@
 The peer is the straightforward storage with `redis.asyncio.RedisCluster` in the place of its
 client: one command for each id, pipelined. Prints medians, and the median of the rounds' ratios.
 
-Run: .venv/bin/python -m benches.cluster (with hiredis, as the other benchmarks)
+Run: .venvs/bench/bin/python -m benches.cluster
 """
 
 import asyncio
@@ -21,12 +21,15 @@ from benches.payloads import Payloads, build
 from benches.peers import TTL
 from benches.peers.straightforward import StraightforwardReader, StraightforwardStorage
 from benches.server import Server, free_port, running_server
-from benches.workloads import CHUNKS, Stores, workloads
+from benches.stage import require_hiredis, store_and_compare
+from benches.workload import CHUNKS, Stores
+from benches.workloads import workloads
 from nano_graphrag_redis import RedisKVStorage
 
 SECONDS = 4.0
 SLOTS = 16_384
 LEFT_OUT = ("get-near", "llm-call")
+SOCKETS = 512  # to each server, at most: one for each of the most callers at once
 
 
 class ClusterStorage(StraightforwardStorage):
@@ -62,22 +65,23 @@ async def ours(url: str, data: Payloads, prefix: str, **settings: Any) -> Stores
     for namespace, table in data.tables().items():
         config = {"redis_url": url, "redis_key_prefix": prefix, **settings}
         storages[namespace] = RedisKVStorage(namespace, config)
-        await storages[namespace].upsert(table)
+        await store_and_compare(prefix, storages[namespace], namespace, table)
     return Stores(storages, storages[CHUNKS].sync)
 
 
 async def theirs(url: str, data: Payloads) -> Stores:
     storages = {}
     for namespace, table in data.tables().items():
-        client = redis.asyncio.RedisCluster.from_url(url, max_connections=2**31)
+        client = redis.asyncio.RedisCluster.from_url(url, max_connections=SOCKETS)
         storages[namespace] = ClusterStorage(client, namespace)
-        await storages[namespace].upsert(table)
+        await store_and_compare("redis-py", storages[namespace], namespace, table)
     blocking: Any = redis.RedisCluster.from_url(url)
     return Stores(storages, StraightforwardReader(blocking, f"peer:{CHUNKS}:"))
 
 
 def main() -> None:
     """Measure each call on all three and print a row for it."""
+    require_hiredis()
     data = build()
     loop = asyncio.new_event_loop()
     with running_cluster() as servers, running_server() as alone:

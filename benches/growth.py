@@ -7,15 +7,18 @@ from functools import partial
 from itertools import cycle, islice
 
 from benches.measure import Series, measure
-from benches.payloads import Payloads, Table
+from benches.payloads import Payloads, Table, Value
 from benches.peers import FILES, Storage
 from benches.server import Server
 from benches.stage import Entrant
 
 NAMESPACE = "growth"
-MIN_ROUNDS = 2  # a call of 100,000 ids takes seconds
-REPEATS = 10  # of a sequential call, which is over too soon to be timed once
+MIN_ROUNDS = 5
+MOST_OFTEN = 10_000  # ids in a call; with more it takes seconds, and the fewest rounds are two
 MIN_ITEMS = 200  # of one timing, so that a small batch is repeated
+FEW = 10  # of a sequential call that takes milliseconds
+LARGE = 100_000  # bytes: from here on a call takes that long
+BATCH = 100  # large values in one call
 SMALL = "Marley was dead: to begin with. There is no doubt whatever about that."
 
 Step = Callable[[Storage, int], Awaitable[object]]
@@ -36,6 +39,8 @@ class Sweep:
     """How many items one run is."""
     files: bool = False
     """JsonKVStorage does comparable work here."""
+    batches: bool = False
+    """A size is a number of ids."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,18 @@ def measure_growth(
             actions = {
                 name: partial(partial, sweep.run, each, size) for name, each in entrants.items()
             }
-            points[size] = measure(loop, actions, sweep.items(size), budget, MIN_ROUNDS)
+            rounds = MIN_ROUNDS if size <= MOST_OFTEN or not sweep.batches else 2
+            points[size] = measure(loop, actions, sweep.items(size), budget, rounds)
         curves.append(Curve(sweep, points))
     return curves
 
 
 def sweeps(payloads: Payloads, max_callers: int) -> list[Sweep]:
-    """The sweeps, in the order of the report."""
-    return [*_ids(), _value_size(), _callers(payloads, max_callers), _entries(payloads)]
+    """The sweeps, in the order of the report.
+
+    The callers come last: some peers keep a socket open for each of 10,000.
+    """
+    return [*_ids(), *_value_size(), _entries(payloads), _callers(payloads, max_callers)]
 
 
 def _ids() -> list[Sweep]:
@@ -97,8 +106,11 @@ def _ids() -> list[Sweep]:
 
     axis = "ids in the call"
     return [
-        Sweep("upsert-ids", "upsert, values of 100 bytes", axis, sizes, write, write, _items),
-        Sweep("get-ids", "get_by_ids, values of 100 bytes", axis, sizes, write, read, _items),
+        Sweep(name, title, axis, sizes, write, run, _items, batches=True)
+        for name, title, run in (
+            ("upsert-ids", "upsert, values of 100 bytes", write),
+            ("get-ids", "get_by_ids, values of 100 bytes", read),
+        )
     ]
 
 
@@ -110,16 +122,33 @@ def _items(size: int) -> int:
     return size * _batches(size)
 
 
-def _value_size() -> Sweep:
+def _value_size() -> list[Sweep]:
+    large = [f"large-{n}" for n in range(BATCH)]
+
+    def value(size: int) -> Value:
+        return {"content": (SMALL * (size // len(SMALL) + 1))[:size]}
+
+    def repeats(size: int) -> int:
+        return MIN_ITEMS if size < LARGE else FEW
+
+    async def write_one(storage: Storage, size: int) -> None:
+        await storage.upsert({large[0]: value(size)})
+
     async def write(storage: Storage, size: int) -> None:
-        await storage.upsert({"large": {"content": (SMALL * (size // len(SMALL) + 1))[:size]}})
+        await storage.upsert({id: value(size) for id in large})
+
+    async def read_one(storage: Storage, size: int) -> object:
+        return [await storage.get_by_id(large[0]) for _ in range(repeats(size))]
 
     async def read(storage: Storage, _size: int) -> object:
-        return [await storage.get_by_id("large") for _ in range(REPEATS)]
+        return await storage.get_by_ids(large)
 
-    title, axis = "get_by_id, one after another", "bytes of the value"
-    sizes = (1_000, 10_000, 100_000, 1_000_000)
-    return Sweep("value-size", title, axis, sizes, write, read, lambda _size: REPEATS)
+    axis, sizes = "bytes of the value", (1_000, 10_000, 100_000, 1_000_000)
+    alone, together = "get_by_id, one after another", f"get_by_ids, {BATCH} values"
+    return [
+        Sweep("value-size", alone, axis, sizes, write_one, read_one, repeats),
+        Sweep("value-sizes", together, axis, sizes[1:], write, read, lambda _size: BATCH),
+    ]
 
 
 def _callers(payloads: Payloads, most: int) -> Sweep:
@@ -144,14 +173,17 @@ def _callers(payloads: Payloads, most: int) -> Sweep:
 def _entries(payloads: Payloads) -> Sweep:
     answer = next(iter(payloads.llm_response_cache.values()))
 
+    def repeats(entries: int) -> int:
+        """Fewer where the files take longer."""
+        return max(FEW, min(MIN_ITEMS, 20_000 // entries))
+
     async def write(storage: Storage, entries: int) -> None:
         await storage.upsert({f"answer-{n}": answer for n in range(entries)})
 
-    async def add(storage: Storage, _entries: int) -> None:
-        for number in range(REPEATS):
-            await storage.upsert({f"answer-{number}": answer})
+    async def add(storage: Storage, entries: int) -> None:
+        for number in range(repeats(entries)):
+            await storage.upsert({f"answer-{number % entries}": answer})
             await storage.index_done_callback()
 
     title, axis = "one more cached answer: upsert, save", "answers already there"
-    sizes = (100, 1_000, 10_000)
-    return Sweep("entries", title, axis, sizes, write, add, lambda _size: REPEATS, files=True)
+    return Sweep("entries", title, axis, (100, 1_000, 10_000), write, add, repeats, files=True)

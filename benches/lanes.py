@@ -12,7 +12,8 @@ from functools import partial
 from benches.measure import measure
 from benches.payloads import Payloads, build
 from benches.server import Server, running_server
-from benches.workloads import CHUNKS, Stores, workloads
+from benches.workload import CHUNKS, Stores
+from benches.workloads import workloads
 from nano_graphrag_redis import RedisKVStorage
 
 SECONDS = 4.0

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 from time import perf_counter
 
+from benches.measure import in_turn
 from benches.payloads import Payloads
-from benches.workloads import Stores
+from benches.workload import Stores
 
 CALLERS = (1, 64)
 CALLS = 2_048  # of one round, all callers together
@@ -57,7 +58,7 @@ def measure_latency(
     payloads: Payloads,
     budget: float,
 ) -> list[Latency]:
-    """Reads of chunks and writes of cached answers; `budget` is seconds for each table row."""
+    """Reads of chunks and writes of cached answers; `budget` is seconds for each kind."""
     chunks = list(payloads.text_chunks)
     answers = list(payloads.llm_response_cache.items())
 
@@ -85,15 +86,17 @@ def _interleaved(
     call: Call,
     budget: float,
 ) -> list[Latency]:
-    latencies = [Latency(callers, name, peer) for peer in entrants]
+    """The first round warms up and is dropped."""
+    latencies = {peer: Latency(callers, name, peer) for peer in entrants}
     end = perf_counter() + budget
     number = 0
-    while number < MIN_ROUNDS or perf_counter() < end:
+    while number <= MIN_ROUNDS or perf_counter() < end:
         # A collection in the middle would be somebody's 99th percentile, by chance.
         gc.collect()
         gc.disable()
-        for latency in reversed(latencies) if number % 2 else latencies:
-            loop.run_until_complete(latency.round(call, entrants[latency.peer]))
+        for peer in in_turn(entrants, number):
+            latency = latencies[peer] if number > 0 else Latency(callers, name, peer)
+            loop.run_until_complete(latency.round(call, entrants[peer]))
         gc.enable()
         number += 1
-    return latencies
+    return list(latencies.values())

@@ -1,17 +1,23 @@
 """What the run ran on, and how much of it belonged to somebody else meanwhile."""
 
+import json
 import os
 import platform
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import psutil
 
 from benches.server import Server
 
-PACKAGES = ("nano-graphrag-redis", "redis", "hiredis", "orjson", "valkey-glide", "nano-graphrag")
+OURS = "nano-graphrag-redis"
+PACKAGES = (
+    OURS, "redis", "hiredis", "orjson", "valkey-glide", "valkey-glide-sync", "nano-graphrag",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,9 @@ def describe(server: Server, loop: str) -> dict[str, str]:
     installed = [f"{name} {found}" for name in PACKAGES if (found := _version(name))]
     return {
         "Date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "Command": f"`{' '.join(['python -m benches', *sys.argv[1:]])}`",
+        "Commit": _commit(),
+        "Wheel": _wheel(),
         "Processor": f"{_processor()}, {os.cpu_count()} cores, {gibibytes:.0f} GiB",
         "System": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}, {loop}",
@@ -69,6 +78,27 @@ def _processor() -> str:
         lines = []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """What `git describe --always --dirty` says of the sources beside this file."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        run = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "of no repository"
+    return run.stdout.strip()
+
+
+def _wheel() -> str:
+    """The file this library was installed from, whose name says its kind."""
+    try:
+        origin = distribution(OURS).read_text("direct_url.json")
+    except PackageNotFoundError:
+        return "none"
+    return Path(json.loads(origin)["url"]).name if origin else "of a registry"
 
 
 def _version(package: str) -> str | None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from random import Random
 from statistics import median, quantiles
 from time import perf_counter
 
@@ -13,6 +14,8 @@ Preparation = Callable[[], Action]
 
 MIN_ROUNDS = 5
 MAX_ROUNDS = 200
+ASIDES = 5
+FEW = 5  # rounds: with fewer there is no spread to speak of
 NOISY = 0.4  # of the median, between the 10th and the 90th percentile
 
 
@@ -37,6 +40,11 @@ class Series:
         return deciles[0] / self.items * 1e6, deciles[-1] / self.items * 1e6
 
     @property
+    def spread_known(self) -> bool:
+        """Whether there were rounds enough to tell a spread."""
+        return len(self.seconds) >= FEW
+
+    @property
     def noisy(self) -> bool:
         """Whether the rounds disagree so much that only the order of magnitude counts."""
         low, high = self.spread
@@ -52,30 +60,44 @@ class Series:
         return median(mine / theirs for mine, theirs in pairs)
 
 
+def in_turn(names: Iterable[str], number: int) -> list[str]:
+    """The order of one round: shuffled, so that nobody always runs after the same neighbour.
+
+    The same in every run, whatever ran before.
+    """
+    order = list(names)
+    Random(number).shuffle(order)
+    return order
+
+
 def measure(
     loop: asyncio.AbstractEventLoop,
     entrants: Mapping[str, Preparation],
     items: int,
     budget: float,
     min_rounds: int = MIN_ROUNDS,
+    aside: Callable[[], None] | None = None,
 ) -> dict[str, Series]:
     """Time all entrants in turn, round after round, until the budget (seconds) is spent.
 
-    The first round warms up and is dropped. The order changes with each round: rotated, and every
-    other time backwards, so that nobody always runs after the same neighbour.
+    The first round warms up and is dropped. `aside` is what cannot take part in the rounds: it is
+    called between them, five times spread over the budget.
     """
     seconds: dict[str, list[float]] = {name: [] for name in entrants}
-    names = list(entrants)
-    end = perf_counter() + budget
-    number = 0
-    while number <= min_rounds or (number <= MAX_ROUNDS and perf_counter() < end):
-        turn = number % len(names)
-        order = names[turn:] + names[:turn]
-        for name in order if number % 2 else reversed(order):
+    start = perf_counter()
+    number = asides = 0
+    while number <= min_rounds or (number <= MAX_ROUNDS and perf_counter() < start + budget):
+        if aside and asides < ASIDES and perf_counter() >= start + asides * budget / ASIDES:
+            aside()
+            asides += 1
+        for name in in_turn(entrants, number):
             elapsed = loop.run_until_complete(_timed(entrants[name]))
             if number > 0:
                 seconds[name].append(elapsed)
         number += 1
+    while aside and asides < ASIDES:
+        aside()
+        asides += 1
     return {name: Series(items, taken) for name, taken in seconds.items()}
 
 

@@ -11,14 +11,13 @@ from matplotlib.axes import Axes
 
 from benches.growth import Curve
 from benches.peers import FILES, OURS
-from benches.results import COLUMNS, POOL_SIZES, STRAIGHTFORWARD, Results, Timing
+from benches.results import COLUMNS, HAND_TUNED, STRAIGHTFORWARD, Results, Timing, column_of
 
 # Told apart by the colour-blind, and in grey.
 COLOURS = {
     OURS: "#d55e00",
     STRAIGHTFORWARD: "#999999",
-    POOL_SIZES[1]: "#cccccc",
-    "hand-tuned": "#56b4e9",
+    HAND_TUNED: "#56b4e9",
     "glide": "#0072b2",
     FILES: "#f0e442",
 }
@@ -72,7 +71,8 @@ def _lines(axes: Axes, curve: Curve) -> None:
     sizes = list(curve.points)
     for name in curve.points[sizes[0]]:
         medians = [curve.points[size][name].per_item for size in sizes]
-        axes.plot(sizes, medians, marker="o", markersize=3, color=COLOURS[name], label=name)
+        column = column_of(name)
+        axes.plot(sizes, medians, marker="o", markersize=3, color=COLOURS[column], label=column)
     axes.set(xscale="log", yscale="log", xlabel=curve.sweep.axis, ylabel="µs of an item")
     axes.set_title(curve.sweep.title, fontsize="medium")
     axes.grid(alpha=0.3)

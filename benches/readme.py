@@ -39,7 +39,10 @@ def figures(report: str) -> str:
         *([_title(row), *(_median(row[name]) for name in (*SHOWN, *RATIOS))] for row in calls),
     ]
     shown = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return "\n\n".join([_run(run), shown, _behind(calls), _files(calls)])
+    told = [_run(run), shown, _behind(calls), _files(calls)]
+    # Who has a near cache, as the report says it.
+    near = re.search(r"^A near cache .*?(?=\n\n)", report, re.MULTILINE | re.DOTALL)
+    return "\n\n".join([*told, near[0]] if near else told)
 
 
 def table(report: str, column: str) -> list[Row]:

@@ -8,19 +8,32 @@ from benches.limits import CODEC, SOCKET
 from benches.measure import Series
 from benches.memory import Growth
 from benches.peers import FILES, OURS
-from benches.workloads import Workload
+from benches.workload import Workload
 
-STRAIGHTFORWARD = "straightforward"
-POOL_SIZES = (STRAIGHTFORWARD, "straightforward-64")
-# The columns, in the order of the report, and their titles. The two pool sizes share one.
+STRAIGHTFORWARD, HAND_TUNED = "straightforward", "hand-tuned"
+# The columns, in the order of the report, and their titles. Two pool sizes share one.
 COLUMNS = {
     OURS: "nano-graphrag-redis",
     STRAIGHTFORWARD: "straightforward: redis-py + json",
-    "hand-tuned": "hand-tuned: redis-py + orjson",
+    HAND_TUNED: "hand-tuned: redis-py + orjson",
     "glide": "valkey-glide + orjson",
     FILES: "JsonKVStorage",
 }
-RIVALS = (STRAIGHTFORWARD, "hand-tuned", "glide")
+RIVALS = (STRAIGHTFORWARD, HAND_TUNED, "glide")
+POOL_SIZES = {column: (column, f"{column}-64") for column in (STRAIGHTFORWARD, HAND_TUNED)}
+"""By column: the peer with a socket per caller, and the one with 64 sockets."""
+
+
+def column_of(peer: str) -> str:
+    """The column a peer belongs to."""
+    return next((column for column, sizes in POOL_SIZES.items() if peer in sizes), peer)
+
+
+def title(peer: str) -> str:
+    """The peer's column, and which of its pool sizes this is."""
+    sizes = POOL_SIZES.get(column_of(peer), (peer,))
+    size = "" if len(sizes) == 1 else (", a socket per caller", ", 64 sockets")[sizes.index(peer)]
+    return COLUMNS[column_of(peer)] + size
 
 
 @dataclass(frozen=True)
@@ -29,19 +42,18 @@ class Timing:
 
     workload: Workload
     series: dict[str, Series]
-    redis_benchmark: float | None
-    """Microseconds of an item."""
+    redis_benchmark: Series | None
+    """Its runs, of one request each."""
 
-    @property
-    def pool_size(self) -> str | None:
-        """Which of the two straightforward backends was faster here."""
-        sizes = [name for name in POOL_SIZES if name in self.series]
-        return min(sizes, key=lambda name: self.series[name].per_item, default=None)
+    def fastest(self, column: str) -> str | None:
+        """The peer that stands for the column: the one with the better pool size."""
+        peers = [name for name in POOL_SIZES.get(column, (column,)) if name in self.series]
+        return min(peers, key=lambda name: self.series[name].per_item, default=None)
 
     def column(self, name: str) -> Series | None:
         """The series of one column."""
-        name = (self.pool_size or name) if name == STRAIGHTFORWARD else name
-        return self.series.get(name)
+        peer = self.fastest(name)
+        return self.series[peer] if peer else None
 
     def against(self, rival: str) -> float | None:
         """How many times longer the rival takes than this library."""
@@ -49,16 +61,25 @@ class Timing:
         return theirs.ratio(ours) if ours and theirs else None
 
     @property
-    def best_rival(self) -> str | None:
-        """The fastest of the other Redis columns."""
-        speeds = {name: each.per_item for name in RIVALS if (each := self.column(name))}
-        return min(speeds, key=speeds.__getitem__, default=None)
+    def against_best(self) -> float | None:
+        """The least of these ratios: that of the other Redis client which comes closest."""
+        ratios = [ratio for name in RIVALS if (ratio := self.against(name)) is not None]
+        return min(ratios, default=None)
 
     @property
-    def floor(self) -> float | None:
-        """Microseconds of an item: the bare socket, and orjson on top."""
+    def in_turn(self) -> float | None:
+        """Microseconds of an item: the bare socket, and orjson after it."""
         wire, text = self.series.get(SOCKET), self.series.get(CODEC)
         return wire.per_item + (text.per_item if text else 0) if wire else None
+
+
+def better_pools(latencies: list[Latency]) -> list[Latency]:
+    """One of each column for each kind of call: that of the pool size with the lower median."""
+    best: dict[tuple[int, str, str], Latency] = {}
+    for one in latencies:
+        kind = one.callers, one.call, column_of(one.peer)
+        best[kind] = min(best.get(kind, one), one, key=lambda each: each.percentile(50))
+    return list(best.values())
 
 
 @dataclass

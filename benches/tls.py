@@ -16,7 +16,8 @@ from benches.lanes import LEFT_OUT
 from benches.measure import measure
 from benches.payloads import Payloads, build
 from benches.server import HOST, free_port, running_server
-from benches.workloads import CHUNKS, Stores, workloads
+from benches.workload import CHUNKS, Stores
+from benches.workloads import workloads
 from nano_graphrag_redis import RedisKVStorage
 
 SECONDS = 4.0

@@ -1,95 +1,53 @@
 """The calls nano-graphrag makes, as the benchmark repeats them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from benches.measure import Action
-from benches.payloads import Payloads, Table, copy
-from benches.peers import BlockingReader, Storage
+from benches.payloads import Payloads, Table
+from benches.workload import ANSWERS, CHUNKS, REPORTS, Command, Stores, Traffic, Workload
 
-CHUNKS, REPORTS, ANSWERS = "text_chunks", "community_reports", "llm_response_cache"
-
-
-@dataclass(frozen=True)
-class Stores:
-    """One peer's open storages, by namespace, and its blocking client of the chunks."""
-
-    by_namespace: dict[str, Storage]
-    blocking: BlockingReader | None
-    near: Storage | None = None
-    """Keeps local copies of the chunks, where the peer can."""
-
-    @property
-    def chunks(self) -> Storage:
-        return self.by_namespace[CHUNKS]
-
-    @property
-    def reports(self) -> Storage:
-        return self.by_namespace[REPORTS]
-
-    @property
-    def answers(self) -> Storage:
-        return self.by_namespace[ANSWERS]
+IN_TURN = 1_000  # calls of one round, one after another
+CACHED_CALLS = 100  # of one round; the JSON backend takes 20 ms for each
+THREADS = 8
+FIELDS = {"tokens", "full_doc_id"}
+"""All of a chunk but its text."""
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """What a workload moves over the wire, whoever moves it: what the limits are measured on."""
+def workloads(payloads: Payloads, in_turn: int = IN_TURN) -> list[Workload]:
+    """Every workload, in the order of the report.
 
-    command: Literal["GET", "SET", "EXISTS"]
-    namespace: str
-    ids: Sequence[str]
-    together: int
-    """How many requests are on their way at once; 1 is one after another."""
-    one_call: bool = False
-    """They are one call's, so they are no independent requests of as many callers."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A call, repeated. Times are quoted per item: per id, or per `llm-call`."""
-
-    name: str
-    title: str
-    traffic: Traffic
-    run: Callable[[Stores, Table], Awaitable[object]]
-    values: Table = field(default_factory=dict)
-    """What is written, a copy in each round: a host's values are new, and an encoder may be faster
-    with strings it has seen before."""
-    blocking: bool = False
-    """Runs on the blocking client, so only with peers that have one."""
-    files: bool = False
-    """JsonKVStorage does comparable work here: it stores something."""
-    mixed: bool = False
-    """Sends other commands besides `traffic`, so no limit can be measured for it."""
-
-    def action(self, stores: Stores) -> Action:
-        """One round on a peer's storages, with values of its own."""
-        return partial(self.run, stores, copy(self.values))
-
-    @property
-    def items(self) -> int:
-        return len(self.traffic.ids)
+    Args:
+        payloads: What is stored.
+        in_turn: How many calls, one after another, are one round.
+    """
+    return [
+        *_reads(payloads, in_turn),
+        *_batches(payloads),
+        *_writes(payloads, in_turn),
+        _local_reads(payloads, in_turn),
+    ]
 
 
-def workloads(payloads: Payloads) -> list[Workload]:
-    """Every workload, in the order of the report."""
-    return _reads(payloads) + _batches(payloads) + _writes(payloads) + _local_reads(payloads)
-
-
-def _reads(payloads: Payloads) -> list[Workload]:
+def _reads(payloads: Payloads, in_turn: int) -> list[Workload]:
     ids = list(payloads.text_chunks)
-    few, many = ids[:200], ids[:512]
+    few, many = ids[:in_turn], ids[:512]
+    threads = ThreadPoolExecutor(THREADS)
+    shares = [ids[number::THREADS] for number in range(THREADS)]
 
     async def one_by_one(stores: Stores, _: Table) -> object:
         return [await stores.chunks.get_by_id(id) for id in few]
 
-    async def blocking(stores: Stores, _: Table) -> object:
+    def blocking_reads(stores: Stores, ids: list[str]) -> list[object]:
         assert stores.blocking is not None
-        return [stores.blocking.get_by_id(id) for id in few]
+        return [stores.blocking.get_by_id(id) for id in ids]
+
+    async def blocking(stores: Stores, _: Table) -> object:
+        return blocking_reads(stores, few)
+
+    async def in_threads(stores: Stores, _: Table) -> object:
+        return list(threads.map(blocking_reads, [stores] * THREADS, shares))
 
     def concurrent(callers: int) -> Callable[[Stores, Table], Awaitable[object]]:
         async def run(stores: Stores, _: Table) -> object:
@@ -106,6 +64,13 @@ def _reads(payloads: Payloads) -> list[Workload]:
         Workload("get-64", "get_by_id, 64 at once", traffic(many, 64), concurrent(64)),
         Workload("get-512", "get_by_id, 512 at once", traffic(many, 512), concurrent(512)),
         Workload("get-sync", "get_by_id, blocking", traffic(few, 1), blocking, blocking=True),
+        Workload(
+            "get-threads",
+            f"get_by_id, blocking, {THREADS} threads",
+            traffic(ids, THREADS),
+            in_threads,
+            blocking=True,
+        ),
     ]
 
 
@@ -115,6 +80,9 @@ def _batches(payloads: Payloads) -> list[Workload]:
 
     async def get_chunks(stores: Stores, _: Table) -> object:
         return await stores.chunks.get_by_ids(chunks)
+
+    async def get_fields(stores: Stores, _: Table) -> object:
+        return await stores.chunks.get_by_ids(chunks, FIELDS)
 
     async def get_reports(stores: Stores, _: Table) -> object:
         return await stores.reports.get_by_ids(reports)
@@ -129,12 +97,18 @@ def _batches(payloads: Payloads) -> list[Workload]:
 
         return run
 
-    def traffic(command: Literal["GET", "SET", "EXISTS"], space: str, ids: list[str]) -> Traffic:
+    def traffic(command: Command, space: str, ids: list[str]) -> Traffic:
         return Traffic(command, space, ids, together=len(ids), one_call=True)
 
     return [
         Workload(
             "get-chunks", "get_by_ids, 1,000 chunks", traffic("GET", CHUNKS, chunks), get_chunks
+        ),
+        Workload(
+            "get-fields",
+            "get_by_ids, two fields of 1,000 chunks",
+            traffic("GET", CHUNKS, chunks),
+            get_fields,
         ),
         Workload(
             "get-reports", "get_by_ids, 300 reports", traffic("GET", REPORTS, reports), get_reports
@@ -164,19 +138,19 @@ def _batches(payloads: Payloads) -> list[Workload]:
     ]
 
 
-def _writes(payloads: Payloads) -> list[Workload]:
+def _writes(payloads: Payloads, in_turn: int) -> list[Workload]:
     table = payloads.llm_response_cache
     ids = list(table)
 
     async def one_by_one(stores: Stores, table: Table) -> None:
-        for id in ids[:200]:
+        for id in ids[:in_turn]:
             await stores.answers.upsert({id: table[id]})
 
     async def at_once(stores: Stores, table: Table) -> None:
         await asyncio.gather(*(stores.answers.upsert({id: table[id]}) for id in ids[:512]))
 
     async def cached_call(stores: Stores, table: Table) -> None:
-        for id in ids[:40]:
+        for id in ids[:CACHED_CALLS]:
             missing: Any = await stores.answers.get_by_id(f"absent-{id}")
             assert missing is None
             await stores.answers.upsert({id: table[id]})
@@ -187,13 +161,17 @@ def _writes(payloads: Payloads) -> list[Workload]:
 
     return [
         Workload(
-            "upsert-sequential", "upsert, one after another", traffic(200, 1), one_by_one, table
+            "upsert-sequential",
+            "upsert, one after another",
+            traffic(in_turn, 1),
+            one_by_one,
+            table,
         ),
         Workload("upsert-512", "upsert, 512 at once", traffic(512, 512), at_once, table),
         Workload(
             "llm-call",
             "around an LLM call: get, upsert, save",
-            traffic(40, 1),
+            traffic(CACHED_CALLS, 1),
             cached_call,
             table,
             files=True,
@@ -202,18 +180,17 @@ def _writes(payloads: Payloads) -> list[Workload]:
     ]
 
 
-def _local_reads(payloads: Payloads) -> list[Workload]:
-    ids = list(payloads.text_chunks)[:200]
+def _local_reads(payloads: Payloads, in_turn: int) -> Workload:
+    ids = list(payloads.text_chunks)[:in_turn]
 
     async def one_by_one(stores: Stores, _: Table) -> object:
         storage = stores.near or stores.chunks
         return [await storage.get_by_id(id) for id in ids]
 
-    return [
-        Workload(
-            "get-near",
-            "get_by_id, one after another, near cache where there is one",
-            Traffic("GET", CHUNKS, ids, together=1),
-            one_by_one,
-        )
-    ]
+    return Workload(
+        "get-near",
+        "get_by_id, one after another, near cache where there is one",
+        Traffic("GET", CHUNKS, ids, together=1),
+        one_by_one,
+        near=True,
+    )

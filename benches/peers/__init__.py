@@ -1,4 +1,4 @@
-"""Who competes. Each module is one backend, written the way its title says, with nothing shared.
+"""Who competes. Each module is one backend, written the way its title says; shared is only `pools`.
 
 A peer opens one storage for each namespace, with the host's method names. All keep the same JSON
 under keys of their own prefix, with the same TTL, on the same server and port.
@@ -14,11 +14,15 @@ from benches.server import Server
 TTL = {"llm_response_cache": 43_200}
 
 
+NEAR_MEBIBYTES = 64
+"""How much a cache of local copies may hold: all that is read from it fits."""
+
+
 class Storage(Protocol):
     """The part of the host's contract that the benchmark calls."""
 
     async def get_by_id(self, id: str, /) -> Any: ...
-    async def get_by_ids(self, ids: list[str], /) -> list[Any]: ...
+    async def get_by_ids(self, ids: list[str], fields: set[str] | None = None, /) -> list[Any]: ...
     async def filter_keys(self, data: list[str], /) -> set[str]: ...
     async def upsert(self, data: dict[str, Any], /) -> None: ...
     async def index_done_callback(self) -> None: ...
@@ -53,18 +57,21 @@ class NearPeer(Peer, Protocol):
 OURS = "ours"
 FILES = "json-files"
 _CORE = "nano_graphrag_redis._core"
-_MODULES = {"straightforward-64": "straightforward"}
+_POOLS = ("", "-64")
+"""What the names of one peer with either pool size end in."""
 
 
 def names() -> list[str]:
     """Every peer that is installed here, our own first."""
     ours = [OURS] if _installed("nano_graphrag_redis") and _installed(_CORE) else []
-    return [*ours, "straightforward", "straightforward-64", "hand-tuned", "glide", FILES]
+    redis_py = [name + size for name in ("straightforward", "hand-tuned") for size in _POOLS]
+    return [*ours, *redis_py, "glide", FILES]
 
 
 def load(name: str) -> Peer:
     """The peer of that name. Nothing of the others is imported: some take seconds."""
-    module = importlib.import_module(f"benches.peers.{_MODULES.get(name, name).replace('-', '_')}")
+    module_name = name.removesuffix(_POOLS[1]).replace("-", "_")
+    module = importlib.import_module(f"benches.peers.{module_name}")
     peer: Peer = module.PEERS[name]
     return peer
 

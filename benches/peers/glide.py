@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import glide_sync
 import orjson
 from glide import (
     Batch,
+    ClientSideCache,
     ExpirySet,
     ExpiryType,
     GlideClient,
@@ -12,11 +14,12 @@ from glide import (
     NodeAddress,
 )
 
-from benches.peers import TTL
+from benches.peers import NEAR_MEBIBYTES, TTL
 from benches.server import MAX_CLIENTS, Server
 
-PIECE = 256  # keys in one MGET, from trial runs
+PIECE = 256  # keys in one MGET
 WRITE_PIECE = 64  # and in one MSET
+NEAR_KIBIBYTES = NEAR_MEBIBYTES * 1024
 TIMEOUT = 30_000  # milliseconds; its default of 250 is too short for a large batch
 
 
@@ -32,13 +35,15 @@ class GlideStorage:
         text = await self._client.get(self._prefix + id)
         return None if text is None else orjson.loads(text)
 
-    async def get_by_ids(self, ids: list[str]) -> list[Any]:
+    async def get_by_ids(self, ids: list[str], fields: set[str] | None = None) -> list[Any]:
         keys: list[str | bytes | bytearray | memoryview] = [self._prefix + id for id in ids]
         values: list[Any] = []
         for start in range(0, len(keys), PIECE):
             texts = await self._client.mget(keys[start : start + PIECE])
             values += [None if text is None else orjson.loads(text) for text in texts]
-        return values
+        if fields is None:
+            return values
+        return [value and {k: value[k] for k in fields if k in value} for value in values]
 
     async def filter_keys(self, data: list[str]) -> set[str]:
         batch = Batch(is_atomic=False)
@@ -69,23 +74,53 @@ class GlideStorage:
         await self._client.close()
 
 
+class GlideReader:
+    """The same for callers without an event loop, by its blocking distribution."""
+
+    def __init__(self, client: glide_sync.GlideClient, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+
+    def get_by_id(self, id: str) -> Any:
+        text = self._client.get(self._prefix + id)
+        return None if text is None else orjson.loads(text)
+
+    def close(self) -> None:
+        self._client.close()
+
+
 class Glide:
-    """The peer. Its blocking client is another distribution, which is not measured."""
+    """The peer."""
 
     name = "glide"
     title = "valkey-glide + orjson"
 
     async def open(self, server: Server, namespace: str) -> GlideStorage:
+        return await self._open(server, namespace, None)
+
+    async def open_near(self, server: Server, namespace: str) -> GlideStorage:
+        """With its own cache, kept right by the server as ours is, and as large."""
+        cache = ClientSideCache.create(NEAR_KIBIBYTES, entry_ttl_ms=0, server_assisted=True)
+        return await self._open(server, namespace, cache)
+
+    def open_blocking(self, server: Server, namespace: str) -> GlideReader:
+        configuration = glide_sync.GlideClientConfiguration(
+            [NodeAddress(server.host, server.port)], request_timeout=TIMEOUT
+        )
+        client = glide_sync.GlideClient.create(configuration)
+        return GlideReader(client, f"{self.name}:{namespace}:")
+
+    async def _open(
+        self, server: Server, namespace: str, cache: ClientSideCache | None
+    ) -> GlideStorage:
         configuration = GlideClientConfiguration(
             [NodeAddress(server.host, server.port)],
             request_timeout=TIMEOUT,
             inflight_requests_limit=MAX_CLIENTS,  # its default of 1,000 refuses 10,000 callers
+            client_side_cache=cache,
         )
         client = await GlideClient.create(configuration)
         return GlideStorage(client, f"{self.name}:{namespace}:", TTL.get(namespace))
-
-    def open_blocking(self, _server: Server, _namespace: str) -> None:
-        return None
 
 
 PEERS = {Glide.name: Glide()}

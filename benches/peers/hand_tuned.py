@@ -1,5 +1,6 @@
-"""redis-py, hiredis and orjson in an expert's hands: MGET, MSET, few sockets, large pieces."""
+"""redis-py, hiredis and orjson in an expert's hands: MGET, MSET, large pieces."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -7,13 +8,11 @@ import redis
 import redis.asyncio
 
 from benches.peers import TTL
+from benches.peers.pools import CONNECTION_PER_CALLER, POOL_SIZES, PoolSize
 from benches.server import Server
 
-# Both from trial runs. With fewer sockets than callers some of them starve (the pool serves no
-# queue in order), with more the loop wakes for each; smaller pieces pay for more round trips,
-# larger ones outgrow the caches.
-SOCKETS = 64
-PIECE = 128  # keys in one MGET or MSET
+# Keys in one MGET or MSET: smaller pieces pay for more round trips, larger ones outgrow the caches.
+PIECE = 128
 
 
 class HandTunedStorage:
@@ -28,13 +27,15 @@ class HandTunedStorage:
         text = await self._redis.get(self._prefix + id)
         return None if text is None else orjson.loads(text)
 
-    async def get_by_ids(self, ids: list[str]) -> list[Any]:
+    async def get_by_ids(self, ids: list[str], fields: set[str] | None = None) -> list[Any]:
         keys = [self._prefix + id for id in ids]
         values: list[Any] = []
         for start in range(0, len(keys), PIECE):
             texts = await self._redis.mget(keys[start : start + PIECE])
             values += [None if text is None else orjson.loads(text) for text in texts]
-        return values
+        if fields is None:
+            return values
+        return [value and {k: value[k] for k in fields if k in value} for value in values]
 
     async def filter_keys(self, data: list[str]) -> set[str]:
         pipe = self._redis.pipeline(transaction=False)
@@ -67,7 +68,7 @@ class HandTunedStorage:
 
 
 class HandTunedReader:
-    """The same for callers without an event loop, on one socket of its own."""
+    """The same for callers without an event loop."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._redis = client
@@ -81,20 +82,28 @@ class HandTunedReader:
         self._redis.close()
 
 
+@dataclass(frozen=True)
 class HandTuned:
-    """The peer."""
+    """The peer, with one of the two pool sizes; blocking, a pool or one socket of its own."""
 
-    name = "hand-tuned"
-    title = "redis-py + orjson, hand-tuned"
+    size: PoolSize
+
+    @property
+    def name(self) -> str:
+        return f"hand-tuned{self.size.suffix}"
+
+    @property
+    def title(self) -> str:
+        return f"redis-py + orjson, hand-tuned, {self.size.title}"
 
     async def open(self, server: Server, namespace: str) -> HandTunedStorage:
-        pool = redis.asyncio.BlockingConnectionPool.from_url(server.url, max_connections=SOCKETS)
-        client = redis.asyncio.Redis.from_pool(pool)
+        client = redis.asyncio.Redis.from_pool(self.size.pool(server))
         return HandTunedStorage(client, f"{self.name}:{namespace}:", TTL.get(namespace))
 
     def open_blocking(self, server: Server, namespace: str) -> HandTunedReader:
-        client = redis.Redis.from_url(server.url, single_connection_client=True)
+        alone = self.size is not CONNECTION_PER_CALLER
+        client = redis.Redis.from_url(server.url, single_connection_client=alone)
         return HandTunedReader(client, f"{self.name}:{namespace}:")
 
 
-PEERS = {HandTuned.name: HandTuned()}
+PEERS = {peer.name: peer for peer in map(HandTuned, POOL_SIZES)}

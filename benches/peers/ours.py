@@ -3,7 +3,7 @@
 Only where local copies are asked for is the near cache on.
 """
 
-from benches.peers import OURS
+from benches.peers import NEAR_MEBIBYTES, OURS
 from benches.server import Server
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
 
@@ -21,7 +21,9 @@ class Ours:
         return SyncRedisKVStorage(namespace, self._settings(server))
 
     async def open_near(self, server: Server, namespace: str) -> RedisKVStorage:
-        return RedisKVStorage(namespace, {**self._settings(server), "redis_near_cache_mb": 64})
+        return RedisKVStorage(
+            namespace, {**self._settings(server), "redis_near_cache_mb": NEAR_MEBIBYTES}
+        )
 
     def _settings(self, server: Server) -> dict[str, object]:
         return {

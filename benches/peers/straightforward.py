@@ -8,7 +8,8 @@ import redis
 import redis.asyncio
 
 from benches.peers import TTL
-from benches.server import MAX_CLIENTS, Server
+from benches.peers.pools import CONNECTION_PER_CALLER, POOL_SIZES, PoolSize
+from benches.server import Server
 
 
 class StraightforwardStorage:
@@ -23,12 +24,15 @@ class StraightforwardStorage:
         text = await self._redis.get(self._prefix + id)
         return None if text is None else json.loads(text)
 
-    async def get_by_ids(self, ids: list[str]) -> list[Any]:
+    async def get_by_ids(self, ids: list[str], fields: set[str] | None = None) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.get(self._prefix + id)
             texts = await pipe.execute()
-        return [None if text is None else json.loads(text) for text in texts]
+        values = [None if text is None else json.loads(text) for text in texts]
+        if fields is None:
+            return values
+        return [value and {k: v for k, v in value.items() if k in fields} for value in values]
 
     async def filter_keys(self, data: list[str]) -> set[str]:
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -38,6 +42,10 @@ class StraightforwardStorage:
         return {id for id, exists in zip(data, found, strict=True) if not exists}
 
     async def upsert(self, data: dict[str, Any]) -> None:
+        if len(data) == 1:
+            ((id, value),) = data.items()
+            await self._redis.set(self._prefix + id, json.dumps(value), ex=self._ttl)
+            return
         async with self._redis.pipeline(transaction=False) as pipe:
             for id, value in data.items():
                 pipe.set(self._prefix + id, json.dumps(value), ex=self._ttl)
@@ -66,23 +74,6 @@ class StraightforwardReader:
 
 
 @dataclass(frozen=True)
-class PoolSize:
-    """How many sockets a client may open, and whether callers beyond that wait or fail."""
-
-    name: str
-    connections: int
-    pool: type[redis.asyncio.ConnectionPool]
-
-
-# redis-py gives up after 5 seconds, which 10,000 callers with a socket each need to connect.
-PATIENCE = {"socket_timeout": 60.0, "socket_connect_timeout": 60.0}
-
-# Which of the two is faster depends on the machine and the call, so the report takes the better.
-CONNECTION_PER_CALLER = PoolSize("a socket per caller", MAX_CLIENTS, redis.asyncio.ConnectionPool)
-QUEUE_FOR_64 = PoolSize("64 sockets", 64, redis.asyncio.BlockingConnectionPool)
-
-
-@dataclass(frozen=True)
 class Straightforward:
     """The peer, with one of the two pool sizes."""
 
@@ -90,19 +81,20 @@ class Straightforward:
 
     @property
     def name(self) -> str:
-        return "straightforward" if self.size is CONNECTION_PER_CALLER else "straightforward-64"
+        return f"straightforward{self.size.suffix}"
 
     @property
     def title(self) -> str:
-        return f"redis-py + json, {self.size.name}"
+        return f"redis-py + json, {self.size.title}"
 
     async def open(self, server: Server, namespace: str) -> StraightforwardStorage:
-        size = self.size.connections
-        pool = self.size.pool.from_url(server.url, max_connections=size, **PATIENCE)
+        pool = self.size.pool(server)
         return StraightforwardStorage(pool, f"{self.name}:{namespace}:", TTL.get(namespace))
 
-    def open_blocking(self, server: Server, namespace: str) -> StraightforwardReader:
+    def open_blocking(self, server: Server, namespace: str) -> StraightforwardReader | None:
+        if self.size is not CONNECTION_PER_CALLER:
+            return None  # it would be the same client once more
         return StraightforwardReader(redis.Redis.from_url(server.url), f"{self.name}:{namespace}:")
 
 
-PEERS = {peer.name: peer for peer in map(Straightforward, (CONNECTION_PER_CALLER, QUEUE_FOR_64))}
+PEERS = {peer.name: peer for peer in map(Straightforward, POOL_SIZES)}
