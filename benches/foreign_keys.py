@@ -3,7 +3,7 @@
 Prints two tables: the calls with and without a registry, beside a redis-py loop; and what COUNT of
 SCAN does to the walk and to the answers another client waits for meanwhile.
 
-Run: .venv/bin/python -m benches.foreign_keys
+Run: .venvs/bench/bin/python -m benches.foreign_keys
 """
 
 import multiprocessing
@@ -19,6 +19,7 @@ import redis
 
 from benches.payloads import Table, build
 from benches.server import HOST, Server, running_server
+from benches.stage import require_hiredis
 from nano_graphrag_redis import SyncRedisKVStorage
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.config import RedisConfig
@@ -158,6 +159,7 @@ def walks(server: Server) -> None:
 
 def main() -> None:
     """Prints both tables."""
+    require_hiredis()
     reports = dict(list(build().community_reports.items())[:REPORTS])
     with running_server() as server, redis.Redis(server.host, server.port) as client:
         print(f"{server.version}; the median of {ROUNDS} rounds\n")

@@ -17,8 +17,9 @@ from glide import (
 from benches.peers import NEAR_MEBIBYTES, TTL
 from benches.server import MAX_CLIENTS, Server
 
-PIECE = 256  # keys in one MGET
-WRITE_PIECE = 64  # and in one MSET
+# Keys in one MGET or MSET. Of 32, 64, 128, 256, 512 and 1,000, tried in turn on 1,000 chunks, 256
+# and 512 were the fastest, level with each other.
+PIECE = 256
 NEAR_KIBIBYTES = NEAR_MEBIBYTES * 1024
 TIMEOUT = 30_000  # milliseconds; its default of 250 is too short for a large batch
 
@@ -63,8 +64,8 @@ class GlideStorage:
             await self._client.exec(batch, raise_on_error=True)
         else:
             items = list(data.items())
-            for start in range(0, len(items), WRITE_PIECE):
-                piece = items[start : start + WRITE_PIECE]
+            for start in range(0, len(items), PIECE):
+                piece = items[start : start + PIECE]
                 await self._client.mset({self._prefix + id: orjson.dumps(v) for id, v in piece})
 
     async def index_done_callback(self) -> None:
