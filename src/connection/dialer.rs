@@ -20,18 +20,18 @@ use crate::error::{Error, Kind};
 pub(super) struct Dialer {
     config: ServerConfig,
     tls: Option<Arc<Tls>>,
-    logins: Logins,
+    logins: Arc<Logins>,
     /// The password that was read last, if one is read.
     last: Mutex<Option<Vec<u8>>>,
 }
 
 impl Dialer {
-    /// Opens nothing, and reads no file.
-    pub(super) fn new(config: ServerConfig) -> Arc<Self> {
+    /// Opens nothing, and reads no file. `logins` are those at this server.
+    pub(super) fn new(config: ServerConfig, logins: Arc<Logins>) -> Arc<Self> {
         let tls = config.endpoint.secure.then(|| Tls::new(config.tls.clone()));
         Arc::new(Self {
             tls,
-            logins: Logins::default(),
+            logins,
             last: Mutex::default(),
             config,
         })

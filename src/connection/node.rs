@@ -13,6 +13,7 @@ use super::breaker::Breaker;
 use super::carrier::Carrier;
 use super::dialer::Dialer;
 use super::lanes::Lanes;
+use super::logins::Logins;
 use super::pool::Pool;
 use super::quota::Quota;
 use super::timed_out;
@@ -56,8 +57,13 @@ impl Failed {
 
 impl Node {
     pub(super) fn new(config: ServerConfig) -> Arc<Self> {
+        Self::with_logins(config, Arc::default())
+    }
+
+    /// One of several for the same server, at which they count their logins together.
+    pub(super) fn with_logins(config: ServerConfig, logins: Arc<Logins>) -> Arc<Self> {
         let quota = Arc::new(Quota::new(config.max_connections));
-        let dialer = Dialer::new(config.clone());
+        let dialer = Dialer::new(config.clone(), logins);
         let pool = Pool::new(Arc::clone(&dialer), &config, Arc::clone(&quota));
         Arc::new(Self {
             dialer,

@@ -15,6 +15,7 @@ import pytest
 
 from nano_graphrag_redis import RedisKVStorage
 from nano_graphrag_redis.exceptions import StorageAuthError, StorageError
+from support.cluster import RedisCluster
 from support.conditions import eventually
 from support.servers import RedisServer
 
@@ -152,3 +153,28 @@ def test_a_rotated_password_makes_no_storm_of_logins(
     row.at_most("refused logins in a second", refusals.worst_second(), MOST)
     row.saw("calls refused meanwhile", callers.refused)
     row.none("other errors", len(callers.other), of=sum(callers.good))
+
+
+# Nobody has a map of it yet, so that each call asks all the seeds.
+@pytest.mark.row(27)
+def test_a_wrong_password_makes_no_storm_at_the_servers_of_a_cluster(
+    row: Row, server_binary: Path
+) -> None:
+    with RedisCluster(server_binary, replicas=False) as cluster:
+        watched = [Refusals(server) for server in cluster.servers]
+        settings = {
+            "redis_url": cluster.url,
+            "redis_cluster": True,
+            "redis_username": "nobody",
+            "redis_password": "wrong",
+        }
+        storage = RedisKVStorage("full_docs", settings)
+        with closing(storage.sync), Callers(storage) as callers:
+            ends = time.monotonic() + row.pick(quick=2.5, full=10.0)
+            while time.monotonic() < ends:
+                for refusals in watched:
+                    refusals.look()
+                time.sleep(0.02)
+    worst = max(refusals.worst_second() for refusals in watched)
+    row.at_most("refused logins in a second, a server of a cluster", worst, MOST)
+    row.none("other errors, on a cluster", len(callers.other), of=callers.refused)

@@ -10,6 +10,7 @@ mod route;
 mod slot;
 mod walk;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Answer;
+use super::logins::Logins;
 use super::node::Node;
 use super::request::{Request, command};
 use crate::config::ServerConfig;
@@ -44,6 +46,8 @@ pub(super) struct Cluster {
     config: ServerConfig,
     map: RwLock<Arc<Map>>,
     looking: Mutex<Looking>,
+    /// At servers that are asked for the map only, from one look to the next.
+    logins: Mutex<HashMap<Endpoint, Arc<Logins>>>,
     /// Says that the map has changed.
     changes: watch::Sender<()>,
     /// Called with the highest number of a server when there is one more, before anybody can ask it.
@@ -63,6 +67,7 @@ impl Cluster {
         Arc::new(Self {
             map: RwLock::new(Arc::new(Map::unknown())),
             looking: Mutex::default(),
+            logins: Mutex::default(),
             changes: watch::Sender::default(),
             on_new_server: OnceLock::new(),
             entry: Node::new(config.clone()),
@@ -188,11 +193,17 @@ impl Cluster {
         let mut candidates = map.nodes().to_vec();
         candidates.sort_by_key(|node| node.breaker.is_open());
         let others = map.replicas().iter().chain([&self.config.endpoint]);
+        let mut before = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logins = HashMap::new();
         for endpoint in others.chain(&self.config.seeds) {
             if candidates.iter().all(|node| node.endpoint() != endpoint) {
-                candidates.push(Node::new(self.config.at(endpoint.clone())));
+                let own = before.remove(endpoint).unwrap_or_default();
+                logins.insert(endpoint.clone(), Arc::clone(&own));
+                let config = self.config.at(endpoint.clone());
+                candidates.push(Node::with_logins(config, own));
             }
         }
+        *before = logins;
         candidates
     }
 
