@@ -127,6 +127,15 @@ def test_drop_deletes_the_namespace_and_no_other(
     assert redis_client.keys() == [b"nano_graphrag:t:a"]
 
 
+def test_drop_says_that_the_files_of_dual_writing_keep_what_it_deletes(
+    ours: Command, fill: Callable[..., None]
+) -> None:
+    fill("text_chunks", {"a": 1})
+    assert "kv_store_text_chunks.json" not in ours("drop", "text_chunks", "--yes").stderr
+    said = ours("drop", "text_chunks", "--yes", REDIS_DUAL_WRITE="true").stderr
+    assert "remove kv_store_text_chunks.json" in " ".join(said.split())
+
+
 def test_prune_deletes_answers_that_are_none_and_nothing_else(
     ours: Command, fill: Callable[..., None], redis_client: redis.Redis
 ) -> None:

@@ -34,6 +34,13 @@ def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | Non
                 bars.tell(f"drop {namespace}", min(start + _PIECE, len(ids)), len(ids), "ids")
             # What came meanwhile, and what lies beside the namespace.
             store.drop()
+    if session.config.redis_dual_write:
+        # It knows none of the service's working directories.
+        session.output.say(
+            f"the files of redis_dual_write still hold them: remove kv_store_{namespace}.json from"
+            " each working directory, or export anew, before a service goes back to its files",
+            "yellow",
+        )
     session.output.show(
         {"namespace": namespace, "deleted": deleted},
         lambda: f"deleted {deleted:,} ids of {namespace}",
