@@ -12,6 +12,11 @@ import redis
 from support.servers import RedisServer, server_binaries, server_label
 
 
+def pytest_report_header() -> str:
+    """Says which servers the tests run on: Debian's is there or not."""
+    return "servers: " + ", ".join(map(server_label, server_binaries().values()))
+
+
 @pytest.fixture(scope="session", params=list(server_binaries().values()), ids=server_label)
 def server_binary(request: pytest.FixtureRequest) -> Path:
     """Each server found; for tests that start one of their own, to pause, kill or configure it."""
