@@ -37,8 +37,8 @@ def commands(name: str) -> str:
     return "\n".join(hook["entry"] for hook in hooks)
 
 
-def test_there_is_one_for_each_change_and_one_for_a_release() -> None:
-    assert set(WORKFLOWS) == {"ci.yml", "release.yml"}
+def test_there_is_one_for_each_change_one_for_each_week_and_one_for_a_release() -> None:
+    assert set(WORKFLOWS) == {"ci.yml", "weekly.yml", "release.yml"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -69,7 +69,7 @@ def test_every_action_is_pinned_to_a_commit_and_says_its_version(name: str) -> N
 def test_a_job_may_read_the_source_has_a_limit_and_keeps_no_credentials(name: str) -> None:
     assert workflow(name)["permissions"] == {"contents": "read"}
     for job in workflow(name)["jobs"].values():
-        assert job["timeout-minutes"] <= 90
+        assert job["timeout-minutes"] <= (180 if name == "weekly.yml" else 90)
         for step in job["steps"]:
             if "actions/checkout@" in step.get("uses", ""):
                 assert step["with"]["persist-credentials"] is False
