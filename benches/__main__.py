@@ -24,7 +24,7 @@ DOCS, README = ROOT / "docs", ROOT / "README.md"
 LATENCY, MEMORY, GROWTH = "latency", "memory", "growth"
 QUICK, FULL = 1.2, 10.0  # seconds for each workload
 IN_TURN_QUICK = 200  # calls, one after another, of one round
-# A socket for each of 10,000 callers is enough of one peer, and one socket each of no other.
+# Two peers with a socket for each of 10,000 callers are more than the server admits.
 LEFT_OUT_OF_GROWTH = (POOL_SIZES[STRAIGHTFORWARD][1], POOL_SIZES[HAND_TUNED][0])
 LEFT_OUT_OF_MEMORY = (POOL_SIZES[HAND_TUNED][0],)
 GROWTH_SHARE = 0.25  # of that, for each size of a sweep
