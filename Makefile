@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 UV := UV_SYSTEM_CERTS=1 $(BIN)/uv
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi') pyproject.toml
+# Built for one CPython, that of .venv; by default a build is for every CPython (feature abi3).
+SPECIFIC := --no-default-features --features python
 
 .PHONY: help
 help: ## This list
@@ -23,20 +25,26 @@ $(VENV)/.ready: locks/test.txt
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes locks/test.txt
 	touch $@
 
-# The wheel is what ships, so the wheel is what is installed and tested.
+# The wheel is what ships, so the wheel is what is installed and tested: here the one for this CPython.
 $(VENV)/.built: $(VENV)/.ready $(RUST_SOURCES) $(PYTHON_SOURCES)
 	rm -rf target/wheels
-	$(BIN)/maturin build --quiet --release --locked --interpreter $(BIN)/python --out target/wheels
+	$(BIN)/maturin build --quiet --release --locked $(SPECIFIC) --interpreter $(BIN)/python --out target/wheels
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --reinstall target/wheels/*.whl
 	touch $@
 
+# The one for every other CPython.
+$(VENV)/.built-abi3: $(VENV)/.ready $(RUST_SOURCES) $(PYTHON_SOURCES)
+	rm -rf target/wheels-abi3
+	$(BIN)/maturin build --quiet --release --locked --interpreter $(BIN)/python --out target/wheels-abi3
+	touch $@
+
 .PHONY: build
-build: $(VENV)/.built ## Build the wheel and install it in .venv
+build: $(VENV)/.built ## Build the wheel for the CPython of .venv and install it there
 
 .PHONY: develop
 develop: $(VENV)/.ready ## An editable install: edits under python/ are live (make build undoes it)
-	rm -f $(VENV)/.built
-	$(BIN)/maturin develop --quiet --profile develop --locked --uv
+	rm -f $(VENV)/.built python/nano_graphrag_redis/_core.*.so
+	$(BIN)/maturin develop --quiet --profile develop --locked $(SPECIFIC) --uv
 
 .PHONY: version
 version: ## The version, which Cargo.toml alone says
@@ -71,10 +79,10 @@ bench: $(VENV)/.built .venvs/bench/.ready ## Against other clients in one run; B
 CODEC = PYO3_PYTHON=$(CURDIR)/.venvs/bench/bin/python \
   PYTHONPATH="$$(.venvs/bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
   LD_LIBRARY_PATH="$$(.venvs/bench/bin/python -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')" \
-  cargo bench --quiet --locked --features bench --bench codec --target-dir target/codec
+  cargo bench --quiet --locked --no-default-features --features "bench $(FEATURES)" --bench codec --target-dir target/codec
 
 .PHONY: codec
-codec: .venvs/bench/.ready ## The JSON codec beside orjson: microseconds, and ratios a busy machine leaves alone
+codec: .venvs/bench/.ready ## The JSON codec beside orjson, in microseconds and ratios; FEATURES=abi3
 	$(CODEC)
 
 .PHONY: instructions
@@ -94,6 +102,7 @@ lint: $(VENV)/.built ## Formatting, clippy, ruff, mypy, and the stub held agains
 	cargo fmt --check
 	cargo clippy --quiet --locked --all-targets --no-default-features -- --deny warnings
 	cargo clippy --quiet --locked --all-targets --features bench -- --deny warnings
+	cargo clippy --quiet --locked --all-targets --no-default-features --features bench -- --deny warnings
 	$(BIN)/ruff check --no-cache
 	$(BIN)/ruff format --no-cache --check
 	$(BIN)/mypy --cache-dir=/dev/null
@@ -135,11 +144,15 @@ test-python: $(VENV)/.built ## The wheel, the hosts and the embedded server; lin
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 $(PYTEST)
 
 .PHONY: test-pythons
-test-pythons: $(VENV)/.built ## The contract suite on every other CPython found
+test-pythons: $(VENV)/.built-abi3 ## The contract suite on every other CPython found
 	tools/test-pythons $(PYTHONS)
 
+.PHONY: test-specific
+test-specific: $(VENV)/.ready ## What a build for one CPython does its own way, on every other CPython found
+	SPECIFIC=1 tools/test-pythons $(PYTHONS)
+
 .PHONY: wheel-check
-wheel-check: $(VENV)/.built ## The wheel where nothing else is, on every CPython found; the source
+wheel-check: $(VENV)/.built $(VENV)/.built-abi3 ## The wheels where nothing else is, on every CPython found; the source
 	$(BIN)/python tools/wheel-check $(PYTHONS)
 
 .PHONY: test-services

@@ -72,11 +72,12 @@ def _package_with_names(directory: Path) -> Path:
         "CARGO_TARGET_DIR": str(ROOT / "target" / "profile"),
     }
     command = ["cargo", "build", "--quiet", "--release", "--locked", "--lib"]
+    command += ["--no-default-features", "--features", "python"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     package = directory / "nano_graphrag_redis"
     shutil.copytree(ROOT / "python" / "nano_graphrag_redis", package)
     built = ROOT / "target" / "profile" / "release" / "libnano_graphrag_redis.so"
-    shutil.copy(built, package / "_core.abi3.so")
+    shutil.copy(built, package / "_core.so")
     return directory
 
 

@@ -3,9 +3,13 @@
 pub(crate) mod cursor;
 mod number;
 mod rewrite;
+mod string;
 
 pub(crate) use number::write_float;
 pub(crate) use rewrite::{Layout, rewrite};
+pub(crate) use string::write_utf8;
+#[cfg(all(feature = "python", not(feature = "abi3")))]
+pub(crate) use string::{LoneSurrogate, write_string};
 
 /// Bytes looked at together. The compiler turns a block into a few vector instructions.
 const BLOCK: usize = 32;
@@ -22,7 +26,7 @@ pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
     blocks.len() * BLOCK + plain_in_block(&filled_up(rest)).min(rest.len())
 }
 
-/// The bytes that stand before the first special one: RFC 8259, section 7.
+/// The bytes that stand before the first special one.
 #[expect(
     clippy::inline_always,
     reason = "a call for each block costs as much as the look at it"
@@ -32,8 +36,7 @@ fn plain_in_block(block: &[u8; BLOCK]) -> usize {
     // Whole bytes rather than truth values, and no early end: that is what vectors can do.
     let mut marks = [0; BLOCK];
     for (mark, &byte) in marks.iter_mut().zip(block) {
-        let of = |special: bool| if special { u8::MAX } else { 0 };
-        *mark = of(byte < 0x20) | of(byte == b'"') | of(byte == b'\\');
+        *mark = if is_special(byte) { u8::MAX } else { 0 };
     }
     if marks.iter().fold(0, |all, mark| all | mark) == 0 {
         return BLOCK;
@@ -77,57 +80,10 @@ pub(crate) fn copy_plain(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     bytes.len() - rest.len() + plain
 }
 
-/// Appends UTF-8 text as a JSON string.
-pub(crate) fn write_utf8(mut utf8: &[u8], out: &mut Vec<u8>) {
-    out.reserve(utf8.len() + BLOCK + 2);
-    out.push(b'"');
-    // Each block is written as it is and then looked at: most need no more than that.
-    while let Some((block, rest)) = utf8.split_first_chunk::<BLOCK>() {
-        out.extend_from_slice(block);
-        let plain = plain_in_block(block);
-        if plain == BLOCK {
-            utf8 = rest;
-        } else {
-            out.truncate(out.len() - (BLOCK - plain));
-            write_escape(block[plain], out);
-            utf8 = &utf8[plain + 1..];
-        }
-    }
-    while !utf8.is_empty() {
-        let block = filled_up(utf8);
-        let plain = plain_in_block(&block);
-        out.extend_from_slice(&block);
-        if plain >= utf8.len() {
-            out.truncate(out.len() - (BLOCK - utf8.len()));
-            break;
-        }
-        out.truncate(out.len() - (BLOCK - plain));
-        write_escape(block[plain], out);
-        utf8 = &utf8[plain + 1..];
-    }
-    out.push(b'"');
-}
-
-fn write_escape(special: u8, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let short = match special {
-        b'"' | b'\\' => special,
-        b'\n' => b'n',
-        b'\r' => b'r',
-        b'\t' => b't',
-        0x08 => b'b',
-        0x0c => b'f',
-        control => {
-            let digits = [
-                HEX[usize::from(control >> 4)],
-                HEX[usize::from(control & 15)],
-            ];
-            out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&digits);
-            return;
-        }
-    };
-    out.extend_from_slice(&[b'\\', short]);
+/// Whether a byte of UTF-8 is to be escaped in a JSON string: RFC 8259, section 7.
+#[inline]
+fn is_special(byte: u8) -> bool {
+    matches!(byte, ..0x20 | b'"' | b'\\')
 }
 
 #[cfg(test)]
@@ -151,33 +107,5 @@ mod tests {
             }
         }
         assert_eq!(plain_prefix("é\u{7f}\u{2028}".as_bytes()), 6);
-    }
-
-    #[test]
-    fn every_character_is_written_as_json_has_it_wherever_it_stands() {
-        let written = |text: &str| {
-            let mut out = b"before".to_vec();
-            write_utf8(text.as_bytes(), &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        for length in [0, 1, 7, 31, 32, 33, 63, 64, 65, 100] {
-            let (before, after) = ("a".repeat(length), "é".repeat(length));
-            for character in (0..0x100).filter_map(char::from_u32) {
-                let expected = match character {
-                    '"' | '\\' => format!("\\{character}"),
-                    '\n' => "\\n".into(),
-                    '\r' => "\\r".into(),
-                    '\t' => "\\t".into(),
-                    '\u{8}' => "\\b".into(),
-                    '\u{c}' => "\\f".into(),
-                    '\0'..' ' => format!("\\u{:04x}", u32::from(character)),
-                    _ => character.into(),
-                };
-                assert_eq!(
-                    written(&format!("{before}{character}{character}{after}{character}")),
-                    format!("before\"{before}{expected}{expected}{after}{expected}\""),
-                );
-            }
-        }
     }
 }

@@ -103,12 +103,26 @@ def test_every_supported_server_is_tested() -> None:
     assert versions == {"redis:6.2", "redis:7.2", "redis:7.4", "redis:8.2", "valkey:8.1"}
 
 
-def test_a_wheel_is_built_for_every_platform() -> None:
+def versions_of_python() -> list[str]:
+    """Those that the package says it supports."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
+
+
+def test_a_wheel_is_built_for_every_platform_and_on_each_for_every_python() -> None:
     jobs = workflow("release.yml")["jobs"]
-    linux = {(e["libc"], e["target"]) for e in jobs["linux"]["strategy"]["matrix"]["include"]}
-    assert linux == {(c, t) for c in ("2_28", "musllinux_1_2") for t in ("x86_64", "aarch64")}
-    others = [entry["runner"] for entry in jobs["others"]["strategy"]["matrix"]["include"]]
-    assert [re.sub(r"-.*", "", runner) for runner in others] == ["macos", "macos", "windows"]
+    linux = jobs["linux"]
+    platforms = {(e["libc"], e["target"]) for e in linux["strategy"]["matrix"]["include"]}
+    assert platforms == {(c, t) for c in ("2_28", "musllinux_1_2") for t in ("x86_64", "aarch64")}
+    builds = [step["with"]["args"] for step in linux["steps"] if "args" in step.get("with", {})]
+    general, specific = builds
+    features, _, versions = specific.partition(" --interpreter ")
+    assert versions.split() == versions_of_python()
+    assert features == f"{general} --no-default-features --features python"
+    others = jobs["others"]["strategy"]["matrix"]
+    runners = [re.sub(r"-.*", "", each["runner"]) for each in others["platform"]]
+    assert runners == ["macos", "macos", "windows"]
+    assert others["python"] == ["abi3", *versions_of_python()]
 
 
 def test_the_release_builds_with_the_maturin_of_the_lock() -> None:

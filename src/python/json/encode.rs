@@ -1,17 +1,13 @@
 //! Python value -> JSON bytes, with the meaning of `json.dumps(value, ensure_ascii=False)`.
 
-use pyo3::exceptions::{PyException, PyMemoryError, PyUnicodeEncodeError, PyValueError};
-use pyo3::intern;
+use pyo3::exceptions::{PyException, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
+use super::text::{self, Unwritten};
 use super::{Failure, MAX_DEPTH, Result, room};
 use crate::error::{Error, Kind};
-use crate::json_text::{write_float, write_utf8};
-
-/// Strings up to this many characters keep a cached UTF-8 form in the Python object; a longer
-/// one would double its memory for as long as the caller holds it.
-const CACHED_UTF8_CHARS: usize = 64;
+use crate::json_text::write_float;
 
 /// Hands the JSON of `value` to `take`. It is written where there is room already.
 pub(crate) fn encoded<T>(
@@ -218,37 +214,12 @@ fn own_repr<T: pyo3::PyTypeInfo>(value: &Bound<'_, PyAny>) -> Result<String> {
 }
 
 fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>) -> Result<()> {
-    if text.code_point_len().unwrap_or(0) <= CACHED_UTF8_CHARS || is_ascii(text) {
-        match text.to_str() {
-            Ok(utf8) => write_utf8(utf8.as_bytes(), out),
-            Err(error) => return refuse_text(text.py(), error),
+    text::write(text, out).or_else(|unwritten| match unwritten {
+        Unwritten::LoneSurrogate => {
+            refuse("the text holds a lone surrogate, which UTF-8 cannot hold: repair the text")
         }
-    } else {
-        match text.encode_utf8() {
-            Ok(utf8) => write_utf8(utf8.as_bytes(), out),
-            Err(error) => return refuse_text(text.py(), error),
-        }
-    }
-    Ok(())
-}
-
-/// `str.isascii`: the object knows it without looking at its characters.
-fn is_ascii(text: &Bound<'_, PyString>) -> bool {
-    let py = text.py();
-    let asked = if text.is_exact_instance_of::<PyString>() {
-        text.call_method0(intern!(py, "isascii"))
-    } else {
-        // A subclass may have put its own in its place.
-        PyType::new::<PyString>(py).call_method1(intern!(py, "isascii"), (text,))
-    };
-    asked.is_ok_and(|answer| answer.is_truthy().unwrap_or(false))
-}
-
-fn refuse_text(py: Python<'_>, error: PyErr) -> Result<()> {
-    if error.is_instance_of::<PyUnicodeEncodeError>(py) {
-        return refuse("the text holds a lone surrogate, which UTF-8 cannot hold: repair the text");
-    }
-    raised(py, error, "the text cannot be read")
+        Unwritten::Raised(error) => raised(text.py(), error, "the text cannot be read"),
+    })
 }
 
 fn type_name(value: &Bound<'_, PyAny>) -> String {

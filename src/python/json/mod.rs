@@ -10,6 +10,7 @@ mod encode;
 mod fields;
 mod keys;
 mod room;
+mod text;
 
 use pyo3::prelude::*;
 

@@ -1,0 +1,258 @@
+//! Text, in whichever form it is kept, written as a JSON string: UTF-8, and what must be is escaped.
+
+use super::{BLOCK, is_special, plain_in_block};
+
+/// The first half or the second half of a pair, without the other: no UTF-8 can hold it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LoneSurrogate;
+
+/// A form in which text is kept, unit by unit.
+pub(crate) trait Form {
+    /// What it is kept in.
+    type Unit: Copy + From<u8>;
+    /// The byte that a unit is written as, or 0 if it takes several.
+    fn byte(unit: Self::Unit) -> u8;
+    /// The code point that a unit stands for.
+    fn code_point(unit: Self::Unit) -> u32;
+}
+
+/// Bytes of UTF-8, each written as it is.
+enum Utf8 {}
+
+impl Form for Utf8 {
+    type Unit = u8;
+
+    fn byte(unit: u8) -> u8 {
+        unit
+    }
+
+    /// Asked of ASCII alone, for it alone is escaped.
+    fn code_point(unit: u8) -> u32 {
+        u32::from(unit & 0x7f)
+    }
+}
+
+/// Code points, each in as many bytes as the highest of them takes.
+macro_rules! code_points {
+    ($($unit:ty),*) => {$(
+        impl Form for $unit {
+            type Unit = $unit;
+
+            // In the unit's own width, of which most fit a vector.
+            #[allow(clippy::cast_possible_truncation, reason = "what is kept is ASCII")]
+            fn byte(unit: $unit) -> u8 {
+                if unit < 0x80 { unit as u8 } else { 0 }
+            }
+
+            fn code_point(unit: $unit) -> u32 {
+                unit.into()
+            }
+        }
+    )*};
+}
+code_points!(u8, u16, u32);
+
+/// Appends UTF-8 text as a JSON string.
+pub(crate) fn write_utf8(utf8: &[u8], out: &mut Vec<u8>) {
+    let written = write_string::<Utf8>(utf8, out);
+    debug_assert!(written.is_ok(), "UTF-8 has no surrogates");
+}
+
+/// Appends text as a JSON string; of text that UTF-8 cannot hold, a part.
+pub(crate) fn write_string<F: Form>(
+    mut text: &[F::Unit],
+    out: &mut Vec<u8>,
+) -> Result<(), LoneSurrogate> {
+    out.reserve(text.len() + BLOCK + 2);
+    out.push(b'"');
+    // Each block is written as it is and then looked at: most need no more than that.
+    while let Some((block, rest)) = text.split_first_chunk::<BLOCK>() {
+        let written = write_block::<F>(block, BLOCK, out)?;
+        text = if written == BLOCK {
+            rest
+        } else {
+            &text[written..]
+        };
+    }
+    while !text.is_empty() {
+        let mut block = [F::Unit::from(b' '); BLOCK];
+        block[..text.len()].copy_from_slice(text);
+        text = &text[write_block::<F>(&block, text.len(), out)?..];
+    }
+    out.push(b'"');
+    Ok(())
+}
+
+/// Writes the first units of a block, of which so many count; gives how many it wrote.
+#[expect(
+    clippy::inline_always,
+    reason = "a call for each block costs as much as the block"
+)]
+#[inline(always)]
+fn write_block<F: Form>(
+    block: &[F::Unit; BLOCK],
+    count: usize,
+    out: &mut Vec<u8>,
+) -> Result<usize, LoneSurrogate> {
+    let mut bytes = [0; BLOCK];
+    for (byte, &unit) in bytes.iter_mut().zip(block) {
+        *byte = F::byte(unit);
+    }
+    out.extend_from_slice(&bytes);
+    let plain = plain_in_block(&bytes).min(count);
+    if plain < BLOCK {
+        out.truncate(out.len() - (BLOCK - plain));
+    }
+    if plain == count {
+        return Ok(count);
+    }
+    if F::code_point(block[plain]) < 0x80 {
+        write_escape(bytes[plain], out);
+        return Ok(plain + 1);
+    }
+    Ok(plain + write_wide::<F>(&block[plain..count], out)?)
+}
+
+/// Writes the units that are no ASCII, and what stands between two of them, as spaces do; gives how
+/// many it wrote.
+fn write_wide<F: Form>(units: &[F::Unit], out: &mut Vec<u8>) -> Result<usize, LoneSurrogate> {
+    let mut room = [0; 4 * BLOCK];
+    let (mut length, mut done) = (0, 0);
+    while let Some(&unit) = units.get(done) {
+        let code = F::code_point(unit);
+        if code < 0x80 {
+            let next = units.get(done + 1).map_or(0, |&next| F::code_point(next));
+            if next < 0x80 || is_special(F::byte(unit)) {
+                break;
+            }
+        }
+        let (utf8, count) = utf8_of(code)?;
+        room[length..length + 4].copy_from_slice(&utf8.to_le_bytes());
+        length += count;
+        done += 1;
+    }
+    out.extend_from_slice(&room[..length]);
+    Ok(done)
+}
+
+/// The UTF-8 of a code point, lowest byte first, and how many bytes it has. Four are given whatever it
+/// has, so that they are copied without a look at their number.
+#[inline]
+fn utf8_of(code: u32) -> Result<(u32, usize), LoneSurrogate> {
+    let six = |shift: u32| code >> shift & 0x3f | 0x80;
+    Ok(match code {
+        ..0x80 => (code, 1),
+        0x80..0x800 => (0xc0 | code >> 6 | six(0) << 8, 2),
+        0xd800..0xe000 => return Err(LoneSurrogate),
+        0x800..0x1_0000 => (0xe0 | code >> 12 | six(6) << 8 | six(0) << 16, 3),
+        _ => (
+            0xf0 | code >> 18 | six(12) << 8 | six(6) << 16 | six(0) << 24,
+            4,
+        ),
+    })
+}
+
+fn write_escape(special: u8, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let short = match special {
+        b'"' | b'\\' => special,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        control => {
+            let digits = [
+                HEX[usize::from(control >> 4)],
+                HEX[usize::from(control & 15)],
+            ];
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&digits);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every length at which blocks begin or end.
+    const LENGTHS: [usize; 10] = [0, 1, 7, 31, 32, 33, 63, 64, 65, 100];
+
+    fn written<F: Form>(units: &[F::Unit]) -> Result<String, LoneSurrogate> {
+        let mut out = b"before".to_vec();
+        write_string::<F>(units, &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// The JSON string of a text, a character at a time.
+    fn expected(text: &str) -> String {
+        let each = |character| match character {
+            '"' | '\\' => format!("\\{character}"),
+            '\n' => "\\n".into(),
+            '\r' => "\\r".into(),
+            '\t' => "\\t".into(),
+            '\u{8}' => "\\b".into(),
+            '\u{c}' => "\\f".into(),
+            '\0'..' ' => format!("\\u{:04x}", u32::from(character)),
+            _ => character.into(),
+        };
+        let escaped: String = text.chars().map(each).collect();
+        format!("before\"{escaped}\"")
+    }
+
+    /// Checks it in every form that can hold it.
+    fn check(text: &str) {
+        let codes: Vec<u32> = text.chars().map(u32::from).collect();
+        let expected = Ok(expected(text));
+        assert_eq!(written::<Utf8>(text.as_bytes()), expected);
+        assert_eq!(written::<u32>(&codes), expected);
+        let narrow: Result<Vec<u16>, _> = codes.iter().map(|&code| code.try_into()).collect();
+        if let Ok(units) = narrow {
+            assert_eq!(written::<u16>(&units), expected);
+        }
+        let narrow: Result<Vec<u8>, _> = codes.iter().map(|&code| code.try_into()).collect();
+        if let Ok(units) = narrow {
+            assert_eq!(written::<u8>(&units), expected);
+        }
+    }
+
+    #[test]
+    fn every_character_is_written_as_json_has_it_wherever_it_stands() {
+        let boundaries = [
+            0x7ff, 0x800, 0xd7ff, 0xe000, 0xfffd, 0xffff, 0x1_0000, 0x1_f600, 0x10_ffff,
+        ];
+        for character in (0..0x100).chain(boundaries).filter_map(char::from_u32) {
+            for length in LENGTHS {
+                let (plain, wide) = ("a".repeat(length), "é".repeat(length));
+                check(&format!("{plain}{character}{character}{wide}{character}"));
+                check(&format!("{wide}{character}{plain}"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_point_is_written_as_rust_writes_it() {
+        for character in char::MIN..=char::MAX {
+            let units = [u32::from(character)];
+            let text = character.to_string();
+            assert_eq!(written::<u32>(&units), Ok(expected(&text)));
+        }
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_refused_wherever_it_stands() {
+        for surrogate in [0xd800, 0xdbff, 0xdc00, 0xdfff] {
+            for length in LENGTHS {
+                let mut units = vec![u16::from(b'a'); length];
+                units.push(surrogate);
+                units.extend([0xe9; 40]);
+                assert_eq!(written::<u16>(&units), Err(LoneSurrogate));
+                let units: Vec<u32> = units.into_iter().map(u32::from).collect();
+                assert_eq!(written::<u32>(&units), Err(LoneSurrogate));
+            }
+        }
+    }
+}
