@@ -22,9 +22,11 @@ mod login;
 mod logins;
 mod node;
 mod pool;
+mod probing;
 mod quota;
 mod request;
 mod resp;
+mod scan;
 mod sentinel;
 mod shared;
 mod socket;
@@ -36,19 +38,17 @@ mod tracking;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use redis::RedisError;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::ServerConfig;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::metrics::{Counters, ServerCount, StoreCounters};
 use crate::near_cache::{self, NearCache};
 use crate::notices::{Event, Notice, Notices};
 pub(crate) use answer::Answer;
 use attempts::Attempts;
-use backoff::jitter;
 use barrier::Barrier;
 pub use census::{Census, Share, keep_census};
 pub use driver::{Driven, Driver, Entered};
@@ -59,9 +59,6 @@ pub use shared::SharedConnections;
 pub use socket::Waiting;
 use topology::Topology;
 use tracking::Tracking;
-
-/// First pause between two probes of an unreachable server.
-const FIRST_PROBE: Duration = Duration::from_millis(20);
 
 /// What [`Connections::load`] tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,46 +148,6 @@ impl Connections {
         self.persist(Some(node), request).await
     }
 
-    /// One page of SCAN with these arguments after the cursor, over all keys of all servers; the
-    /// number to go on with, 0 at the end, and what the server said.
-    pub(crate) async fn scan(
-        self: &Arc<Self>,
-        place: u128,
-        arguments: &[&[u8]],
-    ) -> Result<(u128, Vec<Vec<u8>>)> {
-        let cluster = match &self.topology {
-            Topology::Cluster(cluster) => cluster,
-            Topology::One(_) => {
-                let cursor = u64::try_from(place).unwrap_or(0);
-                let page = self.send(&scan_from(cursor, arguments)).await?;
-                return read_page(page).map(|(cursor, keys)| (cursor.into(), keys));
-            }
-            Topology::Sentinel(sentinels) => loop {
-                // A cursor means something to the server that gave it: another is begun with anew.
-                let term = sentinels.term();
-                let cursor = sentinel::cursor(place, term);
-                let page = read_page(self.send(&scan_from(cursor, arguments)).await?)?;
-                if sentinels.term() == term {
-                    return Ok((sentinel::place(page.0, term), page.1));
-                }
-            },
-        };
-        let (place, node) = cluster.place(place).await?;
-        let (mut cursor, mut keys) = (0, Vec::new());
-        if let Some(node) = node {
-            match self
-                .send_to(&node, &scan_from(place.cursor, arguments))
-                .await
-            {
-                Ok(page) => (cursor, keys) = read_page(page)?,
-                // Who has its slots now is walked over in the next round.
-                Err(error) if error.found_no_server() && cluster.has_lost(&node).await? => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((cluster.next(place, cursor).await?, keys))
-    }
-
     /// Sends a request to the node, or to the one that has the values now, until it is answered.
     async fn persist(
         self: &Arc<Self>,
@@ -264,65 +221,6 @@ impl Connections {
 
     fn count_retry(&self) {
         self.counters.count(ServerCount::Retries, 1);
-    }
-
-    /// An operation failed; the breaker counts those that found no server.
-    fn count_failure(self: &Arc<Self>, node: &Arc<Node>, outage: bool) {
-        if !outage {
-            node.breaker.answered();
-        } else if node.breaker.failed() {
-            self.counters.count(ServerCount::BreakerOpened, 1);
-            let line = format!(
-                "{}: calls fail at once from now on, since several in a row found no server; it is probed, and they pass again as soon as it answers",
-                node.endpoint()
-            );
-            self.notices.push(Event::BreakerOpen, line);
-            tokio::spawn(Self::probe_until_back(Arc::clone(self), Arc::clone(node)));
-        }
-    }
-
-    /// Pings until the server answers, then closes its breaker. Ends when no store is left, or the
-    /// server is none of them any more.
-    async fn probe_until_back(connections: Arc<Self>, node: Arc<Node>) {
-        let recovery = connections.config.breaker_recovery;
-        let (connections, node) = (Arc::downgrade(&connections), Arc::downgrade(&node));
-        let mut pause = FIRST_PROBE.min(recovery);
-        loop {
-            sleep(pause.mul_f64(jitter())).await;
-            let (Some(connections), Some(node)) = (connections.upgrade(), node.upgrade()) else {
-                return;
-            };
-            if connections.topology.is_back(&node).await {
-                node.breaker.close();
-                connections.counters.count(ServerCount::BreakerClosed, 1);
-                let line = format!("{}: the server answers, calls pass again", node.endpoint());
-                connections.notices.push(Event::BreakerClosed, line);
-                return;
-            }
-            pause = (pause * 2).min(recovery);
-        }
-    }
-
-    /// Looks after idle connections for as long as a store uses them.
-    fn tend(self: &Arc<Self>) {
-        // Loaded first: the line stays shared between cores.
-        if self.tended.load(Relaxed) || self.tended.swap(true, Relaxed) {
-            return;
-        }
-        let weak = Arc::downgrade(self);
-        let interval = self.config.health_check_interval;
-        if interval.is_zero() {
-            return;
-        }
-        tokio::spawn(async move {
-            loop {
-                sleep(interval).await;
-                let Some(connections) = weak.upgrade() else {
-                    return;
-                };
-                connections.topology.tend().await;
-            }
-        });
     }
 
     fn note_connected(&self, node: &Node) {
@@ -427,20 +325,6 @@ fn unless_done(mut kept: Vec<Answer>, request: &Request, error: Error) -> Result
     }
     kept.resize(request.answers, Answer::Lost(error));
     Ok(kept)
-}
-
-fn scan_from(cursor: u64, arguments: &[&[u8]]) -> Request {
-    let cursor = cursor.to_string();
-    let arguments = std::iter::once(cursor.as_bytes()).chain(arguments.iter().copied());
-    Request::resendable([command("SCAN", arguments)])
-}
-
-fn read_page(answers: Vec<Answer>) -> Result<(u64, Vec<Vec<u8>>)> {
-    let page = answers.into_iter().next().unwrap_or_default().value()?;
-    redis::from_redis_value(page).map_err(|_| {
-        let message = "the server answered SCAN with another type: is it a Redis server?";
-        Error::new(Kind::Operation, message)
-    })
 }
 
 fn timed_out() -> RedisError {

@@ -17,10 +17,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::backoff::jitter;
 use super::cluster::Cluster;
 use super::dialer::Dialer;
 use super::node::Node;
-use super::{FIRST_PROBE, jitter, pool, timed_out};
+use super::probing::FIRST_PROBE;
+use super::{pool, timed_out};
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::metrics::Counters;
