@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 pub(crate) enum Answer {
     Text(Bytes),
     Other(Value),
-    /// None was received, while other commands of the same request may have been answered.
+    /// None was received, while other commands of the same request may have been answered; or one that
+    /// does not tell what became of an attempt before.
     Lost(Error),
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use redis::{RedisError, Value};
 use tokio::time::Instant;
 
+use super::Answer;
 use super::answer::refuses_for_now;
 use super::backoff::{FIRST_BACKOFF, LONGEST_BACKOFF, jitter};
 use super::node::Failed;
@@ -101,6 +103,18 @@ impl<'config> Attempts<'config> {
         }
         let message = format!("{endpoint}: {error} (attempts: {})", self.failed);
         self.ended_by(Error::new(error.kind(), message))
+    }
+
+    /// What a server answered at last. That it refuses undoes nothing: an attempt before this one, whose
+    /// answer was lost, may have been done.
+    pub(super) fn answered(&self, answer: Answer) -> Answer {
+        match answer {
+            Answer::Other(Value::ServerError(error)) if self.sent => {
+                let error = Error::from_redis(&RedisError::from(error));
+                Answer::Lost(error.after_sending(true))
+            }
+            answer => answer,
+        }
     }
 
     /// The error that ends the operation; it says whether an attempt before it may have been done.

@@ -77,6 +77,9 @@ impl Dialer {
                 let stream = timeout_at(deadline, connected).await;
                 let stream = stream.map_err(|_| timed_out())??;
                 stream.set_nodelay(true)?;
+                // Closed at once, with what was not sent yet: whoever closes it has no answers to come,
+                // and a server that was stalled would do that later than what follows on another.
+                stream.set_zero_linger()?;
                 match &self.tls {
                     None => (Stream::Tcp(stream), None),
                     Some(tls) => {

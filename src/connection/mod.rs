@@ -186,7 +186,8 @@ impl Connections {
                 Ok(answers) if self.topology.believes(&node, sent).await => {
                     node.answered();
                     self.note_connected(&node);
-                    return Ok(answers);
+                    let answers = answers.into_iter();
+                    return Ok(answers.map(|answer| attempts.answered(answer)).collect());
                 }
                 Ok(_) => sentinel::disowned(),
                 Err(failed) => failed,

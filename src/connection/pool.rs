@@ -131,9 +131,11 @@ impl Pool {
         Ok(())
     }
 
-    /// Forgets a connection that failed. Requests still under way on it fail by themselves.
+    /// Ends a connection that failed. Requests still under way on it fail, and what is queued there is
+    /// not sent later than what follows on another.
     pub(super) fn discard(&self, lease: &Lease) {
         self.lock().retain(|slot| !Arc::ptr_eq(slot, &lease.0));
+        lease.0.connection.task.abort();
         let seat = lease
             .0
             .seat

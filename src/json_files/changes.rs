@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use super::failed;
-use super::log::Mark;
+use super::log::{Lines, Mark};
 use crate::error::Result;
 use crate::json_text::cursor::Cursor;
 use crate::json_text::{Layout, rewrite};
@@ -43,6 +43,8 @@ pub(crate) struct Change {
     pub(crate) fate: Fate,
     /// Whether a delete was sent last, of it or of all, of which nothing more is known.
     pub(crate) delete_asked: bool,
+    /// Whether something was sent last, of it or of all, of which nothing more is known.
+    pub(crate) asked: bool,
     /// When it was named first, as a number.
     pub(crate) order: usize,
 }
@@ -88,12 +90,30 @@ impl Changes {
                     };
                     let change = self.change(id);
                     change.fate = Fate::Set(place);
-                    change.delete_asked = false;
+                    (change.delete_asked, change.asked) = (false, false);
                 }
                 None => self.torn += 1,
             }
             at += read as u64;
         }
+    }
+
+    /// Lines that say once more what only the server can tell, and has not told.
+    pub(crate) fn unanswered(&self) -> Lines {
+        let mut lines = Lines::default();
+        let asked = self.ids.iter().filter(|(_, change)| change.asked);
+        let (deleted, set): (Vec<_>, Vec<_>) = asked.partition(|(_, change)| change.delete_asked);
+        if self.drop_asked && !self.dropped && !deleted.is_empty() {
+            lines.mark_all(Mark::DropAsked);
+        } else {
+            for (id, _) in deleted {
+                lines.mark(Mark::DeleteAsked, id);
+            }
+        }
+        for (id, _) in set {
+            lines.mark(Mark::SetAsked, id);
+        }
+        lines
     }
 
     fn mark_all(&mut self, mark: Mark) {
@@ -102,7 +122,7 @@ impl Changes {
         self.drop_asked = !done;
         // Kept: another process may have set one of them after the drop, and logged it before.
         for change in self.ids.values_mut() {
-            change.delete_asked = !done;
+            (change.delete_asked, change.asked) = (!done, !done);
             if done {
                 change.fate = Fate::Deleted;
             }
@@ -112,9 +132,9 @@ impl Changes {
     fn mark(&mut self, mark: Mark, id: String) {
         let change = self.change(id);
         match mark {
-            Mark::Delete => change.fate = Fate::Deleted,
-            Mark::SetAsked => change.delete_asked = false,
-            Mark::DeleteAsked => change.delete_asked = true,
+            Mark::Delete => (change.fate, change.asked) = (Fate::Deleted, false),
+            Mark::SetAsked => (change.delete_asked, change.asked) = (false, true),
+            Mark::DeleteAsked => (change.delete_asked, change.asked) = (true, true),
             Mark::Drop | Mark::DropAsked => self.mark_all(mark),
         }
     }
@@ -130,6 +150,7 @@ impl Changes {
         self.ids.entry(id).or_insert(Change {
             fate,
             delete_asked: self.drop_asked,
+            asked: self.drop_asked,
             order,
         })
     }
@@ -176,7 +197,7 @@ fn text(cursor: &mut Cursor<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::super::Paths;
-    use super::super::log::{ChangeLog, Lines, PutAway, try_put_away};
+    use super::super::log::{ChangeLog, PutAway, try_put_away};
     use super::*;
 
     fn log() -> (tempfile::TempDir, ChangeLog) {

@@ -46,9 +46,7 @@ impl FileWriter {
     pub fn try_begin(path: &Path) -> Result<Option<Self>> {
         // Behind a link is where it belongs.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".new");
-        let beside = PathBuf::from(beside);
+        let beside = beside(&path);
         let Some(file) = locked(&beside)? else {
             return Ok(None);
         };
@@ -66,6 +64,12 @@ impl FileWriter {
             ids: 0,
             finished: false,
         }))
+    }
+
+    /// Bytes that were written of the file that will lie at `path`; None if nobody has begun it.
+    pub(crate) fn written(path: &Path) -> Option<u64> {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        Some(fs::metadata(beside(&path)).ok()?.len())
     }
 
     /// Writes an id and its value, which is any JSON text.
@@ -137,6 +141,13 @@ pub(crate) fn sync_directory(path: &Path) -> Result<()> {
             .map_err(|error| failed("cannot sync", directory, &error))?;
     }
     Ok(())
+}
+
+/// Where a file is until it is whole.
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    PathBuf::from(beside)
 }
 
 /// The file at `beside`, made if it is not there, and ours until it is closed; None if it is

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::fold::fold;
+use super::fold::{fold, stopped};
 use super::{Batch, KvStore};
 use crate::config::StoreConfig;
 use crate::error::{Error, Kind, Result};
@@ -28,7 +28,7 @@ const FOLD_REST: u64 = 10;
 /// Time until the log's lock is asked for again. Whoever has it writes some lines.
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Time after which whoever has the lock is taken for one that has stopped.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a line around an id and a value.
 const LINE: usize = 32;
 
@@ -86,7 +86,7 @@ impl DualWrite {
         self.log.keep(mark, ids);
     }
 
-    async fn append(&self, lines: &Lines) -> Result<()> {
+    pub(super) async fn append(&self, lines: &Lines) -> Result<()> {
         self.with_patience(|| self.log.try_append(lines)).await
     }
 
@@ -97,17 +97,14 @@ impl DualWrite {
     /// Tries until nobody else has the lock. The thread is not kept from its other work.
     async fn with_patience(&self, act: impl Fn() -> std::io::Result<bool>) -> Result<()> {
         let since = Instant::now();
-        let path = self.log.paths().log.display();
+        let path = &self.log.paths().log;
         loop {
             match act() {
                 Ok(true) => return Ok(()),
                 Ok(false) if since.elapsed() < LOCK_PATIENCE => sleep(LOCK_PAUSE).await,
-                Ok(false) => {
-                    let message = format!("{path} is locked by a process that does not go on");
-                    return Err(Error::new(Kind::File, message));
-                }
+                Ok(false) => return Err(stopped(path)),
                 Err(error) => {
-                    let message = format!("cannot write {path}: {error}");
+                    let message = format!("cannot write {}: {error}", path.display());
                     return Err(Error::new(Kind::File, message));
                 }
             }

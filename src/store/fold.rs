@@ -10,8 +10,9 @@ use std::io::{self, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use super::dual_write::LOCK_PATIENCE;
 use super::{KvStore, Pace};
 use crate::error::{Error, Kind, Result};
 use crate::json_files::changes::{Change, Changes, Fate, Place};
@@ -23,6 +24,9 @@ use crate::json_text::Layout;
 
 /// Time until it is looked again whether another process is still folding.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Time without a byte written after which another process that folds is taken for one that has
+/// stopped. It may be reading a long log, asking the server, or waiting for the disk.
+const FOLD_PATIENCE: Duration = Duration::from_secs(60);
 /// The files that values are in: the log, and what the server says otherwise.
 const LOG: usize = 0;
 const OTHERWISE: usize = 1;
@@ -51,6 +55,7 @@ pub async fn fold(
 ) -> Result<Option<Folded>> {
     let paths = Paths::new(directory, &store.config().namespace);
     let (mut folded, mut put_away) = (None, false);
+    let (mut since, mut written) = (Instant::now(), None);
     while paths.have_changes() {
         if !put_away {
             // What someone left behind comes first, and then what was logged since; more may be on
@@ -59,31 +64,46 @@ pub async fn fold(
                 Ok(Some(PutAway::Now)) => put_away = true,
                 Ok(Some(PutAway::Before)) => {}
                 Ok(Some(PutAway::Nothing)) => return Ok(folded),
-                Ok(None) => {
+                Ok(None) if since.elapsed() < LOCK_PATIENCE => {
                     sleep(PAUSE).await;
                     continue;
                 }
+                Ok(None) => return Err(stopped(&paths.log)),
                 Err(error) => return Err(failed("cannot put away", &paths.log, &error)),
             }
         }
-        let turn = Turn::take(&paths)?;
-        match turn {
+        match Turn::take(&paths)? {
             Turn::Ours(log, writer) => {
                 let asked = ask.then_some(store);
                 folded = Some(fold_one(asked, &paths, log, writer).await?);
             }
             Turn::Done => {}
             Turn::Others if wait => {
+                let now = FileWriter::written(&paths.file);
+                if now != written {
+                    (since, written) = (Instant::now(), now);
+                }
+                if since.elapsed() > FOLD_PATIENCE {
+                    return Err(stopped(&paths.folding));
+                }
                 sleep(PAUSE).await;
                 continue;
             }
             Turn::Others => return Ok(folded),
         }
+        since = Instant::now();
         if put_away || !wait {
             break;
         }
     }
     Ok(folded)
+}
+
+/// Another process has a file to itself, and has not gone on for long.
+pub(super) fn stopped(path: &Path) -> Error {
+    let path = path.display();
+    let message = format!("{path} is locked by a process that does not go on");
+    Error::new(Kind::File, message)
 }
 
 /// Who folds a log that was put away.
@@ -167,6 +187,13 @@ async fn fold_one(
     }
     let ids = writer.ids();
     let size = writer.finish()?;
+    // A server that was away is asked again later, by who goes on to write there.
+    if let Some(dual) = asked.and_then(|store| store.dual_write.as_ref()) {
+        let unanswered = changes.unanswered();
+        if !unanswered.is_empty() {
+            dual.append(&unanswered).await?;
+        }
+    }
     fs::remove_file(&paths.folding)
         .map_err(|error| failed("cannot remove", &paths.folding, &error))?;
     sync_directory(&paths.folding)?;
@@ -222,6 +249,7 @@ async fn ask(store: &KvStore, changes: &mut Changes, values: &mut [File; 2]) -> 
             let Some(change) = changes.ids.get_mut(id) else {
                 continue;
             };
+            change.asked = false;
             match found {
                 Ok(Some(json)) => {
                     let same = match change.fate {
@@ -247,4 +275,35 @@ async fn ask(store: &KvStore, changes: &mut Changes, values: &mut [File; 2]) -> 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ServerConfig, StoreConfig};
+    use crate::connection::SharedConnections;
+
+    // A stopped process keeps its locks; who closes a storage would wait for it at the end of its own.
+    #[tokio::test(start_paused = true)]
+    async fn who_has_a_lock_and_does_not_go_on_is_not_waited_for_for_ever() {
+        let server = ServerConfig::new("redis://localhost").unwrap();
+        let config = StoreConfig::new(server, "docs").unwrap();
+        let store = KvStore::new(config, &SharedConnections::default());
+        for held in ["kv_store_docs.lock", "kv_store_docs.changes.folding"] {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(
+                directory.path().join("kv_store_docs.changes"),
+                "[\"drop\"]\n",
+            )
+            .unwrap();
+            let lock = File::create(directory.path().join(held)).unwrap();
+            lock.lock().unwrap();
+            let error = fold(&store, directory.path(), false, true).await;
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("does not go on"), "{error}");
+            lock.unlock().unwrap();
+            let folded = fold(&store, directory.path(), false, true).await.unwrap();
+            assert_eq!(folded.map(|folded| folded.ids), Some(0), "{held}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -103,6 +104,49 @@ def swallow_answers_from(proxy: Proxy, command: bytes) -> None:
         proxy.blackhole = True
 
     proxy.interruption = (command, swallow)
+
+
+# The first attempt is done and its answer lost; what the second is told is no word on the first.
+def test_a_write_that_was_done_and_then_refused_is_asked_of_the_server(
+    own_server: RedisServer, open_storage: Open, write_file: WriteFile
+) -> None:
+    path = write_file("full_docs", {"a": 1})
+    client = own_server.client()
+    with Proxy(own_server.port) as proxy:
+        docs = open_storage(redis_url=proxy.url, redis_socket_timeout=2)
+        docs.check_health()
+        proxy.interruption = (b"full_docs:a", proxy.deafen)
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(docs.upsert, {"a": 2})
+            eventually(lambda: on_server(client) == {"a": 2})
+            client.config_set("maxmemory", "1")
+            with pytest.raises(StorageOperationError, match="OOM"):
+                writing.result()
+        client.config_set("maxmemory", "0")
+        docs.close()
+    assert file(path.parent) == {"a": 2} == on_server(client)
+
+
+# Closing brings the file up to date as far as it can; the rest is left to who comes later.
+def test_what_a_server_that_is_away_was_not_asked_is_asked_when_it_is_back(
+    proxy: Proxy, open_storage: Open, write_file: WriteFile, redis_client: Redis
+) -> None:
+    path = write_file("full_docs", {"a": 1, "b": 2, "c": 3})
+    redis_client.mset({f"{PREFIX}{id}": number for id, number in {"a": 1, "b": 2, "c": 3}.items()})
+    docs = open_storage(redis_url=proxy.url, redis_operation_timeout=0.5, redis_max_retries=0)
+    docs.check_health()
+    swallow_answers_from(proxy, b"SET")
+    with pytest.raises(StorageTimeoutError):
+        docs.upsert({"a": 2})
+    proxy.blackhole = False
+    swallow_answers_from(proxy, b"UNLINK")
+    with pytest.raises(StorageTimeoutError):
+        docs.delete_by_id("b")
+    docs.close()
+    proxy.blackhole = False
+    with open_storage() as back:
+        back.upsert({"d": 4})
+    assert file(path.parent) == {"a": 2, "c": 3, "d": 4} == on_server(redis_client)
 
 
 def test_a_delete_whose_answer_was_lost_is_asked_of_the_server(

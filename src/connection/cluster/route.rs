@@ -273,7 +273,7 @@ impl<'request> Part<'request> {
                 }
                 Some(Redirect::Wait) => later.push(command),
             }
-            answers[command] = Some(answer);
+            answers[command] = Some(group.attempts.answered(answer));
         }
         if !moved.is_empty() {
             self.cluster.moved(&moved);
