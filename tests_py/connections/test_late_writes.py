@@ -30,7 +30,7 @@ def server(server_binary: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def proxy(server: RedisServer) -> Iterator[Proxy]:
-    with Proxy(server.port) as running:
+    with Proxy(server.port, room=65_536) as running:
         yield running
 
 

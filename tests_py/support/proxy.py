@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +37,10 @@ class Record:
 class Proxy:
     """Forwards 127.0.0.1:`port` to a server on the same machine; faults are set while it runs.
 
+    Args:
+        server_port: Where the server is.
+        room: Bytes that the system takes from a client before the proxy has read them.
+
     Attributes:
         delay: Longest time in seconds that a piece of a reply is held back, at random.
         cut_after: Pieces of replies that still pass; the next one is thrown away, and its
@@ -54,7 +59,7 @@ class Proxy:
         records: What passed on each connection made since this was set to an empty list.
     """
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, *, room: int | None = None) -> None:
         self.delay = 0.0
         self.cut_after: int | None = None
         self.cut_after_bytes: int | None = None
@@ -69,6 +74,7 @@ class Proxy:
         self.records: list[Record] | None = None
         self.port = 0
         self._server_port = server_port
+        self._room = room
         self._random = random.Random(7)
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -121,6 +127,8 @@ class Proxy:
 
     async def _serve(self) -> None:
         listener = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        if self._room is not None:
+            listener.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._room)
         self.port = listener.sockets[0].getsockname()[1]
         self._listening.set()
         await self._stop.wait()
