@@ -44,6 +44,7 @@ pub use dual_write::DualWriteStats;
 pub use fold::{Folded, fold};
 use from_files::FromFiles;
 pub use look::Looked;
+use pace::Largest;
 pub use pace::Pace;
 pub use probe::Probe;
 use registry::{Registry, new_mark};
@@ -80,6 +81,7 @@ pub struct KvStore {
     registry: Registry,
     dual_write: Option<DualWrite>,
     from_files: Option<FromFiles>,
+    largest: Largest,
 }
 
 impl KvStore {
@@ -105,6 +107,7 @@ impl KvStore {
             registry: Registry::new(&config),
             dual_write: DualWrite::new(&config, me, shared.turn()),
             from_files: FromFiles::new(&config),
+            largest: Largest::default(),
             config,
         })
     }
@@ -174,8 +177,11 @@ impl KvStore {
             None => self.fetch(ids).await,
         };
         match found {
+            Ok(found) => {
+                self.largest.note(&found);
+                Ok(found)
+            }
             Err(error) => self.read_instead(error, ids).await,
-            found => found,
         }
     }
 

@@ -1,5 +1,7 @@
 //! How many ids to ask for at a time, by the size of the values that came so far.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
@@ -24,7 +26,33 @@ impl Default for Pace {
     }
 }
 
+/// Bytes of the largest value that was read of a namespace; 0 while none was.
+#[derive(Debug, Default)]
+pub(super) struct Largest(AtomicUsize);
+
+impl Largest {
+    pub(super) fn note(&self, found: &[Result<Option<Bytes>>]) {
+        let sizes = found.iter().flatten().flatten().map(Bytes::len);
+        let largest = sizes.max().unwrap_or(0);
+        // Loaded first: the line stays shared between cores.
+        if largest > self.0.load(Relaxed) {
+            self.0.fetch_max(largest, Relaxed);
+        }
+    }
+}
+
 impl Pace {
+    /// Begins with as many ids as could all hold the largest value that was read of this namespace.
+    #[must_use]
+    pub fn of(store: &KvStore) -> Self {
+        match store.largest.0.load(Relaxed) {
+            0 => Self::default(),
+            bytes => Self {
+                ids: (BATCH_BYTES / bytes).clamp(1, WINDOW * PIECE_ITEMS),
+            },
+        }
+    }
+
     /// Ids to ask for at a time.
     pub(crate) fn ids(&self) -> usize {
         self.ids

@@ -136,6 +136,7 @@ impl GetMany {
         } else {
             rest = ids;
         }
+        let pace = Pace::of(&store);
         Self {
             places: (!copies.is_empty()).then_some(places),
             store,
@@ -144,7 +145,7 @@ impl GetMany {
             copies,
             turning: false,
             ids: rest.into(),
-            pace: Pace::default(),
+            pace,
             sent: 0,
             in_flight: 0,
             failed: None,
