@@ -65,6 +65,29 @@ def test_get_tells_null_from_an_id_that_is_not_there(
     assert told == {"error": "LookupError", "message": "full_docs has no id absent"}
 
 
+def test_get_from_a_namespace_that_there_is_not_names_those_that_there_are(
+    ours: Command, fill: Callable[..., None], server: RedisServer
+) -> None:
+    empty = ours("get", "docs", "doc-1")
+    assert (empty.stdout, empty.returncode) == ("", 1)
+    assert "there is no namespace docs at" in empty.stderr
+    assert "nor any other" in empty.stderr
+    fill("full_docs", {"doc-1": 1})
+    fill("text_chunks", {"chunk-1": 1})
+    mistyped = ours("get", "docs", "doc-1", "--json")
+    assert (mistyped.stdout, mistyped.returncode) == ("", 1)
+    assert json.loads(mistyped.stderr)["message"] == (
+        f"there is no namespace docs at {server.url}/0; there are full_docs, text_chunks"
+    )
+
+
+def test_one_is_told_in_the_singular(ours: Command, fill: Callable[..., None]) -> None:
+    fill("llm_response_cache", {"empty": None})
+    assert ours("prune").stdout == "deleted 1 empty answer of llm_response_cache\n"
+    fill("full_docs", {"doc-1": 1})
+    assert ours("drop", "full_docs", "--yes").stdout == "deleted 1 id of full_docs\n"
+
+
 def test_get_of_what_cannot_be_read_fails_and_says_why(
     ours: Command, redis_client: redis.Redis
 ) -> None:

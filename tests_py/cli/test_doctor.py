@@ -86,3 +86,31 @@ def test_the_line_of_the_user_asks_no_server(command: Command) -> None:
         "ACL SETUSER nano_graphrag reset on >PASSWORD ~nano_graphrag@acme:*"
     )
     assert shown.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("columns", ["80", "40"])
+def test_advice_is_shown_to_its_end_however_narrow_it_is(
+    command: Command, server: RedisServer, columns: str
+) -> None:
+    with SyncRedisKVStorage("full_docs", {"redis_url": server.url}) as docs:
+        docs.upsert({f"doc-{n}": {"content": "Marley was dead"} for n in range(12)})
+    where = ("--url", server.url)
+    (error,) = (
+        each
+        for each in json.loads(command("doctor", *where, "--json").stdout)["findings"]
+        if each["severity"] == "error"
+    )
+    shown = command("doctor", *where, COLUMNS=columns).stdout.splitlines()
+    assert len(error["why"]) > 80
+    assert f"  why {error['why']}" in shown
+    assert f"  do  {error['remedy']}" in shown
+    assert f"  ids {', '.join(error['ids'])} and 2 more" in shown
+    assert shown[-1] == "1 error, 0 warnings"
+
+
+def test_what_a_storage_would_log_of_its_server_is_said_as_a_finding_only(command: Command) -> None:
+    with RedisServer(appendonly="no", maxmemory_policy="noeviction") as server:
+        shown = command("doctor", "--url", server.url)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "! the append-only file is off" in shown.stdout
+    assert "0 errors, 1 warning\n" in shown.stdout

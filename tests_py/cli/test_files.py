@@ -28,7 +28,9 @@ def server_binary() -> Path:
 
 @pytest.fixture
 def ours(command: Command, server: RedisServer) -> Command:
-    return lambda *arguments: command(*arguments, "--url", server.url)
+    return lambda *arguments, columns="80": command(
+        *arguments, "--url", server.url, COLUMNS=columns
+    )
 
 
 @pytest.fixture
@@ -120,3 +122,25 @@ def test_files_that_a_killed_process_left_behind_are_brought_up_to_date(
     assert not log.exists()
     again = ours("fold", "--in", str(files), "--json")
     assert json.loads(again.stdout)["files"] == []
+
+
+def test_a_server_that_forgets_is_warned_of_once(command: Command, files: Path) -> None:
+    with RedisServer(appendonly="no") as server:
+        for arguments in (
+            ("migrate", "--from", str(files), "--dry-run"),
+            ("migrate", "--from", str(files)),
+            ("verify", "--from", str(files)),
+            ("stats",),
+        ):
+            said = command(*arguments, "--url", server.url).stderr
+            assert said.count("the append-only file is off") == 1, said
+
+
+def test_the_names_of_namespaces_are_never_folded(ours: Command, files: Path) -> None:
+    source = ("--from", str(files))
+    for arguments in (("verify", *source), ("migrate", *source), ("stats",)):
+        for columns in ("80", "30"):
+            rows = ours(*arguments, columns=columns).stdout.splitlines()
+            assert [row for row in rows if row.startswith("llm_response_cache ")], rows
+            if columns == "80":
+                assert max(len(row) for row in rows if row.startswith("namespace")) <= 80

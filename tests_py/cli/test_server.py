@@ -88,3 +88,24 @@ def test_a_server_that_does_not_start_says_why(command: Command, home: Path) -> 
     assert refused.returncode == 3
     assert "/bin/false" in refused.stderr
     assert keeper_of(home) is None
+
+
+def test_the_directory_may_be_named_by_its_url(
+    command: Command, home: Path, tmp_path: Path
+) -> None:
+    try:
+        started = told(command("server", "start", "embedded://./server", "--json"))
+        assert started["url"] == f"embedded://{home}"
+        assert told(command("server", "status", str(home), "--json"))["kept"]
+    finally:
+        command("server", "stop", "embedded://./server")
+    assert [each.name for each in tmp_path.iterdir()] == ["server"]
+
+
+@pytest.mark.parametrize("url", ["redis://:canary@localhost", "file:///srv", "embedded://"])
+def test_a_url_of_another_kind_is_no_directory(command: Command, tmp_path: Path, url: str) -> None:
+    refused = command("server", "start", url)
+    assert refused.returncode == 2
+    assert "give its directory, or embedded://DIRECTORY" in refused.stderr
+    assert "canary" not in refused.stderr
+    assert not list(tmp_path.iterdir())

@@ -113,7 +113,7 @@ def test_ctrl_c_at_the_question_deletes_nothing(
     with SyncRedisKVStorage("full_docs", {"redis_url": server.url}) as storage:
         storage.upsert({"a": 1})
     with terminal("drop", "full_docs", "--url", server.url) as shown:
-        shown.wait_for("Delete 1 ids")
+        shown.wait_for("Delete 1 id of")
         shown.press(CTRL_C)
         assert shown.end() == 130, shown.shown[-300:]
     assert "Traceback" not in shown.shown

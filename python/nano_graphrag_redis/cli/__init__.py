@@ -18,7 +18,7 @@ PROGRAM = "nano-graphrag-redis"
 
 _WITHOUT_EXTRA = f"""\
 {PROGRAM}: {{missing}} is not installed, and only `run` works without it: \
-pip install "nano-graphrag-redis[cli]"
+install the wheel with its extra: pip install "PATH-TO-THE-WHEEL[cli]"
 """
 
 

@@ -8,14 +8,15 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from nano_graphrag_redis import doctor as diagnosis
 from nano_graphrag_redis.acl import acl_line
 from nano_graphrag_redis.doctor import Finding, Repaired, Severity
+from nano_graphrag_redis.wording import so_many
 
 from .exits import Exit
+from .log import untold
 from .output import Bars, plain
 from .session import Session
 
@@ -54,7 +55,8 @@ def doctor(
         return None
     repaired: list[Repaired] = []
     findings: list[Finding] = []
-    with session.output.progress() as bars:
+    # What a storage would log of its server at first use is a finding here.
+    with session.output.progress() as bars, untold("server_at_risk"):
         if repair:
             repaired.extend(_repair(session, directory, bars))
         findings.extend(
@@ -98,16 +100,13 @@ def _report(repaired: list[Repaired], findings: list[Finding]) -> RenderableType
         )
         said = {"why": finding.why, "do": finding.remedy, "ids": _ids(finding)}
         lines += [
-            Padding(Text.assemble((f"{name:<4}", "dim"), text), (0, 0, 0, 2))
-            for name, text in said.items()
-            if text
+            Text.assemble((f"  {name:<4}", "dim"), text) for name, text in said.items() if text
         ]
         if finding.repairable:
-            lines.append(Padding(Text("--repair mends it", "cyan"), (0, 0, 0, 2)))
+            lines.append(Text("  --repair mends it", "cyan"))
     errors, warnings = (_count(findings, each) for each in (Severity.ERROR, Severity.WARNING))
-    lines.append(
-        Text(f"{errors} errors, {warnings} warnings", "bold red" if errors else "bold green")
-    )
+    summary = f"{so_many(errors, 'error')}, {so_many(warnings, 'warning')}"
+    lines.append(Text(summary, "bold red" if errors else "bold green"))
     return Group(*lines)
 
 

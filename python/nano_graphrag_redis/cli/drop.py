@@ -9,6 +9,7 @@ import typer
 
 from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.migration.work import opened
+from nano_graphrag_redis.wording import so_many
 
 from .arguments import Namespace
 from .exits import Exit
@@ -24,7 +25,8 @@ def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | Non
     """Delete every id of a namespace. Asks first."""
     with opened(namespace, session.bare) as store:
         ids = store.all_keys()
-        if not yes and not _agreed(f"Delete {len(ids):,} ids of {namespace} at {session.where}?"):
+        question = f"Delete {so_many(len(ids), 'id')} of {namespace} at {session.where}?"
+        if not yes and not _agreed(question):
             session.output.say("nothing was deleted")
             return Exit.USAGE
         deleted = 0
@@ -43,7 +45,7 @@ def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | Non
         )
     session.output.show(
         {"namespace": namespace, "deleted": deleted},
-        lambda: f"deleted {deleted:,} ids of {namespace}",
+        lambda: f"deleted {so_many(deleted, 'id')} of {namespace}",
     )
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nano_graphrag_redis.migration.exporting import entries_of
 from nano_graphrag_redis.migration.work import opened
 
 from .arguments import Id, Namespace
@@ -20,7 +21,20 @@ def get(session: Session, namespace: Namespace, id: Id) -> Exit | None:
         absent = bool(store.filter_keys([id]))
         value = None if absent else store.get_by_id(id)
     if absent:
-        session.output.refuse(LookupError(f"{namespace} has no id {plain(id)}"))
+        session.output.refuse(LookupError(_absent(session, namespace, id)))
         return Exit.FOUND
     session.output.show(value, lambda: document(value))
     return None
+
+
+def _absent(session: Session, namespace: str, id: str) -> str:
+    """Which of the two is not there, the id or the whole namespace, whose name may be mistyped."""
+    others = set()
+    for name, _ in entries_of(session.bare):
+        if name == namespace:
+            return f"{namespace} has no id {plain(id)}"
+        others.add(name)
+    none = f"there is no namespace {plain(namespace)} at {session.where}"
+    if not others:
+        return f"{none}, nor any other"
+    return f"{none}; there are {', '.join(map(plain, sorted(others)))}"

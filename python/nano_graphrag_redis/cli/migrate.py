@@ -11,6 +11,7 @@ from rich.text import Text
 
 from nano_graphrag_redis import migration
 from nano_graphrag_redis.migration import Migrated
+from nano_graphrag_redis.wording import so_many
 
 from .arguments import Directory, DryRun, Only, told
 from .exits import Exit
@@ -49,7 +50,8 @@ def migrate(
         )
     ids = sum(file.ids for file in plan.files)
     session.output.say(
-        f"{ids:,} ids in {len(plan.files)} files ({size(plan.size)}) go to {session.where}"
+        f"{so_many(ids, 'id')} in {so_many(len(plan.files), 'file')} ({size(plan.size)}) "
+        f"{'goes' if ids == 1 else 'go'} to {session.where}"
     )
     for notice in plan.notices():
         session.output.say(f"{notice}: pass --ttl to change that", "yellow")
@@ -63,7 +65,7 @@ def migrate(
 
 
 def _report(migrated: Migrated) -> RenderableType:
-    numbers = ("in the file", "new", "replaced", "unchanged", "refused")
+    numbers = ("in file", "new", "replaced", "unchanged", "refused")
     made = table("namespace", *numbers, numbers=numbers)
     refused: list[RenderableType] = []
     for each in migrated.namespaces:

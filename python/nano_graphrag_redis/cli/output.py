@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.json import JSON
 from rich.progress import (
     BarColumn,
@@ -24,6 +24,9 @@ from rich.text import Text
 from nano_graphrag_redis.exceptions import StorageError
 
 PROGRAM = "nano-graphrag-redis"
+
+_ANY_WIDTH = 10_000
+"""Cells: more than a line of a table has."""
 
 
 class Output:
@@ -143,9 +146,18 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+class _Table(Table):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # A name that is folded cannot be copied, nor looked for: the terminal wraps long lines.
+        # On a screen that is drawn on, no line may be longer than it is wide.
+        if options.no_wrap:
+            options = options.update(max_width=_ANY_WIDTH)
+        return super().__rich_console__(console, options)
+
+
 def table(*columns: str, numbers: Sequence[str] = (), title: str | None = None) -> Table:
     """A table; the columns of numbers are set to the right."""
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    made = _Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return made

@@ -13,6 +13,7 @@ from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
 from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
 from nano_graphrag_redis.foundation import LLM_CACHE
 from nano_graphrag_redis.migration.work import opened
+from nano_graphrag_redis.wording import so_many
 
 from .output import Bars
 from .session import Session
@@ -41,7 +42,8 @@ def prune(session: Session, namespace: Caches = None, dry_run: DryRun = False) -
                 pruned[name] = _prune(store, name, bars, dry_run)
     said = [f"{'would delete' if dry_run else 'deleted'} {_answers(pruned)}"]
     if expired is not None:
-        said.append(f"removed {sum(expired.values()):,} registry entries without a value")
+        entries = so_many(sum(expired.values()), "registry entry", "registry entries")
+        said.append(f"removed {entries} without a value")
     session.output.show(
         {"dry_run": dry_run, "answers": pruned, "registry_entries": expired},
         lambda: "\n".join(said),
@@ -84,4 +86,6 @@ def _expired(session: Session) -> dict[str, int]:
 
 
 def _answers(pruned: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} empty answers of {name}" for name, count in pruned.items())
+    return ", ".join(
+        f"{so_many(count, 'empty answer')} of {name}" for name, count in pruned.items()
+    )

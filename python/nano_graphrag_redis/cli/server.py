@@ -7,16 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+from nano_graphrag_redis.config.url import RedisUrl, redacted
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 from .exits import Exit
 from .session import Session
 
 Directory = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
         metavar="DIRECTORY",
-        help="Its directory; that of an embedded:// URL if not given.",
+        help="Its directory, or embedded://DIRECTORY; that of REDIS_URL if not given.",
         show_default=False,
     ),
 ]
@@ -71,10 +72,25 @@ def _show(session: Session, home: Path) -> bool:
     return bool(facts)
 
 
-def _home(session: Session, directory: Path | None) -> Path:
-    home = directory or session.config.embedded_directory
+def _home(session: Session, directory: str | None) -> Path:
+    home = _named(directory) if directory else session.config.embedded_directory
     if home is None:
         raise StorageConfigError(
             "name the directory of the server, or set REDIS_URL=embedded://DIRECTORY"
         )
     return home.expanduser().resolve()
+
+
+def _named(directory: str) -> Path:
+    if "://" not in directory:
+        return Path(directory)
+    try:
+        home = RedisUrl.parse(directory).embedded_directory
+    except ValueError:
+        home = None
+    if home is None:
+        raise StorageConfigError(
+            f"{redacted(directory)} names no embedded server: give its directory, or "
+            "embedded://DIRECTORY"
+        )
+    return home

@@ -17,6 +17,7 @@ from nano_graphrag_redis.config.sources import Origin, read
 from nano_graphrag_redis.exceptions import StorageError
 
 from .exits import Exit, exit_of
+from .log import told_once
 from .output import Output
 
 _WHERE = "Where (the environment says the rest)"
@@ -116,7 +117,8 @@ def command(body: Callable[..., Exit | None]) -> Callable[..., None]:
 
 def _ended(output: Output, body: Callable[[], Exit | None]) -> Exit:
     try:
-        return body() or Exit.OK
+        with told_once():
+            return body() or Exit.OK
     except (KeyboardInterrupt, typer.Abort):  # the second one: at a question
         output.say("interrupted", "yellow")
         return Exit.INTERRUPTED

@@ -11,6 +11,8 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from nano_graphrag_redis.wording import so_many
+
 from .figures import Figures, figures
 from .output import size, table
 from .session import Session
@@ -96,10 +98,11 @@ def _server(found: Figures) -> str:
     most = f" of {size(said['maxmemory'])}" if said.get("maxmemory") else ""
     asked = said["keyspace_hits"] + said["keyspace_misses"]
     hits = f", {said['keyspace_hits'] / asked:.1%} of reads hit" if asked else ""
+    clients, expired = (round(said[name]) for name in ("connected_clients", "expired_keys"))
     return (
-        f"server: {size(said['used_memory'])}{most}, {said['connected_clients']:.0f} connections, "
+        f"server: {size(said['used_memory'])}{most}, {so_many(clients, 'connection')}, "
         f"{said['instantaneous_ops_per_sec']:,.0f} commands/s{hits}, "
-        f"{said['expired_keys']:,.0f} keys expired, {said['evicted_keys']:,.0f} evicted"
+        f"{so_many(expired, 'key')} expired, {said['evicted_keys']:,.0f} evicted"
     )
 
 
@@ -121,4 +124,5 @@ def _operations(found: Figures) -> RenderableType:
 
 def _saved(found: Figures) -> str:
     money = "" if found.money_saved is None else f", worth {found.money_saved:,.2f}"
-    return f"{found.llm_calls_saved:,} LLM calls saved{money}; {found.connections} connections"
+    saved = so_many(found.llm_calls_saved or 0, "LLM call")
+    return f"{saved} saved{money}; {so_many(found.connections or 0, 'connection')}"

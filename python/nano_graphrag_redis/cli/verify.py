@@ -35,7 +35,7 @@ def verify(session: Session, directory: Directory, namespace: Only = None) -> Ex
 
 
 def _report(where: str, verified: Verified) -> RenderableType:
-    numbers = ("in the file", "on the server", "differing", "missing", "extra")
+    numbers = ("in file", "on server", "differing", "missing", "extra")
     made = table("namespace", *numbers, "digests", numbers=numbers)
     lists: list[RenderableType] = []
     for each in verified.namespaces:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from nano_graphrag_redis.config.namespaces import MUST_NOT_EXPIRE
+from nano_graphrag_redis.wording import so_many
 
 from .findings import Finding, Severity, examples
 from .patient import Patient
@@ -40,7 +41,7 @@ def times_to_live(patient: Patient, survey: Survey) -> Iterator[Finding]:
             yield Finding(
                 "ttl",
                 Severity.ERROR,
-                f"{_so_many(ids, 'id')} of {namespace} will expire",
+                f"{so_many(len(ids), 'id')} of {namespace} will expire",
                 why=consequence,
                 remedy="--repair lets them live for ever; another process may be running with a "
                 "redis_ttl of its own",
@@ -58,7 +59,7 @@ def documents_without_chunks(patient: Patient, survey: Survey) -> Iterator[Findi
         yield Finding(
             "documents-without-chunks",
             Severity.ERROR,
-            f"{_so_many(ids, 'document')} without chunks",
+            f"{so_many(len(ids), 'document')} without chunks",
             why="the process that indexed them ended half-way; nano-graphrag takes them for done "
             "and never answers from them",
             remedy="--repair forgets them; then insert them again. Run it while nobody inserts",
@@ -88,7 +89,7 @@ def chunks_without_document(patient: Patient, survey: Survey) -> Iterator[Findin
         yield Finding(
             "chunks-without-document",
             Severity.WARNING,
-            f"{_so_many(ids, 'chunk')} of {_so_many(gone, 'document')} that are not there",
+            f"{so_many(len(ids), 'chunk')} of {so_many(len(gone), 'document')} that are not there",
             why="the documents were deleted or lost; queries still answer from these chunks",
             remedy="insert the documents again. They are not deleted by --repair: the graph "
             "refers to them, and the host's query fails on a chunk that is missing",
@@ -104,7 +105,7 @@ def corrupt_values(_: Patient, survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "corrupt-value",
             Severity.ERROR,
-            f"{_so_many(ids, 'value')} of {namespace} cannot be read",
+            f"{so_many(len(ids), 'value')} of {namespace} cannot be read",
             why="reading one raises CorruptValueError; in llm_response_cache it is paid for again",
             remedy="find out who writes there; then delete_by_ids, and insert what they held again",
             namespace=namespace,
@@ -120,7 +121,7 @@ def wrong_types(_: Patient, survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "wrong-type",
             Severity.ERROR,
-            f"{_so_many(kinds, 'key')} of {namespace} holds no string but: {named}",
+            f"{so_many(len(kinds), 'key')} of {namespace} holds no string but: {named}",
             why="another program writes under this prefix; reading such an id raises "
             "StorageOperationError",
             remedy="give each program a redis_key_prefix or a database of its own, then delete "
@@ -145,8 +146,8 @@ def registry_drift(patient: Patient, survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "registry-drift",
             Severity.ERROR if kept else Severity.WARNING,
-            f"the registry of {namespace} lacks {unregistered:,} ids and has {without_value:,} "
-            "that are gone",
+            f"the registry of {namespace} lacks {so_many(unregistered, 'id')}, and "
+            f"{so_many(without_value, 'id')} in it {'is' if without_value == 1 else 'are'} gone",
             why="drop() and all_keys() of a process with redis_registry miss what it lacks",
             remedy="--repair makes it right; set redis_registry in every process that writes"
             if kept
@@ -179,10 +180,6 @@ def working_directories(patient: Patient, survey: Survey) -> Iterator[Finding]:
             remedy="give each graph a redis_workspace; if it is one graph that was moved, delete "
             f"the keys that begin with {patient.root_of(DOCUMENTS).decode()}@{MARK}",
         )
-
-
-def _so_many(ids: Collection[str], what: str) -> str:
-    return f"{len(ids):,} {what}{'' if len(ids) == 1 else 's'}"
 
 
 CHECKS: Final[tuple[Callable[[Patient, Survey], Iterator[Finding]], ...]] = (

@@ -7,6 +7,7 @@ from typing import Final
 
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import MUST_NOT_EXPIRE
+from nano_graphrag_redis.wording import so_many
 
 from .contents import interrupted
 from .findings import Repaired, examples
@@ -46,7 +47,7 @@ def _forget_interrupted(patient: Patient, survey: Survey) -> Iterator[Repaired]:
         count = patient.store(DOCUMENTS).delete_by_ids(ids)
         yield Repaired(
             "documents-without-chunks",
-            f"forgot {count:,} documents that were indexed half-way: insert them again",
+            f"forgot {so_many(count, 'document')} indexed half-way, to be inserted again",
             DOCUMENTS,
             examples(ids),
             count,
@@ -60,7 +61,7 @@ def _let_live(patient: Patient, survey: Survey) -> Iterator[Repaired]:
             count = patient.store(namespace).persist(sorted(ids))
             yield Repaired(
                 "ttl",
-                f"{count:,} ids of {namespace} live for ever",
+                f"let {so_many(count, 'id')} of {namespace} live for ever",
                 namespace,
                 examples(ids),
                 count,
@@ -76,7 +77,7 @@ def _register(patient: Patient, survey: Survey) -> Iterator[Repaired]:
             added, removed = store.repair()
             yield Repaired(
                 "registry-drift",
-                f"the registry of {namespace} got {added:,} ids and lost {removed:,}",
+                f"the registry of {namespace} got {so_many(added, 'id')} and lost {removed:,}",
                 namespace,
                 count=added + removed,
             )

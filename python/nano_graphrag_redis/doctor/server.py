@@ -11,6 +11,7 @@ from typing import Final
 
 from nano_graphrag_redis.acl import acl_rules
 from nano_graphrag_redis.exceptions import StorageOperationError
+from nano_graphrag_redis.wording import so_many
 
 from .findings import Finding, Severity
 from .patient import Facts, Patient
@@ -222,7 +223,9 @@ def _replicas(patient: Patient, address: str, facts: Facts) -> Iterator[Finding]
         )
     elif not late:
         yield Finding(
-            "replication", Severity.OK, f"{address} is a primary with {len(replicas)} replicas"
+            "replication",
+            Severity.OK,
+            f"{address} is a primary with {so_many(len(replicas), 'replica')}",
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nano_graphrag_redis._core import FileWork
 from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.wording import so_many
 
 Settings = RedisConfig | Mapping[str, Any] | None
 """Where the server is: a ``RedisConfig``, a host's ``global_config``, or None: the environment."""
@@ -86,8 +87,8 @@ class Plan:
     def notices(self) -> list[str]:
         """What to tell before it starts, a sentence each: how many ids will expire, and when."""
         return [
-            f"{file.ids:,} {_noun(file)} of {file.namespace} will expire {_span(file.ttl)} after "
-            "being copied, what is on the server already when its own time is up"
+            f"{so_many(file.ids, _noun(file))} of {file.namespace} will expire {_span(file.ttl)} "
+            "after being copied, what is on the server already when its own time is up"
             for file in self.expiring
         ]
 
@@ -237,8 +238,7 @@ class Verified:
 
 
 def _noun(file: PlannedFile) -> str:
-    noun = "answer" if file.namespace == "llm_response_cache" else "id"
-    return noun if file.ids == 1 else f"{noun}s"
+    return "answer" if file.namespace == "llm_response_cache" else "id"
 
 
 def _span(seconds: int) -> str:
@@ -249,6 +249,5 @@ def _span(seconds: int) -> str:
     """
     for unit, size in (("hour", 3600), ("minute", 60), ("second", 1)):
         if seconds % size == 0:
-            count = seconds // size
-            return f"{count:,} {unit}{'' if count == 1 else 's'}"
+            return so_many(seconds // size, unit)
     raise AssertionError  # every number is divisible by one
