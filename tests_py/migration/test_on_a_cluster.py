@@ -12,6 +12,7 @@ from migration.conftest import Open, WriteFile, file
 from nano_graphrag_redis import migration
 from nano_graphrag_redis.exceptions import StorageError
 from support.cluster import RedisCluster
+from support.conditions import eventually
 
 BATCH = 60
 
@@ -62,6 +63,7 @@ def test_the_file_has_what_the_cluster_has_after_a_primary_died_under_dual_writi
         if passed_since == 5:
             break
     assert failed, "nobody noticed that a primary was gone"
+    eventually(docs.check_health)  # the map as a whole, not the slots of these ids alone
     docs.delete_by_ids(["old", "id-1"])
     on_the_cluster = dict(zip(docs.all_keys(), docs.get_by_ids(docs.all_keys()), strict=True))
     assert set(on_the_cluster) == confirmed - {"id-1"}
