@@ -28,6 +28,7 @@ $(VENV)/.ready: locks/test.txt
 # The wheel is what ships, so the wheel is what is installed and tested: here the one for this CPython.
 $(VENV)/.built: $(VENV)/.ready $(RUST_SOURCES) $(PYTHON_SOURCES)
 	rm -rf target/wheels
+	@echo 'building the core, a minute or more'
 	$(BIN)/maturin build --quiet --release --locked $(SPECIFIC) --interpreter $(BIN)/python --out target/wheels
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --reinstall target/wheels/*.whl
 	touch $@

@@ -101,7 +101,12 @@ impl<'config> Attempts<'config> {
             );
             return self.ended_by(Error::new(Kind::Timeout, message));
         }
-        let message = format!("{endpoint}: {error} (attempts: {})", self.failed);
+        let before = if self.sent && !failed.sent {
+            "; what was sent before that may have been applied"
+        } else {
+            ""
+        };
+        let message = format!("{endpoint}: {error}{before} (attempts: {})", self.failed);
         self.ended_by(Error::new(error.kind(), message))
     }
 

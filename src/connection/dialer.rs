@@ -10,7 +10,6 @@ use tokio::time::{Instant, timeout_at};
 use super::login;
 use super::logins::Logins;
 use super::stream::Stream;
-use super::timed_out;
 use super::tls::Tls;
 use crate::config::ServerConfig;
 use crate::endpoint::Address;
@@ -46,7 +45,7 @@ impl Dialer {
         }
         loop {
             let login = timeout_at(deadline, self.logins.begin(password.as_deref())).await;
-            let login = login.map_err(|_| timed_out())??;
+            let login = login.map_err(|_| self.not_in_time())??;
             let error = match self.attempt(password.as_deref(), deadline).await {
                 Ok(stream) => {
                     login.accepted();
@@ -75,7 +74,7 @@ impl Dialer {
             Address::Tcp(host, port) => {
                 let connected = tokio::net::TcpStream::connect((&**host, *port));
                 let stream = timeout_at(deadline, connected).await;
-                let stream = stream.map_err(|_| timed_out())??;
+                let stream = stream.map_err(|_| self.not_in_time())??;
                 stream.set_nodelay(true)?;
                 // Closed at once, with what was not sent yet: whoever closes it has no answers to come,
                 // and a server that was stalled would do that later than what follows on another.
@@ -92,7 +91,7 @@ impl Dialer {
             #[cfg(unix)]
             Address::Unix(path) => {
                 let stream = timeout_at(deadline, tokio::net::UnixStream::connect(path)).await;
-                (Stream::Unix(stream.map_err(|_| timed_out())??), None)
+                (Stream::Unix(stream.map_err(|_| self.not_in_time())??), None)
             }
             #[cfg(not(unix))]
             Address::Unix(_) => {
@@ -102,7 +101,7 @@ impl Dialer {
         };
         let logged_in = login::log_in(&mut stream, &self.config, password);
         let logged_in = timeout_at(deadline, logged_in).await;
-        match logged_in.map_err(|_| timed_out())? {
+        match logged_in.map_err(|_| self.not_in_time())? {
             Ok(()) => Ok(stream),
             Err(login::Failure::Answered(error)) => Err(error),
             Err(login::Failure::Broken(error)) => Err(match refusal {
@@ -111,6 +110,18 @@ impl Dialer {
             }
             .into()),
         }
+    }
+
+    /// The time is over and there is no connection: of this attempt nothing was sent.
+    pub(super) fn not_in_time(&self) -> RedisError {
+        let tls = match self.tls {
+            Some(_) => ", and that it speaks TLS there (redis:// asks for none)",
+            None => "",
+        };
+        let message = format!(
+            "no connection in time: check that the server answers there and that redis_url is right{tls}"
+        );
+        Error::new(Kind::Timeout, message).into()
     }
 
     fn no_tls_answer(&self) -> RedisError {

@@ -16,7 +16,6 @@ use super::lanes::Lanes;
 use super::logins::Logins;
 use super::pool::Pool;
 use super::quota::Quota;
-use super::timed_out;
 use super::{Answer, Request};
 use crate::config::ServerConfig;
 use crate::endpoint::Endpoint;
@@ -89,7 +88,7 @@ impl Node {
     ) -> Result<Vec<Answer>, Failed> {
         let carrier = timeout_at(deadline, Carrier::find(self)).await;
         let carrier = carrier
-            .map_err(|_| Failed::unsent(timed_out()))?
+            .map_err(|_| Failed::unsent(self.dialer.not_in_time()))?
             .map_err(Failed::unsent)?;
         let limit = deadline.min(Instant::now() + self.config.socket_timeout);
         if !request.resendable {

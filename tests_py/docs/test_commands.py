@@ -25,6 +25,7 @@ class RunBy(NamedTuple):
 
 RUN_BY = {
     "pip install target/wheels/": RunBy("tools/wheel-check", '"pip", "install"'),
+    'pip install "$(echo target/wheels/': RunBy("tools/wheel-check", 'f"{wheel}[all]"'),
     "ACL SETUSER nano_graphrag ": RunBy("tests_py/security/test_acl.py", '"security.md"'),
     "deploy/make-secrets": RunBy("tests_py/deploy/conftest.py", '"make-secrets"'),
     "export STORAGE_KV_BACKEND=": RunBy("tests_py/deploy/test_readme.py", "commands("),

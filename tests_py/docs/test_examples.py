@@ -74,7 +74,7 @@ print(type(rag.full_docs).__name__)
     ("README.md", "with SyncRedisKVStorage("): Seen(
         "",
         "[{'content': 'Marley was dead: to begin with.'}, None]\n",
-        "nano_graphrag:full_docs:doc-1",
+        "nano_graphrag:notes:note-1",
     ),
     ("README.md", "nano-graphrag-redis run app.py"): Seen(
         "", "", "nano_graphrag:full_docs:doc-of-the-app"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import re
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 import nano_graphrag_redis
 import nano_graphrag_redis.exceptions
-from nano_graphrag_redis import RedisConfig
+from nano_graphrag_redis import RedisConfig, doctor, metrics, migration
+from nano_graphrag_redis.config import url
 from nano_graphrag_redis.config.namespaces import (
     HOST_NAMESPACES,
     PER_NAMESPACE,
@@ -95,6 +98,22 @@ def test_a_setting_has_the_default_that_the_readme_names(key: str) -> None:
         assert f"`{default}`" in said
     elif not isinstance(default, dict):
         assert said.startswith("none")
+
+
+def test_the_page_of_settings_has_every_scheme_that_is_taken() -> None:
+    section = read("docs/configuration.md").partition("\n| URL | server |\n")[2]
+    schemes = set(re.findall(r"^\| `([a-z+]+)://", section, re.MULTILINE))
+    assert schemes == {*url._TCP, "redis+unix", url._EMBEDDED.removesuffix("://")}
+    supported = set(re.findall(r"([a-z+]+)://", url._SUPPORTED))
+    assert supported <= schemes
+
+
+@pytest.mark.parametrize("module", [doctor, metrics, migration])
+def test_the_reference_has_every_function_of_a_public_module(module: ModuleType) -> None:
+    functions = {name for name in module.__all__ if inspect.isfunction(getattr(module, name))}
+    shown = re.findall(r"^::: ([\w.]+)$", read("docs/api.md"), re.MULTILINE)
+    assert functions
+    assert {f"{module.__name__}.{name}" for name in functions} <= set(shown)
 
 
 def test_the_errors_of_the_readme_are_those_that_are_raised() -> None:

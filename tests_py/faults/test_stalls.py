@@ -72,14 +72,14 @@ def test_no_call_overshoots_its_deadline_while_the_server_stalls(
 
     async def awaiting(until: float) -> None:
         while (began := time.monotonic()) < until:
-            with pytest.raises(StorageTimeoutError, match="unknown"):
+            with pytest.raises(StorageTimeoutError, match=r"unknown|no connection in time"):
                 await storage.get_by_id("a")
             overshoot(began)
 
     def blocking(until: float) -> None:
         calls = [lambda: storage.sync.get_by_id("a"), lambda: storage.sync.upsert({"a": 1})]
         while (began := time.monotonic()) < until:
-            with pytest.raises(StorageTimeoutError, match="unknown"):
+            with pytest.raises(StorageTimeoutError, match=r"unknown|no connection in time"):
                 calls[len(late) % 2]()
             overshoot(began)
 

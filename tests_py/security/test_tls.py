@@ -163,6 +163,24 @@ def test_a_port_that_speaks_no_tls_is_no_server(authority: Authority, server_bin
             assert "redis_url" in str(error)
 
 
+def test_a_call_that_ends_in_the_handshake_says_that_there_was_no_connection(
+    authority: Authority, server_binary: Path
+) -> None:
+    with RedisServer(server_binary) as silent:
+        url = silent.url.replace("redis://", "rediss://")
+        # The call is over before the time for a connection is, as in a second attempt of 5 s.
+        settings = {"redis_url": url, "redis_operation_timeout": 0.3} | authority.settings
+        silent.pause()
+        with (
+            SyncRedisKVStorage("full_docs", settings) as storage,
+            pytest.raises(StorageUnavailableError, match="no connection in time") as caught,
+        ):
+            storage.upsert({"a": {}})
+        silent.resume()
+    assert "that it speaks TLS there" in str(caught.value)
+    assert "applied" not in str(caught.value)
+
+
 def test_a_port_that_speaks_tls_is_no_server_without(server: RedisServer) -> None:
     url = server.url.replace("rediss://", "redis://")
     error = refusal(server, redis_url=url, redis_max_retries=0)
