@@ -166,7 +166,7 @@ test-values: $(VENV)/.built ## 10,500 values of hypothesis against the JSON back
 
 .PHONY: faults
 faults: $(VENV)/.built ## Every row of the matrix of faults, in full; writes docs/reliability.md. 25 minutes
-	$(BIN)/python -m pytest tests_py/faults --faults=full --timeout=1200 --faults-page=docs/reliability.md $(PYTEST)
+	$(BIN)/python -m pytest $(or $(FAULTS),tests_py/faults) --faults=full --timeout=1200 --faults-page=docs/reliability.md $(PYTEST)
 
 .PHONY: migrate-large
 migrate-large: $(VENV)/.built ## A file of 2 GB to Redis and back, killed half-way: memory and time; MEGABYTES=2000

@@ -12,15 +12,18 @@ pub use compression::{Codec, Compression, MIN_BYTES};
 /// Checks a value on its way in: its JSON against the cap of `max` bytes.
 pub fn admit(json: &[u8], max: usize) -> Result<()> {
     if json.len() > max {
-        let size = json.len();
-        return Err(Error::new(
-            Kind::Serialization,
-            format!(
-                "the value takes {size} bytes, redis_max_value_bytes allows {max}: store it in parts or raise the setting"
-            ),
-        ));
+        return Err(too_large(max));
     }
     Ok(())
+}
+
+/// Why a value is not taken, of which nobody needs to know how large it is.
+#[must_use]
+pub fn too_large(max: usize) -> Error {
+    let message = format!(
+        "the value takes more than the {max} bytes that redis_max_value_bytes allows: store it in parts or raise the setting"
+    );
+    Error::new(Kind::Serialization, message)
 }
 
 /// Checks a value on its way out, and hands its JSON bytes on: at most `max` of them, whatever a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -97,13 +97,16 @@ class Rows:
                 verdict = "; ".join(["holds", *reasons])
             yield number, "; ".join(seen), verdict
 
-    def table(self) -> str:
-        """All rows, as Markdown."""
-        head = "| # | fault | promise | figure promised | figure seen | verdict |"
-        lines = [head, "| --- | --- | --- | --- | --- | --- |"]
+    def table(self, day: str, before: Mapping[int, str]) -> str:
+        """All rows, as Markdown; those that this run left out as they were before."""
+        head = "| # | fault | promise | figure promised | figure seen | verdict | day |"
+        lines = [head, "| --- | --- | --- | --- | --- | --- | --- |"]
         for number, seen, verdict in self.lines():
+            if number not in self.told and number in before:
+                lines.append(before[number])
+                continue
             fault = MATRIX[number]
-            cells = [number, fault.name, fault.promise, fault.figure, seen, verdict]
+            cells = [number, fault.name, fault.promise, fault.figure, seen, verdict, day]
             escaped = (str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells)
             lines.append(f"| {' | '.join(escaped)} |")
         return "\n".join(lines)

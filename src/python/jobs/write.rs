@@ -13,7 +13,6 @@ use crate::python::bridge::{Job, Reply, Spawner, Step};
 use crate::python::ids::Id;
 use crate::python::json::{Failure, encoded};
 use crate::store::{Batch, Call, PIECE_BYTES, PIECE_ITEMS, WINDOW};
-use crate::value::admit;
 
 /// Values encoded in one turn of the loop: a few milliseconds, and then others have theirs.
 const TURN_ITEMS: usize = 2048;
@@ -88,11 +87,9 @@ impl Upsert {
         take: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, Failure> {
         let (id, value) = &self.items[index];
-        encoded(value.bind(py), |json| {
-            admit(json, self.store.config().max_value_bytes)?;
-            Ok(take(json))
-        })
-        .map_err(|failure| failure.map(|error| about(&self.store, id, error)))
+        let max = self.store.config().max_value_bytes;
+        encoded(value.bind(py), max, |json| Ok(take(json)))
+            .map_err(|failure| failure.map(|error| about(&self.store, id, error)))
     }
 
     /// Checks on until the turn is over. Pieces that were made so are kept while they are not much.

@@ -7,7 +7,7 @@ use super::{Failure, Projected};
 
 /// Appends the JSON of `value` to `out`.
 pub fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
-    super::encoded(value, |json| {
+    super::encoded(value, usize::MAX, |json| {
         out.extend_from_slice(json);
         Ok(())
     })

@@ -8,14 +8,30 @@ use super::text::{self, Unwritten};
 use super::{Failure, MAX_DEPTH, Result, room};
 use crate::error::{Error, Kind};
 use crate::json_text::write_float;
+use crate::value::{admit, too_large};
 
-/// Hands the JSON of `value` to `take`. It is written where there is room already.
+/// What a value may not go beyond, from some place in it on.
+#[derive(Clone, Copy)]
+struct Bounds {
+    depth: usize,
+    /// Of the JSON as a whole.
+    bytes: usize,
+}
+
+/// Hands the JSON of `value` to `take`, if it takes at most `max` bytes. It is written where there is
+/// room already, and what is too large is not written to its end.
 pub(crate) fn encoded<T>(
     value: &Bound<'_, PyAny>,
+    max: usize,
     take: impl FnOnce(&[u8]) -> Result<T>,
 ) -> Result<T> {
     let mut json = room::take();
-    let taken = write(value, &mut json, 0).and_then(|()| take(&json));
+    let bounds = Bounds {
+        depth: 0,
+        bytes: max,
+    };
+    let written = write(value, &mut json, bounds).and_then(|()| bounds.hold(&json));
+    let taken = written.and_then(|()| take(&json));
     room::leave(json);
     taken
 }
@@ -32,14 +48,14 @@ fn refuse<T>(message: impl Into<String>) -> Result<T> {
     Err(Error::new(Kind::Serialization, message).into())
 }
 
-fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
     // Exact types first, the commonest first; each test compares one pointer.
     if let Ok(text) = value.cast_exact::<PyString>() {
-        write_text(text, out)
+        write_text(text, out, bounds)
     } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-        write_dict(dict, out, depth)
+        write_dict(dict, out, bounds)
     } else if let Ok(list) = value.cast_exact::<PyList>() {
-        write_array(list.iter(), out, depth)
+        write_array(list.iter(), out, bounds)
     } else if let Ok(int) = value.cast_exact::<PyInt>() {
         write_int(int, out)
     } else if let Ok(float) = value.cast_exact::<PyFloat>() {
@@ -52,25 +68,25 @@ fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<()
         out.extend_from_slice(if flag.is_true() { b"true" } else { b"false" });
         Ok(())
     } else {
-        write_subclass(value, out, depth)
+        write_subclass(value, out, bounds)
     }
 }
 
 /// Subclasses count as what they extend, in the order in which `json` asks.
-fn write_subclass(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+fn write_subclass(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
     if let Ok(text) = value.cast::<PyString>() {
-        write_text(text, out)
+        write_text(text, out, bounds)
     } else if let Ok(int) = value.cast::<PyInt>() {
         write_int(int, out)
     } else if let Ok(float) = value.cast::<PyFloat>() {
         write_float(float.value(), out);
         Ok(())
     } else if let Ok(list) = value.cast::<PyList>() {
-        write_array(list.iter(), out, depth)
+        write_array(list.iter(), out, bounds)
     } else if let Ok(tuple) = value.cast::<PyTuple>() {
-        write_array(tuple.iter(), out, depth)
+        write_array(tuple.iter(), out, bounds)
     } else if let Ok(dict) = value.cast::<PyDict>() {
-        write_dict(dict, out, depth)
+        write_dict(dict, out, bounds)
     } else {
         refuse(format!(
             "a {} is no JSON value: turn it into dicts, lists, text, numbers, True, False or None",
@@ -79,43 +95,54 @@ fn write_subclass(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> 
     }
 }
 
-fn deeper(depth: usize) -> Result<usize> {
-    if depth == MAX_DEPTH {
-        return refuse(format!(
-            "the value nests deeper than {MAX_DEPTH} levels, or holds itself"
-        ));
+impl Bounds {
+    fn deeper(self) -> Result<Self> {
+        if self.depth == MAX_DEPTH {
+            return refuse(format!(
+                "the value nests deeper than {MAX_DEPTH} levels, or holds itself"
+            ));
+        }
+        Ok(Self {
+            depth: self.depth + 1,
+            ..self
+        })
     }
-    Ok(depth + 1)
+
+    /// Ends the writing of what is too large already.
+    fn hold(self, out: &[u8]) -> Result<()> {
+        Ok(admit(out, self.bytes)?)
+    }
 }
 
 fn write_array<'py>(
     items: impl Iterator<Item = Bound<'py, PyAny>>,
     out: &mut Vec<u8>,
-    depth: usize,
+    bounds: Bounds,
 ) -> Result<()> {
-    let depth = deeper(depth)?;
+    let bounds = bounds.deeper()?;
     out.push(b'[');
     for (index, item) in items.enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        write(&item, out, depth)?;
+        write(&item, out, bounds)?;
+        bounds.hold(out)?;
     }
     out.push(b']');
     Ok(())
 }
 
-fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
-    let depth = deeper(depth)?;
+fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
+    let bounds = bounds.deeper()?;
     if !dict.is_exact_instance_of::<PyDict>() {
-        return write_dict_subclass(dict, out, depth);
+        return write_dict_subclass(dict, out, bounds);
     }
     // Writing a subclass runs its code, which may change this very dict: it is looked at again
     // after each item, and the iterator is never asked beyond what there was.
     let length = dict.len();
     out.push(b'{');
     for (index, (key, item)) in dict.iter().take(length).enumerate() {
-        write_member(index, &key, &item, out, depth)?;
+        write_member(index, &key, &item, out, bounds)?;
         if dict.len() != length {
             return refuse(
                 "a dict changed while it was written: hand over one that nobody changes",
@@ -127,7 +154,7 @@ fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize) -> Resu
 }
 
 /// A subclass may keep its items in an order of its own, which only its `items()` knows.
-fn write_dict_subclass(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+fn write_dict_subclass(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
     let listed = || {
         dict.as_any()
             .call_method0("items")?
@@ -146,7 +173,7 @@ fn write_dict_subclass(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize
                 type_name(dict)
             ));
         };
-        write_member(index, &key, &item, out, depth)?;
+        write_member(index, &key, &item, out, bounds)?;
     }
     out.push(b'}');
     Ok(())
@@ -157,20 +184,21 @@ fn write_member(
     key: &Bound<'_, PyAny>,
     item: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
-    depth: usize,
+    bounds: Bounds,
 ) -> Result<()> {
     if index > 0 {
         out.push(b',');
     }
-    write_key(key, out)?;
+    write_key(key, out, bounds)?;
     out.push(b':');
-    write(item, out, depth)
+    write(item, out, bounds)?;
+    bounds.hold(out)
 }
 
 /// A key as `json.dumps` makes it: numbers, True, False and None become text.
-fn write_key(key: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<()> {
+fn write_key(key: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
     if let Ok(text) = key.cast::<PyString>() {
-        return write_text(text, out);
+        return write_text(text, out, bounds);
     }
     out.push(b'"');
     if let Ok(float) = key.cast::<PyFloat>() {
@@ -213,7 +241,12 @@ fn own_repr<T: pyo3::PyTypeInfo>(value: &Bound<'_, PyAny>) -> Result<String> {
     }
 }
 
-fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>) -> Result<()> {
+fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
+    // A character takes a byte at least.
+    let room = bounds.bytes.saturating_sub(out.len());
+    if text.code_point_len().unwrap_or(0) > room {
+        return Err(too_large(bounds.bytes).into());
+    }
     text::write(text, out).or_else(|unwritten| match unwritten {
         Unwritten::LoneSurrogate => {
             refuse("the text holds a lone surrogate, which UTF-8 cannot hold: repair the text")
