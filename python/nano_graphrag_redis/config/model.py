@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -20,6 +20,7 @@ from .namespaces import (
 )
 from .notices import warn_once
 from .refusal import explain
+from .spelling import meant_by_namespace
 from .table import SettingsTable
 from .values import ZSTD_LEVELS, check_name
 
@@ -47,6 +48,9 @@ _CORE_SETTINGS = (
     "registry",
 )
 """The settings that the core takes as they are, under the same name without ``redis_``."""
+
+
+_Names = TypeVar("_Names", dict[str, int], dict[str, str], frozenset[str])
 
 
 class RedisConfig(SettingsTable):
@@ -250,6 +254,19 @@ class RedisConfig(SettingsTable):
                     "Set it to 0 unless that is meant"
                 )
         return {namespace: max(seconds, 0) for namespace, seconds in ttls.items()}
+
+    @field_validator("redis_ttl", "redis_outage_policy", "redis_shared_namespaces")
+    @classmethod
+    def _warn_of_likely_namespaces(cls, named: _Names, info: ValidationInfo) -> _Names:
+        # No error: an application may have a namespace of its own called docs.
+        for namespace in sorted(named):
+            meant = meant_by_namespace(namespace)
+            if meant:
+                warn_once(
+                    f"{info.field_name} names {namespace!r}, which is no namespace of "
+                    f"nano-graphrag: did you mean {meant}? Ignore this if it is one of your own"
+                )
+        return named
 
     @field_validator("redis_outage_policy", mode="before")
     @classmethod

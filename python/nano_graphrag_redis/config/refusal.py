@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from .namespaces import EVERY_NAMESPACE
 from .sources import SECRETS, Origin, SettingPath
+from .spelling import meant_by_key
+from .table import SettingsTable
 from .url import redacted
 
 if TYPE_CHECKING:
@@ -67,5 +69,8 @@ def _reason(error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     if error["type"] == "extra_forbidden":
-        return "is no setting of nano-graphrag-redis"
+        meant = meant_by_key(str(error["loc"][0]), SettingsTable.model_fields)
+        return "is no setting of nano-graphrag-redis" + (
+            f": did you mean {meant}?" if meant else ""
+        )
     return error["msg"].replace("Input should", "must")

@@ -6,7 +6,6 @@ that have a value for each namespace are weighed namespace by namespace.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from nano_graphrag_redis.exceptions import StorageConfigError
 
 from .namespaces import EVERY_NAMESPACE, HOST_NAMESPACES, PER_NAMESPACE, environment_names
 from .notices import warn_once
+from .spelling import is_slip_of_ours, meant_by_key
+from .unread import warn_of_unread
 from .url import redacted
 
 SettingPath = tuple[str, ...]
@@ -77,12 +78,14 @@ def read(
             f"addon_params must be a mapping, not {type(addon_params).__name__}"
         )
     settings = Settings()
-    for found in _from_environment(known, environ):
+    variables = _variables(known)
+    for found in _from_environment(variables, environ):
         settings.put(*found)
     for place, keys in (("addon_params", addon_params), ("global_config", global_config)):
         for path, value, origin in _from_mapping(known, keys, place):
             _warn_of_logged_secret(path[0], value, origin, environ)
             settings.put(path, value, origin)
+    warn_of_unread(variables, environ, settings.values, settings.origins)
     return settings
 
 
@@ -101,25 +104,26 @@ def kv_backend(environ: Mapping[str, str] | None = None) -> Literal["json", "red
     return cast("Literal['json', 'redis']", backend)
 
 
+def _variables(known: Collection[str]) -> dict[SettingPath, tuple[str, ...]]:
+    """Every setting that has variables, and their names."""
+    variables: dict[SettingPath, tuple[str, ...]] = {
+        (setting,): _OTHER_NAMES.get(setting, (setting.upper(),))
+        for setting in known
+        if setting not in _NOT_IN_ENVIRONMENT
+    }
+    of_namespaces = {
+        (setting, namespace): environment_names(setting, namespace)
+        for setting in PER_NAMESPACE
+        for namespace in HOST_NAMESPACES
+    }
+    return variables | of_namespaces
+
+
 def _from_environment(
-    known: Collection[str], environ: Mapping[str, str]
+    variables: Mapping[SettingPath, tuple[str, ...]], environ: Mapping[str, str]
 ) -> Iterator[tuple[SettingPath, object, Origin]]:
-    for setting in known:
-        if setting not in _NOT_IN_ENVIRONMENT:
-            names = _OTHER_NAMES.get(setting, (setting.upper(),))
-            yield from _from_variables((setting,), names, environ)
-    for setting in PER_NAMESPACE:
-        read_names = {setting.upper()} - {"REDIS_TTL"}
-        for namespace in HOST_NAMESPACES:
-            spellings = environment_names(setting, namespace)
-            read_names.update(spellings)
-            yield from _from_variables((setting, namespace), spellings, environ)
-        for name in sorted(environ):
-            if f"{name}_".startswith(f"{setting.upper()}_") and name not in read_names:
-                warn_once(
-                    f"{name} is not read: only the host's namespaces have a variable; "
-                    f"use the key {setting} for others"
-                )
+    for path, names in variables.items():
+        yield from _from_variables(path, names, environ)
 
 
 def _from_variables(
@@ -166,11 +170,15 @@ def _from_mapping(
 
 def _refuse_if_ours(known: list[str], key: object, place: str) -> None:
     """Refuses an unknown key that is meant for this library; the other keys are the host's."""
-    if not isinstance(key, str) or not key.lower().startswith("redis_"):
+    if not isinstance(key, str):
         return
-    close = difflib.get_close_matches(key.lower(), known, n=1)
-    hint = f"did you mean {close[0]}?" if close else "see RedisConfig for the settings there are"
-    raise StorageConfigError(f"{key} ({place}) is no setting of nano-graphrag-redis: {hint}")
+    if not key.lower().startswith("redis_") and not is_slip_of_ours(key, known):
+        return
+    meant = meant_by_key(key, known)
+    raise StorageConfigError(
+        f"{key} ({place}) is no setting of nano-graphrag-redis: "
+        + (f"did you mean {meant}?" if meant else "see RedisConfig for the settings there are")
+    )
 
 
 def _warn_of_logged_secret(
