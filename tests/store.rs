@@ -7,6 +7,7 @@ mod support;
 use bytes::Bytes;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nano_graphrag_redis::config::StoreConfig;
 use nano_graphrag_redis::connection::SharedConnections;
@@ -156,6 +157,43 @@ fn an_unreachable_server_is_an_outage_that_opens_the_breaker_and_names_the_endpo
         );
         assert_eq!(store.get("a").await.unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(store.get("a").await.unwrap_err().kind(), Kind::CircuitOpen);
+    });
+}
+
+// A server says nothing to nothing, and who waits for that is in the way of all who come after.
+#[test]
+fn nothing_is_asked_for_at_once_with_and_without_a_server() {
+    on_each_server(async |server| {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let nowhere = format!("redis://127.0.0.1:{free}");
+        for (is_there, registry) in [(true, false), (true, true), (false, false), (false, true)] {
+            let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+            config.registry = registry;
+            if !is_there {
+                config.server.endpoint = Endpoint::parse(&nowhere).unwrap();
+            }
+            let store = KvStore::new(config, &SharedConnections::default());
+            let nothing = async {
+                assert!(store.get_piece(&[]).await.unwrap().is_empty());
+                assert!(store.exist(store.probe(&[])).await.unwrap().is_empty());
+                put(&store, &[]).await;
+                assert_eq!(store.delete(Vec::new()).await.unwrap(), 0);
+                assert!(store.look(Vec::new()).await.unwrap().is_empty());
+                assert_eq!(store.persist(Vec::new()).await.unwrap(), 0);
+                assert_eq!(store.mean_memory(&[]).await.unwrap(), None);
+            };
+            let waited = tokio::time::timeout(Duration::from_secs(5), nothing).await;
+            waited.expect("nobody waits for nothing");
+            if is_there {
+                put(&store, &[("a", "1")]).await;
+                assert_eq!(store.get("a").await.unwrap().unwrap(), &b"1"[..]);
+                assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 1);
+            }
+        }
     });
 }
 

@@ -125,7 +125,12 @@ impl Connections {
     }
 
     /// Sends a request and waits for its answers, one a command, within the operation's deadline.
+    ///
+    /// A request of no commands asks no server: it is answered at once, even where none is there.
     pub(crate) async fn send(self: &Arc<Self>, request: &Request) -> Result<Vec<Answer>> {
+        if request.is_empty() {
+            return Ok(Vec::new());
+        }
         match &self.topology {
             Topology::Cluster(cluster) => {
                 self.tend();
@@ -145,6 +150,9 @@ impl Connections {
         node: &Arc<Node>,
         request: &Request,
     ) -> Result<Vec<Answer>> {
+        if request.is_empty() {
+            return Ok(Vec::new());
+        }
         self.persist(Some(node), request).await
     }
 

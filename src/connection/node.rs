@@ -86,6 +86,9 @@ impl Node {
         request: &Request,
         deadline: Instant,
     ) -> Result<Vec<Answer>, Failed> {
+        if request.is_empty() {
+            return Ok(Vec::new());
+        }
         let carrier = timeout_at(deadline, Carrier::find(self)).await;
         let carrier = carrier
             .map_err(|_| Failed::unsent(self.dialer.not_in_time()))?

@@ -31,6 +31,12 @@ impl Request {
         packed.once()
     }
 
+    /// Whether it holds no command. The server says nothing to that, so nobody may wait for it:
+    /// a reader that counts answers would never be done, and keep those of others waiting.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.answers == 0
+    }
+
     /// The same, as the redis crate wants it.
     pub(super) fn pipeline(&self) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(self.answers);

@@ -76,6 +76,9 @@ impl Copying {
         let (mut pieces, mut bytes) = (Vec::new(), 0);
         while pieces.len() < WINDOW && bytes < WINDOW * PIECE_BYTES && !self.ended {
             let piece = self.piece()?;
+            if piece.ids.is_empty() {
+                break; // the file ended where the piece before did
+            }
             bytes += piece.bytes;
             pieces.push(piece);
         }

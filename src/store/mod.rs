@@ -203,6 +203,9 @@ impl KvStore {
 
     /// Writes a batch. Gives its ids back with an outcome for each, or the failure of them all.
     pub async fn put(&self, mut batch: Batch) -> (Vec<String>, Result<Vec<Result<()>>>) {
+        if batch.is_empty() {
+            return (Vec::new(), Ok(Vec::new())); // there is no ZADD of no members
+        }
         let lines = self.lines_of(&batch);
         self.sealing.seal(self, &mut batch);
         let Batch { ids, sets, .. } = batch;
@@ -310,8 +313,10 @@ impl KvStore {
                 return Err(error.with_unconfirmed(unconfirmed));
             }
         }
-        // What this leaves behind, if it fails, is swept away later: the ids are gone.
-        let _ = self.unregister(mark).await;
+        if !ids.is_empty() {
+            // What this leaves behind, if it fails, is swept away later: the ids are gone.
+            let _ = self.unregister(mark).await;
+        }
         Ok(deleted)
     }
 
@@ -357,6 +362,9 @@ impl KvStore {
 
     /// Sends a request and waits for its answers.
     async fn send(&self, request: &Request) -> Result<Vec<Answer>> {
+        if request.is_empty() {
+            return Ok(Vec::new()); // no server has answered, so that an outage is not over
+        }
         self.asked(self.connections.send(request)).await
     }
 

@@ -103,7 +103,7 @@ impl KvStore {
     /// Marks ids that are about to be deleted, where there is a registry. Never sent twice: the
     /// second could arrive after a later write, and have that unregistered.
     pub(super) async fn mark(&self, mark: i64, ids: &[String]) -> Result<()> {
-        if self.registry.is_on() {
+        if self.registry.is_on() && !ids.is_empty() {
             let marked = self.registry.mark(mark, ids.iter().map(String::as_str));
             self.all(self.send(&Request::once(&marked)).await?)?;
         }

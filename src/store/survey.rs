@@ -169,11 +169,9 @@ impl KvStore {
             usage
         });
         let mut sizes = Vec::new();
-        if !ids.is_empty() {
-            for value in self.send(&Request::resendable(usages)).await? {
-                if let Ok(Value::Int(bytes)) = self.answer(value) {
-                    sizes.push(bytes.unsigned_abs());
-                }
+        for value in self.send(&Request::resendable(usages)).await? {
+            if let Ok(Value::Int(bytes)) = self.answer(value) {
+                sizes.push(bytes.unsigned_abs());
             }
         }
         Ok(sizes.iter().sum::<u64>().checked_div(sizes.len() as u64))

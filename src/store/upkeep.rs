@@ -129,10 +129,7 @@ impl KvStore {
     async fn scored<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Result<Vec<(i64, &'a str)>> {
         let ids: Vec<_> = ids.collect();
         let asked = ids.iter().map(|id| command("PTTL", [&*self.key(id)]));
-        let answers = match &*ids {
-            [] => Vec::new(),
-            _ => self.send(&Request::resendable(asked)).await?,
-        };
+        let answers = self.send(&Request::resendable(asked)).await?;
         let mut scored = Vec::new();
         for (id, answer) in ids.into_iter().zip(answers) {
             let Value::Int(left) = self.answer(answer)? else {

@@ -169,5 +169,10 @@ MATRIX = {
         "the host goes on",
         "the next LLM call completes",
     ),
+    37: Fault(
+        "work in pieces at no ids, one, and around every size at which it is cut, bytes too",
+        "no request without commands; the same result as one by one",
+        "0 differences, 0 waits, every operation",
+    ),
 }
 """Every row, by its number."""
