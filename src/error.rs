@@ -262,8 +262,17 @@ fn classify(error: &RedisError) -> (Kind, &'static str) {
             Kind::Unavailable,
             "check that the server runs and that redis_url is right",
         ),
+        _ if error.detail().is_some_and(is_unknown_command) => (
+            Kind::Operation,
+            "the server, or a proxy before it, does not have this command: it is an old one, or it was renamed",
+        ),
         _ => (Kind::Operation, advice_for(code)),
     }
+}
+
+/// Whether an error says that the server has no such command, as where managed ones have renamed it.
+pub(crate) fn is_unknown_command(details: &str) -> bool {
+    details.starts_with("unknown command")
 }
 
 /// What an operator does about an error the server answered with.

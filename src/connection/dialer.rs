@@ -2,15 +2,22 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use redis::RedisError;
-use tokio::time::{Instant, timeout_at};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::client::TlsStream;
 
-use super::login;
+use super::login::{self, Introduction};
 use super::logins::Logins;
 use super::stream::Stream;
-use super::tls::Tls;
+use super::tls::{Refusal, Tls};
 use crate::config::ServerConfig;
 use crate::endpoint::Address;
 use crate::error::{Error, Kind};
@@ -22,6 +29,42 @@ pub(super) struct Dialer {
     logins: Arc<Logins>,
     /// The password that was read last, if one is read.
     last: Mutex<Option<Vec<u8>>>,
+    /// Whether the server asked for a login last, and we have none: as bounded as refused logins.
+    refused: AtomicBool,
+    /// Whether a login with a name has ever come through: whoever hangs up later has another reason.
+    named: AtomicBool,
+    /// Whether only a login without one comes through.
+    plain: AtomicBool,
+    /// Whether the last handshake of TLS was left without an answer by a port that speaks none.
+    silent: AtomicBool,
+}
+
+/// How long a server may take to answer in the handshake before it is asked without TLS.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why there is no connection.
+enum Ended {
+    /// It was made, and ended before the login was answered.
+    HungUp(RedisError),
+    Failed(RedisError),
+}
+
+impl From<RedisError> for Ended {
+    fn from(error: RedisError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 impl Dialer {
@@ -32,6 +75,10 @@ impl Dialer {
             tls,
             logins,
             last: Mutex::default(),
+            refused: AtomicBool::new(false),
+            named: AtomicBool::new(false),
+            plain: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             config,
         })
     }
@@ -40,8 +87,11 @@ impl Dialer {
     pub(super) async fn dial(&self) -> Result<Stream, RedisError> {
         let deadline = Instant::now() + self.config.connection_timeout;
         let mut password = self.password().await?;
-        if password.is_none() && self.tls.is_none() {
-            return self.attempt(None, deadline).await; // there is nothing to be refused for
+        if password.is_none() && self.tls.is_none() && !self.refused.load(Relaxed) {
+            let attempt = self.attempt(None, deadline).await;
+            let refused = attempt.as_ref().is_err_and(is_refusal);
+            self.refused.store(refused, Relaxed);
+            return attempt;
         }
         loop {
             let login = timeout_at(deadline, self.logins.begin(password.as_deref())).await;
@@ -49,11 +99,12 @@ impl Dialer {
             let error = match self.attempt(password.as_deref(), deadline).await {
                 Ok(stream) => {
                     login.accepted();
+                    self.refused.store(false, Relaxed);
                     return Ok(stream);
                 }
                 Err(error) => error,
             };
-            if Error::from_redis(&error).kind() != Kind::Auth {
+            if !is_refusal(&error) {
                 return Err(error);
             }
             login.refused(password.as_deref(), &error);
@@ -65,14 +116,46 @@ impl Dialer {
         }
     }
 
+    /// A proxy that hangs up at CLIENT is served without a name.
     async fn attempt(
         &self,
         password: Option<&[u8]>,
         deadline: Instant,
     ) -> Result<Stream, RedisError> {
+        if self.plain.load(Relaxed) {
+            let opened = self.open(password, deadline, Introduction::Plain).await;
+            return opened.map_err(|ended| match ended {
+                Ended::HungUp(error) => {
+                    self.plain.store(false, Relaxed); // it was not for the name
+                    error
+                }
+                Ended::Failed(error) => error,
+            });
+        }
+        match self.open(password, deadline, Introduction::Named).await {
+            Ok(stream) => {
+                self.named.store(true, Relaxed);
+                Ok(stream)
+            }
+            Err(Ended::HungUp(error)) if !self.named.load(Relaxed) => {
+                let opened = self.open(password, deadline, Introduction::Plain).await;
+                let stream = opened.map_err(|_| error)?;
+                self.plain.store(true, Relaxed);
+                Ok(stream)
+            }
+            Err(Ended::HungUp(error) | Ended::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn open(
+        &self,
+        password: Option<&[u8]>,
+        deadline: Instant,
+        introduction: Introduction,
+    ) -> Result<Stream, Ended> {
         let (mut stream, refusal) = match &self.config.endpoint.address {
             Address::Tcp(host, port) => {
-                let connected = tokio::net::TcpStream::connect((&**host, *port));
+                let connected = TcpStream::connect((&**host, *port));
                 let stream = timeout_at(deadline, connected).await;
                 let stream = stream.map_err(|_| self.not_in_time())??;
                 stream.set_nodelay(true)?;
@@ -82,7 +165,8 @@ impl Dialer {
                 match &self.tls {
                     None => (Stream::Tcp(stream), None),
                     Some(tls) => {
-                        let shaken = timeout_at(deadline, tls.handshake(stream, host)).await;
+                        let shaken = self.handshake(tls, stream, host, *port);
+                        let shaken = timeout_at(deadline, shaken).await;
                         let stream = shaken.map_err(|_| self.no_tls_answer())??;
                         (Stream::Tls(Box::new(stream)), Some(tls.refusal(host)))
                     }
@@ -96,19 +180,57 @@ impl Dialer {
             #[cfg(not(unix))]
             Address::Unix(_) => {
                 let message = "redis_url: this system has no unix sockets";
-                return Err(Error::new(Kind::Config, message).into());
+                return Err(RedisError::from(Error::new(Kind::Config, message)).into());
             }
         };
-        let logged_in = login::log_in(&mut stream, &self.config, password);
+        let logged_in = login::log_in(&mut stream, &self.config, password, introduction);
         let logged_in = timeout_at(deadline, logged_in).await;
         match logged_in.map_err(|_| self.not_in_time())? {
             Ok(()) => Ok(stream),
-            Err(login::Failure::Answered(error)) => Err(error),
-            Err(login::Failure::Broken(error)) => Err(match refusal {
-                Some(refusal) => refusal.of_login(&error),
-                None => broken(&error),
+            Err(login::Failure::Answered(error)) => Err(error.into()),
+            Err(login::Failure::Broken(error)) => {
+                let explained = match refusal {
+                    Some(refusal) => refusal.of_login(&error),
+                    None => broken(&error),
+                };
+                Err(if explained.kind() == Kind::Unavailable {
+                    Ended::HungUp(explained.into())
+                } else {
+                    explained.into()
+                })
             }
-            .into()),
+        }
+    }
+
+    /// The handshake, and beside it the question whether the port speaks TLS at all: Redis, which waits
+    /// for the end of a line, may answer the first words of TLS with silence.
+    async fn handshake(
+        &self,
+        tls: &Arc<Tls>,
+        stream: TcpStream,
+        host: &str,
+        port: u16,
+    ) -> Result<TlsStream<TcpStream>, Error> {
+        let patience = if self.silent.load(Relaxed) {
+            Duration::ZERO
+        } else {
+            PATIENCE.min(self.config.connection_timeout / 4)
+        };
+        let without = async {
+            sleep(patience).await;
+            if !answers_without_tls(host, port).await {
+                std::future::pending::<()>().await; // the handshake decides
+            }
+        };
+        match select(pin!(tls.handshake(stream, host)), pin!(without)).await {
+            Either::Left((shaken, _)) => {
+                self.silent.store(false, Relaxed);
+                shaken
+            }
+            Either::Right(_) => {
+                self.silent.store(true, Relaxed);
+                Err(Refusal::without_tls())
+            }
         }
     }
 
@@ -149,6 +271,24 @@ impl Dialer {
         }
         Ok(last.clone())
     }
+}
+
+fn is_refusal(error: &RedisError) -> bool {
+    Error::from_redis(error).kind() == Kind::Auth
+}
+
+/// Whether a Redis server answers there that speaks no TLS. Nothing is sent but a PING.
+async fn answers_without_tls(host: &str, port: u16) -> bool {
+    let asked = async {
+        let mut stream = TcpStream::connect((host, port)).await?;
+        stream.set_zero_linger()?;
+        stream.write_all(b"PING\r\n").await?;
+        let mut first = [0];
+        stream.read_exact(&mut first).await?;
+        Ok::<_, io::Error>(first)
+    };
+    // A PONG, or an error such as NOAUTH. A record of TLS begins with neither.
+    matches!(asked.await, Ok([b'+' | b'-']))
 }
 
 /// As a server that speaks TLS ends a connection that does not.

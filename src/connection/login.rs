@@ -39,11 +39,21 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// What a connection says about itself when it logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Introduction {
+    /// Its name and the library's, for CLIENT LIST.
+    Named,
+    /// Nothing: a proxy may hang up at CLIENT. A PING takes its place, so that somebody has answered.
+    Plain,
+}
+
 /// Logs in on a fresh connection. What only informs the server may be refused; the rest may not.
 pub(super) async fn log_in<S>(
     stream: &mut S,
     config: &ServerConfig,
     password: Option<&[u8]>,
+    introduction: Introduction,
 ) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -56,16 +66,9 @@ where
         commands.push(command("SELECT", [database.as_bytes()]));
     }
     let needed = commands.len();
-    // Before what old servers do not know: an error in the first place is never for that.
-    commands.push(name());
-    for (what, text) in [
-        ("LIB-NAME", env!("CARGO_PKG_NAME")),
-        ("LIB-VER", env!("CARGO_PKG_VERSION")),
-    ] {
-        commands.push(command(
-            "CLIENT",
-            [&b"SETINFO"[..], what.as_bytes(), text.as_bytes()],
-        ));
+    match introduction {
+        Introduction::Named => commands.extend(introduce()),
+        Introduction::Plain => commands.push(command("PING", [])),
     }
     let mut wire = Vec::new();
     for command in &commands {
@@ -84,10 +87,14 @@ where
         }
         (_, answers) => answers?,
     };
-    for (index, answer) in answers.into_iter().take(needed).enumerate() {
+    for (index, answer) in answers.into_iter().enumerate() {
         let Value::ServerError(error) = answer else {
             continue;
         };
+        // Said of what comes first: without a login nothing that follows is answered either.
+        if index >= needed && error.code() != "NOAUTH" {
+            continue;
+        }
         if index == 0 && auth.is_some() {
             let said = format!("{} {}", error.code(), error.details().unwrap_or_default());
             return Err(RedisError::from((
@@ -97,9 +104,38 @@ where
             ))
             .into());
         }
+        if index + 1 == needed && error.code() == "ERR" {
+            let message = no_database(config.endpoint.database, error.details());
+            return Err(RedisError::from(Error::new(Kind::Operation, message)).into());
+        }
         return Err(RedisError::from(error).into());
     }
     Ok(())
+}
+
+/// The commands that only inform the server.
+fn introduce() -> impl Iterator<Item = Cmd> {
+    // The name goes before what old servers do not know: an error in the first place is never for that.
+    let library = [
+        ("LIB-NAME", env!("CARGO_PKG_NAME")),
+        ("LIB-VER", env!("CARGO_PKG_VERSION")),
+    ];
+    let library = library.map(|(what, text)| {
+        let arguments = [&b"SETINFO"[..], what.as_bytes(), text.as_bytes()];
+        command("CLIENT", arguments)
+    });
+    std::iter::once(name()).chain(library)
+}
+
+/// Why SELECT was refused, and what to do.
+fn no_database(database: i64, said: Option<&str>) -> String {
+    let said = said.unwrap_or("an error").trim_end_matches('.');
+    let advice = if said.contains("cluster") {
+        "it is part of a Redis Cluster, which has no database but 0: set redis_cluster and leave the number out of redis_url"
+    } else {
+        "use a lower number in redis_url, below `databases` of the server's configuration (16 unless set), or leave it out"
+    };
+    format!("redis_url names the database {database}, and the server answered {said}: {advice}")
 }
 
 fn auth(config: &ServerConfig, password: &[u8]) -> Cmd {
@@ -153,7 +189,7 @@ mod tests {
             let (mut ours, mut theirs) = tokio::io::duplex(1024);
             theirs.write_all(&said[..count].concat()).await.unwrap();
             theirs.shutdown().await.unwrap();
-            let end = log_in(&mut ours, &config, None).await;
+            let end = log_in(&mut ours, &config, None, Introduction::Named).await;
             assert!(matches!(end, Err(Failure::Broken(_))), "after {count}");
         }
     }
@@ -165,7 +201,9 @@ mod tests {
         let full = b"-ERR max number of clients reached\r\n";
         theirs.write_all(full).await.unwrap();
         theirs.shutdown().await.unwrap();
-        let Err(Failure::Answered(error)) = log_in(&mut ours, &config, None).await else {
+        let Err(Failure::Answered(error)) =
+            log_in(&mut ours, &config, None, Introduction::Named).await
+        else {
             panic!("it said why");
         };
         assert!(error.to_string().contains("max number of clients"));

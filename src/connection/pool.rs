@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::dialer::Dialer;
 use super::quota::{Quota, Seat};
+use super::stream::Stream;
 use crate::config::ServerConfig;
 
 /// Requests under way on every connection before one more is opened. A request is a gathered
@@ -214,21 +215,22 @@ impl Drop for Shared {
 pub(super) async fn connect(dialer: &Dialer) -> Result<Shared, RedisError> {
     // Deadlines are ours, one for the attempt and one for the operation; see `Connections::send`.
     let settings = AsyncConnectionConfig::new().set_pipeline_buffer_size(QUEUE);
-    open(dialer, RedisConnectionInfo::default(), settings).await
+    let stream = dialer.dial().await?;
+    open(stream, RedisConnectionInfo::default(), settings).await
 }
 
 /// A connection on which the server may speak unasked; `hear` must not wait.
 pub(super) async fn connect_listening(
-    dialer: &Dialer,
+    stream: Stream,
     hear: impl AsyncPushSender,
 ) -> Result<Shared, RedisError> {
     let settings = AsyncConnectionConfig::new().set_push_sender(hear);
     let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
-    open(dialer, login, settings).await
+    open(stream, login, settings).await
 }
 
 async fn open(
-    dialer: &Dialer,
+    stream: Stream,
     login: RedisConnectionInfo,
     settings: AsyncConnectionConfig,
 ) -> Result<Shared, RedisError> {
@@ -236,7 +238,6 @@ async fn open(
     let settings = settings
         .set_connection_timeout(None)
         .set_response_timeout(None);
-    let stream = dialer.dial().await?;
     let opened = MultiplexedConnection::new_with_config(&login, stream, settings);
     let (connection, driver) = opened.await?;
     Ok(Shared {

@@ -32,6 +32,9 @@ use crate::notices::{Event, Notices};
 /// Pause before a server that refused to track is asked again: someone may have allowed it.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
+/// Connections in a row that were opened and ended again before it is told that there is no cache.
+const HUNG_UP: u32 = 3;
+
 /// The near cache of a set of connections, and what keeps it right. Costs nothing until a store
 /// asks for it.
 #[derive(Default)]
@@ -175,41 +178,52 @@ impl Drop for Session<'_> {
 
 impl Tracker {
     async fn keep_on(self) {
-        let mut pause = FIRST_PROBE;
+        let (mut pause, mut hung_up) = (FIRST_PROBE, 0);
         loop {
             let began = Instant::now();
-            let error = self.serve().await;
+            let reached = AtomicBool::new(false);
+            let error = self.serve(&reached).await;
             let reason = Error::from_redis(&error);
             if began.elapsed() > self.config.breaker_recovery {
-                pause = FIRST_PROBE;
+                (pause, hung_up) = (FIRST_PROBE, 0);
             }
             if reason.is_outage() {
+                hung_up = if reached.into_inner() { hung_up + 1 } else { 0 };
+                if hung_up == HUNG_UP {
+                    self.tell("the connection ends where the cache is asked for, as at a proxy that knows no HELLO or CLIENT TRACKING");
+                }
                 sleep(pause.mul_f64(jitter())).await;
                 pause = (pause * 2).min(self.config.breaker_recovery);
                 continue;
             }
-            if !self.shared.told.swap(true, Relaxed) {
-                self.shared.notices.push(Event::NearCacheOff, format!(
-                    "the near cache is off, every read goes to the server: it takes Redis 6 or newer, and a user that may call HELLO and CLIENT TRACKING: {reason}"
-                ));
-            }
+            self.tell(&reason.to_string());
             sleep(REFUSED_PAUSE).await;
         }
     }
 
+    /// Says once that there is no near cache, and why.
+    fn tell(&self, reason: &str) {
+        if !self.shared.told.swap(true, Relaxed) {
+            self.shared.notices.push(Event::NearCacheOff, format!(
+                "the near cache is off, every read goes to the server: it takes Redis 6 or newer, and a user that may call HELLO and CLIENT TRACKING: {reason}"
+            ));
+        }
+    }
+
     /// Serves one connection to its end: the error that ended it.
-    async fn serve(&self) -> RedisError {
+    /// `reached` is set where the server was there and had let us in.
+    async fn serve(&self, reached: &AtomicBool) -> RedisError {
         let session = Session {
             cache: &self.shared.cache,
             number: self.shared.cache.feed().begin(self.server),
         };
-        match self.listen(session.number).await {
+        match self.listen(session.number, reached).await {
             Ok(()) => RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
             Err(error) => error,
         }
     }
 
-    async fn listen(&self, session: u64) -> Result<(), RedisError> {
+    async fn listen(&self, session: u64, reached: &AtomicBool) -> Result<(), RedisError> {
         let Listening {
             cache, mut bell, ..
         } = self.shared.clone();
@@ -231,7 +245,9 @@ impl Tracker {
                 Ok::<(), std::convert::Infallible>(())
             }
         };
-        let opened = pool::connect_listening(&self.dialer, hear).await?;
+        let stream = self.dialer.dial().await?;
+        reached.store(true, Relaxed);
+        let opened = pool::connect_listening(stream, hear).await?;
         let mut connection = opened.handle();
         // Asked twice within the socket timeout: an answer that is late by half of it is too late.
         let half = self.config.socket_timeout / 2;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::Value;
 
 use crate::connection::{Answer, Connections, Request, command};
-use crate::error::Result;
+use crate::error::{Result, is_unknown_command};
 
 /// The oldest version that is meant to work.
 const OLDEST: (u32, u32) = (6, 2);
@@ -20,19 +20,32 @@ pub(super) async fn look(connections: &Arc<Connections>) -> Result<Vec<String>> 
         let info = sections.map(|section| command("INFO", [section.as_bytes()]));
         let answers = node.look(&Request::resendable(info)).await?;
         let endpoint = node.endpoint();
-        if answers.iter().any(is_forbidden) {
-            lines.push(format!(
-                "{endpoint}: this user may not ask INFO, so whether the server evicts documents, or loses them in a crash, was not looked at: grant +info, or look as another user"
-            ));
-        }
+        lines.extend(
+            answers
+                .iter()
+                .find_map(why_unknown)
+                .map(|why| format!("{endpoint}: {why}")),
+        );
         let said: String = answers.into_iter().filter_map(text).collect();
         lines.extend(findings(&said).map(|finding| format!("{endpoint}: {finding}")));
     }
     Ok(lines)
 }
 
-fn is_forbidden(answer: &Answer) -> bool {
-    matches!(answer, Answer::Other(Value::ServerError(error)) if error.code() == "NOPERM")
+/// What is to be told where INFO was refused.
+fn why_unknown(answer: &Answer) -> Option<&'static str> {
+    let Answer::Other(Value::ServerError(error)) = answer else {
+        return None;
+    };
+    if error.code() == "NOPERM" {
+        return Some(
+            "this user may not ask INFO, so whether the server evicts documents, or loses them in a crash, was not looked at: grant +info, or look as another user",
+        );
+    }
+    let unknown = error.details().is_some_and(is_unknown_command);
+    unknown.then_some(
+        "the server does not have INFO, so whether it evicts documents, or loses them in a crash, is not known: look where it is managed",
+    )
 }
 
 fn text(answer: Answer) -> Option<String> {

@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::KvStore;
 use crate::connection::{Answer, Request, command};
-use crate::error::Result;
+use crate::error::{Result, is_unknown_command};
 
 /// The commands, named as rules of an ACL name them, each with arguments that find nothing to do.
 /// `@` stands for the key.
@@ -31,8 +31,18 @@ const FORMS: [(&str, &[&str]); 20] = [
     ("zscore", &["ZSCORE", "@", ""]),
 ];
 
+fn is_refused(rule: &str, answer: &Answer) -> bool {
+    let Answer::Other(Value::ServerError(error)) = answer else {
+        return false;
+    };
+    // Servers before Redis 7.2 have no WAITAOF; that it is missing is known from the version.
+    let unknown = rule != "waitaof" && error.details().is_some_and(is_unknown_command);
+    error.code() == "NOPERM" || unknown
+}
+
 impl KvStore {
-    /// The commands that this user is refused, of those that are ever sent. Tries each.
+    /// The commands that this user is refused, or that were taken from the server by another name, of
+    /// those that are ever sent. Tries each.
     pub async fn forbidden(&self) -> Result<Vec<&'static str>> {
         let key = self.config.keyspace.key_beside("doctor"); // where nothing is ever kept
         let mut forbidden = Vec::new();
@@ -45,8 +55,7 @@ impl KvStore {
             let name = words.next().unwrap_or_default();
             let form = command(&String::from_utf8_lossy(name), words);
             let answers = self.send(&Request::resendable([form])).await?;
-            let refused = |answer: &Answer| matches!(answer, Answer::Other(Value::ServerError(error)) if error.code() == "NOPERM");
-            if answers.iter().any(refused) {
+            if answers.iter().any(|answer| is_refused(rule, answer)) {
                 forbidden.push(rule);
             }
         }

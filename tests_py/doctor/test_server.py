@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from doctor.conftest import Found
-from nano_graphrag_redis import RedisConfig
+from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
 from nano_graphrag_redis.doctor import Severity, examine
 from support.conditions import eventually
+from support.peer import Peer
 from support.servers import RedisServer
 
 KILOBYTES = 1024
@@ -121,3 +122,70 @@ def test_a_user_who_may_not_ask_is_told_what_was_not_looked_at(
     healthy.client().acl_setuser("ann", **rules, commands=needed)
     (finding,) = found(redis_username="ann", redis_password="any")
     assert (finding.check, finding.severity) == ("rights", Severity.WARNING)
+    assert "maxmemory-policy" in finding.title
+    assert "another user" in finding.remedy
+
+
+MANAGED = ('rename-command INFO ""', 'rename-command CONFIG ""')
+
+
+def test_what_a_server_without_info_and_config_hides_is_said_to_be_unknown(
+    server_binary: Path,
+) -> None:
+    hidden = {"appendonly": "no", "maxmemory_policy": "allkeys-lru"}
+    with RedisServer(server_binary, config=MANAGED, **hidden) as server:
+        findings = examine(RedisConfig(redis_url=server.url))
+        (finding,) = [f for f in findings if f.severity is not Severity.OK]
+    assert (finding.check, finding.severity) == ("rights", Severity.WARNING)
+    for what in ("version", "maxmemory-policy", "memory", "append-only file", "replicas"):
+        assert what in finding.title
+    assert "INFO was refused" in finding.title
+    assert str(server.port) in finding.title
+    assert "where the server is managed" in finding.remedy
+
+
+def test_a_storage_says_once_that_a_server_has_no_info(
+    server_binary: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisServer(server_binary, config=MANAGED) as server:
+        settings = {"redis_url": server.url}
+        with (
+            SyncRedisKVStorage("full_docs", settings) as documents,
+            SyncRedisKVStorage("text_chunks", settings) as chunks,
+        ):
+
+            def lines() -> list[str]:
+                documents.get_by_id("doc-1")
+                chunks.get_by_id("chunk-1")
+                return [each for each in caplog.messages if "does not have INFO" in each]
+
+            eventually(lambda: len(lines()) > 0)
+            assert len(lines()) == 1
+
+
+def test_a_command_that_the_settings_need_and_the_server_lacks_is_found(
+    server_binary: Path,
+) -> None:
+    without = ('rename-command ZADD ""',)
+    with RedisServer(server_binary, config=without, maxmemory_policy="volatile-lru") as server:
+        settings = {"redis_url": server.url, "redis_registry": True}
+        findings = examine(RedisConfig(**settings))
+        (finding,) = [f for f in findings if f.severity is not Severity.OK]
+    assert (finding.check, finding.severity) == ("rights", Severity.ERROR)
+    assert "zadd, or the server does not have it" in finding.title
+
+
+def test_facts_that_info_leaves_out_are_said_to_be_unknown() -> None:
+    def terse(words: list[bytes]) -> bytes:
+        answers = {
+            b"INFO": b"$10\r\n# Section\n\r\n",
+            b"PING": b"+PONG\r\n",
+            b"SCAN": b"*2\r\n$1\r\n0\r\n*0\r\n",
+        }
+        return answers.get(words[0], b"$-1\r\n")
+
+    with Peer(terse) as peer:
+        findings = list(examine(RedisConfig(redis_url=peer.url)))
+    unknown = {f.check for f in findings if f.severity is Severity.WARNING}
+    assert unknown == {"version", "eviction-policy", "memory", "append-only", "replication"}
+    assert all("not known" in f.title for f in findings if f.check in unknown)

@@ -56,6 +56,8 @@ class Proxy:
             sent one of these words: ``{"GET"}``.
         interruption: Bytes of a request, and what is done when all before them has passed and
             they have not; once.
+        hangs_up_at: Bytes of requests, such as ``b"SETNAME"``: a connection on which one of them
+            is sent is ended, and nothing of that piece passes.
         records: What passed on each connection made since this was set to an empty list.
     """
 
@@ -71,6 +73,7 @@ class Proxy:
         self.silent_after: int | None = None
         self.hold: frozenset[str] = frozenset()
         self.interruption: tuple[bytes, Callable[[], object]] | None = None
+        self.hangs_up_at: tuple[bytes, ...] = ()
         self.records: list[Record] | None = None
         self.port = 0
         self._server_port = server_port
@@ -186,6 +189,8 @@ class Proxy:
                 if self.records is not None:
                     record.sent += piece
                 said.update(word.decode() for word in WORD.findall(piece))
+                if any(words in piece for words in self.hangs_up_at):
+                    return
                 passing = piece
                 if self.interruption and self.interruption[0] in piece:
                     (mark, act), self.interruption = self.interruption, None

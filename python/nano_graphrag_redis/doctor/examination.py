@@ -19,6 +19,7 @@ SERVER_CHECKS: Final[tuple[Check, ...]] = (
     server.version,
     server.latency,
     server.rights,
+    server.unseen,
     server.eviction_policy,
     server.memory,
     server.persistence,

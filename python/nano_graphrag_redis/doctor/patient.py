@@ -39,6 +39,8 @@ class Patient:
         )
         self._foundations: dict[str, Foundation] = {}
         self._sections: dict[str, list[tuple[str, Facts]]] = {}
+        self.refused: dict[str, StorageOperationError] = {}
+        """The sections of INFO that were asked for and refused, each with the error."""
 
     def store(self, namespace: str) -> BlockingKvStore:
         """The store of a namespace, as every process with these settings has it."""
@@ -55,7 +57,7 @@ class Patient:
         return self.store(OF_EVERY_HOST)
 
     def info(self, section: str) -> list[tuple[str, Facts]]:
-        """A section of INFO from each primary; empty where this user may not ask.
+        """A section of INFO from each primary; empty where it is refused, see ``refused``.
 
         Returns:
             The address of each, and what it said.
@@ -63,7 +65,8 @@ class Patient:
         if section not in self._sections:
             try:
                 answers = self.any_store.info(section)
-            except StorageOperationError:
+            except StorageOperationError as error:
+                self.refused[section] = error
                 answers = []
             self._sections[section] = [(address, _facts(text)) for address, text in answers]
         return self._sections[section]

@@ -31,6 +31,14 @@ BEHIND: Final = 10
 every second."""
 
 
+_EVICTION: Final = "a server that is full deletes documents, chunks and reports, and tells nobody"
+_FULL: Final = (
+    "a server that is full refuses writes, or evicts what has a TTL; one that fills the machine is "
+    "killed"
+)
+_CRASH: Final = "a crash loses all that was written since the last snapshot"
+
+
 def version(patient: Patient) -> Iterator[Finding]:
     """Which server it is, and whether it is old."""
     for address, facts in patient.info("server"):
@@ -41,7 +49,10 @@ def version(patient: Patient) -> Iterator[Finding]:
         found = re.match(r"(\d+)\.(\d+)", number or "")
         mode = facts.get("server_mode", facts.get("redis_mode", "standalone"))
         title = f"{name} {number}, {mode}, at {address}"
-        if found and (int(found[1]), int(found[2])) < OLDEST:
+        if not found:
+            why = "no version below 6.2 is tested"
+            yield _unsaid("version", "the server's version", address, why)
+        elif (int(found[1]), int(found[2])) < OLDEST:
             yield Finding(
                 "version",
                 Severity.WARNING,
@@ -83,31 +94,65 @@ def rights(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "rights",
             Severity.ERROR,
-            f"this user may not call {', '.join(missing)}",
+            f"this user may not call {', '.join(missing)}, or the server does not have it",
             why="what these settings ask for fails with StorageOperationError",
-            remedy="make the user anew with the line that doctor --acl prints",
+            remedy="make the user anew with the line that doctor --acl prints; a command that was "
+            "renamed or disabled has to be given back",
         )
-    elif "info" in forbidden:
-        yield Finding(
-            "rights",
-            Severity.WARNING,
-            "this user may not call info: policy, memory, persistence and replication of the "
-            "server were not looked at",
-            why="a server that evicts documents or loses them in a crash goes unnoticed",
-            remedy="examine it as another user too, one who may call INFO",
-        )
+
+
+def unseen(patient: Patient) -> Iterator[Finding]:
+    """What could not be looked at, so that nothing is known of it."""
+    refused = [what for section, what in _SECTIONS.items() if not patient.info(section)]
+    if not refused:
+        return
+    error = str(next(iter(patient.refused.values()), "no server answered"))
+    yield Finding(
+        "rights",
+        Severity.WARNING,
+        f"not looked at: {', '.join(refused)}, because INFO was refused at "
+        f"{patient.config.redis_url}: {error}",
+        why="a server that evicts documents, loses them in a crash or has no replicas goes "
+        "unnoticed",
+        remedy="examine it as another user too, one who may call INFO"
+        if "NOPERM" in error
+        else "look at them where the server is managed: maxmemory-policy has to be volatile-lru "
+        "or noeviction, and the append-only file on",
+    )
+
+
+_SECTIONS: Final = {
+    "server": "version",
+    "memory": "maxmemory-policy, memory",
+    "persistence": "append-only file, snapshots",
+    "replication": "replicas",
+}
+"""The sections of INFO that the checks read, and what they look for there."""
+
+
+def _unsaid(check: str, what: str, address: str, why: str) -> Finding:
+    """INFO was answered, without what is looked for."""
+    return Finding(
+        check,
+        Severity.WARNING,
+        f"{what} is not known: INFO at {address} does not say it",
+        why=why,
+        remedy="look where the server is managed, or ask its provider",
+    )
 
 
 def eviction_policy(patient: Patient) -> Iterator[Finding]:
     """Whether the server may delete documents when its memory is full."""
     for address, facts in patient.info("memory"):
-        policy = facts.get("maxmemory_policy", "unknown")
-        if policy.startswith("allkeys-"):
+        policy = facts.get("maxmemory_policy", "")
+        if not policy:
+            yield _unsaid("eviction-policy", "maxmemory-policy", address, _EVICTION)
+        elif policy.startswith("allkeys-"):
             yield Finding(
                 "eviction-policy",
                 Severity.ERROR,
                 f"maxmemory-policy is {policy} at {address}",
-                why="a server that is full deletes documents, chunks and reports, and tells nobody",
+                why=_EVICTION,
                 remedy="CONFIG SET maxmemory-policy volatile-lru (cached answers go first) or "
                 "noeviction, and the same in its configuration file",
             )
@@ -125,7 +170,8 @@ def memory(patient: Patient) -> Iterator[Finding]:
             _number(facts, "total_system_memory"),
             "the machine's memory",
         )  # fmt: skip
-        if not limit:
+        if not limit or "used_memory" not in facts:
+            yield _unsaid("memory", "the room that is left", address, _FULL)
             continue
         title = f"{used / limit:.0%} of {of} used at {address} ({used:,} of {limit:,} bytes)"
         if used > FULL * limit:
@@ -133,8 +179,7 @@ def memory(patient: Patient) -> Iterator[Finding]:
                 "memory",
                 Severity.ERROR,
                 title,
-                why="a server that is full refuses writes, or evicts what has a TTL; one that "
-                "fills the machine is killed",
+                why=_FULL,
                 remedy="raise maxmemory or move to a larger machine; redis_compression=zstd "
                 "stores text in a third of the bytes",
             )
@@ -147,12 +192,14 @@ def persistence(patient: Patient) -> Iterator[Finding]:
     for address, facts in patient.info("persistence"):
         if facts.get("aof_enabled") == "1":
             yield Finding("append-only", Severity.OK, f"the append-only file is on at {address}")
-        elif "aof_enabled" in facts:
+        elif "aof_enabled" not in facts:
+            yield _unsaid("append-only", "the append-only file", address, _CRASH)
+        else:
             yield Finding(
                 "append-only",
                 Severity.WARNING,
                 f"the append-only file is off at {address}",
-                why="a crash loses all that was written since the last snapshot",
+                why=_CRASH,
                 remedy="CONFIG SET appendonly yes, and the same in its configuration file",
             )
         failed = [
@@ -181,7 +228,11 @@ _WRITES: Final = {
 def replication(patient: Patient) -> Iterator[Finding]:
     """Whether the replicas are there and keep up."""
     for address, facts in patient.info("replication"):
-        if facts.get("role") == "slave":
+        if "role" not in facts:
+            why = "a replica refuses every write, and a primary without replicas has no successor"
+            yield _unsaid("replication", "its role", address, why)
+            continue
+        if facts["role"] == "slave":
             primary = f"{facts.get('master_host')}:{facts.get('master_port')}"
             up = facts.get("master_link_status") == "up"
             yield Finding(

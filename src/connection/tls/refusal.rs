@@ -19,9 +19,7 @@ impl Refusal<'_> {
         match inner(error) {
             Some(TlsError::InvalidCertificate(why)) => self.of_certificate(why),
             Some(TlsError::AlertReceived(alert)) => self.of_alert(*alert),
-            Some(TlsError::InvalidMessage(_)) => unavailable(
-                "what answered does not speak TLS: check the port of redis_url, or use redis:// if the server has no TLS",
-            ),
+            Some(TlsError::InvalidMessage(_)) => Self::without_tls(),
             Some(TlsError::PeerIncompatible(why)) => refused(&format!(
                 "the server and this client have no version or cipher of TLS in common ({why:?}): TLS 1.2 and 1.3 are spoken"
             )),
@@ -30,6 +28,13 @@ impl Refusal<'_> {
                 "the connection broke in the TLS handshake ({error}): check that the server runs and speaks TLS on the port of redis_url"
             )),
         }
+    }
+
+    /// Of what answered, and not in TLS.
+    pub(in crate::connection) fn without_tls() -> Error {
+        unavailable(
+            "what answered does not speak TLS: check the port of redis_url, or use redis:// if the server has no TLS",
+        )
     }
 
     /// Of an error at the first words after it, where a server of TLS 1.3 refuses our certificate.
