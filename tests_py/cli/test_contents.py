@@ -81,6 +81,64 @@ def test_get_from_a_namespace_that_there_is_not_names_those_that_there_are(
     )
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("drop", "full_doc", "--yes"),
+        ("drop", "full_doc"),
+        ("keys", "full_doc"),
+        ("get", "full_doc", "doc-1"),
+        ("prune", "--namespace", "full_doc"),
+        ("prune", "--namespace", "full_docs", "--namespace", "full_doc"),
+        ("export", "--to", "there", "--namespace", "full_doc"),
+    ],
+)
+def test_a_mistyped_namespace_is_refused_with_those_that_there_are(
+    ours: Command,
+    fill: Callable[..., None],
+    server: RedisServer,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+) -> None:
+    nothing = ours(*arguments)
+    assert nothing.returncode == 1
+    assert "there is no namespace full_doc at" in nothing.stderr
+    assert "nor any other" in nothing.stderr
+    fill("full_docs", {"doc-1": 1})
+    fill("own", {"a": 1})
+    for as_json in ((), ("--json",)):
+        mistyped = ours(*arguments, *as_json)
+        assert mistyped.returncode == 1
+        assert mistyped.stdout.strip() in ("", "[]")
+        message = json.loads(mistyped.stderr)["message"] if as_json else mistyped.stderr
+        sentence = f"there is no namespace full_doc at {server.url}/0; there are full_docs, own"
+        assert sentence in " ".join(message.split())
+    assert server.client().dbsize() == 2
+    assert list(tmp_path.glob("**/kv_store_*")) == []
+
+
+def test_a_namespace_of_the_host_may_be_empty_and_one_of_an_application_is_found(
+    ours: Command, fill: Callable[..., None]
+) -> None:
+    for empty in (("keys", "full_docs"), ("drop", "full_docs", "--yes")):
+        assert ours(*empty).returncode == 0
+    fill("own", {"a": 1})
+    assert ours("keys", "own").stdout == "a\n"
+    assert ours("export", "--to", "there", "--namespace", "own").returncode == 0
+    assert ours("drop", "own", "--yes").stdout == "deleted 1 id of own\n"
+
+
+@pytest.mark.parametrize("command_name", ["migrate", "verify"])
+def test_a_mistyped_namespace_of_a_directory_is_refused_with_those_that_there_are(
+    ours: Command, tmp_path: Path, command_name: str
+) -> None:
+    (tmp_path / "kv_store_full_docs.json").write_text("{}")
+    mistyped = ours(command_name, "--from", ".", "--namespace", "full_doc")
+    assert mistyped.returncode == 2
+    said = " ".join(mistyped.stderr.split())
+    assert "holds no kv_store_full_doc.json; there are full_docs" in said
+
+
 def test_one_is_told_in_the_singular(ours: Command, fill: Callable[..., None]) -> None:
     fill("llm_response_cache", {"empty": None})
     assert ours("prune").stdout == "deleted 1 empty answer of llm_response_cache\n"

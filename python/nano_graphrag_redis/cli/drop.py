@@ -13,6 +13,7 @@ from nano_graphrag_redis.wording import so_many
 
 from .arguments import Namespace
 from .exits import Exit
+from .namespaces import refused
 from .session import Session
 
 _PIECE = 5000
@@ -22,9 +23,14 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | None:
-    """Delete every id of a namespace. Asks first."""
+    """Delete every id of a namespace. Asks first.
+
+    Ends with 1 if there is no such namespace.
+    """
     with opened(namespace, session.bare) as store:
         ids = store.all_keys()
+        if not ids and (mistyped := refused(session, [namespace])):
+            return mistyped
         question = f"Delete {so_many(len(ids), 'id')} of {namespace} at {session.where}?"
         if not yes and not _agreed(question):
             session.output.say("nothing was deleted")

@@ -14,6 +14,8 @@ from nano_graphrag_redis import migration
 from nano_graphrag_redis.migration import Exported
 
 from .arguments import DryRun, Only, told
+from .exits import Exit
+from .namespaces import refused
 from .output import size, table
 from .session import Session
 
@@ -25,16 +27,19 @@ Target = Annotated[
 
 def export(
     session: Session, directory: Target, namespace: Only = None, dry_run: DryRun = False
-) -> None:
+) -> Exit | None:
     """Write namespaces as the JSON files of a working directory: the way back.
 
-    Each file is moved to its place when it is whole.
+    Each file is moved to its place when it is whole. Ends with 1 if there is no such namespace.
     """
+    if mistyped := refused(session, namespace or ()):
+        return mistyped
     with session.output.progress() as bars:
         exported = migration.export(
             directory, session.config, namespaces=namespace, dry_run=dry_run, progress=told(bars)
         )
     session.output.show(summary(exported), lambda: report(exported))
+    return None
 
 
 def summary(exported: Exported) -> dict[str, object]:

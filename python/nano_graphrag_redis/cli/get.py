@@ -7,6 +7,7 @@ from nano_graphrag_redis.migration.work import opened
 
 from .arguments import Id, Namespace
 from .exits import Exit
+from .namespaces import no_namespace
 from .output import document, plain
 from .session import Session
 
@@ -34,7 +35,4 @@ def _absent(session: Session, namespace: str, id: str) -> str:
         if name == namespace:
             return f"{namespace} has no id {plain(id)}"
         others.add(name)
-    none = f"there is no namespace {plain(namespace)} at {session.where}"
-    if not others:
-        return f"{none}, nor any other"
-    return f"{none}; there are {', '.join(map(plain, sorted(others)))}"
+    return no_namespace(session, namespace, others)

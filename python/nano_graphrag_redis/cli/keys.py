@@ -5,12 +5,17 @@ from __future__ import annotations
 from nano_graphrag_redis.migration.work import opened
 
 from .arguments import Namespace
+from .exits import Exit
+from .namespaces import refused
 from .output import plain
 from .session import Session
 
 
-def keys(session: Session, namespace: Namespace) -> None:
-    """List the ids of a namespace, sorted, one a line; what is not printable is escaped."""
+def keys(session: Session, namespace: Namespace) -> Exit | None:
+    """List the ids of a namespace, sorted, one a line; what is not printable is escaped.
+
+    Ends with 1 if there is no such namespace.
+    """
     with opened(namespace, session.bare) as store:
         ids = sorted(store.all_keys())
 
@@ -19,3 +24,4 @@ def keys(session: Session, namespace: Namespace) -> None:
             session.output.out.out(plain(id), highlight=False)
 
     session.output.show(ids, lines)
+    return None if ids else refused(session, [namespace])

@@ -15,6 +15,8 @@ from nano_graphrag_redis.foundation import LLM_CACHE
 from nano_graphrag_redis.migration.work import opened
 from nano_graphrag_redis.wording import so_many
 
+from .exits import Exit
+from .namespaces import refused
 from .output import Bars
 from .session import Session
 
@@ -28,11 +30,14 @@ Caches = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count empty answers only.")]
 
 
-def prune(session: Session, namespace: Caches = None, dry_run: DryRun = False) -> None:
+def prune(session: Session, namespace: Caches = None, dry_run: DryRun = False) -> Exit | None:
     """Delete cached answers that are null or empty, and registry entries whose value has expired.
 
-    An empty answer was paid for and is of no use; without it the model is asked again.
+    An empty answer was paid for and is of no use; without it the model is asked again. Ends with 1
+    if there is no such namespace.
     """
+    if mistyped := refused(session, namespace or ()):
+        return mistyped
     # First: whoever lists the ids of a namespace removes what has expired on the way.
     expired = _expired(session) if session.config.redis_registry and not dry_run else None
     pruned: dict[str, int] = {}
@@ -48,6 +53,7 @@ def prune(session: Session, namespace: Caches = None, dry_run: DryRun = False) -
         {"dry_run": dry_run, "answers": pruned, "registry_entries": expired},
         lambda: "\n".join(said),
     )
+    return None
 
 
 def _prune(store: BlockingKvStore, namespace: str, bars: Bars, dry_run: bool) -> int:

@@ -71,9 +71,9 @@ def files_in(directory: Path, namespaces: Collection[str] | None) -> Mapping[str
     """
     if not directory.is_dir():
         raise StorageConfigError(f"{directory} is no directory: name the host's working_dir")
+    matches = (_FILE_NAME.fullmatch(path.name) for path in directory.iterdir())
+    found = {match[1]: directory / match[0] for match in matches if match}
     if namespaces is None:
-        matches = (_FILE_NAME.fullmatch(path.name) for path in directory.iterdir())
-        found = {match[1]: directory / match[0] for match in matches if match}
         if not found:
             raise StorageConfigError(
                 f"{directory} holds no kv_store_*.json: name the host's working_dir"
@@ -81,8 +81,9 @@ def files_in(directory: Path, namespaces: Collection[str] | None) -> Mapping[str
         return dict(sorted(found.items()))
     for namespace in namespaces:
         if not file_of(directory, namespace).is_file():
+            there = f"; there are {', '.join(sorted(found))}" if found else ", nor of any other"
             raise StorageConfigError(
-                f"{directory} holds no kv_store_{namespace}.json", namespace=namespace
+                f"{directory} holds no kv_store_{namespace}.json{there}", namespace=namespace
             )
     return {namespace: file_of(directory, namespace) for namespace in dict.fromkeys(namespaces)}
 
