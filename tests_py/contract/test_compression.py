@@ -67,6 +67,7 @@ def unfolded(codec: str, stored: object) -> bytes:
     return zstandard.ZstdDecompressor().decompress(stored)
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("level", [None, -7, 1, 19])
 def test_another_program_reads_our_zstd_frames(
     open_redis: OpenRedisStore, redis_client: Redis, level: int | None
@@ -96,6 +97,7 @@ def test_another_program_reads_our_lz4_frames(
         assert store.get_by_id("doc") == document
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.parametrize("setting", ["none", *CODECS])
 def test_frames_of_another_program_are_read_whatever_the_setting(
@@ -173,6 +175,7 @@ DAMAGED: dict[str, bytes] = {
 }
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_frame_is_an_error_that_names_it(
     open_redis: OpenRedisStore, redis_client: Redis, damage: str

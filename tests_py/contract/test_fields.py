@@ -48,6 +48,7 @@ def test_a_name_that_is_no_text_matches_no_field(store: Store) -> None:
     assert store.get_by_ids(["chunk"], {1, None, "a"}) == [{"a": "b"}]  # type: ignore[arg-type]
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("value", [{}, "", 0, 0.0, [], None, False], ids=repr)
 def test_a_falsy_value_has_no_fields_and_reads_as_none(store: Store, value: Any) -> None:
     store.upsert({"falsy": value})
@@ -55,6 +56,7 @@ def test_a_falsy_value_has_no_fields_and_reads_as_none(store: Store, value: Any)
     assert store.get_by_ids(["falsy"], set()) == [None]
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("value", ["text", 7, 1.5, [1], True, float("nan")], ids=repr)
 def test_fields_of_a_value_that_is_no_dict_are_an_attribute_error(store: Store, value: Any) -> None:
     store.upsert({"chunk": CHUNK, "odd": value})

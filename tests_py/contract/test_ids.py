@@ -63,6 +63,7 @@ CALLS: dict[str, Callable[[RedisStore, Any], object]] = {
 }
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("id", [1, None, b"a", 1.5, ("a",), True], ids=repr)
 def test_an_id_that_is_no_text_is_a_type_error(
@@ -74,6 +75,7 @@ def test_an_id_that_is_no_text_is_a_type_error(
     assert redis_client.keys() == [b"nano_graphrag:full_docs:kept"]
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("id", SURROGATES, ids=ascii)
 def test_an_id_that_utf8_cannot_hold_is_refused(
@@ -89,6 +91,7 @@ def test_an_id_that_utf8_cannot_hold_is_refused(
     assert redis_client.keys() == [b"nano_graphrag:full_docs:kept"]
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("ids", [None, 7, object()], ids=["None", "7", "object"])
 def test_ids_that_are_no_iterable_are_a_type_error(redis_kv: RedisStore, ids: Any) -> None:
     for call in (redis_kv.get_by_ids, redis_kv.filter_keys, redis_kv.delete_by_ids):
@@ -96,6 +99,7 @@ def test_ids_that_are_no_iterable_are_a_type_error(redis_kv: RedisStore, ids: An
             call(ids)
 
 
+@pytest.mark.any_server
 def test_an_error_from_the_callers_iterable_is_the_callers(open_redis: OpenRedisStore) -> None:
     def ids() -> Any:
         yield "a"

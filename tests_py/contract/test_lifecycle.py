@@ -54,6 +54,7 @@ def test_an_unused_storage_may_be_closed(redis_kv: RedisStore) -> None:
     redis_kv.close()
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("namespace", ["full_docs", "llm_response_cache"])
 def test_a_closed_storage_refuses_every_call(

@@ -68,6 +68,7 @@ def test_a_shared_namespace_lies_outside_every_workspace(open_redis: OpenRedisSt
     assert bare.all_keys() == ["hash"]
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("name", ["", "a:b", "a@b", ":", "@", "\ud800"], ids=ascii)
 def test_a_name_that_could_be_read_two_ways_is_refused(
     open_redis: OpenRedisStore, name: str

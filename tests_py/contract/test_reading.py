@@ -20,6 +20,7 @@ def test_a_missing_id_is_none(store: Store) -> None:
     assert store.get_by_id("missing") is None
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("kind", FALSY)
 def test_falsy_values_come_back_as_they_are(store: Store, kind: str) -> None:
     store.upsert({"falsy": FALSY[kind]})

@@ -58,6 +58,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
 refused = pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED)
 
 
+@pytest.mark.any_server
 @refused
 def test_a_value_that_json_cannot_hold_is_refused_by_its_id(
     redis_kv: RedisStore, redis_client: Redis, make: Callable[[], Any]
@@ -72,6 +73,7 @@ def test_a_value_that_json_cannot_hold_is_refused_by_its_id(
     assert redis_client.dbsize() == 0
 
 
+@pytest.mark.any_server
 @refused
 def test_it_is_refused_deep_inside_a_value_too(
     redis_kv: RedisStore, redis_client: Redis, make: Callable[[], Any]
@@ -81,6 +83,7 @@ def test_it_is_refused_deep_inside_a_value_too(
     assert redis_client.dbsize() == 0
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("position", [0, 1, 1_500, 2_999])
 @pytest.mark.parametrize("flaw", ["set", "901 lists", "lone surrogate", "4,301 digits"])
 def test_nothing_of_a_batch_is_written_wherever_its_flaw_lies(
@@ -97,6 +100,7 @@ def test_nothing_of_a_batch_is_written_wherever_its_flaw_lies(
     assert redis_kv.get_by_id("id-0") == "before"
 
 
+@pytest.mark.any_server
 def test_nothing_is_written_of_a_batch_of_many_megabytes_whose_last_value_is_flawed(
     redis_kv: RedisStore, redis_client: Redis
 ) -> None:
@@ -106,6 +110,7 @@ def test_nothing_is_written_of_a_batch_of_many_megabytes_whose_last_value_is_fla
     assert redis_client.dbsize() == 0
 
 
+@pytest.mark.any_server
 def test_a_store_goes_on_after_a_refusal(redis_kv: RedisStore) -> None:
     for make in REFUSED.values():
         with pytest.raises(StorageSerializationError):
@@ -114,6 +119,7 @@ def test_a_store_goes_on_after_a_refusal(redis_kv: RedisStore) -> None:
     assert redis_kv.get_by_id("id") == "fine"
 
 
+@pytest.mark.any_server
 def test_an_error_raised_by_a_value_keeps_its_batch_from_being_written(
     redis_kv: RedisStore, redis_client: Redis
 ) -> None:

@@ -14,6 +14,7 @@ CORRUPT = [
 """Cut off, of another language, no UTF-8, a pickle, raw control bytes, a raw surrogate."""
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("stored", CORRUPT, ids=repr)
 def test_a_corrupt_value_is_an_error_that_names_it(
     redis_kv: RedisStore, redis_client: Redis, stored: bytes
@@ -30,6 +31,7 @@ def test_a_corrupt_value_is_an_error_that_names_it(
         assert (caught.value.namespace, caught.value.id) == ("full_docs", "doc-1")
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("damage", [*CORRUPT, b"9" * 4_301, b'"\\x"', b'{"a" 1}'], ids=ascii)
 def test_damage_in_a_field_that_nobody_asked_for_is_found(
     redis_kv: RedisStore, redis_client: Redis, damage: bytes
@@ -83,6 +85,7 @@ def test_a_key_of_another_type_can_be_replaced_or_deleted(
     assert redis_client.dbsize() == 0
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("stored", CORRUPT, ids=repr)
 def test_the_llm_cache_misses_a_corrupt_answer_and_writes_it_anew(
     open_redis: OpenRedisStore, redis_client: Redis, stored: bytes

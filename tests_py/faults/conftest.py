@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from .page import write_page
 from .rows import PROPERTY, Row, Rows
 
 ROWS = pytest.StashKey[Rows]()
+ROW = pytest.StashKey[Row]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "row(number): the row of the matrix that a test belongs to")
     config.stash[ROWS] = Rows()
+    config.pluginmanager.register(Gathering(config.stash[ROWS]))
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def row(request: pytest.FixtureRequest) -> Row:
     mark = request.node.get_closest_marker("row")
     assert mark is not None, "a test of the matrix names its row: @pytest.mark.row(12)"
     row = Row(mark.args[0], full=request.config.getoption("--faults", "quick") == "full")
-    request.node.user_properties.append((PROPERTY, row))
+    request.node.stash[ROW] = row
     return row
 
 
@@ -55,11 +58,23 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report: pytest.TestReport = yield  # type: ignore[assignment]
     mark = item.get_closest_marker("row")
     if mark is not None and (report.when == "call" or report.failed):
-        told = [value for name, value in item.user_properties if name == PROPERTY]
-        row = told[0] if told else Row(mark.args[0], full=False)
-        assert isinstance(row, Row)
-        item.config.stash[ROWS].ran(row, item.name, passed=report.passed)
+        row = item.stash.get(ROW, Row(mark.args[0], full=False))
+        report.user_properties.append((PROPERTY, asdict(row)))
     return report  # type: ignore[return-value]
+
+
+class Gathering:
+    """Where the tests are reported, which with several workers is not where they ran."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in report.user_properties:
+            if name == PROPERTY:
+                assert isinstance(value, dict)
+                test = report.nodeid.rpartition("::")[2]
+                self._rows.ran(Row(**value), test, passed=report.passed)
 
 
 def pytest_terminal_summary(

@@ -5,7 +5,14 @@ import pytest
 from support.host import HostRun
 
 pytestmark = [
-    pytest.mark.parametrize("backend", ["class", "environment", "subclass"]),
+    pytest.mark.parametrize(
+        "backend",
+        [
+            pytest.param("class", marks=pytest.mark.exhaustive),
+            "environment",
+            pytest.param("subclass", marks=pytest.mark.exhaustive),
+        ],
+    ),
     pytest.mark.timeout(600),  # the first test to want a run pays for it
 ]
 

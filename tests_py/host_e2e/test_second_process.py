@@ -23,6 +23,7 @@ def test_the_stores_stay_as_they_were(run: HostRun) -> None:
     assert run("environment", "ask").stores == run("environment", "index").stores
 
 
+@pytest.mark.exhaustive
 def test_a_second_graph_with_the_same_llm_cache_pays_no_llm_call(run: HostRun) -> None:
     first, second = run("environment", "index", "one"), run("environment", "index", "two")
     assert second.calls == {"embedding": first.calls["embedding"]}

@@ -7,6 +7,7 @@ from support.host import HostRun
 pytestmark = pytest.mark.timeout(600)  # the first test to want a run pays for it
 
 
+@pytest.mark.exhaustive
 def test_json_against_json_shows_no_difference(run: HostRun) -> None:
     once, again = run("json", "index"), run("json again", "index")
     assert (again.answers, again.stores, again.calls) == (once.answers, once.stores, once.calls)
@@ -26,5 +27,6 @@ def test_each_llm_call_is_one_entry_of_the_cache(run: HostRun) -> None:
     assert chats == len(indexed.stores["llm_response_cache"])
 
 
+@pytest.mark.exhaustive
 def test_on_json_too_the_second_process_pays_no_llm_call(run: HostRun) -> None:
     assert set(run("json", "ask").calls) == {"embedding"}

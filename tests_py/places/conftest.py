@@ -14,13 +14,31 @@ import pytest
 
 from contract.conftest import open_redis, redis_kv, store
 from support.places import OpenPlace, Place, places
+from support.selection import takes_all
 from support.servers import RedisServer
 from support.stores import OpenStore, Settings, Store, opened
 
 __all__ = ["open_redis", "redis_kv", "store"]
 
 
-@pytest.fixture(scope="session", params=places().values(), ids=places())
+CHOSEN = "cluster-valkey"
+"""The place furthest from a plain server: the one of every run, the others being exhaustive."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each place; most are not even collected where they would be left out."""
+    if "place" in metafunc.fixturenames:
+        each = {
+            name: pytest.param(
+                open_place, id=name, marks=[] if name == CHOSEN else pytest.mark.exhaustive
+            )
+            for name, open_place in places().items()
+            if name == CHOSEN or takes_all(metafunc.config)
+        }
+        metafunc.parametrize("place", each.values(), indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """The server that the tests of a session share; ask for ``server`` or ``settings``."""
     open_place: OpenPlace = request.param
@@ -31,11 +49,13 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 @pytest.fixture
 def server(place: Place) -> Iterator[RedisServer]:
     """A running, empty server, which has nothing to complain about at the end."""
+    place.prepare()
     with place.server.client() as client:
         client.flushall()
-    place.prepare()
     yield place.server
-    assert place.complaints() == []
+    complaints = place.complaints()
+    place.server.disconnect_clients()
+    assert complaints == []
 
 
 @pytest.fixture

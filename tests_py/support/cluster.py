@@ -89,6 +89,13 @@ class RedisCluster:
             self._client = ClusterClient(startup_nodes=nodes)
         return self._client
 
+    def disconnect_clients(self) -> None:
+        """Ends the connections of all clients; one that is used again connects anew."""
+        if self._client is not None:
+            self._client.disconnect_connection_pools()
+        for server in self.servers:
+            server.disconnect_clients()
+
     def admin(self, server: RedisServer) -> redis.Redis:
         """A client of one server alone."""
         if server.port not in self._admins:

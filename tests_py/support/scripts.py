@@ -47,7 +47,7 @@ class Ended:
         return self.out
 
 
-def run_script(source: str, *arguments: object, timeout: float = 60.0) -> Ended:
+def run_script(source: str, *arguments: object, timeout: float = 150.0) -> Ended:
     """Runs `source` after imports and a `storage` on the server of the first argument.
 
     Raises:

@@ -128,7 +128,10 @@ class RedisServer:
         return (self.directory / "server.log").read_text(errors="replace")
 
     def client(self, **options: Any) -> redis.Redis:
-        """A redis-py client for byte-level assertions; closed together with the server."""
+        """A redis-py client for byte-level assertions.
+
+        It is closed together with the server; `disconnect_clients` does so after each test.
+        """
         own = {
             "password": self.password,
             "unix_socket_path": str(self.socket_path),
@@ -137,6 +140,12 @@ class RedisServer:
         client = redis.Redis(**{**own, **options})
         self._clients.append(client)
         return client
+
+    def disconnect_clients(self) -> None:
+        """Ends the connections of all clients; one that is used again connects anew."""
+        for client in self._clients:
+            client.close()
+            client.connection_pool.disconnect()
 
     def begin(self) -> subprocess.Popen[bytes]:
         """Starts the server without waiting until it answers."""
@@ -201,8 +210,7 @@ class RedisServer:
 
     def close(self) -> None:
         """Ends the server and removes its directory."""
-        for client in self._clients:
-            client.close()
+        self.disconnect_clients()
         self.kill()
         self._reservation.close()
         self._home.cleanup()
