@@ -26,12 +26,14 @@ if TYPE_CHECKING:
         StorageUnavailableError,
     )
     from .hosts import register, unregister
+    from .shapes import StorageStats
     from .storage import RedisKVStorage
     from .sync import SyncRedisKVStorage
 
 _HOMES = {
     "RedisKVStorage": "storage",
     "SyncRedisKVStorage": "sync",
+    "StorageStats": "shapes",
     "RedisConfig": "config",
     "register": "hosts",
     "unregister": "hosts",
@@ -63,6 +65,7 @@ __all__ = [
     "StorageError",
     "StorageOperationError",
     "StorageSerializationError",
+    "StorageStats",
     "StorageTimeoutError",
     "StorageUnavailableError",
     "SyncRedisKVStorage",

@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from nano_graphrag.base import BaseKVStorage
 from typing_extensions import Self
 
 from ._core import KvStore
 from .exceptions import StorageError
 from .facade import RedisClientFacade
 from .foundation import Foundation
+from .host_base import BaseKVStorage
+from .shapes import StorageStats, Value
 from .sync import SyncRedisKVStorage
 
 
 @dataclass(repr=False)
-class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no types
+class RedisKVStorage(BaseKVStorage[Value]):
     """One namespace of nano-graphrag on Redis.
 
     Safe to use from any number of event loops, one after another or at once in threads, and after
@@ -65,7 +66,7 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
         """Every id of the namespace, each once, in no order. Walks the whole database (SCAN)."""
         return await (self._core or await self._store()).all_keys()
 
-    async def get_by_id(self, id: str) -> Any | None:
+    async def get_by_id(self, id: str) -> Value | None:
         """The value of ``id``; None if it is absent.
 
         Raises:
@@ -77,7 +78,7 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
 
     async def get_by_ids(
         self, ids: Iterable[str], fields: Collection[str] | None = None
-    ) -> list[Any | None]:
+    ) -> list[Value | None]:
         """The values of ``ids``, in their order, repeats included; None for each that is absent.
 
         Args:
@@ -94,7 +95,7 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
         """Those of the ids that do *not* exist."""
         return await (self._core or await self._store()).filter_keys(data)
 
-    async def upsert(self, data: dict[str, Any]) -> None:
+    async def upsert(self, data: dict[str, Value]) -> None:
         """Writes each value under its id, in place of what is there, and starts its TTL anew.
 
         Every value is checked before the first is sent. Two writers of one id: the last to arrive
@@ -136,7 +137,7 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
     async def query_done_callback(self) -> None:
         """Nothing to do: every write was acknowledged when it was awaited."""
 
-    async def get_stats(self, light: bool = False) -> dict[str, Any]:
+    async def get_stats(self, light: bool = False) -> StorageStats:
         """Counts and sizes of the namespace.
 
         Args:
@@ -189,7 +190,7 @@ class RedisKVStorage(BaseKVStorage):  # type: ignore[misc]  # the host ships no 
         await self.close()
 
     @property
-    def sync(self) -> SyncRedisKVStorage:
+    def sync(self) -> SyncRedisKVStorage[Value]:
         """The blocking twin, over the same connections; closing one closes both."""
         return SyncRedisKVStorage(self.namespace, self.global_config, foundation=self._foundation)
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic
 
 from typing_extensions import Self
 
 from ._core import BlockingKvStore
 from .exceptions import StorageError
 from .foundation import Foundation
+from .shapes import StorageStats, Value
 
 
-class SyncRedisKVStorage:
+class SyncRedisKVStorage(Generic[Value]):
     """One namespace on Redis, for code that does not await.
 
     Names, meaning and errors are those of ``RedisKVStorage``. Calls may come from any thread, and
@@ -61,13 +62,13 @@ class SyncRedisKVStorage:
         """Every id of the namespace, each once, in no order."""
         return (self._core or self._store()).all_keys()
 
-    def get_by_id(self, id: str) -> Any | None:
+    def get_by_id(self, id: str) -> Value | None:
         """The value of ``id``; None if it is absent."""
         return (self._core or self._store()).get_by_id(id)
 
     def get_by_ids(
         self, ids: Iterable[str], fields: Collection[str] | None = None
-    ) -> list[Any | None]:
+    ) -> list[Value | None]:
         """The values of ``ids``, in their order, repeats included; None for each absent one."""
         return (self._core or self._store()).get_by_ids(ids, fields)
 
@@ -75,7 +76,7 @@ class SyncRedisKVStorage:
         """Those of the ids that do *not* exist."""
         return (self._core or self._store()).filter_keys(data)
 
-    def upsert(self, data: dict[str, Any]) -> None:
+    def upsert(self, data: dict[str, Value]) -> None:
         """Writes each value under its id; all are checked before the first is sent."""
         (self._core or self._store()).upsert(data)
 
@@ -103,7 +104,7 @@ class SyncRedisKVStorage:
     def query_done_callback(self) -> None:
         """Nothing to do: every write was acknowledged when it returned."""
 
-    def get_stats(self, light: bool = False) -> dict[str, Any]:
+    def get_stats(self, light: bool = False) -> StorageStats:
         """Counts and sizes of the namespace, as ``RedisKVStorage.get_stats``."""
         return (self._core or self._store()).stats(light)
 

@@ -6,8 +6,10 @@ A host has one of two shapes, or both: upstream's ``GraphRAG`` takes the storage
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import ExitStack
+from typing import Final
 
 from nano_graphrag_redis.exceptions import StorageConfigError
 
@@ -15,6 +17,9 @@ from . import factory, upstream
 from .modules import imported
 
 __all__ = ["register", "unregister"]
+
+NEWEST_PYTHON: Final = (3, 12)
+"""The newest that nano-graphrag 0.0.8.2 installs on: its graspologic stops there."""
 
 _lock = threading.Lock()
 _undo = ExitStack()
@@ -37,7 +42,7 @@ def register() -> None:
             return
         host = imported("nano_graphrag")
         if host is None:
-            raise StorageConfigError("nano-graphrag is not installed: pip install nano-graphrag")
+            raise StorageConfigError(_no_host())
         with ExitStack() as undo:  # a registration that fails half-way is taken back
             shapes = [upstream.register(host, undo), factory.register(undo)]
             if not any(shapes):
@@ -47,6 +52,17 @@ def register() -> None:
                 )
             _undo.enter_context(undo.pop_all())
         _registered = True
+
+
+def _no_host() -> str:
+    running = sys.version_info[:2]
+    if running <= NEWEST_PYTHON:
+        return "nano-graphrag is not installed: pip install nano-graphrag"
+    return (
+        f"nano-graphrag is not installed, and does not install on Python {running[0]}."
+        f"{running[1]}: it takes CPython 3.10 to {NEWEST_PYTHON[0]}.{NEWEST_PYTHON[1]}. The "
+        "storages of this package work without it"
+    )
 
 
 def unregister() -> None:

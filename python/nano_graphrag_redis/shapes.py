@@ -1,0 +1,51 @@
+"""Types: of the values of a namespace, and of what ``get_stats`` returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import TypedDict, TypeVar
+
+Value = TypeVar("Value", default=Any)
+"""What a namespace holds: any JSON value, unless the application knows better."""
+
+
+class NearCacheStats(TypedDict):
+    """Of ``redis_near_cache_mb``; hits and misses are this namespace's, the rest is of all."""
+
+    tracking: bool
+    max_bytes: int
+    bytes: int
+    values: int
+    hits: int
+    misses: int
+    evictions: int
+    invalidations: int
+
+
+class DualWriteStats(TypedDict):
+    """Of ``redis_dual_write``."""
+
+    logged: int
+    late: int
+    folds: int
+
+
+class StorageStats(TypedDict):
+    """Counts and sizes of a namespace; see ``RedisKVStorage.get_stats``."""
+
+    namespace: str
+    key_count: int
+    ttl_seconds: int
+    sample_memory_usage: int | None
+    total_redis_memory: int | None
+    json_bytes_written: int
+    stored_bytes_written: int
+    connections: int
+    requests_in_flight: int
+    retries: int
+    breaker_open: bool
+    forgiven: dict[str, int]
+    served_from_files: int | None
+    dual_write: DualWriteStats | None
+    near_cache: NearCacheStats | None
