@@ -9,6 +9,8 @@ import os
 from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
+from .shapes import StorageStats
+
 __all__ = [
     "BlockingKvStore",
     "FileWork",
@@ -79,7 +81,7 @@ class KvStore:
         """The barrier behind ``index_done_callback``."""
     def ping(self) -> Awaitable[bool]:
         """True, or the error why not."""
-    def stats(self, light: bool = False) -> Awaitable[dict[str, Any]]:
+    def stats(self, light: bool = False) -> Awaitable[StorageStats]:
         """The dict of ``get_stats``."""
     def repair(self) -> Awaitable[tuple[int, int]]:
         """Makes the registry right again: how many ids it added, and how many it removed.
@@ -139,7 +141,7 @@ class BlockingKvStore:
     def all_keys(self) -> list[str]: ...
     def index_done(self) -> None: ...
     def ping(self) -> bool: ...
-    def stats(self, light: bool = False) -> dict[str, Any]: ...
+    def stats(self, light: bool = False) -> StorageStats: ...
     def repair(self) -> tuple[int, int]: ...
     def scan(self, cursor: int, pattern: bytes, count: int) -> tuple[int, list[bytes]]: ...
     def get_key(self, key: bytes) -> bytes | None: ...
