@@ -7,6 +7,7 @@ own tests ask for. The tests of a file run on one of them: they share what takes
 from __future__ import annotations
 
 import signal
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from support.leaks import Leaks
 from support.selection import MARKERS, is_exhaustive, takes_all
-from support.servers import RedisServer, server_binaries, server_label
+from support.servers import HAVING_CLIENTS, RedisServer, server_binaries, server_label
 
 # A shell that starts a job with `&` has it ignore SIGINT, and so would whatever the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
+    if sys.platform == "linux":  # where it costs next to nothing
+        config.pluginmanager.register(Leaks())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -59,13 +63,20 @@ def server_process(server_binary: Path) -> Iterator[RedisServer]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def _clients_disconnected() -> Iterator[None]:
+    """Ends what a test has connected to servers that stay."""
+    yield
+    for each in list(HAVING_CLIENTS):
+        each.disconnect_clients()
+
+
 @pytest.fixture
-def server(server_process: RedisServer) -> Iterator[RedisServer]:
+def server(server_process: RedisServer) -> RedisServer:
     """A running, empty server."""
     with server_process.client() as client:
         client.flushall()
-    yield server_process
-    server_process.disconnect_clients()
+    return server_process
 
 
 @pytest.fixture

@@ -53,9 +53,7 @@ def server(place: Place) -> Iterator[RedisServer]:
     with place.server.client() as client:
         client.flushall()
     yield place.server
-    complaints = place.complaints()
-    place.server.disconnect_clients()
-    assert complaints == []
+    assert place.complaints() == []
 
 
 @pytest.fixture

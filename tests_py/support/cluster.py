@@ -14,7 +14,7 @@ from redis.cluster import ClusterNode
 from redis.crc import key_slot
 
 from .conditions import eventually
-from .servers import RedisServer
+from .servers import HAVING_CLIENTS, RedisServer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -71,6 +71,7 @@ class RedisCluster:
         ]
         self._admins: dict[int, redis.Redis] = {}
         self._client: ClusterClient | None = None
+        HAVING_CLIENTS.add(self)
 
     @property
     def url(self) -> str:
@@ -90,11 +91,9 @@ class RedisCluster:
         return self._client
 
     def disconnect_clients(self) -> None:
-        """Ends the connections of all clients; one that is used again connects anew."""
+        """Ends the connections of the client; its servers end those of theirs."""
         if self._client is not None:
             self._client.disconnect_connection_pools()
-        for server in self.servers:
-            server.disconnect_clients()
 
     def admin(self, server: RedisServer) -> redis.Redis:
         """A client of one server alone."""

@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
 from redis.backoff import NoBackoff
@@ -60,6 +61,17 @@ def server_label(binary: Path) -> str:
     return f"{match[1].lower()}-{match[2]}"
 
 
+class HavingClients(Protocol):
+    """A server or several, which have made clients."""
+
+    def disconnect_clients(self) -> None:
+        """Ends the connections of all clients; one that is used again connects anew."""
+
+
+HAVING_CLIENTS: weakref.WeakSet[HavingClients] = weakref.WeakSet()
+"""All there are."""
+
+
 class RedisServer:
     """One server on 127.0.0.1 and on a unix socket, in a temporary directory of its own.
 
@@ -99,6 +111,7 @@ class RedisServer:
         self._reservation.bind(("127.0.0.1", 0))
         self.port: int = self._reservation.getsockname()[1]
         self._clients: list[redis.Redis] = []
+        HAVING_CLIENTS.add(self)
         self._process: subprocess.Popen[bytes] | None = None
         self._write_config(config, {k.replace("_", "-"): v for k, v in options.items()})
 
@@ -130,7 +143,7 @@ class RedisServer:
     def client(self, **options: Any) -> redis.Redis:
         """A redis-py client for byte-level assertions.
 
-        It is closed together with the server; `disconnect_clients` does so after each test.
+        It is closed together with the server, and its connections are after each test.
         """
         own = {
             "password": self.password,
