@@ -1,4 +1,4 @@
-"""``run app.py``: the script cannot tell, except that Redis is there."""
+"""``run app.py``: the script cannot tell, except that Redis is there, and one line before it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def write(tmp_path: Path) -> Write:
 
     return write_script
 
+
+SAID = (
+    "nano-graphrag-redis: STORAGE_KV_BACKEND=redis: storages on redis://localhost:6379/0, "
+    "one LLM cache for all workers (PYTHONHASHSEED=0)"
+)
+"""What the command says before the script's first word."""
 
 SCRIPTS = {
     "arguments": "import sys; print(sys.argv)",
@@ -64,6 +70,8 @@ SCRIPTS = {
         sys.excepthook = lambda kind, error, traceback: print("caught", error)
         raise ValueError("mine")
     """,
+    "input": "import sys; print(sys.stdin.read(), sys.stdin.isatty())",
+    "path": "import sys; print(sys.path[0], sys.warnoptions)",
     "encoding": "# -*- coding: latin-1 -*-\nprint(ascii('\xe9'))",
 }
 
@@ -74,14 +82,15 @@ def test_a_script_runs_as_python_runs_it(name: str, write: Write, command: Comma
     arguments = ("app/app.py", "-v", "--help", "two words", "--", "run")
     plain = command(*arguments, python=True)
     ours = command("run", *arguments)
-    seen = (ours.returncode, ours.stdout, ours.stderr)
-    assert seen == (plain.returncode, plain.stdout, plain.stderr)
+    said, _, error = ours.stderr.partition("\n")
+    assert said == SAID
+    assert (ours.returncode, ours.stdout, error) == (plain.returncode, plain.stdout, plain.stderr)
 
 
 def test_a_script_that_is_interrupted_ends_by_the_signal(
     write: Write, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    write("import signal; print('ready', flush=True); signal.pause()")
+    write("import os, signal; print(os.getpid(), flush=True); signal.pause()")
     running = subprocess.Popen(
         [sys.executable, "-m", "nano_graphrag_redis", "run", "app/app.py"],
         env=environ,
@@ -93,7 +102,8 @@ def test_a_script_that_is_interrupted_ends_by_the_signal(
     with running:
         assert running.stdout is not None
         assert running.stderr is not None
-        assert running.stdout.readline() == "ready\n"
+        # The same process: who started the command may signal it and wait for it.
+        assert running.stdout.readline() == f"{running.pid}\n"
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=30) == -signal.SIGINT
         assert running.stderr.read().splitlines()[-1] == "KeyboardInterrupt"
@@ -107,7 +117,7 @@ def test_a_script_finds_the_storage_registered(write: Write, command: Command) -
         """
     )
     ours = command("run", "app/app.py")
-    assert (ours.stdout, ours.stderr) == ("nano_graphrag_redis.storage\n", "")
+    assert (ours.stdout, ours.stderr) == ("nano_graphrag_redis.storage\n", f"{SAID}\n")
 
 
 def test_a_script_that_stays_on_json_is_told_so(write: Write, command: Command) -> None:
@@ -115,7 +125,9 @@ def test_a_script_that_stays_on_json_is_told_so(write: Write, command: Command) 
     ours = command("run", "app/app.py", STORAGE_KV_BACKEND="")
     assert ours.returncode == 0
     assert "STORAGE_KV_BACKEND is not set" in ours.stderr
-    assert command("run", "app/app.py", STORAGE_KV_BACKEND="json").stderr == ""
+    json = command("run", "app/app.py", STORAGE_KV_BACKEND="json")
+    assert json.stderr.count("\n") == 1
+    assert "each worker has JSON files and an LLM cache of its own" in json.stderr
 
 
 def test_an_unknown_backend_is_refused_before_the_script_runs(
@@ -127,20 +139,45 @@ def test_an_unknown_backend_is_refused_before_the_script_runs(
     assert ours.stderr.startswith("nano-graphrag-redis: STORAGE_KV_BACKEND='mongo'")
 
 
-def test_a_script_that_is_not_there_is_an_error_of_the_command(command: Command) -> None:
-    ours = command("run", "nowhere.py")
+@pytest.mark.parametrize(
+    ("variable", "value"), [("REDIS_URL", "redis://u:geheim@h:port"), ("REDIS_MAX_RETRIES", "many")]
+)
+def test_a_wrong_setting_is_refused_before_the_script_runs(
+    variable: str, value: str, write: Write, command: Command
+) -> None:
+    write("print('ran')")
+    ours = command("run", "app/app.py", **{variable: value})
+    assert (ours.returncode, ours.stdout) == (2, "")
+    assert variable in ours.stderr
+    assert "geheim" not in ours.stderr
+
+
+def test_the_line_shows_the_server_and_the_workspace_without_a_credential(
+    write: Write, command: Command
+) -> None:
+    write("")
+    ours = command("run", "app/app.py", REDIS_URL="redis://u:geheim@h:7/2", REDIS_WORKSPACE="acme")
+    assert "redis://***@h:7/2, workspace acme, one LLM cache" in ours.stderr
+    assert "geheim" not in ours.stderr
+
+
+@pytest.mark.parametrize("name", ["nowhere.py", "./nowhere", "no-such-command"])
+def test_a_script_that_is_not_there_is_an_error_of_the_command(name: str, command: Command) -> None:
+    ours = command("run", name)
     assert ours.returncode == 2
-    assert ours.stderr.startswith("nano-graphrag-redis: ")
-    assert "nowhere.py" in ours.stderr
+    assert ours.stderr.startswith(f"nano-graphrag-redis: {name}: no such script")
 
 
 def test_a_command_is_asked_for_when_none_is_given(command: Command) -> None:
     ours = command()
     assert ours.returncode == 2
     assert "Usage: nano-graphrag-redis" in ours.stdout + ours.stderr
+    without = command("run")
+    assert (without.returncode, without.stdout) == (2, "")
+    assert "usage: nano-graphrag-redis run SCRIPT" in without.stderr
 
 
 def test_the_help_says_which_processes_are_covered(command: Command) -> None:
     ours = command("run", "--help")
     assert ours.returncode == 0
-    assert "Processes that the script forks are covered" in ours.stdout
+    assert "Every Python below it is covered" in ours.stdout

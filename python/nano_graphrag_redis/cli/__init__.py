@@ -32,16 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code; see ``exits.Exit``.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments[:1] == ["run"]:
-        return run.main(arguments[1:])
     try:
+        if arguments[:1] == ["run"]:
+            return run.main(arguments[1:])
         from . import app
+
+        return app.main(arguments)
     except ModuleNotFoundError as missing:
         if missing.name not in {"typer", "rich"}:
             raise
         sys.stderr.write(_WITHOUT_EXTRA.format(missing=missing.name))
         return 2
-    try:
-        return app.main(arguments)
     except KeyboardInterrupt:  # before a command has begun, or after it has ended
         return 130

@@ -51,8 +51,12 @@ app.add_typer(server, name="server")
 
 
 @app.command(name="run", add_help_option=False, context_settings={"ignore_unknown_options": True})
-def _run(arguments: Annotated[list[str], typer.Argument(metavar="SCRIPT [ARGUMENT]...")]) -> None:
-    """Run a script on Redis, its source unchanged."""
+def _run(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="SCRIPT|-m MODULE|COMMAND [ARGUMENT]...")
+    ],
+) -> None:
+    """Start an application on Redis, its source unchanged, and all its workers."""
     raise typer.Exit(run.main(arguments))
 
 

@@ -1,91 +1,168 @@
-"""``run app.py``: an application on Redis, its source unchanged."""
+"""``run COMMAND``: an application and all its workers on Redis, its source unchanged.
+
+The command takes the place of this process, in an environment in which every Python registers the
+storage when it imports the host; see ``autoregister``.
+"""
 
 from __future__ import annotations
 
-import argparse
-import io
+import errno
+import logging
 import os
+import shutil
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from importlib.machinery import SourceFileLoader
-from types import ModuleType, TracebackType
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
 
-from nano_graphrag_redis.config import kv_backend
-from nano_graphrag_redis.exceptions import StorageError
-from nano_graphrag_redis.hosts import register
+import nano_graphrag_redis
+from nano_graphrag_redis.config import RedisConfig, kv_backend
+from nano_graphrag_redis.exceptions import StorageConfigError, StorageError
 
 _PROGRAM = "nano-graphrag-redis"
 
-_DESCRIPTION = """\
-Register the storage with nano-graphrag, then run a script as python would: with its arguments, as
-__main__, with its own exit code and tracebacks. STORAGE_KV_BACKEND=redis selects Redis.
+_HELP: Final = f"""\
+usage: {_PROGRAM} run SCRIPT [ARGUMENT]...
+       {_PROGRAM} run -m MODULE [ARGUMENT]...
+       {_PROGRAM} run COMMAND [ARGUMENT]...
 
-Processes that the script forks are covered. Those that it spawns anew (multiprocessing's "spawn",
-uvicorn's workers) start without this command: call nano_graphrag_redis.register() in the script.
+Start an application with the storage registered, its source unchanged: a script or a module as
+python starts it, or a command as the shell does (`run uvicorn app:app --workers 4`). It takes the
+place of this process. STORAGE_KV_BACKEND=redis selects Redis.
+
+COMMAND is a path, or a name that is looked for beside this Python and then on the PATH.
+
+Every Python below it is covered: workers of uvicorn and gunicorn, and processes that are forked or
+spawned. Not covered is a Python that is started with -I, -E or -S or without the environment of its
+parent, and one that lacks this package.
+
+PYTHONHASHSEED is set to 0 where it is not set: nano-graphrag orders ties by string hashes, and
+workers with different seeds would ask different prompts and share no answer.
 """
+
+AUTOREGISTER: Final = Path(nano_graphrag_redis.__path__[0]).resolve() / "autoregister"
+"""The directory whose ``sitecustomize`` every Python below ``run`` imports."""
+
+_PYTHON_FILES: Final = {".py", ".pyw", ".pyc", ".pyz"}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a script.
+    """Becomes the application, and so does not return.
 
     Returns:
-        0, or 2 when the script could not be started. Whatever the script raises goes on.
+        0 after the help; 2 when the application could not be started.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"{_PROGRAM} run",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("script", metavar="SCRIPT")
-    parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
-    options = parser.parse_args(arguments)
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(_HELP, end="")
+        return 0
+    if not arguments:
+        print(_HELP, end="", file=sys.stderr)
+        return 2
+    # The application logs the same warnings of the same settings.
+    logging.getLogger("nano_graphrag_redis").disabled = True
     try:
-        run = _prepare(options)
+        command = _command(arguments)
+        environ = _environment(os.environ)
+        print(f"{_PROGRAM}: {_backend(environ)}", file=sys.stderr)
+        _become(command, environ)
     except (OSError, StorageError) as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return 2
-    run()
-    return 0
 
 
-def _prepare(options: argparse.Namespace) -> Callable[[], None]:
-    """Does what may fail for a reason of ours, and returns the run of the script."""
-    with io.open_code(os.path.abspath(options.script)) as file:
-        source = file.read()
-    kv_backend()  # a wrong name is reported here rather than in the middle of the script
-    if not os.environ.get("STORAGE_KV_BACKEND"):
-        print(
-            f"{_PROGRAM}: STORAGE_KV_BACKEND is not set, so a GraphRAG that names no "
-            "storage keeps its JSON files; set STORAGE_KV_BACKEND=redis",
-            file=sys.stderr,
+def _command(arguments: Sequence[str]) -> list[str]:
+    """The program and its arguments: a script is given to this Python, a command is its own."""
+    name, *rest = arguments
+    if name == "-m" and rest:
+        return [*_this_python(), *arguments]
+    if name.startswith("-"):
+        raise StorageConfigError(
+            f"{name} is no option of run: Python's own go before it, as in "
+            "python -u -m nano_graphrag_redis run app.py"
         )
-    register()
-    return lambda: _run(source, options.script, options.arguments)
-
-
-def _run(source: bytes, script: str, arguments: list[str]) -> None:
-    path = os.path.abspath(script)
-    main = ModuleType("__main__")
-    vars(main).update(
-        __file__=path, __cached__=None, __loader__=SourceFileLoader("__main__", path), __spec__=None
+    path = Path(name)
+    if path.is_file():
+        executable = path.suffix.lower() not in _PYTHON_FILES and os.access(path, os.X_OK)
+        return [name, *rest] if executable else [*_this_python(), *arguments]
+    found = _on_the_path(name)
+    if found is not None:
+        return [found, *rest]
+    if path.is_dir():
+        return [*_this_python(), *arguments]
+    raise StorageConfigError(
+        f"{name}: no such script, and no such command beside this Python or on the PATH"
     )
-    # It stays after the script's end, for the threads and the exit handlers that the script leaves.
-    sys.modules["__main__"] = main
-    sys.argv[:] = [script, *arguments]
-    if not getattr(sys.flags, "safe_path", False):
-        sys.path[0] = os.path.dirname(path)
-    if sys.excepthook is sys.__excepthook__:
-        sys.excepthook = _show_without_our_frames
-    exec(compile(source, path, "exec"), vars(main))
 
 
-def _show_without_our_frames(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    """Shows a traceback that starts in the script, as it does without this command."""
-    ours = traceback
-    while ours is not None and ours.tb_frame.f_code is not _run.__code__:
-        ours = ours.tb_next
-    if ours is not None:
-        error = error.with_traceback(ours.tb_next)  # it shows the error's own, not its argument
-    sys.__excepthook__(kind, error, error.__traceback__)
+def _on_the_path(name: str) -> str | None:
+    if os.path.dirname(name):
+        return None
+    places = [sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]
+    return shutil.which(name, path=os.pathsep.join(places))
+
+
+def _this_python() -> list[str]:
+    """This interpreter, with the options that it was started with."""
+    if sys.flags.ignore_environment or sys.flags.no_site:
+        raise StorageConfigError(
+            "with -I, -E or -S Python reads no PYTHONPATH or no sitecustomize, through which the "
+            "workers are registered: start run without these options"
+        )
+    # What comes before our own arguments is options, then `-m nano_graphrag_redis` or a path.
+    options = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv[1:]) - 1]
+    if options and options[-1].startswith("-") and options[-1].endswith(("m", "c")):
+        options[-1] = options[-1][:-1]  # `-m`, or the end of `-um`
+    return [sys.executable, *(option for option in options if option != "-")]
+
+
+def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the application and of all that it starts."""
+    directory = str(AUTOREGISTER)
+    if os.pathsep in directory:
+        raise StorageConfigError(
+            f"{directory} cannot be in PYTHONPATH, which {os.pathsep!r} divides: install the "
+            "package in another directory"
+        )
+    others = inherited.get("PYTHONPATH")
+    started_by_run = others is not None and others.split(os.pathsep)[0] == directory
+    path = others if started_by_run else os.pathsep.join([directory, *([others] if others else [])])
+    seed = inherited.get("PYTHONHASHSEED") or "0"
+    return {**inherited, "PYTHONPATH": path or directory, "PYTHONHASHSEED": seed}
+
+
+def _backend(environ: Mapping[str, str]) -> str:
+    """One line that says where the values will be; a wrong setting is reported here."""
+    backend = kv_backend(environ)
+    if backend == "redis":
+        config = RedisConfig.from_env(environ)
+        workspace = f", workspace {config.redis_workspace}" if config.redis_workspace else ""
+        return (
+            f"STORAGE_KV_BACKEND=redis: storages on {config.redis_url}{workspace}, one LLM cache "
+            f"for all workers (PYTHONHASHSEED={environ['PYTHONHASHSEED']})"
+        )
+    if environ.get("STORAGE_KV_BACKEND", "").strip():
+        return "STORAGE_KV_BACKEND=json: each worker has JSON files and an LLM cache of its own"
+    return (
+        "STORAGE_KV_BACKEND is not set, so a GraphRAG that names no "
+        "storage keeps its JSON files; set STORAGE_KV_BACKEND=redis"
+    )
+
+
+def _become(command: list[str], environ: Mapping[str, str]) -> NoReturn:
+    """Puts the application in the place of this process: same id, same files, same signals."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Python ignores these two for itself; ignored signals would stay ignored in any program.
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        os.execve(command[0], command, environ)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        # A script that is executable and names no interpreter.
+        command = [*_this_python(), *command]
+        os.execve(command[0], command, environ)

@@ -6,6 +6,7 @@ A host has one of two shapes, or both: upstream's ``GraphRAG`` takes the storage
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from contextlib import ExitStack
@@ -22,8 +23,20 @@ NEWEST_PYTHON: Final = (3, 12)
 """The newest that nano-graphrag 0.0.8.2 installs on: its graspologic stops there."""
 
 _lock = threading.Lock()
+"""Never held while the host is imported: that import may end in another call of ``register``."""
+
 _undo = ExitStack()
 _registered = False
+
+
+def _unlock_in_child() -> None:
+    """A thread that held the lock at the fork does not exist in the child."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 def register() -> None:
@@ -37,12 +50,14 @@ def register() -> None:
             subclass of ``GraphRAG`` keeps its default storage where it cannot be replaced.
     """
     global _registered
+    if _registered:
+        return
+    host = imported("nano_graphrag")
+    if host is None:
+        raise StorageConfigError(_no_host())
     with _lock:
         if _registered:
             return
-        host = imported("nano_graphrag")
-        if host is None:
-            raise StorageConfigError(_no_host())
         with ExitStack() as undo:  # a registration that fails half-way is taken back
             shapes = [upstream.register(host, undo), factory.register(undo)]
             if not any(shapes):
