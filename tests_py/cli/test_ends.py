@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import Distribution, distribution, entry_points
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import nano_graphrag_redis
 from nano_graphrag_redis._core import __version__
@@ -19,7 +19,6 @@ from support.servers import RedisServer
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
-STANDIN = Path(__file__).parents[1] / "hosts" / "standin_factory_host"
 NOWHERE = "redis://:canary@127.0.0.1:1"
 
 COMMANDS = {
@@ -96,38 +95,47 @@ def test_the_installed_program_and_the_module_are_the_same() -> None:
     assert program.load() is main
 
 
+def needed(name: str, found: dict[str, Distribution]) -> dict[str, Distribution]:
+    """A distribution and all that it requires without an extra."""
+    if name not in found:
+        found[name] = distribution(name)
+        for line in found[name].requires or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                needed(requirement.name, found)
+    return found
+
+
 @pytest.fixture
-def bare_environment(tmp_path: Path) -> Path:
-    """What the package needs, and nothing that only the extra brings."""
-    site = Path(pytest.__file__).parents[1]
+def plain_environment(tmp_path: Path) -> Path:
+    """What an installation without an extra brings."""
     packages = tmp_path / "packages"
     packages.mkdir()
-    needed = ("pydantic", "pydantic_core", "annotated_types", "typing_inspection")
-    for name in (*needed, "typing_extensions.py"):
-        (packages / name).symlink_to(site / name)
     package = Path(nano_graphrag_redis.__path__[0])
     (packages / package.name).symlink_to(package)
+    for name, dist in needed("nano-graphrag-redis", {}).items():
+        if name != "nano-graphrag-redis":
+            for top in {file.parts[0] for file in dist.files or ()} - {"..", "__pycache__"}:
+                (packages / top).symlink_to(dist.locate_file(top))
     return packages
 
 
-def test_without_the_extra_it_says_what_to_install(bare_environment: Path, tmp_path: Path) -> None:
-    path = os.pathsep.join(map(str, (bare_environment, STANDIN)))
+@pytest.mark.parametrize("asked", ["--version", "--help", "doctor --help", "run --help"])
+def test_the_command_needs_no_extra(asked: str, plain_environment: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-S", "-m", "nano_graphrag_redis", *asked.split()],
+        env={"PYTHONPATH": str(plain_environment)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "nano-graphrag-redis" in ended.stdout
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-S", "-m", "nano_graphrag_redis", *arguments],
-            env={"PYTHONPATH": path, "STORAGE_KV_BACKEND": "json"},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
 
-    for arguments in ((), ("doctor",), ("--help",)):
-        ended = run(*arguments)
-        assert (ended.returncode, ended.stdout) == (2, "")
-        assert 'pip install "PATH-TO-THE-WHEEL[cli]"' in ended.stderr
-    (tmp_path / "app.py").write_text("import sys; print('ran', sys.argv[1:])")
-    ended = run("run", "app.py", "--flag")
-    assert (ended.stdout, ended.returncode) == ("ran ['--flag']\n", 0)
+def test_an_installation_that_names_the_old_extra_goes_on() -> None:
+    package = distribution("nano-graphrag-redis")
+    assert "cli" in (package.metadata.get_all("Provides-Extra") or [])
+    assert not any("'cli'" in line or '"cli"' in line for line in package.requires or ())

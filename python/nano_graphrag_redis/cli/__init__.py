@@ -1,8 +1,7 @@
 """The command ``nano-graphrag-redis``: one module for each of its commands.
 
-``run`` needs nothing but this package. The others need the extra ``cli``: ``app`` puts them
-together, ``session`` is what they share, ``output`` the one place that says things, ``exits`` the
-exit codes.
+``app`` puts them together, ``session`` is what they share, ``output`` the one place that says
+things, ``exits`` the exit codes. ``run`` stays apart: it imports none of what the others need.
 """
 
 from __future__ import annotations
@@ -15,11 +14,6 @@ from . import run
 __all__ = ["main"]
 
 PROGRAM = "nano-graphrag-redis"
-
-_WITHOUT_EXTRA = f"""\
-{PROGRAM}: {{missing}} is not installed, and only `run` works without it: \
-install the wheel with its extra: pip install "PATH-TO-THE-WHEEL[cli]"
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,10 +32,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from . import app
 
         return app.main(arguments)
-    except ModuleNotFoundError as missing:
-        if missing.name not in {"typer", "rich"}:
-            raise
-        sys.stderr.write(_WITHOUT_EXTRA.format(missing=missing.name))
-        return 2
     except KeyboardInterrupt:  # before a command has begun, or after it has ended
         return 130

@@ -1,4 +1,4 @@
-"""The commands together, with their help; wants typer and rich."""
+"""The commands together, with their help."""
 
 from __future__ import annotations
 
