@@ -56,7 +56,8 @@ print(max(counts) - counts[0])
 
 # Nobody tells us that a loop was closed, and each has a socket pair of ours.
 def test_a_hundred_loops_in_a_row_leave_no_descriptors_behind(server: RedisServer) -> None:
-    assert run_script(HUNDREDS_OF_RUNS, server.url, 100).cleanly() == "0\n"
+    more = int(run_script(HUNDREDS_OF_RUNS, server.url, 100).cleanly())
+    assert more < 10  # a loop that leaves its pair makes 200; a busy machine, a connection or two
 
 
 def test_eight_loops_at_once_each_get_their_own_answers(storage: RedisKVStorage) -> None:
