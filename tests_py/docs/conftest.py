@@ -19,7 +19,8 @@ def server_binary() -> Path:
 
 @pytest.fixture
 def environ() -> dict[str, str]:
-    """No setting of ours, and the installed command on the PATH."""
+    """No setting of ours, the command on the PATH, and the hash seed that the pages name."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "STORAGE_"))}
     commands = str(Path(sys.executable).parent)
-    return inherited | {"PATH": os.pathsep.join([commands, inherited["PATH"]])}
+    path = os.pathsep.join([commands, inherited["PATH"]])
+    return inherited | {"PATH": path, "PYTHONHASHSEED": "0"}

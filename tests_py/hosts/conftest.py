@@ -38,7 +38,7 @@ def run_python(tmp_path: Path) -> RunPython:
         path = os.pathsep.join([str(host), str(package)])
         return subprocess.run(
             [sys.executable, "-W", "error", *flags, "-c", textwrap.dedent(source)],
-            env=inherited | {"PYTHONPATH": path} | environ,
+            env=inherited | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"} | environ,
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -16,6 +16,7 @@ from nano_graphrag_redis.exceptions import StorageConfigError
 
 from . import factory, upstream
 from .modules import imported
+from .seeds import warn_of_random_hashes
 
 __all__ = ["register", "unregister"]
 
@@ -43,7 +44,8 @@ def register() -> None:
     """Makes the installed host use Redis when ``STORAGE_KV_BACKEND`` says so.
 
     The variable is read whenever the host builds its storages, not here. Importing the host takes
-    seconds. Registering twice is registering once.
+    seconds. Registering twice is registering once. A random hash seed is warned about: workers
+    with different seeds do not share all of their cached answers.
 
     Raises:
         StorageConfigError: No nano-graphrag is installed, or one with no place for a storage; or a
@@ -67,6 +69,7 @@ def register() -> None:
                 )
             _undo.enter_context(undo.pop_all())
         _registered = True
+    warn_of_random_hashes()
 
 
 def _no_host() -> str:
