@@ -30,6 +30,8 @@ pub enum Event {
     RegistryUnknown,
     /// The host's files do not follow.
     DualWrite,
+    /// This user is refused a command, without which something takes longer.
+    PermissionMissing,
 }
 
 impl Event {
@@ -49,6 +51,7 @@ impl Event {
             Self::NearCacheOff => "near_cache_off",
             Self::RegistryUnknown => "registry_unknown",
             Self::DualWrite => "dual_write",
+            Self::PermissionMissing => "permission_missing",
         }
     }
 

@@ -34,7 +34,11 @@ _REGISTRY: Final = (
     "zscan",
     "zscore",
 )
-_CLUSTER: Final = ("asking", "cluster|slots")
+_CLUSTER: Final = (
+    "asking",
+    "cluster|nodes",  # which slots are being moved, or every walk over all keys takes two passes
+    "cluster|slots",
+)
 _BARRIERS: Final = {
     "ack": (),
     "replicas": ("wait",),

@@ -32,20 +32,21 @@ impl Connections {
                 }
             },
         };
-        let (place, node) = cluster.place(place).await?;
+        let page = cluster.page(self, place).await?;
         let (mut cursor, mut keys) = (0, Vec::new());
-        if let Some(node) = node {
+        if let Some(node) = &page.node {
             match self
-                .send_to(&node, &scan_from(place.cursor, arguments))
+                .send_to(node, &scan_from(page.cursor(), arguments))
                 .await
             {
-                Ok(page) => (cursor, keys) = read_page(page)?,
-                // Who has its slots now is walked over in the next round.
-                Err(error) if error.found_no_server() && cluster.has_lost(&node).await? => {}
+                Ok(answers) => (cursor, keys) = read_page(answers)?,
+                // Who has its slots now is walked over in the next pass.
+                Err(error) if error.found_no_server() && cluster.has_lost(node).await? => {}
                 Err(error) => return Err(error),
             }
+            page.keep_new(&mut keys);
         }
-        Ok((cluster.next(place, cursor).await?, keys))
+        Ok((cluster.after(self, &page, cursor).await?, keys))
     }
 }
 

@@ -174,5 +174,10 @@ MATRIX = {
         "no request without commands; the same result as one by one",
         "0 differences, 0 waits, every operation",
     ),
+    38: Fault(
+        "a slot moves key by key (MIGRATE) during all_keys, drop, export, verify, migrate",
+        "nothing missed in silence; a walk does not wait for a reshard to end",
+        "0 missed of 20,000 ids, or an error",
+    ),
 }
 """Every row, by its number."""

@@ -104,7 +104,7 @@ class RedisCluster:
     def primaries(self) -> list[RedisServer]:
         """The servers that run and have slots."""
         running = [server for server in self.servers if server.is_running]
-        return [server for server in running if self._slots(server)]
+        return [server for server in running if self.slots_of(server)]
 
     def primary_of(self, key: str) -> RedisServer:
         """The server that has the key's slot."""
@@ -113,7 +113,7 @@ class RedisCluster:
     def owner_of(self, slot: int) -> RedisServer:
         """The server that has a slot."""
         running = (server for server in self.servers if server.is_running)
-        return next(server for server in running if slot in self._slots(server))
+        return next(server for server in running if slot in self.slots_of(server))
 
     def replica_of(self, primary: RedisServer) -> RedisServer:
         """A server that follows this one."""
@@ -125,10 +125,21 @@ class RedisCluster:
     def move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
         """Moves a slot from one primary to another, key by key, as redis-cli does."""
         self.begin_move(slot, source, target)
-        sender, receiver = self.admin(source), self.admin(target)
-        while keys := sender.cluster("GETKEYSINSLOT", slot, 20):
+        while self.move_some(slot, source, target, 20):
+            pass
+        self.end_move(slot, target)
+
+    def move_some(self, slot: int, source: RedisServer, target: RedisServer, count: int) -> int:
+        """Moves up to so many keys of a slot that is on its way; how many it moved."""
+        sender = self.admin(source)
+        keys: Any = sender.cluster("GETKEYSINSLOT", slot, count)
+        if keys:
             sender.migrate("127.0.0.1", target.port, keys, 0, 5_000)
-        name = receiver.cluster("MYID")
+        return len(keys)
+
+    def end_move(self, slot: int, target: RedisServer) -> None:
+        """Has a slot arrive."""
+        name = self.admin(target).cluster("MYID")
         for server in sorted(self.servers[:3], key=lambda server: server is not target):
             self.admin(server).cluster("SETSLOT", slot, "NODE", name)
 
@@ -198,7 +209,7 @@ class RedisCluster:
         text: Any = self.admin(server).execute_command("CLUSTER", "NODES")
         return [line.split() for line in text.decode().splitlines()]
 
-    def _slots(self, server: RedisServer) -> set[int]:
+    def slots_of(self, server: RedisServer) -> set[int]:
         """The slots that a server takes for its own."""
         myself = next(words for words in self._nodes(server) if "myself" in words[2])
         runs = [run.split("-") for run in myself[8:] if not run.startswith("[")]

@@ -83,24 +83,6 @@ impl Map {
         }
     }
 
-    /// The numbers of the primaries that were given slots after version `since`, or of all of them
-    /// if that is 0.
-    pub(super) fn given_since(&self, since: u32) -> impl Iterator<Item = u32> {
-        let given = self.given.iter().zip(&self.owners);
-        let owners = given.filter(move |(given, _)| since > 0 && **given > since);
-        let mut due = vec![since == 0; self.nodes.len()];
-        for (_, owner) in owners {
-            if let Some(due) = due.get_mut(usize::from(*owner)) {
-                *due = true;
-            }
-        }
-        self.numbers
-            .iter()
-            .copied()
-            .zip(due)
-            .filter_map(|(number, due)| due.then_some(number))
-    }
-
     /// The servers that are known, with their numbers.
     pub(super) fn numbered_nodes(&self) -> impl Iterator<Item = (u32, &Arc<Node>)> {
         self.numbers.iter().copied().zip(&self.nodes)
@@ -170,6 +152,19 @@ impl Map {
     pub(super) fn owner(&self, slot: u16) -> Option<&Arc<Node>> {
         let owner = self.owners.get(usize::from(slot))?;
         self.nodes.get(usize::from(*owner))
+    }
+
+    /// The number of a slot's primary.
+    pub(super) fn number_of_owner(&self, slot: u16) -> Option<u32> {
+        let owner = self.owners.get(usize::from(slot))?;
+        self.numbers.get(usize::from(*owner)).copied()
+    }
+
+    /// Whether this server has any.
+    pub(super) fn has_slots(&self, node: &Arc<Node>) -> bool {
+        self.primaries()
+            .iter()
+            .any(|known| Arc::ptr_eq(known, node))
     }
 
     /// Those of the servers that have slots.
@@ -288,9 +283,8 @@ mod tests {
         assert!(Arc::ptr_eq(moved.owner(8).unwrap(), map.owner(8).unwrap()));
         assert!(!moved.changes_nothing() && !map.changes_nothing());
         assert!(map.moved(&config, &[]).changes_nothing());
-        assert_eq!(moved.given_since(map.version).collect::<Vec<_>>(), [4]);
-        assert_eq!(moved.given_since(moved.version).count(), 0);
-        assert_eq!(moved.given_since(0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!(moved.number_of_owner(9), Some(4));
+        assert!(!map.has_slots(moved.owner(9).unwrap()));
         assert!(Arc::ptr_eq(
             moved.numbered(4).unwrap(),
             moved.owner(9).unwrap()

@@ -8,6 +8,7 @@ mod map;
 mod redirect;
 mod route;
 mod slot;
+mod slot_states;
 mod walk;
 
 use std::collections::HashMap;
@@ -46,6 +47,7 @@ pub(super) struct Cluster {
     config: ServerConfig,
     map: RwLock<Arc<Map>>,
     looking: Mutex<Looking>,
+    walks: walk::Walks,
     /// At servers that are asked for the map only, from one look to the next.
     logins: Mutex<HashMap<Endpoint, Arc<Logins>>>,
     /// Says that the map has changed.
@@ -67,6 +69,7 @@ impl Cluster {
         Arc::new(Self {
             map: RwLock::new(Arc::new(Map::unknown())),
             looking: Mutex::default(),
+            walks: walk::Walks::default(),
             logins: Mutex::default(),
             changes: watch::Sender::default(),
             on_new_server: OnceLock::new(),
