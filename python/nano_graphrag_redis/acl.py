@@ -22,7 +22,7 @@ _ALWAYS: Final = (
     "scan",
     "set",
     "unlink",
-    "zrem",  # one writer without a registry tells those who keep one
+    "zremrangebyscore",  # one writer without a registry tells those who keep one
 )
 _NEAR_CACHE: Final = ("client|tracking", "pttl")
 _REGISTRY: Final = (
@@ -30,7 +30,6 @@ _REGISTRY: Final = (
     "zadd",
     "zcount",
     "zrangebyscore",
-    "zremrangebyscore",
     "zscan",
     "zscore",
 )

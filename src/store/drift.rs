@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::registry::{ADOPTED, is_stale};
+use super::registry::{is_id, is_stale};
 use super::{KEY_PIECE, KvStore, first};
 use crate::connection::{Request, command};
 use crate::error::Result;
@@ -20,8 +20,7 @@ impl KvStore {
     /// How the registry differs from what is there, whether this store keeps one or not. None
     /// where nobody says that it holds all: the next reader would make it right.
     pub async fn registry_drift(&self) -> Result<Option<Drift>> {
-        let adopted = Request::resendable([self.registry.is_adopted()]);
-        if self.answer(first(self.send(&adopted).await?))? == Value::Nil {
+        if self.tokens().await?.is_empty() {
             return Ok(None);
         }
         Ok(Some(Drift {
@@ -58,7 +57,7 @@ impl KvStore {
             let due = |(member, score): &(Vec<u8>, f64)| {
                 // A mark is a delete under way, a date in the past a value that has expired: both
                 // are swept in time.
-                member != ADOPTED && *score > 0.0 && !is_stale(*score)
+                is_id(member) && *score > 0.0 && !is_stale(*score)
             };
             let due: Vec<_> = members.into_iter().filter(due).collect();
             for piece in due.chunks(KEY_PIECE) {

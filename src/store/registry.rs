@@ -8,8 +8,11 @@
 //! delete then it was set after it, its writer registers once more after that, and either this
 //! comes after the removal or it has replaced the mark. No command needs two keys, none a script.
 //!
-//! A special member, [`ADOPTED`], says that what was there before the registry is in it too. It
-//! goes when the set goes, by FLUSHDB or eviction, and the next reader adopts all keys anew.
+//! Members that no id can be, tokens, say that what was there before the registry is in it too. Whoever adopts that
+//! puts a token of its own into the set before it looks at the first key, with the score [`PENDING`], and after the last
+//! gives it the score that says so, *if it is still there*. It is gone if the set was lost meanwhile, by FLUSHDB,
+//! DEL or eviction, whatever has been put into a new one by then; so a set that lacks ids never says that it holds all.
+//! A listing is begun anew where the token is gone that was there when it began.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
@@ -22,8 +25,10 @@ use crate::config::StoreConfig;
 
 /// The score of an id whose value does not expire: beyond any date, exact as a double.
 const NEVER: i64 = 9_000_000_000_000_000;
-/// No id: ids are UTF-8.
-pub(super) const ADOPTED: &[u8] = b"\xff";
+/// The score of a token while its owner adopts; one that says that all is adopted has `+inf`.
+const PENDING: i64 = 10_000_000_000_000_000;
+/// What tokens begin with, and no id: ids are UTF-8.
+const TOKEN: u8 = 0xff;
 /// Members in one page of a listing.
 const PAGE: usize = 1000;
 /// Milliseconds from which a mark is one that a delete left behind when it broke off.
@@ -112,23 +117,39 @@ impl Registry {
         remove
     }
 
-    /// Says that every value is registered.
-    pub(super) fn adopted(&self) -> Cmd {
+    /// Says that the owner of this token is adopting.
+    pub(super) fn begin_adoption(&self, token: &[u8]) -> Cmd {
         let mut zadd = self.command("ZADD");
-        zadd.arg("+inf").arg(ADOPTED);
+        zadd.arg(PENDING).arg(token);
         zadd
     }
 
-    /// Says that some values are not registered; counts 1 if it was thought that all are.
-    fn not_adopted(&self) -> Cmd {
-        let mut remove = self.command("ZREM");
-        remove.arg(ADOPTED);
+    /// Says that every value is registered, if the token has been there since the adoption began.
+    pub(super) fn end_adoption(&self, token: &[u8]) -> Cmd {
+        let mut zadd = self.command("ZADD");
+        zadd.arg("XX").arg("+inf").arg(token);
+        zadd
+    }
+
+    /// Removes the tokens of adoptions that need not be ended, or broke off.
+    pub(super) fn forget_adoptions(&self) -> Cmd {
+        let mut remove = self.command("ZREMRANGEBYSCORE");
+        remove.arg(PENDING).arg(PENDING);
         remove
     }
 
-    /// Nil until every value is registered.
-    pub(super) fn is_adopted(&self) -> Cmd {
-        self.score(ADOPTED)
+    /// Says that some values are not registered, nor will be when an adoption ends that is under way; counts the tokens.
+    fn not_adopted(&self) -> Cmd {
+        let mut remove = self.command("ZREMRANGEBYSCORE");
+        remove.arg(format!("({NEVER}")).arg("+inf");
+        remove
+    }
+
+    /// The tokens that say that every value is registered; none until one does.
+    pub(super) fn tokens(&self) -> Cmd {
+        let mut tokens = self.command("ZRANGEBYSCORE");
+        tokens.arg("+inf").arg("+inf");
+        tokens
     }
 
     /// The score of a member; nil for one that is not registered.
@@ -194,6 +215,17 @@ impl Registry {
     }
 }
 
+/// A token that no other adoption has.
+pub(super) fn new_token() -> Vec<u8> {
+    let chance = RandomState::new().hash_one((std::process::id(), now()));
+    [&[TOKEN][..], format!("{chance:016x}").as_bytes()].concat()
+}
+
+/// Whether a member is an id.
+pub(super) fn is_id(member: &[u8]) -> bool {
+    member.first() != Some(&TOKEN)
+}
+
 /// Whether a score says that its value has expired, or that a delete of it broke off.
 pub(super) fn is_stale(score: f64) -> bool {
     let now = now();
@@ -251,6 +283,15 @@ mod tests {
         for score in [one, NEVER] {
             assert_eq!((score as f64).to_string(), score.to_string());
         }
+    }
+
+    #[test]
+    #[expect(clippy::cast_precision_loss, reason = "what is tested")]
+    fn tokens_differ_are_no_ids_and_their_scores_are_no_dates() {
+        let (one, other) = (new_token(), new_token());
+        assert!(one != other && !is_id(&one) && is_id(b"") && is_id("\u{ff}".as_bytes()));
+        assert!(PENDING as f64 > NEVER as f64 && !is_stale(PENDING as f64));
+        assert_eq!((PENDING as f64).to_string(), PENDING.to_string());
     }
 
     #[test]

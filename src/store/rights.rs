@@ -8,7 +8,7 @@ use crate::error::{Result, is_unknown_command};
 
 /// The commands, named as rules of an ACL name them, each with arguments that find nothing to do.
 /// `@` stands for the key.
-const FORMS: [(&str, &[&str]); 21] = [
+const FORMS: [(&str, &[&str]); 20] = [
     ("client|tracking", &["CLIENT", "TRACKING", "OFF"]),
     ("cluster|nodes", &["CLUSTER", "NODES"]),
     ("config|get", &["CONFIG", "GET", "appendonly"]),
@@ -26,7 +26,6 @@ const FORMS: [(&str, &[&str]); 21] = [
     ("zadd", &["ZADD", "@", "XX", "0", ""]),
     ("zcount", &["ZCOUNT", "@", "0", "0"]),
     ("zrangebyscore", &["ZRANGEBYSCORE", "@", "0", "0"]),
-    ("zrem", &["ZREM", "@", ""]),
     ("zremrangebyscore", &["ZREMRANGEBYSCORE", "@", "0", "0"]),
     ("zscan", &["ZSCAN", "@", "0"]),
     ("zscore", &["ZSCORE", "@", ""]),

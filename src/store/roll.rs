@@ -4,27 +4,42 @@ use std::collections::HashSet;
 
 use redis::Value;
 
-use super::registry::{ADOPTED, Around, new_mark};
+use super::registry::{Around, is_id, new_mark};
 use super::sent::Sent;
 use super::{KEY_PIECE, KvStore, first};
 use crate::connection::{Answer, Commands, Request};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::notices::Event;
 
-/// One page of a listing: the cursor to go on with (0 at the end), and the registered ids.
-pub(super) struct Members {
-    pub(super) next: u64,
-    pub(super) ids: Vec<(String, f64)>,
+/// How often a registry may be lost under a listing or an adoption before that is given up.
+pub(super) const LOSSES: u32 = 8;
+
+/// A listing of the registry, under way.
+pub(super) struct Listing {
+    /// What said that the registry holds all when the listing began; None before that.
+    token: Option<Vec<u8>>,
+    /// To go on with; None after the last page.
+    cursor: Option<u64>,
+    begun: u32,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Self {
+            token: None,
+            cursor: Some(0),
+            begun: 0,
+        }
+    }
 }
 
 impl KvStore {
     /// Deletes every registered id.
     pub(super) async fn clear_registered(&self, sent: &mut Option<Sent<'_>>) -> Result<()> {
         let mark = new_mark();
-        let mut cursor = 0;
-        loop {
-            let page = self.members(cursor).await?;
-            for piece in page.ids.chunks(KEY_PIECE) {
+        let mut listing = Listing::default();
+        while let Some(page) = self.next_members(&mut listing).await? {
+            for piece in page.chunks(KEY_PIECE) {
                 let ids = || piece.iter().map(|(id, _)| id.as_str());
                 let mut marked = Commands::default();
                 marked.extend([&self.registry.mark(mark, ids())]);
@@ -33,71 +48,112 @@ impl KvStore {
                 let request = Commands::in_order([marked, unlinks]);
                 self.unlink_some(sent, &request).await?;
             }
-            if page.next == 0 {
-                return self.unregister(mark).await.map(|_| ());
-            }
-            cursor = page.next;
         }
+        self.unregister(mark).await.map(|_| ())
     }
 
     /// Every id that has a value, each once. Sweeps away what it finds to have none.
     pub(super) async fn registered_ids(&self) -> Result<Vec<String>> {
         let mut found = HashSet::new();
-        let mut cursor = 0;
-        loop {
-            let page = self.members(cursor).await?;
-            let (alive, suspects) = self.looked_at(page.ids).await?;
+        let mut listing = Listing::default();
+        while let Some(page) = self.next_members(&mut listing).await? {
+            let (alive, suspects) = self.looked_at(page).await?;
             found.extend(alive);
             self.sweep(&suspects).await?;
-            if page.next == 0 {
-                return Ok(found.into_iter().collect());
-            }
-            cursor = page.next;
         }
+        Ok(found.into_iter().collect())
     }
 
     /// How many ids have not expired, and a few of them.
     pub(super) async fn registered_count(&self, sample: usize) -> Result<(u64, Vec<String>)> {
         let registry = &self.registry;
-        loop {
+        for _ in 0..LOSSES {
             let asked = [
-                registry.is_adopted(),
+                registry.tokens(),
                 registry.count(),
                 registry.sample(sample),
+                registry.tokens(),
             ];
-            let mut answers = self.send(&Request::resendable(asked)).await?.into_iter();
-            if self.answer(answers.next().unwrap_or_default())? == Value::Nil {
+            let answers = self.send(&Request::resendable(asked)).await?;
+            let mut answers = answers.into_iter().map(|answer| self.answer(answer));
+            let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+            let (before, count, few, after) = (next()?, next()?, next()?, next()?);
+            let (before, after) = (self.read_tokens(before)?, self.read_tokens(after)?);
+            if !before.iter().any(|token| after.contains(token)) {
                 self.adopt().await?;
                 continue;
             }
-            let count = self.answer(answers.next().unwrap_or_default())?;
             let count = redis::from_redis_value(count).map_err(|_| self.unexpected("ZCOUNT"))?;
-            let few = self.answer(answers.next().unwrap_or_default())?;
             let few = redis::from_redis_value(few).map_err(|_| self.unexpected("ZRANGEBYSCORE"))?;
             return Ok((count, few));
         }
+        Err(self.lost_too_often())
     }
 
-    /// One page of the registry, which first adopts what was there before it.
-    pub(super) async fn members(&self, cursor: u64) -> Result<Members> {
-        loop {
-            let asked = [self.registry.is_adopted(), self.registry.page(cursor)];
+    /// The next page of the registry, which first adopts what was there before it; None after the last. Pages come again
+    /// from the first one where the registry was lost in between.
+    pub(super) async fn next_members(
+        &self,
+        listing: &mut Listing,
+    ) -> Result<Option<Vec<(String, f64)>>> {
+        while let Some(cursor) = listing.cursor {
+            let Some(token) = &listing.token else {
+                if listing.begun == LOSSES {
+                    return Err(self.lost_too_often());
+                }
+                listing.begun += 1;
+                listing.token = Some(self.adopted_token().await?);
+                listing.cursor = Some(0);
+                continue;
+            };
+            // The tokens are asked for last: one that is still there was there when the page was read.
+            let asked = [self.registry.page(cursor), self.registry.tokens()];
             let mut answers = self.send(&Request::resendable(asked)).await?.into_iter();
-            let adopted = self.answer(answers.next().unwrap_or_default())?;
             let page = self.answer(answers.next().unwrap_or_default())?;
-            if adopted == Value::Nil {
-                self.adopt().await?;
+            let tokens = self.read_tokens(self.answer(answers.next().unwrap_or_default())?)?;
+            if !tokens.contains(token) {
+                listing.token = None;
                 continue;
             }
             let (next, members): (u64, Vec<(Vec<u8>, f64)>) =
                 redis::from_redis_value(page).map_err(|_| self.unexpected("ZSCAN"))?;
-            let ids = members.into_iter().filter(|(member, _)| member != ADOPTED);
+            listing.cursor = (next != 0).then_some(next);
+            let ids = members.into_iter().filter(|(member, _)| is_id(member));
             let ids = ids.filter_map(|(id, score)| Some((String::from_utf8(id).ok()?, score)));
-            return Ok(Members {
-                next,
-                ids: ids.collect(),
-            });
+            return Ok(Some(ids.collect()));
         }
+        Ok(None)
+    }
+
+    /// A token that says that the registry holds all, once it does.
+    async fn adopted_token(&self) -> Result<Vec<u8>> {
+        for _ in 0..LOSSES {
+            if let Some(token) = self.tokens().await?.pop() {
+                return Ok(token);
+            }
+            self.adopt().await?;
+        }
+        Err(self.lost_too_often())
+    }
+
+    /// The tokens that say that the registry holds all.
+    pub(super) async fn tokens(&self) -> Result<Vec<Vec<u8>>> {
+        let answers = self
+            .send(&Request::resendable([self.registry.tokens()]))
+            .await?;
+        self.read_tokens(self.answer(first(answers))?)
+    }
+
+    pub(super) fn read_tokens(&self, answer: Value) -> Result<Vec<Vec<u8>>> {
+        redis::from_redis_value(answer).map_err(|_| self.unexpected("ZRANGEBYSCORE"))
+    }
+
+    pub(super) fn lost_too_often(&self) -> Error {
+        let message = format!(
+            "the registry (the key {:?}) was lost {LOSSES} times while it was made or read: does the server evict it, or does somebody delete it? See maxmemory-policy, or turn redis_registry off",
+            String::from_utf8_lossy(&self.registry.key)
+        );
+        Error::new(Kind::Operation, message).in_namespace(&self.config.namespace)
     }
 
     /// Marks ids that are about to be deleted, where there is a registry. Never sent twice: the
@@ -147,7 +203,7 @@ impl KvStore {
         if around.before.is_some() {
             let first = answers.len().min(1);
             registered = self.all(answers.drain(..first).chain(last).collect());
-        } else if matches!(last, Some(Answer::Other(Value::Int(1))))
+        } else if matches!(last, Some(Answer::Other(Value::Int(1..))))
             && self.connections.is_new(&self.registry.key)
         {
             self.notices.push(Event::RegistryUnknown, format!(

@@ -2,7 +2,8 @@
 
 use redis::Value;
 
-use super::registry::{is_stale, new_mark, score_of};
+use super::registry::{is_stale, new_mark, new_token, score_of};
+use super::roll::{LOSSES, Listing};
 use super::{KEY_PIECE, KvStore, first};
 use crate::connection::{Request, command};
 use crate::error::{Error, Kind, Result};
@@ -28,21 +29,46 @@ impl KvStore {
             added: self.adopt().await?,
             removed: 0,
         };
-        let mut cursor = 0;
-        loop {
-            let page = self.members(cursor).await?;
-            let (_, suspects) = self.looked_at(page.ids).await?;
+        let mut listing = Listing::default();
+        while let Some(page) = self.next_members(&mut listing).await? {
+            let (_, suspects) = self.looked_at(page).await?;
             repair.removed += self.sweep(&suspects).await?;
-            if page.next == 0 {
-                return Ok(repair);
-            }
-            cursor = page.next;
         }
+        Ok(repair)
     }
 
     /// Registers the values that are there, and then says so. It may break off, or run twice at
-    /// once: what is registered already stays as it is.
+    /// once: what is registered already stays as it is. Where the registry was lost meanwhile, it begins anew.
     pub(super) async fn adopt(&self) -> Result<u64> {
+        let mut added = 0;
+        for _ in 0..LOSSES {
+            let complete = self.tokens().await?.pop();
+            let token = complete.clone().unwrap_or_else(new_token);
+            if complete.is_none() {
+                let begin = self.registry.begin_adoption(&token);
+                self.counted("ZADD", begin).await?;
+            }
+            added += self.register_all().await?;
+            let end = complete
+                .is_none()
+                .then(|| self.registry.end_adoption(&token));
+            // A token tells that it was done, also where the answer was lost and it was sent again; or that another
+            // who adopted was done first, and removed ours.
+            let asked = end.into_iter().chain([self.registry.tokens()]);
+            let mut answers = self.send(&Request::resendable(asked)).await?;
+            let tokens = self.answer(answers.pop().unwrap_or_default())?;
+            self.all(answers)?;
+            if !self.read_tokens(tokens)?.is_empty() {
+                self.counted("ZREMRANGEBYSCORE", self.registry.forget_adoptions())
+                    .await?;
+                return Ok(added);
+            }
+        }
+        Err(self.lost_too_often())
+    }
+
+    /// Registers the values that are there; counts those that were not.
+    async fn register_all(&self) -> Result<u64> {
         let (mut added, mut cursor) = (0, 0);
         loop {
             let (next, keys) = self.own_page(cursor).await?;
@@ -51,10 +77,6 @@ impl KvStore {
                 added += self.zadd(&["NX"], &scored).await?;
             }
             if next == 0 {
-                self.all(
-                    self.send(&Request::resendable([self.registry.adopted()]))
-                        .await?,
-                )?;
                 return Ok(added);
             }
             cursor = next;
