@@ -131,6 +131,11 @@ impl Connections {
         if request.is_empty() {
             return Ok(Vec::new());
         }
+        // Whoever asks for no retries asks that no write lands after what others have written since, whatever the
+        // reason is that it would be sent again for.
+        let once = (self.config.max_retries == 0 && request.writes && request.resendable)
+            .then(|| request.to_be_sent_once());
+        let request = once.as_ref().unwrap_or(request);
         match &self.topology {
             Topology::Cluster(cluster) => {
                 self.tend();

@@ -1,7 +1,7 @@
 //! What is sent: commands that leave together and whose answers come back together.
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline};
+use redis::{Arg, Cmd, Pipeline};
 
 use super::resp;
 
@@ -12,6 +12,13 @@ pub(crate) struct Request {
     pub(super) wire: Vec<Bytes>,
     pub(super) answers: usize,
     pub(super) resendable: bool,
+    /// Whether it changes values, so that, sent again, it may undo what another has written since.
+    pub(super) writes: bool,
+}
+
+/// Whether a command of this name changes values.
+fn writes(name: &[u8]) -> bool {
+    matches!(name, b"SET" | b"UNLINK" | b"PERSIST")
 }
 
 impl Request {
@@ -37,6 +44,15 @@ impl Request {
         self.answers == 0
     }
 
+    /// The same, sent once.
+    pub(super) fn to_be_sent_once(&self) -> Self {
+        Self {
+            wire: self.wire.clone(),
+            resendable: false,
+            ..*self
+        }
+    }
+
     /// The same, as the redis crate wants it.
     pub(super) fn pipeline(&self) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(self.answers);
@@ -57,6 +73,7 @@ impl Request {
 pub(crate) struct Commands {
     wire: Vec<u8>,
     count: usize,
+    writes: bool,
 }
 
 impl Commands {
@@ -64,12 +81,13 @@ impl Commands {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self {
             wire: Vec::with_capacity(bytes),
-            count: 0,
+            ..Self::default()
         }
     }
 
     /// Adds a command on one key, which is given in two parts.
     pub(crate) fn add(&mut self, name: &str, key: (&str, &str), arguments: &[&[u8]]) {
+        self.writes |= writes(name.as_bytes());
         self.head(b'*', 2 + arguments.len());
         self.head(b'$', name.len());
         self.wire.extend_from_slice(name.as_bytes());
@@ -91,6 +109,7 @@ impl Commands {
         prefix: &str,
         ids: impl Iterator<Item = &'id str>,
     ) {
+        self.writes |= writes(name.as_bytes());
         let mut beginning = Self::default();
         beginning.head(b'*', 2);
         beginning.head(b'$', name.len());
@@ -113,6 +132,9 @@ impl Commands {
     /// Adds these commands.
     pub(crate) fn extend<'a>(&mut self, commands: impl IntoIterator<Item = &'a Cmd>) {
         for command in commands {
+            if let Some(Arg::Simple(name)) = command.args_iter().next() {
+                self.writes |= writes(name);
+            }
             command.write_packed_command(&mut self.wire);
             self.count += 1;
         }
@@ -135,6 +157,7 @@ impl Commands {
     pub(crate) fn join(&mut self, others: &Self) {
         self.wire.extend_from_slice(&others.wire);
         self.count += others.count;
+        self.writes |= others.writes;
     }
 
     /// The argument of this number of each command, whose name is number 0.
@@ -159,11 +182,13 @@ impl Commands {
     /// before those of the groups before its own.
     pub(crate) fn in_order<const GROUPS: usize>(groups: [Self; GROUPS]) -> Request {
         let answers = groups.iter().map(|group| group.count).sum();
+        let writes = groups.iter().any(|group| group.writes);
         let filled = groups.into_iter().filter(|group| group.count > 0);
         Request {
             wire: filled.map(|group| group.wire.into()).collect(),
             answers,
             resendable: true,
+            writes,
         }
     }
 }
@@ -193,6 +218,8 @@ mod tests {
         let packed = Request::resendable([set, command("GET", [&b"p:n:"[..]])]);
         assert_eq!(request.wire, packed.wire);
         assert_eq!(request.answers, 2);
+        assert!(request.writes && packed.writes && !request.to_be_sent_once().resendable);
+        assert!(!Request::resendable([command("GET", [&b"p:n:"[..]])]).writes);
         assert_eq!(request.pipeline().get_packed_pipeline(), request.wire[0]);
     }
 }

@@ -102,9 +102,17 @@ class SettingsTable(BaseModel):
         False, description="Open redis_min_connections at first use rather than one by one."
     )
     redis_retry_on_timeout: Flag = Field(
-        True, description="Send a read or a write again when its answer did not come in time."
+        True,
+        description="Send a read or a write again when its answer did not come in time. One whose "
+        "connection was lost is sent again whatever this says: see redis_max_retries.",
     )
-    redis_max_retries: Count = Field(3, ge=0, le=100, description="Attempts after the first.")
+    redis_max_retries: Count = Field(
+        3,
+        ge=0,
+        le=100,
+        description="Attempts after the first. A write that is sent again may land after another "
+        "process has written the id, and take its place; with 0 no write is sent twice.",
+    )
     redis_health_check_interval: Interval = Field(
         30.0,
         description="Seconds between two looks at idle connections, which are tried with PING and "

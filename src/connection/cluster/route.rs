@@ -332,6 +332,7 @@ impl<'request> Part<'request> {
             wire,
             answers: group.commands.len() * group.answers_each(),
             resendable: self.resendable,
+            writes: false,
         }
     }
 
