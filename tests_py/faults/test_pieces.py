@@ -156,7 +156,8 @@ def files_are_moved(
     same("export", (exported.files[0].ids, json.loads(path.read_bytes())), (count, values))
     assert migration.verify(path.parent, settings).ok
     with SyncRedisKVStorage(NAMESPACE, settings) as store:
-        survey = take(Patient(RedisConfig.from_global_config(settings)))
+        with Patient(RedisConfig.from_global_config(settings)) as patient:
+            survey = take(patient)
         same("survey", (survey.counts[NAMESPACE], dict(survey.corrupt)), (count, {}))
         blocking = store._core
         if settings.get("redis_registry"):
