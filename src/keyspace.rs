@@ -26,7 +26,7 @@ impl Keyspace {
             format!("{key_prefix}@{workspace}")
         };
         let prefix = format!("{root}:{namespace}:");
-        let pattern = format!("{}*", escape_glob(&prefix));
+        let pattern = pattern_of(&prefix);
         Ok(Self {
             root,
             prefix,
@@ -71,6 +71,11 @@ fn part(setting: &str, text: &str) -> Result<()> {
         return Err(Error::new(Kind::Config, message));
     }
     Ok(())
+}
+
+/// The glob pattern for SCAN's MATCH of the keys that start so.
+pub(crate) fn pattern_of(prefix: &str) -> String {
+    format!("{}*", escape_glob(prefix))
 }
 
 /// Escapes what MATCH gives a meaning to: <https://redis.io/docs/latest/commands/keys/>.

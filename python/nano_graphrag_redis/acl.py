@@ -40,7 +40,7 @@ _CLUSTER: Final = (
 )
 _BARRIERS: Final = {
     "ack": (),
-    "replicas": ("wait",),
+    "replicas": ("info", "wait"),
     "fsync": ("info",),
     "snapshot": ("bgsave", "info"),
 }
@@ -56,7 +56,7 @@ def acl_rules(config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO) 
     """The rules of a user who may do what ``config`` asks for, one a word.
 
     AUTH and HELLO need no rule. INFO, CONFIG and BGSAVE are among them only where
-    ``redis_durability`` waits for what they tell: without INFO ``get_stats`` leaves out the
+    ``redis_durability`` needs what they tell: without INFO ``get_stats`` leaves out the
     server's memory, its policies are not looked at in the first call, and nothing else is missed.
 
     A space cannot stand in a rule: one in a prefix or a workspace becomes ``?``, which any

@@ -5,7 +5,7 @@
 //! had not reached its disk or its memory. A barrier on it would pass all the same. So each write
 //! is remembered, by a digest, until a barrier has passed on a connection that was open before it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -17,8 +17,6 @@ pub(crate) enum Change {
     Set(u64, Option<Instant>),
     /// It is gone.
     Deleted,
-    /// All keys with this prefix are gone; no one key shows it.
-    Dropped,
 }
 
 impl Change {
@@ -54,21 +52,39 @@ struct Entry {
     lost: bool,
 }
 
+/// All keys of a prefix were deleted, which no one key shows.
+struct Drop {
+    number: u64,
+    epoch: u64,
+    /// Keys that a write was sent for since: they may be there again.
+    written: HashSet<Vec<u8>>,
+}
+
+/// A drop that a server does not show any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LostDrop {
+    /// Counts those that were lost: who has reported one this high has reported it.
+    pub(crate) number: u64,
+    /// One of the ids that are there.
+    pub(crate) remaining: String,
+}
+
 /// The changes since the last barrier that passed, and those that were lost before one could.
 #[derive(Default)]
 pub(crate) struct Unproved {
     requests: u64,
-    /// Counts the connections that barriers have opened.
+    /// Counts the connections to servers that may not be those of the connections before.
     epoch: u64,
     lost: usize,
     entries: HashMap<Vec<u8>, Entry>,
+    /// By prefix.
+    drops: HashMap<Vec<u8>, Drop>,
+    lost_drops: HashMap<Vec<u8>, LostDrop>,
+    drops_lost_so_far: u64,
 }
 
 /// Changes remembered from which a barrier is due: some ten megabytes.
 const MUCH: usize = 65_536;
-
-/// What is under a prefix when all its keys are gone: no id is spelled so.
-const DROPPED: u8 = 0xff;
 
 impl Unproved {
     /// The epoch of a request that is sent now. Taken before it is: an answer may lie unread for
@@ -92,16 +108,12 @@ impl Unproved {
     ) {
         self.requests += 1;
         let number = self.requests;
-        for (mut key, change) in changes {
+        for (key, change) in changes {
             let Some(change) = change else {
                 let before = self.entries.remove(&key);
                 self.lost -= usize::from(before.is_some_and(|before| before.lost));
                 continue;
             };
-            if change == Change::Dropped {
-                self.forget(&key);
-                key.push(DROPPED);
-            }
             let entry = Entry {
                 change,
                 number,
@@ -113,10 +125,32 @@ impl Unproved {
         }
     }
 
+    /// All keys under this prefix were deleted by requests of which the first was sent in this epoch.
+    pub(crate) fn note_drop(&mut self, epoch: u64, prefix: &[u8]) {
+        self.forget(prefix);
+        self.requests += 1;
+        let drop = Drop {
+            number: self.requests,
+            epoch,
+            written: HashSet::new(),
+        };
+        self.drops.insert(prefix.to_vec(), drop);
+    }
+
+    /// A write is about to be sent for these keys: where their prefix was dropped, they may be there
+    /// again, whatever becomes of the write.
+    pub(crate) fn note_sending(&mut self, prefix: &[u8], keys: impl Iterator<Item = Vec<u8>>) {
+        if let Some(drop) = self.drops.get_mut(prefix) {
+            drop.written.extend(keys);
+        }
+    }
+
     /// Nothing can be proved any more of what is under this prefix.
     pub(crate) fn forget(&mut self, prefix: &[u8]) {
         self.entries.retain(|known, _| !known.starts_with(prefix));
         self.lost = self.entries.values().filter(|entry| entry.lost).count();
+        self.drops.remove(prefix);
+        self.lost_drops.remove(prefix);
     }
 
     /// Whether so much is remembered that a barrier is due though nobody has asked for one.
@@ -138,6 +172,60 @@ impl Unproved {
             .collect()
     }
 
+    /// The prefixes that were dropped before this epoch, each with the number of its drop.
+    pub(crate) fn doubtful_drops(&self, epoch: u64) -> Vec<(Vec<u8>, u64)> {
+        let drops = self.drops.iter().filter(|(_, drop)| drop.epoch < epoch);
+        drops
+            .map(|(prefix, drop)| (prefix.clone(), drop.number))
+            .collect()
+    }
+
+    /// Whether a key that was found under this prefix was there before the drop, or is another
+    /// process's.
+    pub(crate) fn contradicts_drop(&self, prefix: &[u8], number: u64, key: &[u8]) -> bool {
+        let drop = self.drops.get(prefix).filter(|drop| drop.number == number);
+        drop.is_some_and(|drop| !drop.written.contains(key))
+    }
+
+    /// All keys under a dropped prefix were looked at in this epoch; one of those that contradict
+    /// the drop, if any does.
+    pub(crate) fn looked_at_drop(
+        &mut self,
+        epoch: u64,
+        prefix: &[u8],
+        number: u64,
+        remaining: Option<String>,
+    ) {
+        let Some(drop) = self.drops.get_mut(prefix) else {
+            return;
+        };
+        if drop.number != number {
+            return; // it was dropped again meanwhile
+        }
+        let Some(remaining) = remaining else {
+            drop.epoch = drop.epoch.max(epoch);
+            return;
+        };
+        self.drops.remove(prefix);
+        self.drops_lost_so_far += 1;
+        let lost = LostDrop {
+            number: self.drops_lost_so_far,
+            remaining,
+        };
+        self.lost_drops.insert(prefix.to_vec(), lost);
+    }
+
+    /// How many drops were lost so far.
+    pub(crate) fn drops_lost_so_far(&self) -> u64 {
+        self.drops_lost_so_far
+    }
+
+    /// The drop of this prefix, if it was lost and is beyond those `reported`.
+    pub(crate) fn lost_drop(&self, prefix: &[u8], reported: u64) -> Option<&LostDrop> {
+        let lost = self.lost_drops.get(prefix);
+        lost.filter(|lost| lost.number > reported)
+    }
+
     /// A key was looked at in this epoch; it shows what was done to it, or not.
     pub(crate) fn looked_at(&mut self, epoch: u64, key: &[u8], change: Change, shown: bool) {
         // One that was changed again meanwhile was not what was looked at.
@@ -155,21 +243,17 @@ impl Unproved {
     pub(crate) fn passed(&mut self, requests: u64) {
         self.entries
             .retain(|_, entry| entry.lost || entry.number > requests);
+        self.drops.retain(|_, drop| drop.number > requests);
     }
 
-    /// The ids under a prefix whose last change was lost, and whether a drop was.
-    pub(crate) fn lost(&self, prefix: &[u8]) -> (Vec<String>, bool) {
-        let (mut ids, mut dropped) = (Vec::new(), false);
-        if self.lost > 0 {
-            for (key, _) in self.entries.iter().filter(|(_, entry)| entry.lost) {
-                match key.strip_prefix(prefix).map(std::str::from_utf8) {
-                    Some(Ok(id)) => ids.push(id.to_owned()),
-                    Some(Err(_)) => dropped = true,
-                    None => {}
-                }
-            }
+    /// The ids under a prefix whose last change was lost.
+    pub(crate) fn lost(&self, prefix: &[u8]) -> Vec<String> {
+        if self.lost == 0 {
+            return Vec::new();
         }
-        (ids, dropped)
+        let lost = self.entries.iter().filter(|(_, entry)| entry.lost);
+        let ids = lost.filter_map(|(key, _)| std::str::from_utf8(key.strip_prefix(prefix)?).ok());
+        ids.map(str::to_owned).collect()
     }
 }
 
@@ -220,12 +304,12 @@ mod tests {
             unproved.looked_at(1, key, set(b"1"), false);
         }
         unproved.passed(u64::MAX);
-        assert_eq!(unproved.lost(b"p:").0.len(), 3);
-        assert_eq!(unproved.lost(b"q:"), (Vec::new(), false));
+        assert_eq!(unproved.lost(b"p:").len(), 3);
+        assert_eq!(unproved.lost(b"q:"), [] as [&str; 0]);
         unproved.note(0, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
         unproved.note(0, [(b"p:b".to_vec(), Some(Change::Deleted))].into_iter());
         unproved.looked_at(1, b"p:c", set(b"1"), true);
-        assert_eq!(unproved.lost(b"p:"), (Vec::new(), false));
+        assert_eq!(unproved.lost(b"p:"), [] as [&str; 0]);
         assert_eq!(unproved.lost, 0);
     }
 
@@ -234,10 +318,40 @@ mod tests {
         let mut unproved = Unproved::default();
         unproved.note(0, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
         unproved.looked_at(1, b"p:a", set(b"1"), false);
-        unproved.note(0, [(b"p:".to_vec(), Some(Change::Dropped))].into_iter());
-        assert_eq!(unproved.lost(b"p:"), (Vec::new(), false));
-        unproved.looked_at(1, b"p:\xff", Change::Dropped, false);
-        assert_eq!(unproved.lost(b"p:"), (Vec::new(), true));
+        unproved.note_drop(0, b"p:");
+        assert_eq!(unproved.lost(b"p:"), [] as [&str; 0]);
+        assert_eq!(unproved.doubtful_drops(1), [(b"p:".to_vec(), 2)]);
+        unproved.passed(2);
+        assert_eq!(unproved.doubtful_drops(1), []);
+    }
+
+    #[test]
+    fn a_drop_is_contradicted_by_a_key_that_was_not_written_since() {
+        let mut unproved = Unproved::default();
+        unproved.note_drop(0, b"p:");
+        unproved.note_sending(b"p:", [b"p:a".to_vec()].into_iter());
+        unproved.note_sending(b"q:", [b"q:b".to_vec()].into_iter());
+        assert!(!unproved.contradicts_drop(b"p:", 1, b"p:a"));
+        assert!(unproved.contradicts_drop(b"p:", 1, b"p:b"));
+        unproved.looked_at_drop(1, b"p:", 1, None);
+        assert_eq!(unproved.doubtful_drops(1), []);
+        assert_eq!(unproved.doubtful_drops(2).len(), 1);
+    }
+
+    #[test]
+    fn a_lost_drop_is_reported_once_and_forgotten_with_the_next() {
+        let mut unproved = Unproved::default();
+        unproved.note_drop(0, b"p:");
+        unproved.looked_at_drop(1, b"p:", 1, Some("b".to_owned()));
+        let lost = unproved.lost_drop(b"p:", 0).unwrap();
+        assert_eq!((lost.number, lost.remaining.as_str()), (1, "b"));
+        assert!(unproved.lost_drop(b"p:", 1).is_none());
+        assert!(unproved.lost_drop(b"q:", 0).is_none());
+        assert_eq!(unproved.doubtful_drops(u64::MAX), []);
+        unproved.note_drop(1, b"p:");
+        assert!(unproved.lost_drop(b"p:", 0).is_none());
+        unproved.looked_at_drop(2, b"p:", 1, Some("b".to_owned())); // of the drop before
+        assert!(unproved.lost_drop(b"p:", 0).is_none());
     }
 
     #[test]

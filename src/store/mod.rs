@@ -21,6 +21,7 @@ mod transfer;
 mod upkeep;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use futures_util::future::join;
@@ -82,6 +83,9 @@ pub struct KvStore {
     dual_write: Option<DualWrite>,
     from_files: Option<FromFiles>,
     largest: Largest,
+    /// How many of the drops that servers lost were reported to whoever uses this store, or came
+    /// before it.
+    reported_drops: AtomicU64,
 }
 
 impl KvStore {
@@ -97,6 +101,7 @@ impl KvStore {
                 let prefix = config.keyspace.prefix();
                 connections.near(prefix, config.near_cache_bytes, counters.clone())
             }),
+            reported_drops: connections.drops_lost_so_far().into(),
             connections,
             outage: Outage::new(config.outage_policy, counters.clone()),
             first_use: FirstUse::new(&config),
@@ -352,7 +357,9 @@ impl KvStore {
     /// The barrier behind the host's `index_done_callback`: returns once every write that was
     /// awaited is as safe as the settings ask. At strength `ack` there is nothing to wait for.
     pub async fn barrier(&self) -> Result<()> {
-        let passed = self.connections.barrier(&self.config.keyspace).await;
+        let keyspace = &self.config.keyspace;
+        let passed = self.connections.barrier(keyspace, &self.reported_drops);
+        let passed = passed.await;
         passed.map_err(|error| error.in_namespace(&self.config.namespace))
     }
 
@@ -383,6 +390,7 @@ impl KvStore {
         if self.near.is_some() {
             self.connections.track(&self.notices);
         }
+        self.connections.prepare_barriers();
         let answer = if self.first_use.is_due() {
             // Beside the question, so that a first call takes no longer than any other; apart from it
             // in memory, which every call would have to take.

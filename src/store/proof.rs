@@ -44,11 +44,17 @@ impl KvStore {
             .begin_overdue_barrier(&self.config.keyspace);
     }
 
+    /// A write of these ids is about to be sent.
+    pub(super) fn note_sending(&self, ids: &[String]) {
+        let prefix = self.config.keyspace.prefix().as_bytes();
+        let keys = ids.iter().map(|id| self.key(id));
+        self.connections.note_sending(prefix, keys);
+    }
+
     /// All ids are gone.
     pub(super) fn note_dropped(&self, epoch: u64) {
-        let prefix = self.config.keyspace.prefix().as_bytes().to_vec();
-        let dropped = [(prefix, Some(Change::Dropped))];
-        self.connections.note(epoch, dropped.into_iter());
+        let prefix = self.config.keyspace.prefix().as_bytes();
+        self.connections.note_drop(epoch, prefix);
     }
 
     /// Some ids may be gone, nobody knows which.

@@ -137,6 +137,9 @@ impl KvStore {
     /// what comes of it.
     pub(super) fn sent<'a>(&'a self, mark: Mark, ids: &'a [String]) -> Option<Sent<'a>> {
         let epoch = self.epoch();
+        if epoch.is_some() && mark == Mark::SetAsked {
+            self.note_sending(ids);
+        }
         (epoch.is_some() || self.dual_write.is_some()).then_some(Sent {
             store: self,
             mark,

@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from durability.conftest import Open
+from durability.conftest import Open, replicate
 from nano_graphrag_redis import DurabilityError, RedisKVStorage, SyncRedisKVStorage
 from nano_graphrag_redis.exceptions import StorageError
 from support.conditions import eventually
@@ -77,19 +78,52 @@ def test_lost_writes_are_told_to_everyone_until_they_are_made_good(
     documents.index_done_callback()
 
 
-def test_a_drop_that_was_lost_is_told_until_it_is_done_again(
+def test_a_lost_drop_is_reported_once_to_each_storage_and_can_be_done_again(
     server: RedisServer, open_at: Open, lose: Callable[[], None]
 ) -> None:
     reports = open_at(server, "fsync", "community_reports")
+    others = open_at(server, "fsync", "community_reports")
     reports.upsert({"0": {}, "1": {}})
+    assert others.get_by_id("0") == {}
     keep(server)
     reports.drop()
     lose()
-    with pytest.raises(DurabilityError, match="a drop"):
-        reports.index_done_callback()
+    for storage in (reports, others):
+        with pytest.raises(DurabilityError, match=r"this process has dropped.*'?[01]'?") as error:
+            storage.index_done_callback()
+        assert error.value.unconfirmed_ids == ()
+        storage.index_done_callback()
+    assert sorted(reports.all_keys()) == ["0", "1"]
     reports.drop()
     reports.index_done_callback()
     assert reports.all_keys() == []
+
+
+# Half of a drop may be of the server before, and lost with it.
+def test_a_drop_that_a_crash_divides_is_looked_at_to_its_end(
+    server: RedisServer, open_at: Open, lose: Callable[[], None]
+) -> None:
+    with Proxy(server.port) as proxy:
+        reports = open_at(
+            server, "fsync", "community_reports", redis_url=proxy.url, redis_max_retries=20
+        )
+        reports.upsert({str(number): {} for number in range(3_000)})  # several pages of SCAN
+        keep(server)
+        pages = 0
+
+        def cut() -> None:
+            nonlocal pages
+            pages += 1
+            if pages < 3:
+                proxy.interruption = (b"UNLINK", cut)
+            else:
+                lose()
+
+        proxy.interruption = (b"UNLINK", cut)
+        reports.drop()
+        assert pages == 3
+        with pytest.raises(DurabilityError, match="this process has dropped"):
+            reports.index_done_callback()
 
 
 def test_a_crash_that_lost_nothing_is_not_noticed(server: RedisServer, open_at: Open) -> None:
@@ -100,6 +134,94 @@ def test_a_crash_that_lost_nothing_is_not_noticed(server: RedisServer, open_at: 
     server.client().config_set("appendfsync", "always")
     documents.index_done_callback()
     assert documents.get_by_id("doc-8") == {"number": 8}
+
+
+LEVELS = ["fsync", "snapshot", "replicas:1"]
+
+
+@pytest.fixture
+def kept(server_binary: Path) -> Iterator[RedisServer]:
+    """A server that fulfils every level."""
+    with (
+        RedisServer(server_binary, appendonly="yes", appendfsync="always") as primary,
+        RedisServer(server_binary, appendonly="yes", appendfsync="always") as replica,
+    ):
+        replicate(primary, replica)
+        yield primary
+
+
+def break_connections(server: RedisServer) -> None:
+    """Breaks the barrier's connection and every other; the server runs on."""
+    assert server.client().client_kill_filter(_type="normal", skipme=True) > 0
+
+
+def may_ask_nothing(server: RedisServer) -> dict[str, Any]:
+    """The settings of a user who may not ask which server answers."""
+    server.client().execute_command("ACL", "SETUSER", "ann", "on", "nopass", "~*", "+@all", "-info")
+    return {"redis_username": "ann", "redis_password": "any"}
+
+
+@pytest.mark.parametrize("informed", [True, False])
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_drop_on_a_server_that_lost_nothing_is_no_error(
+    kept: RedisServer, open_at: Open, level: str, informed: bool
+) -> None:
+    settings = {} if informed or level != "replicas:1" else may_ask_nothing(kept)
+    reports = open_at(kept, level, "community_reports", redis_durability_timeout=20, **settings)
+    for number in range(4):  # the first of them before there was any barrier
+        reports.drop()
+        if number > 1:
+            reports.upsert({"0": {"number": number}})
+        if number % 2:
+            break_connections(kept)
+        reports.index_done_callback()
+
+
+@pytest.mark.parametrize("level", ["fsync", "snapshot"])
+def test_a_drop_and_the_writes_after_it_outlive_a_restart(
+    kept: RedisServer, open_at: Open, level: str
+) -> None:
+    reports = open_at(kept, level, "community_reports", redis_durability_timeout=20)
+    reports.upsert({"0": 1, "1": 1})
+    reports.drop()
+    reports.upsert({"0": 2})
+    reports.delete_by_id("1")
+    kept.client().save()
+    kept.restart()
+    reports.index_done_callback()
+    assert reports.all_keys() == ["0"]
+
+
+# Of a server that is the same nothing needs to be looked at, and what others write is no loss.
+def test_what_another_process_writes_is_not_called_lost(kept: RedisServer, open_at: Open) -> None:
+    documents = open_at(kept, "fsync")
+    documents.upsert({"0": 1})
+    documents.index_done_callback()
+    documents.drop()
+    documents.upsert({"shared": 1})
+    kept.client().mset(
+        {"nano_graphrag:full_docs:shared": b"2", "nano_graphrag:full_docs:theirs": b"2"}
+    )
+    break_connections(kept)
+    documents.index_done_callback()
+
+
+# It follows another server for a while and takes over again, all the time on the same connection.
+def test_a_primary_that_lost_writes_while_it_was_a_replica_is_found_out(
+    server_binary: Path, open_at: Open
+) -> None:
+    with RedisServer(server_binary) as primary, RedisServer(server_binary) as other:
+        documents = open_at(primary, "snapshot", redis_durability_timeout=20)
+        documents.upsert({"0": 1})
+        documents.index_done_callback()
+        replicate(primary, other)
+        other.client().replicaof("NO", "ONE")
+        documents.upsert({"1": 1})  # which the other does not have
+        replicate(other, primary)
+        primary.client().replicaof("NO", "ONE")
+        with pytest.raises(DurabilityError) as error:
+            documents.index_done_callback()
+        assert error.value.unconfirmed_ids == ("1",)
 
 
 def swallow_from(proxy: Proxy, command: bytes) -> None:

@@ -179,6 +179,12 @@ MATRIX = {
         "nothing missed in silence; a walk does not wait for a reshard to end",
         "0 missed of 20,000 ids, or an error",
     ),
+    53: Fault(
+        "every durability level under the real host: inserts, drops, re-index, restarts of server "
+        "and process, barriers cut",
+        "an OK is true, an error is true",
+        "false errors 0, false OKs 0 in 200 inserts",
+    ),
     55: Fault(
         "the registry is lost at every point of its adoption, sweep and drop",
         "never complete when it is not",

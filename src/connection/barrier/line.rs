@@ -35,16 +35,42 @@ impl From<RedisError> for Trouble {
 /// A connection that stays open, so that a server that went away in between is noticed.
 pub(super) struct Line {
     connection: Shared,
-    /// It vouches for what was sent, or looked at, in this epoch and later.
-    pub(super) epoch: u64,
+}
+
+/// One server process with one history of changes. Two that are equal have lost nothing in between:
+/// a process has a `run_id` of its own, and one that followed another server for a while has a new
+/// `master_replid` when it takes over again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Incarnation {
+    run_id: String,
+    replication_id: String,
 }
 
 impl Line {
     pub(super) async fn open(dialer: &Dialer) -> Result<Self, RedisError> {
         Ok(Self {
             connection: pool::connect(dialer).await?,
-            epoch: u64::MAX,
         })
+    }
+
+    /// Which server answers; None where this user may not ask.
+    pub(super) async fn incarnation(
+        &mut self,
+        config: &ServerConfig,
+    ) -> Result<Option<Incarnation>, Trouble> {
+        let info = |section: &str| command("INFO", [section.as_bytes()]);
+        let asked = [info("server"), info("replication")];
+        let [server, replication] = self.ask(asked, config.socket_timeout).await?;
+        let (Some(server), Some(replication)) = (facts(server)?, facts(replication)?) else {
+            return Ok(None);
+        };
+        let run_id = server.get("run_id");
+        let replication_id = replication.get("master_replid");
+        let known = run_id.zip(replication_id);
+        Ok(known.map(|(run_id, replication_id)| Incarnation {
+            run_id: run_id.to_owned(),
+            replication_id: replication_id.to_owned(),
+        }))
     }
 
     /// Waits until all that the server has done so far is as safe as the settings ask.
@@ -95,13 +121,7 @@ impl Line {
     ) -> Result<Option<Facts>, Trouble> {
         let info = command("INFO", [&b"persistence"[..]]);
         let [said] = self.ask([info], config.socket_timeout).await?;
-        match said {
-            Value::ServerError(error) if error.code() == "NOPERM" => Ok(None),
-            said => {
-                let said = redis::from_redis_value(checked(said)?);
-                Ok(Some(Facts(said.map_err(RedisError::from)?)))
-            }
-        }
+        facts(said)
     }
 
     /// Sends these commands at once, over this connection and no other; an answer for each.
@@ -131,10 +151,26 @@ impl Line {
 pub(super) struct Facts(String);
 
 impl Facts {
+    /// What they say under this name.
+    fn get(&self, name: &str) -> Option<&str> {
+        let mut lines = self.0.lines().filter_map(|line| line.split_once(':'));
+        lines.find_map(|(known, said)| (known == name).then(|| said.trim()))
+    }
+
     /// Whether one of them says this.
     pub(super) fn say(&self, name: &str, value: &str) -> bool {
-        let mut lines = self.0.lines().filter_map(|line| line.split_once(':'));
-        lines.any(|(known, said)| known == name && said.trim() == value)
+        self.get(name) == Some(value)
+    }
+}
+
+/// The answer to INFO; None where this user may not ask.
+fn facts(answer: Value) -> Result<Option<Facts>, Trouble> {
+    match answer {
+        Value::ServerError(error) if error.code() == "NOPERM" => Ok(None),
+        said => {
+            let said = redis::from_redis_value(checked(said)?);
+            Ok(Some(Facts(said.map_err(RedisError::from)?)))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod line;
 mod snapshot;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared, join_all};
@@ -19,11 +20,13 @@ use super::{Answer, Connections, Request, command};
 use crate::durability::{Change, Durability, Unproved};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
-use crate::keyspace::Keyspace;
-use line::{Line, Trouble};
+use crate::keyspace::{Keyspace, pattern_of};
+use line::{Incarnation, Line, Trouble};
 
 /// Keys in one request of those that are looked at again.
 const PIECE: usize = 64;
+/// COUNT of a SCAN for what was dropped.
+const SCAN_COUNT: &[u8] = b"1000";
 
 type Round = Shared<BoxFuture<'static, Result<()>>>;
 
@@ -31,8 +34,25 @@ type Round = Shared<BoxFuture<'static, Result<()>>>;
 #[derive(Default)]
 pub(super) struct Barrier {
     state: Mutex<State>,
+    /// Whether the first lines were opened, or are being.
+    prepared: AtomicBool,
     /// Held by the barrier that is under way.
-    lines: tokio::sync::Mutex<HashMap<Endpoint, Line>>,
+    lines: tokio::sync::Mutex<Lines>,
+}
+
+/// The barrier's connections, one to each primary.
+#[derive(Default)]
+struct Lines {
+    open: HashMap<Endpoint, Line>,
+    /// The servers that were reached last, whether or not the line to them is still open.
+    servers: HashMap<Endpoint, Server>,
+}
+
+struct Server {
+    /// None where this user may not ask for it.
+    incarnation: Option<Incarnation>,
+    /// It has answered what was sent, or looked at, in this epoch and later.
+    epoch: u64,
 }
 
 #[derive(Default)]
@@ -72,27 +92,85 @@ impl Connections {
         self.barrier.lock().unproved.note(epoch, changes);
     }
 
+    /// All keys under this prefix were deleted by requests of which the first left in this epoch.
+    pub(crate) fn note_drop(&self, epoch: u64, prefix: &[u8]) {
+        self.barrier.lock().unproved.note_drop(epoch, prefix);
+    }
+
+    /// A write of these keys, which are under this prefix, is about to be sent.
+    pub(crate) fn note_sending(&self, prefix: &[u8], keys: impl Iterator<Item = Vec<u8>>) {
+        self.barrier.lock().unproved.note_sending(prefix, keys);
+    }
+
+    /// How many drops servers have lost so far.
+    pub(crate) fn drops_lost_so_far(&self) -> u64 {
+        self.barrier.lock().unproved.drops_lost_so_far()
+    }
+
     /// What is under this prefix changed, and nobody knows what or how.
     pub(crate) fn note_unproved(&self, prefix: &[u8]) {
         self.barrier.lock().unproved.forget(prefix);
     }
 
+    /// Opens the barrier's lines with the first request, so that what is written from soon after it
+    /// is known to have gone to the server that a barrier finds. Nobody waits for it.
+    pub(crate) fn prepare_barriers(self: &Arc<Self>) {
+        if !self.has_barrier()
+            || self.barrier.prepared.load(Relaxed)
+            || Handle::try_current().is_err()
+            || self.barrier.prepared.swap(true, Relaxed)
+        {
+            return;
+        }
+        let connections = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut lines = connections.barrier.lines.lock().await;
+            if let Ok(nodes) = connections.primaries().await {
+                // What fails here fails for the barrier too, which says so.
+                let _ = connections.open_lines(&mut lines, &nodes).await;
+            }
+        });
+    }
+
     /// Returns once all that was answered before is as safe as the settings ask. Costs nothing if
-    /// nothing was written since the last time. What was lost is of this keyspace alone.
-    pub(crate) async fn barrier(self: &Arc<Self>, keyspace: &Keyspace) -> Result<()> {
-        let Some(round) = self.join_barrier(keyspace) else {
+    /// nothing was written since the last time. What was lost is of this keyspace alone; of drops,
+    /// those beyond the number `reported`.
+    pub(crate) async fn barrier(
+        self: &Arc<Self>,
+        keyspace: &Keyspace,
+        reported: &AtomicU64,
+    ) -> Result<()> {
+        let Some(round) = self.join_barrier(keyspace, reported) else {
             return Ok(());
         };
         round.await?;
         let prefix = keyspace.prefix().as_bytes();
-        let (ids, dropped) = self.barrier.lock().unproved.lost(prefix);
-        if ids.is_empty() && !dropped {
+        let (ids, drop) = {
+            let state = self.barrier.lock();
+            let drop = state.unproved.lost_drop(prefix, reported.load(Relaxed));
+            let drop = drop.cloned();
+            (state.unproved.lost(prefix), drop)
+        };
+        let lost = (!ids.is_empty()).then(|| {
+            format!(
+                "has lost {} writes: write these ids again, or delete them; this is said until then",
+                ids.len()
+            )
+        });
+        let kept = drop.map(|drop| {
+            reported.fetch_max(drop.number, Relaxed);
+            format!(
+                "holds ids that this process has dropped, unless another has written them since (one is {:?}): drop them again; this is said once",
+                drop.remaining
+            )
+        });
+        let found: Vec<_> = lost.into_iter().chain(kept).collect();
+        if found.is_empty() {
             return Ok(());
         }
-        let what = if dropped { "a drop, and " } else { "" };
         let why = format!(
-            "the server was restarted or replaced, and has lost {what}{} writes: write these ids again, or delete them; this is said until then",
-            ids.len()
+            "the server was restarted or replaced, and {}",
+            found.join("; it ")
         );
         let error = self.config.durability.unmet(Durability::Ack, why);
         Err(error.with_unconfirmed(ids))
@@ -103,18 +181,23 @@ impl Connections {
     pub(crate) fn begin_overdue_barrier(self: &Arc<Self>, keyspace: &Keyspace) {
         // A write is noted where it is given up, too, which may be anywhere.
         if self.barrier.lock().unproved.is_much() && Handle::try_current().is_ok() {
-            drop(self.join_barrier(keyspace));
+            drop(self.join_barrier(keyspace, &AtomicU64::new(u64::MAX)));
         }
     }
 
     /// The barrier that covers all that was answered so far; None if there is nothing to wait for.
-    fn join_barrier(self: &Arc<Self>, keyspace: &Keyspace) -> Option<Round> {
+    fn join_barrier(self: &Arc<Self>, keyspace: &Keyspace, reported: &AtomicU64) -> Option<Round> {
         if !self.has_barrier() {
             return None;
         }
         let mut state = self.barrier.lock();
-        let (ids, dropped) = state.unproved.lost(keyspace.prefix().as_bytes());
-        if state.passed == state.unproved.requests() && ids.is_empty() && !dropped {
+        let prefix = keyspace.prefix().as_bytes();
+        let nothing_lost = state.unproved.lost(prefix).is_empty()
+            && state
+                .unproved
+                .lost_drop(prefix, reported.load(Relaxed))
+                .is_none();
+        if state.passed == state.unproved.requests() && nothing_lost {
             return None;
         }
         let marker = keyspace.key_beside("durability");
@@ -172,26 +255,14 @@ impl Connections {
     /// nor any key of that workspace: a cluster keeps what has one hash tag together.
     async fn try_barrier(
         self: &Arc<Self>,
-        lines: &mut HashMap<Endpoint, Line>,
+        lines: &mut Lines,
         marker: &[u8],
     ) -> Result<bool, Trouble> {
         let nodes = self.primaries().await.map_err(Trouble::Refused)?;
-        lines.retain(|known, _| nodes.iter().any(|node| node.endpoint() == known));
-        for node in &nodes {
-            if node.breaker.is_open() {
-                return Err(Trouble::Refused(node.refused()));
-            }
-            if !lines.contains_key(node.endpoint()) {
-                let opened = Line::open(&node.dialer).await;
-                let mut line = opened.map_err(|error| self.lost(node, error.into()))?;
-                // Now that it is open: what is sent from here on is answered by the same server, or
-                // the line will have broken.
-                line.epoch = self.barrier.lock().unproved.begin_epoch();
-                lines.insert(node.endpoint().clone(), line);
-            }
-        }
-        let epoch = lines.values().map(|line| line.epoch).max();
+        self.open_lines(lines, &nodes).await?;
+        let epoch = lines.servers.values().map(|server| server.epoch).max();
         self.look_again(epoch.unwrap_or(0)).await?;
+        let lines = &mut lines.open;
         let confirmed = nodes.iter().map(|node| {
             let line = lines.remove(node.endpoint());
             let marker = self.key_on(node, marker);
@@ -215,6 +286,54 @@ impl Connections {
             }
         }
         outcome
+    }
+
+    /// Opens the lines that are missing, and asks who answers on each: one that is not the server
+    /// it was, or may be another, vouches only for what is sent from now on.
+    async fn open_lines(&self, lines: &mut Lines, nodes: &[Arc<Node>]) -> Result<(), Trouble> {
+        let is_primary = |known: &Endpoint| nodes.iter().any(|node| node.endpoint() == known);
+        lines.open.retain(|known, _| is_primary(known));
+        lines.servers.retain(|known, _| is_primary(known));
+        for node in nodes {
+            if node.breaker.is_open() {
+                return Err(Trouble::Refused(node.refused()));
+            }
+            let endpoint = node.endpoint();
+            let mut found = None;
+            if let Some(mut line) = lines.open.remove(endpoint) {
+                // One that broke while nobody used it costs no attempt.
+                found = match line.incarnation(&node.config).await {
+                    Ok(incarnation) => Some((line, incarnation, true)),
+                    Err(Trouble::Lost(_)) => None,
+                    Err(refused) => return Err(refused),
+                };
+            }
+            let (line, incarnation, was_open) = if let Some(found) = found {
+                found
+            } else {
+                let opened = Self::open_line(node).await;
+                let (line, incarnation) = opened.map_err(|trouble| self.lost(node, trouble))?;
+                (line, incarnation, false)
+            };
+            let is_the_same = lines.servers.get(endpoint).is_some_and(|server| {
+                server.incarnation == incarnation && (was_open || incarnation.is_some())
+            });
+            if !is_the_same {
+                // Now that it is open: what is sent from here on is answered by this server, or by
+                // one that is found to be another the next time.
+                let epoch = self.barrier.lock().unproved.begin_epoch();
+                let server = Server { incarnation, epoch };
+                lines.servers.insert(endpoint.clone(), server);
+            }
+            lines.open.insert(endpoint.clone(), line);
+        }
+        Ok(())
+    }
+
+    async fn open_line(node: &Node) -> Result<(Line, Option<Incarnation>), Trouble> {
+        let mut line = Line::open(&node.dialer).await?;
+        let incarnation = line.incarnation(&node.config).await?;
+        Ok((line, incarnation))
     }
 
     /// A server is not to be had now; the topology is told.
@@ -247,6 +366,41 @@ impl Connections {
                 state.unproved.looked_at(epoch, key, *change, shown);
             }
         }
+        let drops = self.barrier.lock().unproved.doubtful_drops(epoch);
+        for (prefix, number) in drops {
+            let remaining = self.remaining(&prefix, number).await?;
+            let mut state = self.barrier.lock();
+            state
+                .unproved
+                .looked_at_drop(epoch, &prefix, number, remaining);
+        }
         Ok(())
+    }
+
+    /// An id that is there although all under its prefix were dropped; None if there is none.
+    async fn remaining(
+        self: &Arc<Self>,
+        prefix: &[u8],
+        number: u64,
+    ) -> Result<Option<String>, Trouble> {
+        let pattern = pattern_of(&String::from_utf8_lossy(prefix));
+        let arguments: [&[u8]; 4] = [b"MATCH", pattern.as_bytes(), b"COUNT", SCAN_COUNT];
+        let mut place = 0;
+        loop {
+            let page = self.scan(place, &arguments).await;
+            let (next, keys) = page.map_err(Trouble::Refused)?;
+            for key in keys {
+                let id = key.strip_prefix(prefix).map(std::str::from_utf8);
+                let Some(Ok(id)) = id else { continue };
+                let state = self.barrier.lock();
+                if state.unproved.contradicts_drop(prefix, number, &key) {
+                    return Ok(Some(id.to_owned()));
+                }
+            }
+            if next == 0 {
+                return Ok(None);
+            }
+            place = next;
+        }
     }
 }
