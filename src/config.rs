@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::durability::Durability;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
+use crate::json_files::Paths;
 use crate::keyspace::Keyspace;
 use crate::value::Compression;
 
@@ -219,9 +220,8 @@ pub struct StoreConfig {
     pub near_cache_bytes: usize,
     /// Whether the ids are kept in a registry beside the namespace.
     pub registry: bool,
-    /// The host's working directory, where its files are kept up with what is written; None: they
-    /// are not.
-    pub dual_write: Option<PathBuf>,
+    /// The host's files, which are kept up with what is written; None: they are not.
+    pub dual_write: Option<Paths>,
     /// The working directory that fills the keyspace; None where several may.
     pub working_dir: Option<String>,
     /// The server.

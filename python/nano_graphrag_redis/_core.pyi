@@ -7,6 +7,7 @@ the same name of ``RedisKVStorage``; here stands what differs.
 
 import os
 from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, final
 
 from .shapes import StorageStats
@@ -18,6 +19,7 @@ __all__ = [
     "KvStore",
     "__version__",
     "close_at_exit",
+    "file_of",
     "metrics",
 ]
 
@@ -25,6 +27,13 @@ __version__: str
 
 def close_at_exit() -> None:
     """Lets no waiting thread back into Python any more. Registered with ``atexit`` on import."""
+
+def file_of(directory: str | os.PathLike[str], namespace: str) -> Path:
+    """The file in a directory that the host keeps a namespace in.
+
+    Raises:
+        StorageConfigError: The namespace is no file name, or would lead out of the directory.
+    """
 
 def metrics(*, census_every: float | None = None) -> dict[str, Any]:
     """What this process has counted, of storages open and closed; a forked child begins anew.
@@ -192,8 +201,10 @@ class FileWork:
         ``refused_count``, and ``refused``, the first of them as pairs of id and reason.
         """
     @staticmethod
-    def export(store: BlockingKvStore, path: str | os.PathLike[str], dry_run: bool) -> FileWork:
-        """Writes a namespace to a file. Its result: ``ids``, ``size``."""
+    def export(
+        store: BlockingKvStore, directory: str | os.PathLike[str], dry_run: bool
+    ) -> FileWork:
+        """Writes a namespace to its file in a directory. Its result: ``ids``, ``size``."""
     @staticmethod
     def compare(store: BlockingKvStore, path: str | os.PathLike[str]) -> FileWork:
         """Compares a file with the server.

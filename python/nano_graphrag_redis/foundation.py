@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ._core import FileWork, KvStore
 from .config import RedisConfig
-from .exceptions import StorageError
+from .exceptions import StorageConfigError, StorageError
 
 logger = logging.getLogger("nano_graphrag_redis")
 
@@ -147,6 +147,8 @@ class Foundation:
             if self.ready and not self.store.closed:
                 directory = Path(self.config.working_dir or "")
                 FileWork.fold(self.store.blocking, directory.absolute(), ask=True).step()
+        except StorageConfigError:
+            pass  # the file follows another workspace: each write of ours was refused
         except StorageError as error:
             logger.warning("%s: the JSON file is behind its log: %s", self.namespace, error)
 

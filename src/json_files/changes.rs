@@ -54,10 +54,10 @@ pub(crate) struct Change {
 pub(crate) struct Changes {
     /// By id.
     pub(crate) ids: HashMap<String, Change>,
-    /// Whether all ids of the file are gone that are not named here.
+    /// Whether ids of the file that are not named here may be gone, which only the server can say.
     pub(crate) dropped: bool,
-    /// Whether some of them may be gone, which only the server can say.
-    pub(crate) drop_asked: bool,
+    /// How many ids the logs name; None while no others were added.
+    pub(crate) named: Option<usize>,
     /// Lines that are no whole change: someone died while writing them.
     pub(crate) torn: u64,
 }
@@ -80,7 +80,7 @@ impl Changes {
             }
             scratch.clear();
             match parse(&line, &mut scratch) {
-                Some(Parsed::OfAll(mark)) => self.mark_all(mark),
+                Some(Parsed::Drop) => self.drop_all(),
                 Some(Parsed::Mark(mark, id)) => self.mark(mark, id),
                 Some(Parsed::Set(id, start, length)) => {
                     let place = Place {
@@ -103,12 +103,14 @@ impl Changes {
         let mut lines = Lines::default();
         let asked = self.ids.iter().filter(|(_, change)| change.asked);
         let (deleted, set): (Vec<_>, Vec<_>) = asked.partition(|(_, change)| change.delete_asked);
-        if self.drop_asked && !self.dropped && !deleted.is_empty() {
-            lines.mark_all(Mark::DropAsked);
-        } else {
-            for (id, _) in deleted {
+        for (id, change) in &deleted {
+            // What the file alone names is asked after by the drop.
+            if self.named.is_none_or(|named| change.order < named) {
                 lines.mark(Mark::DeleteAsked, id);
             }
+        }
+        if self.dropped && !deleted.is_empty() {
+            lines.drop_all();
         }
         for (id, _) in set {
             lines.mark(Mark::SetAsked, id);
@@ -116,16 +118,12 @@ impl Changes {
         lines
     }
 
-    fn mark_all(&mut self, mark: Mark) {
-        let done = mark == Mark::Drop;
-        self.dropped |= done;
-        self.drop_asked = !done;
-        // Kept: another process may have set one of them after the drop, and logged it before.
+    fn drop_all(&mut self) {
+        self.dropped = true;
+        // What was deleted was named. The others stay as they are until the server is asked: another
+        // process may have set one of them after the drop, and logged it, or folded it, before.
         for change in self.ids.values_mut() {
-            (change.delete_asked, change.asked) = (!done, !done);
-            if done {
-                change.fate = Fate::Deleted;
-            }
+            (change.delete_asked, change.asked) = (true, true);
         }
     }
 
@@ -133,24 +131,20 @@ impl Changes {
         let change = self.change(id);
         match mark {
             Mark::Delete => (change.fate, change.asked) = (Fate::Deleted, false),
-            Mark::SetAsked => (change.delete_asked, change.asked) = (false, true),
+            // If it was not done, a delete before it holds.
+            Mark::SetAsked => change.asked = true,
             Mark::DeleteAsked => (change.delete_asked, change.asked) = (true, true),
-            Mark::Drop | Mark::DropAsked => self.mark_all(mark),
+            Mark::Drop => self.drop_all(),
         }
     }
 
     /// What is known of an id, which is named now.
     pub(crate) fn change(&mut self, id: String) -> &mut Change {
         let order = self.ids.len();
-        let fate = if self.dropped {
-            Fate::Deleted
-        } else {
-            Fate::AsInFile
-        };
         self.ids.entry(id).or_insert(Change {
-            fate,
-            delete_asked: self.drop_asked,
-            asked: self.drop_asked,
+            fate: Fate::AsInFile,
+            delete_asked: self.dropped,
+            asked: self.dropped,
             order,
         })
     }
@@ -159,7 +153,7 @@ impl Changes {
 enum Parsed {
     Set(String, usize, usize),
     Mark(Mark, String),
-    OfAll(Mark),
+    Drop,
 }
 
 /// A line; None if it is not a whole change.
@@ -168,9 +162,8 @@ fn parse(line: &[u8], scratch: &mut Vec<u8>) -> Option<Parsed> {
     let mut cursor = Cursor { json: line, at: 0 };
     cursor.enter(0, b']').ok()?;
     let name = text(&mut cursor)?;
-    let of_all = [Mark::Drop, Mark::DropAsked];
-    if let Some(mark) = of_all.into_iter().find(|mark| mark.name() == name) {
-        return (cursor.at == line.len()).then_some(Parsed::OfAll(mark));
+    if name == Mark::Drop.name() {
+        return (cursor.at == line.len()).then_some(Parsed::Drop);
     }
     comma(&mut cursor)?;
     let id = text(&mut cursor)?;
@@ -197,12 +190,12 @@ fn text(cursor: &mut Cursor<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::super::Paths;
-    use super::super::log::{ChangeLog, PutAway, try_put_away};
+    use super::super::log::{ChangeLog, Flight, PutAway, try_put_away};
     use super::*;
 
     fn log() -> (tempfile::TempDir, ChangeLog) {
         let directory = tempfile::tempdir().unwrap();
-        let log = ChangeLog::new(Paths::new(directory.path(), "docs"));
+        let log = ChangeLog::new(Paths::new(directory.path(), "docs").unwrap(), "nano:docs:");
         (directory, log)
     }
 
@@ -231,7 +224,7 @@ mod tests {
         lines.set("b", b"3");
         lines.mark(Mark::Delete, "b");
         lines.mark(Mark::DeleteAsked, "c");
-        assert!(log.try_append(&lines).unwrap());
+        assert!(log.try_append(&lines, None).unwrap());
         let path = &log.paths().log;
         let changes = read(path);
         assert_eq!(value(path, &changes, "a").as_deref(), Some("2"));
@@ -246,17 +239,71 @@ mod tests {
     }
 
     #[test]
-    fn a_drop_ends_what_was_before_it() {
+    fn a_drop_deletes_what_it_names_and_has_the_rest_asked_after() {
         let (_directory, log) = log();
         let mut lines = Lines::default();
         lines.set("a", b"1");
-        lines.mark_all(Mark::Drop);
+        lines.set("meanwhile", b"1");
+        lines.mark(Mark::Delete, "a");
+        lines.drop_all();
         lines.set("b", b"2");
-        assert!(log.try_append(&lines).unwrap());
-        let changes = read(&log.paths().log);
+        assert!(log.try_append(&lines, None).unwrap());
+        let mut changes = read(&log.paths().log);
         assert!(changes.dropped);
         assert_eq!(changes.ids["a"].fate, Fate::Deleted);
-        assert!(matches!(changes.ids["b"].fate, Fate::Set(_)));
+        for (id, asked) in [("meanwhile", true), ("b", false)] {
+            let change = changes.ids[id];
+            assert!(matches!(change.fate, Fate::Set(_)));
+            assert_eq!((change.asked, change.delete_asked), (asked, asked), "{id}");
+        }
+        let in_file = *changes.change("in the file".to_owned());
+        assert_eq!(in_file.fate, Fate::AsInFile);
+        assert!(in_file.delete_asked);
+    }
+
+    #[test]
+    fn what_nobody_could_be_asked_is_asked_with_the_next_log() {
+        let (_directory, log) = log();
+        let mut lines = Lines::default();
+        lines.set("a", b"1");
+        lines.mark(Mark::Delete, "a");
+        lines.drop_all();
+        lines.mark(Mark::SetAsked, "b");
+        assert!(log.try_append(&lines, None).unwrap());
+        let mut changes = read(&log.paths().log);
+        changes.named = Some(changes.ids.len());
+        changes.change("in the file".to_owned());
+        assert!(try_put_away(log.paths(), None).unwrap().is_some());
+        assert!(log.try_append(&changes.unanswered(), None).unwrap());
+        let again = read(&log.paths().log);
+        assert!(again.dropped && again.ids["a"].delete_asked && again.ids["b"].delete_asked);
+        assert!(!again.ids.contains_key("in the file"));
+    }
+
+    #[test]
+    fn what_was_set_while_a_drop_ended_is_asked_after() {
+        let (_directory, log) = log();
+        assert!(log.try_claim().unwrap());
+        let ids = ["a".to_owned()];
+        let flight = |drops| Some(Flight { drops, ids: &ids });
+        let before = log.drops();
+        let mut set = Lines::default();
+        set.set("a", b"1");
+        assert!(log.try_append(&set, flight(before)).unwrap());
+        assert!(!read(&log.paths().log).ids["a"].asked);
+        let mut drop = Lines::default();
+        drop.drop_all();
+        assert!(log.try_append(&drop, None).unwrap());
+        for (drops, asked) in [(before, true), (None, true), (log.drops(), false)] {
+            assert!(log.try_append(&set, flight(drops)).unwrap());
+            let change = read(&log.paths().log).ids["a"];
+            assert!(matches!(change.fate, Fate::Set(_)));
+            assert_eq!(
+                (change.asked, change.delete_asked),
+                (asked, asked),
+                "{drops:?}"
+            );
+        }
     }
 
     #[test]
@@ -269,7 +316,7 @@ mod tests {
             std::fs::write(&log.paths().log, &bytes[..length]).unwrap();
             let mut lines = Lines::default();
             lines.set("b", b"2");
-            assert!(log.try_append(&lines).unwrap());
+            assert!(log.try_append(&lines, None).unwrap());
             let changes = read(&log.paths().log);
             // Only the end of its line was missing in the last case: it is whole.
             let torn = u64::from(length < bytes.len() - 1);
@@ -298,12 +345,12 @@ mod tests {
     fn a_log_is_put_away_once_and_the_next_line_begins_another() {
         let (_directory, log) = log();
         let paths = log.paths().clone();
-        assert_eq!(try_put_away(&paths).unwrap(), Some(PutAway::Nothing));
+        assert_eq!(try_put_away(&paths, None).unwrap(), Some(PutAway::Nothing));
         for (id, put_away) in [("a", PutAway::Now), ("b", PutAway::Before)] {
             let mut lines = Lines::default();
             lines.set(id, b"1");
-            assert!(log.try_append(&lines).unwrap());
-            assert_eq!(try_put_away(&paths).unwrap(), Some(put_away));
+            assert!(log.try_append(&lines, None).unwrap());
+            assert_eq!(try_put_away(&paths, None).unwrap(), Some(put_away));
             assert_eq!(read(&paths.folding).ids.len(), 1);
         }
         assert!(read(&paths.log).ids.contains_key("b"));
@@ -314,9 +361,9 @@ mod tests {
         let (_directory, log) = log();
         let held = File::create(&log.paths().lock).unwrap();
         held.lock().unwrap();
-        assert!(!log.try_append(&Lines::default()).unwrap());
-        assert_eq!(try_put_away(log.paths()).unwrap(), None);
+        assert!(!log.try_append(&Lines::default(), None).unwrap());
+        assert_eq!(try_put_away(log.paths(), None).unwrap(), None);
         held.unlock().unwrap();
-        assert!(log.try_append(&Lines::default()).unwrap());
+        assert!(log.try_append(&Lines::default(), None).unwrap());
     }
 }

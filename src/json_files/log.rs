@@ -1,20 +1,23 @@
 //! The log of changes that dual writing keeps beside a host's file: a JSON array a line, appended
 //! under a lock that all processes respect.
 //!
-//! - `["set","id",value]`, `["delete","id"]`, `["drop"]`: confirmed by the server.
-//! - `["set?","id"]`, `["delete?","id"]`, `["drop?"]`: sent, and not confirmed, or not to its end. The
-//!   server may be asked.
+//! - `["set","id",value]`, `["delete","id"]`: confirmed by the server.
+//! - `["set?","id"]`, `["delete?","id"]`: sent, and not confirmed. The server may be asked.
+//! - `["drop"]`: all ids were to be deleted. Those that were have a line of their own before it; of the
+//!   others, among them what was written meanwhile, only the server can say whether they are gone.
 //!
 //! A process that dies while it writes leaves a line without an end. The next one begins a new
 //! line, and what is no whole array is passed over by whoever reads.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Paths;
+use super::lock::FilesLock;
 use super::writer::is_at;
+use super::{Paths, open_options};
+use crate::error::Result;
 use crate::json_text::write_utf8;
 
 /// Bytes of lines that are kept for later when the log cannot be written.
@@ -29,10 +32,8 @@ pub enum Mark {
     SetAsked,
     /// A delete was sent, and may have been done.
     DeleteAsked,
-    /// All ids were deleted.
+    /// All ids were to be deleted.
     Drop,
-    /// Some ids were deleted, on the way to deleting all.
-    DropAsked,
 }
 
 impl Mark {
@@ -42,13 +43,12 @@ impl Mark {
             Self::SetAsked => "set?",
             Self::DeleteAsked => "delete?",
             Self::Drop => "drop",
-            Self::DropAsked => "drop?",
         }
     }
 
     /// Whether it concerns all ids, so that its line names none.
     pub(super) fn is_of_all(self) -> bool {
-        matches!(self, Self::Drop | Self::DropAsked)
+        self == Self::Drop
     }
 }
 
@@ -57,6 +57,8 @@ impl Mark {
 pub struct Lines {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// Whether one of them is a drop.
+    drop: bool,
 }
 
 impl Lines {
@@ -66,6 +68,7 @@ impl Lines {
         Self {
             bytes: Vec::with_capacity(bytes),
             ends: Vec::new(),
+            drop: false,
         }
     }
 
@@ -83,10 +86,11 @@ impl Lines {
         self.close();
     }
 
-    /// Something happened to all ids.
-    pub fn mark_all(&mut self, mark: Mark) {
-        self.open(mark.name(), None);
+    /// All ids were to be deleted.
+    pub fn drop_all(&mut self) {
+        self.open(Mark::Drop.name(), None);
         self.close();
+        self.drop = true;
     }
 
     /// Takes those of the lines for whose number `wanted` says so.
@@ -129,6 +133,15 @@ impl Lines {
     }
 }
 
+/// A write on its way to the server.
+#[derive(Clone, Copy)]
+pub struct Flight<'a> {
+    /// How many drops were logged when it was sent; None if that is not known.
+    pub drops: Option<u64>,
+    /// Whose value it sets.
+    pub ids: &'a [String],
+}
+
 /// The log of one namespace, as one process writes it.
 pub struct ChangeLog {
     paths: Paths,
@@ -139,21 +152,25 @@ pub struct ChangeLog {
     failed: AtomicU64,
 }
 
-#[derive(Default)]
 struct Open {
-    lock: Option<File>,
+    lock: FilesLock,
     log: Option<File>,
     /// Written before what comes next.
     kept: Lines,
 }
 
 impl ChangeLog {
-    /// Opens nothing yet.
+    /// Of the keys with this prefix. Opens nothing yet.
     #[must_use]
-    pub fn new(paths: Paths) -> Self {
+    pub fn new(paths: Paths, owner: &str) -> Self {
+        let open = Open {
+            lock: FilesLock::new(&paths, Some(owner)),
+            log: None,
+            kept: Lines::default(),
+        };
         Self {
             paths,
-            open: Mutex::default(),
+            open: Mutex::new(open),
             appended: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
@@ -171,23 +188,49 @@ impl ChangeLog {
         (self.appended.load(Relaxed), self.failed.load(Relaxed))
     }
 
+    /// Makes sure that the files are of this log's owner, who has them from now on. False if another
+    /// process has the lock.
+    pub fn try_claim(&self) -> Result<bool> {
+        Ok(self.open().lock.hold(|_| Ok(()))?.is_some())
+    }
+
+    /// How many drops were logged, by all processes; None where that cannot be said.
+    #[must_use]
+    pub fn drops(&self) -> Option<u64> {
+        self.open().lock.drops()
+    }
+
     /// Appends lines, and those that were kept. False if another process has the lock: it has it
     /// for as long as it takes to write some lines, so try again soon.
-    pub fn try_append(&self, lines: &Lines) -> io::Result<bool> {
+    ///
+    /// `flight` is of the writes that the lines tell of: if a drop was logged while they were on the
+    /// way, it may have deleted what they wrote. Whether it has, the server is asked.
+    pub fn try_append(&self, lines: &Lines, flight: Option<Flight<'_>>) -> Result<bool> {
         let mut open = self.open();
-        let open = &mut *open;
-        let appended = locked(&mut open.lock, &self.paths, || {
-            let log = match open.log.take() {
+        let Open { lock, log, kept } = &mut *open;
+        let appended = lock.hold(|held| {
+            let mut raced = Lines::default();
+            if let Some(flight) = flight
+                && (flight.drops.is_none() || flight.drops != held.drops())
+            {
+                for id in flight.ids {
+                    raced.mark(Mark::DeleteAsked, id);
+                }
+            }
+            let file = match log.take() {
                 // Not the one that was put away to be folded.
-                Some(log) if is_at(&log, &self.paths.log) => log,
-                _ => File::options()
+                Some(file) if is_at(&file, &self.paths.log) => file,
+                _ => open_options()
                     .read(true)
                     .append(true)
                     .create(true)
                     .open(&self.paths.log)?,
             };
-            write(&log, &[&open.kept, lines])?;
-            open.log = Some(log);
+            write(&file, &[kept, lines, &raced])?;
+            if kept.drop || lines.drop {
+                held.count_drop()?;
+            }
+            *log = Some(file);
             Ok(())
         })?;
         if appended.is_some() {
@@ -199,11 +242,11 @@ impl ChangeLog {
     }
 
     /// Appends what was kept, if anything was.
-    pub fn try_append_kept(&self) -> io::Result<bool> {
+    pub fn try_append_kept(&self) -> Result<bool> {
         if !self.has_kept() {
             return Ok(true);
         }
-        self.try_append(&Lines::default())
+        self.try_append(&Lines::default(), None)
     }
 
     /// Whether anything was kept.
@@ -217,7 +260,7 @@ impl ChangeLog {
         let mut open = self.open();
         if mark.is_of_all() {
             self.failed.fetch_add(1, Relaxed);
-            open.kept.mark_all(mark);
+            open.kept.drop_all();
         }
         for id in ids {
             self.failed.fetch_add(1, Relaxed);
@@ -244,9 +287,10 @@ pub enum PutAway {
 }
 
 /// Puts the log away, so that it may be folded while others go on in a new one; one at a time. None
-/// if another process has the lock.
-pub fn try_put_away(paths: &Paths) -> io::Result<Option<PutAway>> {
-    locked(&mut None, paths, || {
+/// if another process has the lock. An error if the log is not of the keys with the prefix `owner`, if
+/// any.
+pub fn try_put_away(paths: &Paths, owner: Option<&str>) -> Result<Option<PutAway>> {
+    FilesLock::new(paths, owner).hold(|_| {
         if paths.folding.exists() {
             return Ok(PutAway::Before);
         }
@@ -256,32 +300,6 @@ pub fn try_put_away(paths: &Paths) -> io::Result<Option<PutAway>> {
         fs::rename(&paths.log, &paths.folding)?;
         Ok(PutAway::Now)
     })
-}
-
-/// Does something while no other process does the same; None if one does.
-fn locked<T>(
-    lock: &mut Option<File>,
-    paths: &Paths,
-    act: impl FnOnce() -> io::Result<T>,
-) -> io::Result<Option<T>> {
-    let file = match lock {
-        Some(file) => file,
-        None => lock.insert(
-            File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&paths.lock)?,
-        ),
-    };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    let done = act();
-    file.unlock()?;
-    done.map(Some)
 }
 
 /// Appends lines, on a line of their own whatever stands before them.

@@ -4,6 +4,7 @@
 //! Beside a file that dual writing keeps lies the [`log`] of what has changed since.
 
 pub(crate) mod changes;
+pub(crate) mod lock;
 pub mod log;
 mod paths;
 mod reader;
@@ -23,6 +24,14 @@ pub use view::View;
 pub(crate) use view::read_at;
 pub use writer::FileWriter;
 pub(crate) use writer::{LAYOUT, is_at, sync_directory};
+
+/// How a file of ours is opened: never through a link, which may lead anywhere.
+fn open_options() -> std::fs::OpenOptions {
+    let mut options = std::fs::File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
+    options
+}
 
 /// A failure of the file system, with what was being done to which file.
 pub(crate) fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {

@@ -51,7 +51,7 @@ impl View {
         let mut changes = Changes::default();
         changes.read(&paths.folding, 1)?;
         changes.read(&paths.log, 2)?;
-        if !changes.dropped && paths.file.exists() {
+        if paths.file.exists() {
             let mut file = JsonFile::open(paths.file.clone())?;
             let mut scratch = Vec::new();
             while let Some(entry) = file.next(Layout::Compact, &mut scratch)? {
@@ -149,19 +149,19 @@ mod tests {
     #[test]
     fn the_log_is_laid_over_the_file() {
         let directory = tempfile::tempdir().unwrap();
-        let paths = Paths::new(directory.path(), "docs");
+        let paths = Paths::new(directory.path(), "docs").unwrap();
         assert!(View::of(&paths).unwrap().is_none());
         fs::write(&paths.file, r#"{"a": [1], "b": 2, "c": 3}"#).unwrap();
-        let log = ChangeLog::new(paths.clone());
+        let log = ChangeLog::new(paths.clone(), "nano:docs:");
         let mut lines = Lines::default();
         lines.set("b", b"\"older\"");
         lines.set("d", b"4");
-        assert!(log.try_append(&lines).unwrap());
-        assert_eq!(try_put_away(&paths).unwrap(), Some(PutAway::Now));
+        assert!(log.try_append(&lines, None).unwrap());
+        assert_eq!(try_put_away(&paths, None).unwrap(), Some(PutAway::Now));
         let mut lines = Lines::default();
         lines.set("b", b"\"newer\"");
         lines.mark(Mark::Delete, "c");
-        assert!(log.try_append(&lines).unwrap());
+        assert!(log.try_append(&lines, None).unwrap());
         let view = View::of(&paths).unwrap().unwrap();
         assert!(view.is_current());
         let found = ["a", "b", "c", "d"].map(|id| view.get(id).unwrap());
@@ -178,9 +178,14 @@ mod tests {
         ids.sort_unstable();
         assert_eq!(ids, ["a", "b", "d"]);
         let mut lines = Lines::default();
-        lines.mark_all(Mark::Drop);
-        assert!(log.try_append(&lines).unwrap());
+        for id in ["a", "b"] {
+            lines.mark(Mark::Delete, id);
+        }
+        lines.drop_all();
+        assert!(log.try_append(&lines, None).unwrap());
         assert!(!view.is_current());
-        assert_eq!(View::of(&paths).unwrap().unwrap().ids().count(), 0);
+        // What a drop has not deleted was written beside it.
+        let view = View::of(&paths).unwrap().unwrap();
+        assert_eq!(view.ids().collect::<Vec<_>>(), ["d"]);
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::failed;
+use super::{failed, open_options};
 use crate::error::{Error, Kind, Result};
 use crate::json_text::{Layout, rewrite, write_utf8};
 
@@ -44,8 +44,7 @@ impl FileWriter {
 
     /// The same; None if another process does.
     pub fn try_begin(path: &Path) -> Result<Option<Self>> {
-        // Behind a link is where it belongs.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let path = behind_links(path)?;
         let beside = beside(&path);
         let Some(file) = locked(&beside)? else {
             return Ok(None);
@@ -143,6 +142,36 @@ pub(crate) fn sync_directory(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The file that a name stands for. A link to another name in the directory is followed; one that leads
+/// out of it is not: whoever could make it could have any file replaced.
+fn behind_links(path: &Path) -> Result<PathBuf> {
+    let Ok(named) = fs::symlink_metadata(path) else {
+        return Ok(path.to_owned()); // it is made
+    };
+    if !named.is_symlink() {
+        return Ok(path.to_owned());
+    }
+    let real = fs::canonicalize(path).ok();
+    let directory = path.parent().and_then(|parent| {
+        fs::canonicalize(if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        })
+        .ok()
+    });
+    match real {
+        Some(real) if real.parent() == directory.as_deref() => Ok(real),
+        _ => {
+            let message = format!(
+                "{} is a link that leads out of its directory: put the file itself there",
+                path.display()
+            );
+            Err(Error::new(Kind::File, message))
+        }
+    }
+}
+
 /// Where a file is until it is whole.
 fn beside(path: &Path) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
@@ -154,7 +183,7 @@ fn beside(path: &Path) -> PathBuf {
 /// another's.
 fn locked(beside: &Path) -> Result<Option<File>> {
     loop {
-        let file = File::options()
+        let file = open_options()
             .create(true)
             .truncate(false)
             .write(true)
@@ -190,6 +219,34 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn no_link_leads_a_writer_out_of_the_directory() {
+        use std::os::unix::fs::symlink;
+        let (directory, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = directory.path().join("kv_store_docs.json");
+        let victim = outside.path().join("victim");
+        fs::write(&victim, "theirs").unwrap();
+        for (link, to) in [
+            (path.clone(), victim.clone()),
+            (path.clone(), outside.path().join("not there")),
+            (beside(&path), victim.clone()),
+            (beside(&path), outside.path().join("not there")),
+        ] {
+            symlink(to, &link).unwrap();
+            assert!(FileWriter::begin(&path).is_err());
+            fs::remove_file(link).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+        let other = directory.path().join("other");
+        fs::write(&other, "old").unwrap();
+        symlink("other", &path).unwrap();
+        FileWriter::begin(&path).unwrap().finish().unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "{}");
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    }
 
     #[test]
     fn a_file_is_in_its_place_only_when_it_is_whole() {

@@ -1,11 +1,11 @@
 //! From the server to a file, ids sorted.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Progress, Step};
 use crate::error::Result;
-use crate::json_files::{FileWriter, Item, Sorted, Sorter};
+use crate::json_files::lock::check_owner;
+use crate::json_files::{FileWriter, Item, Paths, Sorted, Sorter};
 use crate::store::{KvStore, Pace};
 
 /// What was written.
@@ -20,7 +20,7 @@ pub struct Exported {
 /// A namespace that is being written to its file.
 pub struct Export {
     store: Arc<KvStore>,
-    path: PathBuf,
+    paths: Paths,
     state: State,
     pace: Pace,
     dry: bool,
@@ -43,12 +43,14 @@ enum State {
 }
 
 impl Export {
-    /// `dry` counts only.
-    #[must_use]
-    pub fn new(store: Arc<KvStore>, path: PathBuf, dry: bool) -> Self {
-        Self {
+    /// `dry` counts only. An error if dual writing has the file follow another workspace.
+    pub fn new(store: Arc<KvStore>, paths: Paths, dry: bool) -> Result<Self> {
+        if !dry {
+            check_owner(&paths, store.config().keyspace.prefix())?;
+        }
+        Ok(Self {
             store,
-            path,
+            paths,
             state: State::Listing {
                 cursor: 0,
                 sorter: Sorter::default(),
@@ -57,7 +59,7 @@ impl Export {
             dry,
             found: 0,
             exported: None,
-        }
+        })
     }
 
     /// Does the next step; None at the end.
@@ -69,7 +71,7 @@ impl Export {
                     State::Writing {
                         sorted: sorter.sorted()?,
                         writer: (!self.dry)
-                            .then(|| FileWriter::begin(&self.path))
+                            .then(|| FileWriter::begin(&self.paths.file))
                             .transpose()?,
                         ids: 0,
                     }

@@ -11,11 +11,17 @@ use super::bridge::block;
 use super::jobs::Once;
 use super::store::BlockingKvStore;
 use crate::error::{Error, Kind};
-use crate::json_files;
+use crate::json_files::{self, Paths};
 use crate::json_text::Layout;
 use crate::metrics::Operation;
 use crate::migration::{Check, Comparison, Copying, Differences, Export, Progress};
 use crate::store::{Call, Folded, KvStore, fold};
+
+/// The file that the host keeps a namespace in.
+#[pyfunction]
+pub(super) fn file_of(directory: PathBuf, namespace: &str) -> PyResult<PathBuf> {
+    Ok(Paths::new(directory, namespace)?.file)
+}
 
 /// The entries of one file, in its order.
 #[pyclass(frozen, module = "nano_graphrag_redis._core")]
@@ -58,7 +64,7 @@ enum Task {
     Export(Box<Export>),
     Compare(Box<Comparison>),
     Fold {
-        directory: PathBuf,
+        paths: Paths,
         ask: bool,
         folded: Option<Folded>,
     },
@@ -101,11 +107,12 @@ impl FileWork {
     fn export(
         py: Python<'_>,
         store: &BlockingKvStore,
-        path: PathBuf,
+        directory: PathBuf,
         dry_run: bool,
     ) -> PyResult<Self> {
         let store = store.core(py)?;
-        let export = Export::new(Arc::clone(&store), path, dry_run);
+        let paths = Paths::new(directory, &store.config().namespace)?;
+        let export = Export::new(Arc::clone(&store), paths, dry_run)?;
         Ok(Self::new(Some(store), Task::Export(Box::new(export))))
     }
 
@@ -123,12 +130,13 @@ impl FileWork {
         directory: PathBuf,
         ask: bool,
     ) -> PyResult<Self> {
+        let store = store.core(py)?;
         let fold = Task::Fold {
-            directory,
+            paths: Paths::new(directory, &store.config().namespace)?,
             ask,
             folded: None,
         };
-        Ok(Self::new(Some(store.core(py)?), fold))
+        Ok(Self::new(Some(store), fold))
     }
 
     fn step<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -147,13 +155,9 @@ impl FileWork {
                 Task::Copy(copying) => copying.step().await?,
                 Task::Export(export) => export.step().await?,
                 Task::Compare(comparison) => comparison.step().await?,
-                Task::Fold {
-                    directory,
-                    ask,
-                    folded,
-                } => {
+                Task::Fold { paths, ask, folded } => {
                     store.keep_up().await?;
-                    *folded = fold(&store, directory, *ask, true).await?;
+                    *folded = fold(&store, paths, *ask, true).await?;
                     None
                 }
             };

@@ -21,7 +21,7 @@ mod core {
     #[pymodule_export]
     use super::bridge::close_at_exit;
     #[pymodule_export]
-    use super::files::{FileWork, JsonFile};
+    use super::files::{FileWork, JsonFile, file_of};
     #[pymodule_export]
     use super::metrics::metrics;
     #[pymodule_export]

@@ -10,6 +10,7 @@ use crate::config::{Credentials, OutagePolicy, Sentinel, ServerConfig, StoreConf
 use crate::durability::Durability;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
+use crate::json_files::Paths;
 use crate::keyspace::Keyspace;
 use crate::value::Compression;
 
@@ -125,7 +126,10 @@ impl TryFrom<Settings> for StoreConfig {
             )?,
             near_cache_bytes: settings.near_cache_mb.saturating_mul(1 << 20),
             registry: settings.registry,
-            dual_write: settings.dual_write_directory,
+            dual_write: settings
+                .dual_write_directory
+                .map(|directory| Paths::new(directory, &settings.namespace))
+                .transpose()?,
             working_dir: settings.working_dir,
             ..Self::new(server, &settings.namespace)?
         })

@@ -1,7 +1,6 @@
 //! Dual writing: what the server has confirmed goes into a log beside the host's file, and from time
 //! to time the log is folded into the file.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -13,9 +12,8 @@ use tokio::time::sleep;
 use super::fold::{fold, stopped};
 use super::{Batch, KvStore};
 use crate::config::StoreConfig;
-use crate::error::{Error, Kind, Result};
-use crate::json_files::Paths;
-use crate::json_files::log::{ChangeLog, Lines, Mark};
+use crate::error::{Kind, Result};
+use crate::json_files::log::{ChangeLog, Flight, Lines, Mark};
 use crate::notices::Event;
 
 /// Milliseconds between two foldings of one file.
@@ -35,8 +33,9 @@ const LINE: usize = 32;
 /// The log of one namespace, and when it is to be folded.
 pub(super) struct DualWrite {
     log: ChangeLog,
-    directory: PathBuf,
     store: Weak<KvStore>,
+    /// Whether the files are known to be ours to write.
+    claimed: AtomicBool,
     scheduled: AtomicBool,
     /// Whether the last attempt to log failed: that is told once, as is its end.
     unlogged: AtomicBool,
@@ -67,11 +66,11 @@ impl DualWrite {
         store: &Weak<KvStore>,
         turn: Arc<Mutex<()>>,
     ) -> Option<Self> {
-        let directory = config.dual_write.clone()?;
+        let paths = config.dual_write.clone()?;
         Some(Self {
-            log: ChangeLog::new(Paths::new(&directory, &config.namespace)),
-            directory,
+            log: ChangeLog::new(paths, config.keyspace.prefix()),
             store: Weak::clone(store),
+            claimed: AtomicBool::new(false),
             scheduled: AtomicBool::new(false),
             unlogged: AtomicBool::new(false),
             unfolded: AtomicBool::new(false),
@@ -86,29 +85,17 @@ impl DualWrite {
         self.log.keep(mark, ids);
     }
 
-    pub(super) async fn append(&self, lines: &Lines) -> Result<()> {
-        self.with_patience(|| self.log.try_append(lines)).await
+    /// How many drops were logged until now; None where that cannot be said.
+    pub(super) fn drops(&self) -> Option<u64> {
+        self.log.drops()
+    }
+
+    async fn append(&self, lines: &Lines, flight: Option<Flight<'_>>) -> Result<()> {
+        with_patience(&self.log, || self.log.try_append(lines, flight)).await
     }
 
     async fn append_kept(&self) -> Result<()> {
-        self.with_patience(|| self.log.try_append_kept()).await
-    }
-
-    /// Tries until nobody else has the lock. The thread is not kept from its other work.
-    async fn with_patience(&self, act: impl Fn() -> std::io::Result<bool>) -> Result<()> {
-        let since = Instant::now();
-        let path = &self.log.paths().log;
-        loop {
-            match act() {
-                Ok(true) => return Ok(()),
-                Ok(false) if since.elapsed() < LOCK_PATIENCE => sleep(LOCK_PAUSE).await,
-                Ok(false) => return Err(stopped(path)),
-                Err(error) => {
-                    let message = format!("cannot write {}: {error}", path.display());
-                    return Err(Error::new(Kind::File, message));
-                }
-            }
-        }
+        with_patience(&self.log, || self.log.try_append_kept()).await
     }
 
     /// Has the log folded in a while, unless that is arranged already.
@@ -132,7 +119,38 @@ impl DualWrite {
     }
 }
 
+/// Tries until nobody else has the lock. The thread is not kept from its other work.
+pub(super) async fn with_patience(log: &ChangeLog, act: impl Fn() -> Result<bool>) -> Result<()> {
+    let since = Instant::now();
+    while !act()? {
+        if since.elapsed() > LOCK_PATIENCE {
+            return Err(stopped(&log.paths().log));
+        }
+        sleep(LOCK_PAUSE).await;
+    }
+    Ok(())
+}
+
 impl KvStore {
+    /// An error if the files that are to follow a change are another's: it is not even sent. That they
+    /// cannot be written is told when it has been done.
+    pub(super) async fn claim_files(&self) -> Result<()> {
+        let Some(dual) = &self.dual_write else {
+            return Ok(());
+        };
+        if dual.claimed.load(Relaxed) {
+            return Ok(());
+        }
+        match with_patience(&dual.log, || dual.log.try_claim()).await {
+            Ok(()) => dual.claimed.store(true, Relaxed),
+            Err(error) if error.kind() == Kind::Config => {
+                return Err(error.in_namespace(&self.config.namespace));
+            }
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
     /// What dual writing has done; None where it is off.
     pub fn dual_write(&self) -> Option<DualWriteStats> {
         let dual = self.dual_write.as_ref()?;
@@ -159,14 +177,14 @@ impl KvStore {
     /// Logs what is kept, and lines. What cannot be logged is told once, and asked of the server when
     /// the log is folded: a write that the server has confirmed does not fail for it. False if it could
     /// not.
-    pub(super) async fn log(&self, lines: &Lines) -> bool {
+    pub(super) async fn log(&self, lines: &Lines, flight: Option<Flight<'_>>) -> bool {
         let Some(dual) = &self.dual_write else {
             return true;
         };
         if lines.is_empty() && !dual.log.has_kept() {
             return true;
         }
-        match dual.append(lines).await {
+        match dual.append(lines, flight).await {
             Ok(()) => {
                 if dual.unlogged.swap(false, Relaxed) {
                     self.note("changes are logged again");
@@ -209,7 +227,7 @@ impl KvStore {
         }
         let began = Instant::now();
         let _ = dual.append_kept().await; // is tried again with the next change
-        match fold(self, &dual.directory, true, false).await {
+        match fold(self, paths, true, false).await {
             Ok(folded) => {
                 dual.folds.fetch_add(u64::from(folded.is_some()), Relaxed);
                 let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(FOLD_INTERVAL);

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::dual_write::LOCK_PATIENCE;
+use super::dual_write::{LOCK_PATIENCE, with_patience};
 use super::{KvStore, Pace};
 use crate::error::{Error, Kind, Result};
 use crate::json_files::changes::{Change, Changes, Fate, Place};
-use crate::json_files::log::{PutAway, try_put_away};
+use crate::json_files::log::{ChangeLog, PutAway, try_put_away};
 use crate::json_files::{
     FileWriter, JsonFile, LAYOUT, Paths, failed, is_at, read_at, sync_directory,
 };
@@ -40,27 +40,21 @@ pub struct Folded {
     pub size: u64,
 }
 
-/// Folds what is logged of the store's namespace into its file in `directory`. None if nothing is, or
+/// Folds what is logged of the store's namespace into its file. None if nothing is, or
 /// another process does it: unless it is waited for.
 ///
 /// `ask` is whether the server is asked; else the log's own word holds.
 ///
 /// The new file is written beside the old one and takes its place whole; the log goes after that. So
 /// whoever is killed on the way leaves something that can be folded once more.
-pub async fn fold(
-    store: &KvStore,
-    directory: &Path,
-    ask: bool,
-    wait: bool,
-) -> Result<Option<Folded>> {
-    let paths = Paths::new(directory, &store.config().namespace);
+pub async fn fold(store: &KvStore, paths: &Paths, ask: bool, wait: bool) -> Result<Option<Folded>> {
     let (mut folded, mut put_away) = (None, false);
     let (mut since, mut written) = (Instant::now(), None);
     while paths.have_changes() {
         if !put_away {
             // What someone left behind comes first, and then what was logged since; more may be on
             // its way, but that is of others.
-            match try_put_away(&paths) {
+            match try_put_away(paths, ask.then_some(store.config().keyspace.prefix())) {
                 Ok(Some(PutAway::Now)) => put_away = true,
                 Ok(Some(PutAway::Before)) => {}
                 Ok(Some(PutAway::Nothing)) => return Ok(folded),
@@ -69,13 +63,13 @@ pub async fn fold(
                     continue;
                 }
                 Ok(None) => return Err(stopped(&paths.log)),
-                Err(error) => return Err(failed("cannot put away", &paths.log, &error)),
+                Err(error) => return Err(error),
             }
         }
-        match Turn::take(&paths)? {
+        match Turn::take(paths)? {
             Turn::Ours(log, writer) => {
                 let asked = ask.then_some(store);
-                folded = Some(fold_one(asked, &paths, log, writer).await?);
+                folded = Some(fold_one(asked, paths, log, writer).await?);
             }
             Turn::Done => {}
             Turn::Others if wait => {
@@ -147,7 +141,7 @@ async fn fold_one(
     if let Some(store) = asked {
         if !base {
             list_all(store, paths, &mut changes).await?;
-        } else if changes.drop_asked && !changes.dropped {
+        } else if changes.dropped {
             take_all(paths, &mut changes)?;
         }
         ask(store, &mut changes, &mut values)
@@ -158,7 +152,7 @@ async fn fold_one(
         read_at(&values[place.file], place)
             .map_err(|error| failed("cannot read", &paths.folding, &error))
     };
-    if base && !changes.dropped {
+    if base {
         let mut file = JsonFile::open(paths.file.clone())?;
         let mut value = Vec::new();
         while let Some(entry) = file.next(LAYOUT, &mut value)? {
@@ -187,11 +181,12 @@ async fn fold_one(
     }
     let ids = writer.ids();
     let size = writer.finish()?;
-    // A server that was away is asked again later, by who goes on to write there.
-    if let Some(dual) = asked.and_then(|store| store.dual_write.as_ref()) {
+    // A server that was away is asked again later.
+    if let Some(store) = asked {
         let unanswered = changes.unanswered();
         if !unanswered.is_empty() {
-            dual.append(&unanswered).await?;
+            let next = ChangeLog::new(paths.clone(), store.config().keyspace.prefix());
+            with_patience(&next, || next.try_append(&unanswered, None)).await?;
         }
     }
     fs::remove_file(&paths.folding)
@@ -223,8 +218,10 @@ async fn list_all(store: &KvStore, paths: &Paths, changes: &mut Changes) -> Resu
     }
 }
 
-/// Takes every id of the file for one that may be gone: a drop of them all was begun.
+/// Takes every id of the file for one that may be gone: all were to be deleted. Others may have been
+/// written since, and folded into this file before the drop was logged.
 fn take_all(paths: &Paths, changes: &mut Changes) -> Result<()> {
+    changes.named = Some(changes.ids.len());
     let mut file = JsonFile::open(paths.file.clone())?;
     let mut scratch = Vec::new();
     while let Some(entry) = file.next(Layout::Compact, &mut scratch)? {
@@ -298,11 +295,12 @@ mod tests {
             .unwrap();
             let lock = File::create(directory.path().join(held)).unwrap();
             lock.lock().unwrap();
-            let error = fold(&store, directory.path(), false, true).await;
+            let paths = Paths::new(directory.path(), "docs").unwrap();
+            let error = fold(&store, &paths, false, true).await;
             let error = error.unwrap_err().to_string();
             assert!(error.contains("does not go on"), "{error}");
             lock.unlock().unwrap();
-            let folded = fold(&store, directory.path(), false, true).await.unwrap();
+            let folded = fold(&store, &paths, false, true).await.unwrap();
             assert_eq!(folded.map(|folded| folded.ids), Some(0), "{held}");
         }
     }

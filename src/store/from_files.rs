@@ -9,12 +9,14 @@ use bytes::Bytes;
 use super::KvStore;
 use crate::config::{OutagePolicy, StoreConfig};
 use crate::error::{Error, Kind, Result};
+use crate::json_files::lock::check_owner;
 use crate::json_files::{Paths, View};
 use crate::notices::Event;
 
 /// The files of one namespace, read over when they are first asked for.
 pub(super) struct FromFiles {
     paths: Paths,
+    owner: String,
     view: Mutex<Option<Arc<View>>>,
     served: AtomicU64,
 }
@@ -22,9 +24,10 @@ pub(super) struct FromFiles {
 impl FromFiles {
     /// None where the outage policy is another.
     pub(super) fn new(config: &StoreConfig) -> Option<Self> {
-        let directory = config.dual_write.as_ref()?;
+        let paths = config.dual_write.clone()?;
         (config.outage_policy == OutagePolicy::Json).then(|| Self {
-            paths: Paths::new(directory, &config.namespace),
+            paths,
+            owner: config.keyspace.prefix().to_owned(),
             view: Mutex::default(),
             served: AtomicU64::new(0),
         })
@@ -37,8 +40,12 @@ impl FromFiles {
         if held.as_ref().is_some_and(|view| view.is_current()) {
             return Ok(held);
         }
-        let paths = self.paths.clone();
-        let read = tokio::task::spawn_blocking(move || View::of(&paths)).await;
+        let (paths, owner) = (self.paths.clone(), self.owner.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            check_owner(&paths, &owner)?;
+            View::of(&paths)
+        });
+        let read = read.await;
         let lost = |_| Error::new(Kind::File, "the files could not be read over");
         let view = read.map_err(lost)??.map(Arc::new);
         let mut held = self.view.lock().unwrap_or_else(PoisonError::into_inner);

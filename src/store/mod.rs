@@ -224,6 +224,7 @@ impl KvStore {
         sets: Commands,
         lines: Option<Lines>,
     ) -> Result<Vec<Result<()>>> {
+        self.claim_files().await?;
         let change = self.change(ids.iter().map(String::as_str));
         let sent = self.sent(Mark::SetAsked, ids);
         let digests = self.digests(&sets);
@@ -276,6 +277,7 @@ impl KvStore {
 
     /// Deletes ids and counts those that were there. Never sent twice: the count would lie.
     pub async fn delete(&self, ids: Vec<String>) -> Result<u64> {
+        self.claim_files().await?;
         let mut deleted = 0;
         let mark = new_mark();
         for start in (0..ids.len()).step_by(KEY_PIECE) {

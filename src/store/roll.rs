@@ -40,13 +40,13 @@ impl KvStore {
         let mut listing = Listing::default();
         while let Some(page) = self.next_members(&mut listing).await? {
             for piece in page.chunks(KEY_PIECE) {
-                let ids = || piece.iter().map(|(id, _)| id.as_str());
+                let ids: Vec<&str> = piece.iter().map(|(id, _)| id.as_str()).collect();
                 let mut marked = Commands::default();
-                marked.extend([&self.registry.mark(mark, ids())]);
-                let unlinks = self.commands("UNLINK", ids());
+                marked.extend([&self.registry.mark(mark, ids.iter().copied())]);
+                let unlinks = self.commands("UNLINK", ids.iter().copied());
                 // Nobody is told a count, so that repeating it tells no lie.
                 let request = Commands::in_order([marked, unlinks]);
-                self.unlink_some(sent, &request).await?;
+                self.unlink_some(sent, &ids, &request).await?;
             }
         }
         self.unregister(mark).await.map(|_| ())

@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 
 use super::KvStore;
+use super::dual_write::DualWrite;
 use crate::durability::Change;
 use crate::error::Result;
-use crate::json_files::log::{Lines, Mark};
+use crate::json_files::log::{Flight, Lines, Mark};
 
 /// Ids that something was sent of. Until it is told what came of it, nothing is known: whoever drops
 /// this leaves word of that.
@@ -16,6 +17,8 @@ pub(super) struct Sent<'a> {
     ids: Cow<'a, [String]>,
     /// When it was sent, if a barrier wants to know.
     epoch: Option<u64>,
+    /// How many drops were logged then, for the log.
+    drops: Option<u64>,
     /// Whether the barrier is to be told yet.
     unproved: bool,
     /// Whether the log is.
@@ -47,7 +50,7 @@ impl Drop for Sent<'_> {
             && let Some(epoch) = self.epoch
         {
             match self.mark {
-                Mark::Drop | Mark::DropAsked => self.store.note_unproved(),
+                Mark::Drop => self.store.note_unproved(),
                 Mark::Delete | Mark::DeleteAsked | Mark::SetAsked => {
                     let unknown = self.ids.iter().map(|id| (id, None));
                     self.store.note_changes(epoch, unknown);
@@ -102,16 +105,28 @@ impl Sent<'_> {
         self.append(&lines).await;
     }
 
+    /// These ids were deleted, on the way to deleting all.
+    pub(super) async fn removed(&self, ids: &[&str]) {
+        if self.store.dual_write.is_none() {
+            return;
+        }
+        let mut lines = Lines::default();
+        for id in ids {
+            lines.mark(Mark::Delete, id);
+        }
+        // What is not logged now is asked after with the end of the drop.
+        self.store.log(&lines, None).await;
+    }
+
     /// All ids are gone.
     pub(super) async fn dropped(mut self) {
-        self.mark = Mark::Drop;
         self.unproved = false;
         self.unlogged = true;
         if let Some(epoch) = self.epoch {
             self.store.note_dropped(epoch);
         }
         let mut lines = Lines::default();
-        lines.mark_all(Mark::Drop);
+        lines.drop_all();
         self.append(&lines).await;
     }
 
@@ -128,7 +143,11 @@ impl Sent<'_> {
     }
 
     async fn append(mut self, lines: &Lines) {
-        self.unlogged = !self.store.log(lines).await;
+        let flight = (self.mark == Mark::SetAsked).then_some(Flight {
+            drops: self.drops,
+            ids: &self.ids,
+        });
+        self.unlogged = !self.store.log(lines, flight).await;
     }
 }
 
@@ -145,6 +164,7 @@ impl KvStore {
             mark,
             ids: Cow::Borrowed(ids),
             epoch,
+            drops: self.dual_write.as_ref().and_then(DualWrite::drops),
             unproved: true,
             unlogged: true,
         })

@@ -38,7 +38,8 @@ pub struct Stats {
 impl KvStore {
     /// Deletes every id of the namespace, page by page, so that others are served in between.
     pub async fn clear(&self) -> Result<()> {
-        let mut sent = self.sent(Mark::DropAsked, &[]);
+        self.claim_files().await?;
+        let mut sent = self.sent(Mark::Drop, &[]);
         sent.as_mut().map(Sent::unsent);
         let outcome = if self.registry.is_on() {
             self.clear_registered(&mut sent).await
@@ -58,17 +59,22 @@ impl KvStore {
     pub(super) async fn unlink_some(
         &self,
         sent: &mut Option<Sent<'_>>,
+        ids: &[&str],
         request: &Request,
     ) -> Result<()> {
         let begun = sent.as_mut().is_some_and(Sent::begin);
         let answers = self.send(request).await;
-        if let (Some(sent), Err(error)) = (sent, &answers)
+        if let (Some(sent), Err(error)) = (sent.as_mut(), &answers)
             && !begun
             && !error.may_be_done()
         {
             sent.unsent();
         }
-        self.all(answers?)
+        self.all(answers?)?;
+        if let Some(sent) = sent {
+            sent.removed(ids).await;
+        }
+        Ok(())
     }
 
     async fn clear_scanned(&self, sent: &mut Option<Sent<'_>>) -> Result<()> {
@@ -79,7 +85,7 @@ impl KvStore {
             let ids = self.ids_of(&keys);
             let unlinks = self.commands("UNLINK", ids.iter().copied());
             if !ids.is_empty() {
-                self.unlink_some(sent, &unlinks.resendable()).await?;
+                self.unlink_some(sent, &ids, &unlinks.resendable()).await?;
             }
             if next == 0 {
                 return Ok(());

@@ -179,6 +179,11 @@ MATRIX = {
         "nothing missed in silence; a walk does not wait for a reshard to end",
         "0 missed of 20,000 ids, or an error",
     ),
+    39: Fault(
+        "drop while others write and close their storages, dual writing; a process stands still",
+        "the file equals the server after a fold",
+        "0 differences in 200 rounds, registry off and on",
+    ),
     53: Fault(
         "every durability level under the real host: inserts, drops, re-index, restarts of server "
         "and process, barriers cut",

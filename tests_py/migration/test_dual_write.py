@@ -50,9 +50,10 @@ def test_a_confirmed_change_is_a_line_of_the_log(open_storage: Open, working_dir
         ["set", "b", [1.5, None]],
         ["delete", "b"],
         ["delete", "none"],
+        ["delete", "a\n\u201c"],
         ["drop"],
     ]
-    assert docs.get_stats(light=True)["dual_write"] == {"logged": 5, "late": 0, "folds": 0}
+    assert docs.get_stats(light=True)["dual_write"] == {"logged": 6, "late": 0, "folds": 0}
 
 
 def test_close_brings_the_file_up_to_date_as_the_host_writes_it(
@@ -236,7 +237,7 @@ def test_a_line_waits_for_the_process_that_has_the_lock(
 ) -> None:
     docs = open_storage()
     docs.upsert({"a": 1})
-    with (working_dir / "kv_store_full_docs.lock").open("w") as held:
+    with (working_dir / "kv_store_full_docs.lock").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         writer = threading.Thread(target=docs.upsert, args=({"b": 2},))
         writer.start()
@@ -247,6 +248,48 @@ def test_a_line_waits_for_the_process_that_has_the_lock(
         fcntl.flock(held, fcntl.LOCK_UN)
         writer.join()
     assert log(working_dir) == [["set", "a", 1], ["set", "b", 2]]
+
+
+# It was applied before the drop, and is logged after it.
+@pytest.mark.usefixtures("quiet")
+def test_a_write_that_a_drop_has_overtaken_is_not_in_the_file(
+    open_storage: Open, working_dir: Path, redis_client: Redis
+) -> None:
+    docs = open_storage()
+    docs.upsert({"a": 1})
+    with (working_dir / "kv_store_full_docs.lock").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        writer = threading.Thread(target=docs.upsert, args=({"b": 2, "c": 3},))
+        writer.start()
+        eventually(lambda: redis_client.exists(f"{KEY}b", f"{KEY}c") == 2)
+        # What another process does that has the lock.
+        redis_client.delete(f"{KEY}a", f"{KEY}b", f"{KEY}c")
+        redis_client.set(f"{KEY}c", "4")
+        with (working_dir / "kv_store_full_docs.changes").open("a") as lines:
+            lines.write('["delete","a"]\n["delete","b"]\n["delete","c"]\n["drop"]\n')
+        held.write(b".")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_UN)
+        writer.join()
+    docs.close()
+    assert file(working_dir) == {"c": 4}
+
+
+def test_a_drop_whose_server_is_away_when_it_is_folded_takes_what_it_deleted(
+    own_server: RedisServer, open_storage: Open, working_dir: Path, write_file: WriteFile
+) -> None:
+    docs = open_storage(redis_url=own_server.url, redis_operation_timeout=0.5)
+    docs.upsert({"a": 1, "b": 2})
+    docs.drop()
+    docs.upsert({"b": 3})
+    # Folded beside the drop by another process: it is on the server.
+    write_file("full_docs", {"a": 1, "meanwhile": 4})
+    own_server.client().set(f"{KEY}meanwhile", "4")
+    own_server.kill()
+    docs.close()
+    assert file(working_dir) == {"meanwhile": 4, "b": 3}
+    # The question stays open.
+    assert ["drop"] in log(working_dir)
 
 
 @pytest.mark.usefixtures("quiet")

@@ -54,16 +54,25 @@ def run_script(source: str, *arguments: object, timeout: float = 150.0) -> Ended
         subprocess.TimeoutExpired: It has not ended after `timeout` seconds; it was killed.
     """
     began = time.monotonic()
+    script = start_script(source, *arguments)
+    try:
+        out, err = script.communicate(timeout=timeout)
+    except BaseException:
+        script.kill()
+        script.communicate()
+        raise
+    return Ended(script.returncode, out, err, time.monotonic() - began)
+
+
+def start_script(source: str, *arguments: object) -> subprocess.Popen[str]:
+    """The same, for whoever has something to say to the process: its stdin is a pipe."""
     path = os.pathsep.join([str(_LIGHT_HOST), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    done = subprocess.run(
-        [
-            sys.executable, "-W", "error", "-c", _PREAMBLE + textwrap.dedent(source),
-            *map(str, arguments),
-        ],
-        check=False,
-        capture_output=True,
+    command = [sys.executable, "-W", "error", "-c", _PREAMBLE + textwrap.dedent(source)]
+    return subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
         env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
-    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+    )

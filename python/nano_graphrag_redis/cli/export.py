@@ -16,7 +16,7 @@ from nano_graphrag_redis.migration import Exported
 from .arguments import DryRun, Only, told
 from .exits import Exit
 from .namespaces import refused
-from .output import size, table
+from .output import plain, size, table
 from .session import Session
 
 Target = Annotated[
@@ -30,7 +30,8 @@ def export(
 ) -> Exit | None:
     """Write namespaces as the JSON files of a working directory: the way back.
 
-    Each file is moved to its place when it is whole. Ends with 1 if there is no such namespace.
+    Each file is moved to its place when it is whole. Ends with 1 if there is no such namespace, or
+    no file can hold one of them.
     """
     if mistyped := refused(session, namespace or ()):
         return mistyped
@@ -39,13 +40,18 @@ def export(
             directory, session.config, namespaces=namespace, dry_run=dry_run, progress=told(bars)
         )
     session.output.show(summary(exported), lambda: report(exported))
-    return None
+    return None if exported.ok else Exit.FOUND
 
 
 def summary(exported: Exported) -> dict[str, object]:
     """What was written, for ``--json``."""
     files = [asdict(file) | {"path": str(file.path)} for file in exported.files]
-    return {"directory": str(exported.directory), "files": files, "dry_run": exported.dry_run}
+    return {
+        "directory": str(exported.directory),
+        "files": files,
+        "dry_run": exported.dry_run,
+        "refused": [asdict(each) for each in exported.refused],
+    }
 
 
 def report(exported: Exported) -> RenderableType:
@@ -53,5 +59,10 @@ def report(exported: Exported) -> RenderableType:
     made = table("namespace", "ids", "size", "file", numbers=("ids", "size"))
     for file in exported.files:
         made.add_row(file.namespace, f"{file.ids:,}", size(file.size), str(file.path))
-    said = [Text("nothing was written", "yellow")] if exported.dry_run else []
+    said = [
+        Text(f"{plain(each.namespace)} is left out: {each.reason}", "red")
+        for each in exported.refused
+    ]
+    if exported.dry_run:
+        said.append(Text("nothing was written", "yellow"))
     return Group(made, *said)

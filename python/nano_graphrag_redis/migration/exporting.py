@@ -7,14 +7,15 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from nano_graphrag_redis._core import FileWork
+from nano_graphrag_redis._core import FileWork, file_of
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import OF_EVERY_HOST
+from nano_graphrag_redis.exceptions import StorageConfigError
 
-from .reports import Exported, ExportedFile, Report, Settings
-from .work import configuration, file_of, opened, run
+from .reports import Exported, ExportedFile, RefusedNamespace, Report, Settings
+from .work import configuration, opened, run
 
-_LOG_NAME = re.compile(r"kv_store_(.+)\.changes(\.folding)?")
+_LOG_NAME = re.compile(r"kv_store_(.+)\.changes(\.folding)?", re.DOTALL)
 
 _PAGE = 1000
 """Keys that one SCAN looks at."""
@@ -37,11 +38,14 @@ def export(
     Args:
         directory: Where to; made when missing.
         settings: Where the server is.
-        namespaces: These only; None for all that the keyspace holds.
+        namespaces: These only; None for all that the keyspace holds, but for those that no file can
+            hold: they are in ``refused``.
         dry_run: Count only.
         progress: Told how far it is.
 
     Raises:
+        StorageConfigError: A namespace that was named is no file name, or the file follows another
+            workspace or key prefix by ``redis_dual_write``.
         CorruptValueError: The server holds a value that is no JSON; the file is left as it was.
         JsonFileError: A file or a log that is there cannot be read or written.
         StorageUnavailableError, StorageOperationError: The server failed.
@@ -51,15 +55,21 @@ def export(
     if not dry_run:
         directory.mkdir(parents=True, exist_ok=True)
     logged = () if dry_run else logs_in(directory)
-    written = []
+    written, refused = [], []
     for namespace in dict.fromkeys(namespaces_of(config) if namespaces is None else namespaces):
-        path = file_of(directory, namespace)
+        try:
+            path = file_of(directory, namespace)
+        except StorageConfigError as error:
+            if namespaces is not None:
+                raise
+            refused.append(RefusedNamespace(namespace, str(error)))
+            continue
         with opened(namespace, config) as store:
             if namespace in logged:
                 run(FileWork.fold(store, directory.absolute(), ask=True), namespace, None)
-            found = run(FileWork.export(store, path, dry_run), namespace, progress)
+            found = run(FileWork.export(store, directory, dry_run), namespace, progress)
         written.append(ExportedFile(namespace, path, found["ids"], found["size"]))
-    return Exported(directory, tuple(written), dry_run)
+    return Exported(directory, tuple(written), dry_run, tuple(refused))
 
 
 def namespaces_of(config: RedisConfig) -> list[str]:
@@ -120,6 +130,8 @@ def fold(
         namespaces: These only; None for every log that is there.
 
     Raises:
+        StorageConfigError: A namespace is no file name, or its log is of another workspace or key
+            prefix than the settings name.
         JsonFileError: A file or a log cannot be read or written.
     """
     directory = Path(directory).absolute()

@@ -6,12 +6,12 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from nano_graphrag_redis._core import FileWork
+from nano_graphrag_redis._core import FileWork, file_of
 from nano_graphrag_redis.exceptions import JsonFileError
 
 from .exporting import logs_in
 from .reports import Plan, PlannedFile, Report, Settings
-from .work import configuration, file_of, files_in, run, steadily
+from .work import configuration, files_in, run, steadily
 
 
 def plan(

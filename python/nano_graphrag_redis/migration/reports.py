@@ -170,6 +170,19 @@ class ExportedFile:
 
 
 @dataclass(frozen=True)
+class RefusedNamespace:
+    """A namespace that was not exported: no file can hold it.
+
+    Attributes:
+        namespace: The namespace.
+        reason: Why.
+    """
+
+    namespace: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Exported:
     """What ``export`` or ``fold`` wrote.
 
@@ -177,11 +190,18 @@ class Exported:
         directory: Where.
         files: One for each namespace.
         dry_run: Whether nothing was written.
+        refused: Namespaces of the keyspace that no file can hold.
     """
 
     directory: Path
     files: tuple[ExportedFile, ...]
     dry_run: bool
+    refused: tuple[RefusedNamespace, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every namespace was written."""
+        return not self.refused
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from nano_graphrag_redis._core import BlockingKvStore, FileWork
+from nano_graphrag_redis._core import BlockingKvStore, FileWork, file_of
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.exceptions import JsonFileError, StorageConfigError
 from nano_graphrag_redis.foundation import Foundation
@@ -21,7 +21,7 @@ from .reports import Progress, Report, Settings
 
 T = TypeVar("T")
 
-_FILE_NAME = re.compile(r"kv_store_(.+)\.json")
+_FILE_NAME = re.compile(r"kv_store_(.+)\.json", re.DOTALL)
 
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds before a file is begun again that was written meanwhile. The host writes a file in one
@@ -56,11 +56,6 @@ def opened(
         yield foundation.store.blocking
     finally:
         foundation.close()
-
-
-def file_of(directory: Path, namespace: str) -> Path:
-    """The file that the host keeps a namespace in."""
-    return directory / f"kv_store_{namespace}.json"
 
 
 def files_in(directory: Path, namespaces: Collection[str] | None) -> Mapping[str, Path]:
