@@ -167,8 +167,9 @@ class JsonFile(Iterator[tuple[str, bytes]]):
 
     Iterating gives pairs of an id and its value as compact JSON in UTF-8, as it would be stored:
     ``json.loads`` makes of it what it makes of the file. Any JSON text is read that holds one
-    object. An id that occurs twice comes twice; for Python the last one counts. Memory grows with
-    the largest value, not with the file.
+    object, or what is false to Python, ``null`` say: nothing. An id that no key can hold, for a
+    lone surrogate, comes as it stands in the file, with its escapes. An id that occurs twice comes
+    twice; for Python the last one counts. Memory grows with the largest value, not with the file.
 
     Args:
         path: The file.

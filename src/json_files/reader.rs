@@ -19,8 +19,10 @@ const CLOCK: Duration = Duration::from_millis(20);
 /// An id, and where its value stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The id.
+    /// The id; as it stands in the file, with its escapes, if no key can hold it.
     pub id: String,
+    /// Whether a key can hold the id: one that has a lone surrogate is no UTF-8.
+    pub storable: bool,
     /// The first byte of its value.
     pub at: u64,
     /// Bytes of its value as it stands in the file.
@@ -129,7 +131,10 @@ impl JsonFile {
         if !self.at_entry()? {
             return Ok(None);
         }
-        let id = self.id()?;
+        let (id, storable) = match self.id()? {
+            Ok(id) => (id, true),
+            Err(escaped) => (escaped, false),
+        };
         match self.token()? {
             Some(b':') => self.start += 1,
             _ => return Err(self.wrong("no ':' after an id")),
@@ -145,7 +150,12 @@ impl JsonFile {
         }
         self.start += length;
         self.place = Place::Separator;
-        Ok(Some(Entry { id, at, length }))
+        Ok(Some(Entry {
+            id,
+            storable,
+            at,
+            length,
+        }))
     }
 
     /// Reads up to the next id. False at the end of the file.
@@ -161,7 +171,14 @@ impl JsonFile {
             (Place::Opening, Some(0xEF)) => {
                 Err(self.wrong("a byte order mark, which Python does not read: write it without"))
             }
-            (Place::Opening, Some(_)) => Err(self.wrong("no object: the host keeps one in it")),
+            (Place::Opening, Some(_)) => {
+                if self.is_false()? {
+                    self.start = self.buffer.len();
+                    self.place = Place::Nothing;
+                    return Ok(false);
+                }
+                Err(self.wrong("no object: the host keeps one in it"))
+            }
             (Place::FirstEntry | Place::Separator, Some(b'}')) => {
                 self.start += 1;
                 self.place = Place::Nothing;
@@ -182,11 +199,27 @@ impl JsonFile {
         }
     }
 
-    /// Reads an id, whose opening quote is next.
-    fn id(&mut self) -> Result<String> {
+    /// Whether the rest of the file is a value that is false to Python, `null` or `[]` say: the host
+    /// takes it for no ids. It is no longer than what is read at a time.
+    fn is_false(&mut self) -> Result<bool> {
+        while self.buffer.len() - self.start < CHUNK && self.fill()? {}
+        let mut value = Vec::new();
+        if !self.ended || rewrite(&self.buffer[self.start..], Layout::Compact, &mut value).is_err()
+        {
+            return Ok(false);
+        }
+        let zero = || {
+            let number = std::str::from_utf8(&value).ok()?.parse::<f64>().ok()?;
+            Some(number == 0.0)
+        };
+        Ok(matches!(&value[..], b"null" | b"[]" | b"false" | b"\"\"") || zero() == Some(true))
+    }
+
+    /// Reads an id, whose opening quote is next; with its escapes, if it holds a lone surrogate.
+    fn id(&mut self) -> Result<std::result::Result<String, String>> {
         let length = self.value()?;
         let json = &self.buffer[self.start..self.start + length];
-        let id = match (Cursor { json, at: 0 }).id() {
+        let id = match (Cursor { json, at: 0 }).text() {
             Ok(id) => id,
             Err(fault) => return Err(self.fault(&fault)),
         };
@@ -316,7 +349,25 @@ mod tests {
         ] {
             assert_eq!(entries(text.as_bytes()).unwrap(), expected);
         }
-        assert_eq!(entries(b"{}").unwrap(), []);
+        for text in ["{}", "null", " [ ]\n", "false", "\"\"", "0", "-0.0", "0e5"] {
+            assert_eq!(entries(text.as_bytes()).unwrap(), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_no_key_can_hold_comes_with_its_escapes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), r#"{"a\ud800\n": 1, "b\n": 2}"#).unwrap();
+        let mut reader = JsonFile::open(file.path().to_owned()).unwrap();
+        let mut next = || {
+            reader
+                .next(Layout::Compact, &mut Vec::new())
+                .unwrap()
+                .unwrap()
+        };
+        let (first, second) = (next(), next());
+        assert_eq!((first.id.as_str(), first.storable), ("a\\ud800\\n", false));
+        assert_eq!((second.id.as_str(), second.storable), ("b\n", true));
     }
 
     #[test]
@@ -339,7 +390,9 @@ mod tests {
             (b"{\"a\": 1} x", "byte 9: more text"),
             (b"{\"a\": [1,]}", "byte 9: no value in the value of \"a\""),
             (b"{\"a\": \"\xff\"}", "byte 7: bytes that are no UTF-8"),
-            (b"{\"\\ud800\": 1}", "byte 1: an id with a lone surrogate"),
+            (b"[] 1", "byte 0: no object"),
+            (b"nul", "byte 0: no object"),
+            (b"1", "byte 0: no object"),
         ] {
             let error = entries(text).unwrap_err();
             assert_eq!(error.kind(), Kind::File);

@@ -56,6 +56,9 @@ impl View {
             let mut scratch = Vec::new();
             while let Some(entry) = file.next(Layout::Compact, &mut scratch)? {
                 scratch.clear();
+                if !entry.storable {
+                    continue; // nobody can ask for it
+                }
                 let (at, length) = (entry.at, entry.length);
                 places.insert(
                     entry.id,

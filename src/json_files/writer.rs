@@ -87,12 +87,26 @@ impl FileWriter {
         self.close_entry()
     }
 
+    /// The same of an id that no key can hold, as it stands in a file.
+    pub(crate) fn add_escaped(&mut self, id: &str, laid_out: &[u8]) -> Result<()> {
+        self.begin_entry();
+        self.entry.push(b'"');
+        self.entry.extend_from_slice(id.as_bytes());
+        self.entry.extend_from_slice(b"\": ");
+        self.entry.extend_from_slice(laid_out);
+        self.close_entry()
+    }
+
     fn open_entry(&mut self, id: &str) {
+        self.begin_entry();
+        write_utf8(id.as_bytes(), &mut self.entry);
+        self.entry.extend_from_slice(b": ");
+    }
+
+    fn begin_entry(&mut self) {
         self.entry.clear();
         let before: &[u8] = if self.ids == 0 { b"{\n  " } else { b",\n  " };
         self.entry.extend_from_slice(before);
-        write_utf8(id.as_bytes(), &mut self.entry);
-        self.entry.extend_from_slice(b": ");
     }
 
     fn close_entry(&mut self) -> Result<()> {

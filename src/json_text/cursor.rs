@@ -190,19 +190,30 @@ impl<'json> Cursor<'json> {
     /// Reads a string that is an id, from its opening quote on.
     pub(crate) fn id(&mut self) -> Result<String> {
         let start = self.at;
-        let mut unescaped = Vec::new();
-        let text = match self.string(&mut unescaped)? {
-            Text::Plain(text) => text.to_vec(),
-            Text::Unescaped => unescaped,
-            Text::LoneSurrogate(_) => {
-                self.at = start;
-                return self.corrupt("an id with a lone surrogate, which no key can hold");
-            }
-        };
-        String::from_utf8(text).or_else(|_| {
+        self.text()?.or_else(|_| {
             self.at = start;
-            self.corrupt("an id that is no UTF-8")
+            self.corrupt("an id with a lone surrogate, which no key can hold")
         })
+    }
+
+    /// Reads a string from its opening quote on; what is between its quotes, if it holds a lone
+    /// surrogate.
+    pub(crate) fn text(&mut self) -> Result<std::result::Result<String, String>> {
+        let start = self.at;
+        let mut unescaped = Vec::new();
+        let (text, whole) = match self.string(&mut unescaped)? {
+            Text::Plain(text) => (text.to_vec(), true),
+            Text::Unescaped => (unescaped, true),
+            Text::LoneSurrogate(json) => (json[1..json.len() - 1].to_vec(), false),
+        };
+        match String::from_utf8(text) {
+            Ok(text) if whole => Ok(Ok(text)),
+            Ok(text) => Ok(Err(text)),
+            Err(_) => {
+                self.at = start;
+                self.corrupt("an id that is no UTF-8")
+            }
+        }
     }
 
     /// Reads from an escape up to the closing quote. False if there was a lone surrogate.

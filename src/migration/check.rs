@@ -15,7 +15,7 @@ pub struct Checked {
     pub(super) signature: Signature,
     /// The entries, counted from 0, whose id occurs again later.
     pub(super) superseded: HashSet<u64>,
-    /// How many ids there are.
+    /// How many ids there are, those that no key can hold included.
     pub ids: u64,
     /// Bytes of the file.
     pub size: u64,
@@ -25,6 +25,7 @@ pub struct Checked {
 pub struct Check {
     file: JsonFile,
     entries: u64,
+    unstorable: u64,
     sorter: Sorter,
     scratch: Vec<u8>,
     /// What was found, at the end.
@@ -37,6 +38,7 @@ impl Check {
         Ok(Self {
             file: JsonFile::open(path)?,
             entries: 0,
+            unstorable: 0,
             sorter: Sorter::default(),
             scratch: Vec::new(),
             checked: None,
@@ -55,11 +57,15 @@ impl Check {
                 self.checked = Some(self.found()?);
                 break;
             };
-            self.sorter.push(Item {
-                id: entry.id,
-                number: self.entries,
-                digest: 0,
-            })?;
+            if entry.storable {
+                self.sorter.push(Item {
+                    id: entry.id,
+                    number: self.entries,
+                    digest: 0,
+                })?;
+            } else {
+                self.unstorable += 1;
+            }
             self.entries += 1;
         }
         Ok(Some(Progress {
@@ -71,7 +77,7 @@ impl Check {
 
     fn found(&mut self) -> Result<Checked> {
         let mut sorted = std::mem::take(&mut self.sorter).sorted()?;
-        let (mut superseded, mut ids) = (HashSet::new(), 0);
+        let (mut superseded, mut ids) = (HashSet::new(), self.unstorable);
         let mut last: Option<Item> = None;
         while let Some(item) = sorted.next_item()? {
             match last.replace(item) {

@@ -49,6 +49,8 @@ pub struct Comparison {
     file: JsonFile,
     in_file: Option<Sorter>,
     on_server: Sorter,
+    /// Ids of the file that no key can hold.
+    unstorable: Differences,
     scratch: Vec<u8>,
     entries: u64,
     cursor: Option<u128>,
@@ -65,6 +67,7 @@ impl Comparison {
             file: JsonFile::open(path)?,
             in_file: Some(Sorter::default()),
             on_server: Sorter::default(),
+            unstorable: Differences::default(),
             scratch: Vec::new(),
             entries: 0,
             cursor: None,
@@ -86,7 +89,15 @@ impl Comparison {
         if next == 0 {
             let in_file = self.in_file.take().unwrap_or_default().sorted()?;
             let on_server = std::mem::take(&mut self.on_server).sorted()?;
-            self.compared = Some(merge(in_file, on_server)?);
+            let mut compared = merge(in_file, on_server)?;
+            let unstorable = std::mem::take(&mut self.unstorable);
+            compared.ids[0] += unstorable.count;
+            compared.digests[0] ^= u128::from(unstorable.count);
+            compared.missing.count += unstorable.count;
+            let room = LISTED.saturating_sub(compared.missing.listed.len());
+            let listed = unstorable.listed.into_iter().take(room);
+            compared.missing.listed.extend(listed);
+            self.compared = Some(compared);
         }
         Ok(Some(Progress {
             step: Step::Compare,
@@ -106,12 +117,16 @@ impl Comparison {
                 self.entries = 0;
                 break;
             };
+            self.entries += 1;
+            if !entry.storable {
+                self.unstorable.note(entry.id);
+                continue;
+            }
             let item = Item {
                 id: entry.id,
                 number: self.entries,
                 digest: digest(&self.scratch),
             };
-            self.entries += 1;
             if let Some(sorter) = &mut self.in_file {
                 sorter.push(item)?;
             }

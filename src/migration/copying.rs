@@ -110,7 +110,11 @@ impl Copying {
             };
             let superseded = self.checked.superseded.contains(&self.entries);
             self.entries += 1;
-            if !superseded {
+            if !entry.storable {
+                let reason = "the id holds a lone surrogate, which no key can hold";
+                let error = Error::new(Kind::Serialization, reason);
+                self.copies.note(&entry.id, &Copied::Refused(error));
+            } else if !superseded {
                 piece.bytes += json.len();
                 piece.ids.push(entry.id);
                 piece.values.push(json);

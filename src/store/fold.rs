@@ -156,6 +156,11 @@ async fn fold_one(
         let mut file = JsonFile::open(paths.file.clone())?;
         let mut value = Vec::new();
         while let Some(entry) = file.next(LAYOUT, &mut value)? {
+            if !entry.storable {
+                writer.add_escaped(&entry.id, &value)?;
+                value.clear();
+                continue;
+            }
             let mut as_it_was = Fate::AsInFile;
             let change = changes.ids.get_mut(&entry.id);
             let fate = change.map_or(&mut as_it_was, |change| &mut change.fate);
@@ -226,7 +231,9 @@ fn take_all(paths: &Paths, changes: &mut Changes) -> Result<()> {
     let mut scratch = Vec::new();
     while let Some(entry) = file.next(Layout::Compact, &mut scratch)? {
         scratch.clear();
-        changes.change(entry.id);
+        if entry.storable {
+            changes.change(entry.id);
+        }
     }
     Ok(())
 }

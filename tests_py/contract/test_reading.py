@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from support.stores import Store
+from support.stores import RedisStore, Store
 
 FALSY = {"dict": {}, "text": "", "int": 0, "float": 0.0, "list": [], "none": None, "false": False}
 
@@ -14,6 +14,16 @@ def test_a_value_comes_back(store: Store) -> None:
     report = {"title": "Scrooge", "findings": [{"summary": "é \u2028", "weight": 0.1}], "level": 2}
     store.upsert({"report": report})
     assert store.get_by_id("report") == report
+
+
+# JsonKVStorage hands out what it holds, and would keep the change: docs/migration.md says so.
+def test_a_value_that_is_changed_after_it_was_read_is_kept_by_upsert_alone(
+    redis_kv: RedisStore,
+) -> None:
+    redis_kv.upsert({"report": {"title": "Scrooge"}})
+    redis_kv.get_by_id("report")["title"] = "Marley"
+    redis_kv.index_done_callback()
+    assert redis_kv.get_by_id("report") == {"title": "Scrooge"}
 
 
 def test_a_missing_id_is_none(store: Store) -> None:

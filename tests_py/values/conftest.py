@@ -26,4 +26,5 @@ def stores(
             stack.enter_context(json_store("values", files)),
             stack.enter_context(redis_store("async", "values", server)),
             stack.enter_context(redis_store("sync", "values", server)),
+            files,
         )

@@ -1,6 +1,6 @@
 """The storages whose values are compared."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from support.stores import RedisStore, Store
 
@@ -11,3 +11,5 @@ class Stores(NamedTuple):
     oracle: Store
     awaited: RedisStore
     blocking: RedisStore
+    files: dict[str, Any]
+    """Settings of another oracle over the same file."""

@@ -52,8 +52,16 @@ pub(in crate::python) fn items(data: &Bound<'_, PyAny>) -> PyResult<Result<Items
             "upsert takes a dict of id to value, not {found}"
         )));
     };
+    let data = if data.is_exact_instance_of::<PyDict>() {
+        data.clone()
+    } else {
+        // A subclass gives what it gives to a dict, as that of the host is.
+        let copy = PyDict::new(data.py());
+        copy.update(data.as_mapping())?;
+        copy
+    };
     let mut items = VecDeque::with_capacity(data.len());
-    for (id, value) in data {
+    for (id, value) in &data {
         match id.extract::<Id>()?.0 {
             Ok(id) => items.push_back((id, value.unbind())),
             Err(error) => return Ok(Err(error)),

@@ -72,7 +72,9 @@ fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -> Result<
     }
 }
 
-/// Subclasses count as what they extend, in the order in which `json` asks.
+/// Subclasses count as what they extend, in the order in which `json` asks. The host writes by
+/// `json.dump`, whose encoder is the one in Python: it asks whether a container is true, and then
+/// goes through what its own `__iter__` or `items` gives.
 fn write_subclass(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
     if let Ok(text) = value.cast::<PyString>() {
         write_text(text, out, bounds)
@@ -81,12 +83,12 @@ fn write_subclass(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -
     } else if let Ok(float) = value.cast::<PyFloat>() {
         write_float(float.value(), out);
         Ok(())
-    } else if let Ok(list) = value.cast::<PyList>() {
-        write_array(list.iter(), out, bounds)
-    } else if let Ok(tuple) = value.cast::<PyTuple>() {
+    } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
         write_array(tuple.iter(), out, bounds)
-    } else if let Ok(dict) = value.cast::<PyDict>() {
-        write_dict(dict, out, bounds)
+    } else if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        write_array_subclass(value, out, bounds)
+    } else if value.is_instance_of::<PyDict>() {
+        write_dict_subclass(value, out, bounds)
     } else {
         refuse(format!(
             "a {} is no JSON value: turn it into dicts, lists, text, numbers, True, False or None",
@@ -132,11 +134,24 @@ fn write_array<'py>(
     Ok(())
 }
 
+fn write_array_subclass(array: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
+    let bounds = bounds.deeper()?;
+    out.push(b'[');
+    if own(array, "__bool__", array.is_truthy())? {
+        for (index, item) in own(array, "__iter__", array.try_iter())?.enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write(&own(array, "__iter__", item)?, out, bounds)?;
+            bounds.hold(out)?;
+        }
+    }
+    out.push(b']');
+    Ok(())
+}
+
 fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
     let bounds = bounds.deeper()?;
-    if !dict.is_exact_instance_of::<PyDict>() {
-        return write_dict_subclass(dict, out, bounds);
-    }
     // Writing a subclass runs its code, which may change this very dict: it is looked at again
     // after each item, and the iterator is never asked beyond what there was.
     let length = dict.len();
@@ -153,30 +168,39 @@ fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, bounds: Bounds) -> Re
     Ok(())
 }
 
-/// A subclass may keep its items in an order of its own, which only its `items()` knows.
-fn write_dict_subclass(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
-    let listed = || {
-        dict.as_any()
-            .call_method0("items")?
-            .try_iter()?
-            .collect::<PyResult<Vec<_>>>()
-    };
-    let items = listed().or_else(|error| {
-        let what = format!("{}.items() failed", type_name(dict));
-        raised(dict.py(), error, &what)
-    })?;
+fn write_dict_subclass(dict: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
+    let bounds = bounds.deeper()?;
     out.push(b'{');
-    for (index, pair) in items.iter().enumerate() {
-        let Ok((key, item)) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
-            return refuse(format!(
-                "{}.items() gave something that is no pair",
-                type_name(dict)
-            ));
-        };
-        write_member(index, &key, &item, out, bounds)?;
+    if own(dict, "__bool__", dict.is_truthy())? {
+        let items = dict
+            .call_method0("items")
+            .and_then(|items| items.try_iter());
+        for (index, pair) in own(dict, "items", items)?.enumerate() {
+            let pair = own(dict, "items", pair)?;
+            // A pair is whatever can be taken apart into two.
+            let parts: Vec<_> = own(dict, "items", pair.try_iter())?
+                .take(3)
+                .collect::<PyResult<_>>()
+                .or_else(|error| own(dict, "items", Err(error)))?;
+            let [key, item] = &parts[..] else {
+                return refuse(format!(
+                    "{}.items() gave something that is no pair",
+                    type_name(dict)
+                ));
+            };
+            write_member(index, key, item, out, bounds)?;
+        }
     }
     out.push(b'}');
     Ok(())
+}
+
+/// What a value's own method gave.
+fn own<T>(value: &Bound<'_, PyAny>, method: &str, gave: PyResult<T>) -> Result<T> {
+    gave.or_else(|error| {
+        let what = format!("{}.{method}() failed", type_name(value));
+        raised(value.py(), error, &what)
+    })
 }
 
 fn write_member(
