@@ -1,8 +1,11 @@
 //! The crate's error, its kinds, and the one place that classifies what the `redis` crate reports.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use redis::{ErrorKind as RedisKind, RedisError, ServerErrorKind};
+
+use crate::visible::visible;
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -91,10 +94,15 @@ struct Details {
 
 impl Error {
     /// An error of this kind. `message` says what happened and what to do, and holds no credential.
+    /// It may hold what others wrote, a server's own words say: those are made visible.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        let message = message.into();
         Self(Box::new(Details {
             kind,
-            message: message.into(),
+            message: match visible(&message) {
+                Cow::Borrowed(_) => message,
+                Cow::Owned(shown) => shown,
+            },
             namespace: None,
             id: None,
             unconfirmed: None,
@@ -294,7 +302,8 @@ fn advice_for(code: &str) -> &'static str {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        match (&self.0.namespace, &self.0.id) {
+        let namespace = self.0.namespace.as_deref().map(visible);
+        match (namespace, &self.0.id) {
             (Some(namespace), Some(id)) => {
                 write!(f, " (namespace '{namespace}', id '{}')", id.escape_debug())
             }
@@ -310,6 +319,28 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_says_and_what_ids_are_called_is_shown_with_escapes() {
+        let said = RedisError::from((
+            RedisKind::UnexpectedReturnType,
+            "the server said",
+            "\u{1b}[2J\r\nforged\u{9b}\u{202e}".to_owned(),
+        ));
+        for error in [
+            Error::from_redis(&said),
+            Error::new(Kind::Config, "\u{1b}]0;x\u{7}"),
+            Error::new(Kind::Corrupt, "no JSON")
+                .in_namespace("a\u{1b}")
+                .about("b\u{85}\u{202e}"),
+        ] {
+            let said = error.to_string();
+            assert!(
+                !said.contains(|c: char| c.is_control() || c == '\u{202e}'),
+                "{said:?}"
+            );
+        }
+    }
 
     #[test]
     fn an_error_of_ours_comes_back_from_the_redis_crate_as_it_went() {

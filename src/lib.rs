@@ -20,6 +20,7 @@
 //! - `json_text`: the grammar of JSON, and documents written anew
 //! - `fuzz`: inputs of a corpus, mutated; in tests only
 //! - [`error`]: the error, its kinds, and the one place that classifies a redis error
+//! - [`visible`]: text as it may be shown, whoever wrote it
 //!
 //! All but `python` builds and tests without Python: `cargo test --no-default-features`.
 
@@ -46,3 +47,4 @@ mod python;
 pub use python::codec;
 pub mod store;
 pub mod value;
+pub mod visible;

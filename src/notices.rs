@@ -32,6 +32,8 @@ pub enum Event {
     DualWrite,
     /// This user is refused a command, without which something takes longer.
     PermissionMissing,
+    /// Keys of another program lie in a namespace.
+    ForeignKeys,
 }
 
 impl Event {
@@ -52,6 +54,7 @@ impl Event {
             Self::RegistryUnknown => "registry_unknown",
             Self::DualWrite => "dual_write",
             Self::PermissionMissing => "permission_missing",
+            Self::ForeignKeys => "foreign_keys",
         }
     }
 

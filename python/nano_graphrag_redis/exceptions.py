@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from .visible import visible
+
 __all__ = [
     "CircuitOpenError",
     "CorruptValueError",
@@ -47,7 +49,8 @@ class StorageError(Exception):
         id: str | None = None,
         unconfirmed_ids: Iterable[str] = (),
     ) -> None:
-        super().__init__(message)
+        # It holds what others wrote: ids, file names, a server's own words.
+        super().__init__(visible(message, lines=True))
         self.namespace = namespace
         self.id = id
         self.unconfirmed_ids = tuple(unconfirmed_ids)

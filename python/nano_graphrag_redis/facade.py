@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from ._core import KvStore
+from .config.notices import warn_once
+from .visible import visible
 
 
 class RedisClientFacade:
@@ -41,6 +43,9 @@ class RedisClientFacade:
     ) -> tuple[int, list[bytes]]:
         """One page of keys: https://redis.io/docs/latest/commands/scan/.
 
+        Keys that are no UTF-8 are no storage's; they are left out, and warned about once: the
+        host's backup decodes all it is given.
+
         Args:
             cursor: 0 to begin, then what the page before gave.
             match: A glob pattern; None for every key.
@@ -51,7 +56,22 @@ class RedisClientFacade:
         """
         pattern = b"*" if match is None else _bytes(match)
         await self._ready()
-        return await self._store.scan(int(cursor), pattern, count or 10)
+        next, keys = await self._store.scan(int(cursor), pattern, count or 10)
+        ours = [key for key in keys if _is_text(key)]
+        if len(ours) < len(keys):
+            warn_once(
+                "keys that are no UTF-8, which another program has written, were left out of a "
+                f"scan of {visible(pattern)}"
+            )
+        return next, ours
+
+
+def _is_text(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _bytes(text: str | bytes) -> bytes:

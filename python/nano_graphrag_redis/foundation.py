@@ -15,6 +15,7 @@ from urllib.parse import quote
 from ._core import FileWork, KvStore
 from .config import RedisConfig
 from .exceptions import StorageConfigError, StorageError
+from .visible import visible
 
 logger = logging.getLogger("nano_graphrag_redis")
 
@@ -150,7 +151,9 @@ class Foundation:
         except StorageConfigError:
             pass  # the file follows another workspace: each write of ours was refused
         except StorageError as error:
-            logger.warning("%s: the JSON file is behind its log: %s", self.namespace, error)
+            logger.warning(
+                "%s: the JSON file is behind its log: %s", visible(self.namespace), visible(error)
+            )
 
     @property
     def clears_on_start(self) -> bool:

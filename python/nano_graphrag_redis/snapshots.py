@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import threading
 import time
@@ -18,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import _core
-
-FORMAT: Final = 1
-"""Files of another format are another version's and are left alone."""
+from .config.notices import warn_once
+from .snapshot_files import FORMAT, PassedOverError, read, replace
+from .visible import visible
 
 WRITE_EVERY: Final = 5.0
 """Seconds between two writes of a process."""
@@ -74,7 +73,7 @@ class _Writer:
         told = {"format": FORMAT, "written": time.time(), "ended": last, "snapshot": snapshot}
         with contextlib.suppress(OSError):
             self.directory.mkdir(parents=True, exist_ok=True)
-            _replace(self.path, told)
+            replace(self.path, told)
 
 
 _writer: _Writer | None = None
@@ -111,25 +110,40 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
-def merged(directory: Path) -> Snapshot:
+def merged(directory: Path, passed_over: list[str] | None = None) -> Snapshot:
     """The sum of all processes that write, or wrote, to ``directory``.
 
-    Files of processes that are gone are folded into one on the way, where this user may write.
+    Files of processes that are gone are folded into one on the way, where this user may write. What
+    is no file of counters is passed over.
+
+    Args:
+        directory: Where they write.
+        passed_over: Takes a line for each file that was passed over; it is logged when None.
 
     Raises:
         OSError: There is no such directory, or it may not be read.
     """
+    files = _Files(directory)
     # Windows has no such locks; its files stay apart.
-    with contextlib.suppress(BlockingIOError, PermissionError, ImportError):
-        _fold(directory)
+    with contextlib.suppress(OSError, ImportError, PassedOverError):
+        _fold(files)
     total = empty()
     now = time.time()
-    gone, names = _gone(directory)
-    add(total, gone, live=False)
-    for name, told in _files(directory):
+    try:
+        gone, names = files.gone()
+        add(total, gone, live=False)
+    except PassedOverError:
+        names = []
+    for name, told in files:
         if name not in names:
             live = not told["ended"] and now - told["written"] < STALE_AFTER
             add(total, told["snapshot"], live=live)
+    lines = [f"{visible(directory / name)}: {why}" for name, why in sorted(files.refused.items())]
+    if passed_over is not None:
+        passed_over += [f"passed over {line}" for line in lines]
+    else:
+        for line in lines:
+            warn_once(f"passed over among the counters: {line}")
     return total
 
 
@@ -160,56 +174,68 @@ def _add(total: dict[str, Any], more: Mapping[str, Any], *, live: bool) -> None:
             total[name] = total.get(name, 0) + value
 
 
-def _fold(directory: Path) -> None:
+def _fold(files: _Files) -> None:
     """Adds the files of processes that are gone to one file, and removes them."""
     import fcntl
 
-    lock = os.open(directory / "fold.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    directory = files.directory
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    lock = os.open(directory / "fold.lock", flags, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        total, folded = _gone(directory)
+        total, folded = files.gone()
         now = time.time()
         # Named in the sum before they are removed: whoever stops in between counts none twice.
         done = {
             name: told
-            for name, told in _files(directory)
+            for name, told in files
             if name not in folded and (told["ended"] or now - told["written"] > FOLD_AFTER)
         }
         for told in done.values():
             add(total, told["snapshot"], live=False)
         names = sorted({*done, *(name for name in folded if (directory / name).exists())})
         if done or len(names) != len(folded):
-            _replace(directory / _GONE, {"format": FORMAT, "folded": names, "snapshot": total})
+            replace(directory / _GONE, {"format": FORMAT, "folded": names, "snapshot": total})
         for name in names:
             (directory / name).unlink(missing_ok=True)
     finally:
         os.close(lock)
 
 
-def _gone(directory: Path) -> tuple[Snapshot, list[str]]:
-    """The sum of what was folded, and the files in it that may not be removed yet."""
-    told = _read(directory / _GONE)
-    if told is None:
-        return empty(), []
-    return told["snapshot"], told["folded"]
+class _Files:
+    """The files in a directory of counters.
 
+    Attributes:
+        directory: The directory.
+        refused: Those that were passed over, and why.
+    """
 
-def _files(directory: Path) -> Iterator[tuple[str, Any]]:
-    for path in sorted(directory.iterdir()):
-        if path.suffix == ".json" and path.name != _GONE and (told := _read(path)) is not None:
-            yield path.name, told
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.refused: dict[str, str] = {}
+        self._bounds: list[float] = _core.metrics()["bounds"]
 
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        for path in sorted(self.directory.iterdir()):
+            if path.suffix != ".json" or path.name == _GONE:
+                continue
+            with contextlib.suppress(PassedOverError):
+                told = self._read(path.name, "written", "ended")
+                if told is not None:
+                    yield path.name, told
 
-def _read(path: Path) -> Any:
-    """What a file says; None if it is gone by now, or another version's."""
-    try:
-        told = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return told if isinstance(told, dict) and told.get("format") == FORMAT else None
+    def gone(self) -> tuple[Snapshot, list[str]]:
+        """The sum of what was folded, and the files in it that may not be removed yet.
 
+        Raises:
+            PassedOverError: It cannot be read; it is left as it is, and nothing more is folded.
+        """
+        told = self._read(_GONE, "folded")
+        return (empty(), []) if told is None else (told["snapshot"], told["folded"])
 
-def _replace(path: Path, told: object) -> None:
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    draft.write_text(json.dumps(told), encoding="utf-8")
-    draft.replace(path)
+    def _read(self, name: str, *parts: str) -> Any:
+        try:
+            return read(self.directory / name, self._bounds, parts)
+        except PassedOverError as why:
+            self.refused[name] = str(why)
+            raise

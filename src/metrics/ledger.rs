@@ -1,46 +1,88 @@
 //! Counters that outlive their owners: sums by name.
+//!
+//! A store has thousands of places and counts at a few of them, and a process may see any number of
+//! namespaces: only the places that are not zero take memory.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Places that are made together, at the first count at one of them.
+const TOGETHER: usize = 32;
+
+/// Counters that are kept at least before those that are gone are looked for.
+const FEW: usize = 16;
 
 /// Numbers that only grow, each at its place, of one owner.
 pub struct Counters {
     name: String,
-    cells: Box<[AtomicU64]>,
+    cells: Box<[OnceLock<Box<[AtomicU64; TOGETHER]>>]>,
 }
 
-/// The sums of counters that bear one name, by place.
-pub type Totals = Vec<u64>;
-
 impl Counters {
-    /// So many zeros. Counters of one ledger all have the same size.
+    /// So many zeros.
     #[must_use]
     pub fn new(name: &str, size: usize) -> Arc<Self> {
+        let cells = std::iter::repeat_with(OnceLock::new).take(size.div_ceil(TOGETHER));
         Arc::new(Self {
             name: name.to_owned(),
-            cells: std::iter::repeat_with(AtomicU64::default)
-                .take(size)
-                .collect(),
+            cells: cells.collect(),
         })
     }
 
     /// Adds to the number at a place, and gives what it was.
     pub(super) fn add(&self, place: usize, number: u64) -> u64 {
-        self.cells[place].fetch_add(number, Relaxed)
+        let cells = self.cells[place / TOGETHER].get_or_init(Box::default);
+        cells[place % TOGETHER].fetch_add(number, Relaxed)
     }
 
     /// The number at a place.
     #[must_use]
     pub fn get(&self, place: usize) -> u64 {
-        self.cells[place].load(Relaxed)
+        let cells = self.cells[place / TOGETHER].get();
+        cells.map_or(0, |cells| cells[place % TOGETHER].load(Relaxed))
     }
 
-    fn add_to(&self, sums: &mut BTreeMap<String, Totals>) {
-        let totals = sums.entry(self.name.clone()).or_default();
-        totals.resize(self.cells.len(), 0);
-        for (total, cell) in totals.iter_mut().zip(&self.cells) {
-            *total += cell.load(Relaxed);
+    fn add_to(&self, totals: &mut Totals) {
+        for (number, cells) in self.cells.iter().enumerate() {
+            let Some(cells) = cells.get() else { continue };
+            for (place, cell) in (number * TOGETHER..).zip(cells.iter()) {
+                totals.add(place, cell.load(Relaxed));
+            }
+        }
+    }
+}
+
+/// The sums of counters that bear one name: places and sums, in order, those that are not zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals(Vec<(usize, u64)>);
+
+impl Totals {
+    /// The sum at a place.
+    #[must_use]
+    pub fn get(&self, place: usize) -> u64 {
+        let found = self.0.binary_search_by_key(&place, |(place, _)| *place);
+        found.map_or(0, |at| self.0[at].1)
+    }
+
+    /// The places of a range that are not zero, and their sums.
+    pub(super) fn among(&self, places: Range<usize>) -> &[(usize, u64)] {
+        let start = self.0.partition_point(|(place, _)| *place < places.start);
+        let end = self.0.partition_point(|(place, _)| *place < places.end);
+        &self.0[start..end]
+    }
+
+    fn add(&mut self, place: usize, number: u64) {
+        if number == 0 {
+            return;
+        }
+        match self.0.binary_search_by_key(&place, |(place, _)| *place) {
+            Ok(at) => self.0[at].1 += number,
+            Err(at) => {
+                self.0.reserve_exact(1); // they are few, and their namespaces may be many
+                self.0.insert(at, (place, number));
+            }
         }
     }
 }
@@ -53,14 +95,20 @@ pub struct Ledger(Mutex<Kept>);
 struct Kept {
     live: Vec<Arc<Counters>>,
     gone: BTreeMap<String, Totals>,
+    /// How many may be kept until those that are gone are looked for.
+    most: usize,
 }
 
 impl Ledger {
     /// Has these counters added up from now on.
     pub fn keep(&self, counters: &Arc<Counters>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Here too, so that a process that nobody asks does not hoard them.
-        kept.fold();
+        // Here too, so that a process that nobody asks does not hoard them; not each time, since
+        // there may be thousands.
+        if kept.live.len() >= kept.most.max(FEW) {
+            kept.fold();
+            kept.most = 2 * kept.live.len();
+        }
         kept.live.push(Arc::clone(counters));
     }
 
@@ -71,7 +119,7 @@ impl Ledger {
         kept.fold();
         let mut sums = kept.gone.clone();
         for counters in &kept.live {
-            counters.add_to(&mut sums);
+            counters.add_to(sums.entry(counters.name.clone()).or_default());
         }
         sums
     }
@@ -84,7 +132,7 @@ impl Kept {
         self.live.retain(|counters| {
             let used = Arc::strong_count(counters) > 1;
             if !used {
-                counters.add_to(gone);
+                counters.add_to(gone.entry(counters.name.clone()).or_default());
             }
             used
         });
@@ -107,9 +155,33 @@ mod tests {
         second.add(1, 1);
         drop(first);
         for _ in 0..2 {
-            assert_eq!(ledger.totals()["docs"], [7, 1]);
-            assert_eq!(ledger.totals()["chunks"], [0, 0]);
+            let totals = ledger.totals();
+            assert_eq!(totals["docs"].among(0..2), [(0, 7), (1, 1)]);
+            assert_eq!(totals["docs"].get(1), 1);
+            assert_eq!(totals["chunks"], Totals::default());
         }
         assert_eq!(ledger.0.lock().unwrap().live.len(), 1);
+    }
+
+    #[test]
+    fn places_that_are_zero_take_no_memory_and_owners_that_are_gone_are_not_kept() {
+        let ledger = Ledger::default();
+        for number in 0..1_000 {
+            let counters = Counters::new(&format!("n{}", number % 10), 6_000);
+            ledger.keep(&counters);
+            counters.add(5_999, 1);
+            let made = counters.cells.iter().filter(|cells| cells.get().is_some());
+            assert_eq!((counters.get(0), made.count()), (0, 1));
+        }
+        let kept = ledger.0.lock().unwrap();
+        assert!(kept.live.len() <= FEW);
+        assert!(kept.gone.values().all(|totals| totals.0.capacity() == 1));
+        drop(kept);
+        assert!(
+            ledger
+                .totals()
+                .values()
+                .all(|totals| totals.get(5_999) == 100)
+        );
     }
 }

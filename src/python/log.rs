@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::store::KvStore;
+use crate::visible::visible;
 
 const LOGGER: &str = "nano_graphrag_redis";
 
@@ -12,7 +13,7 @@ pub(super) fn tell(py: Python<'_>, store: &KvStore) -> PyResult<()> {
     for notice in store.notices() {
         let extra = PyDict::new(py);
         extra.set_item("event", notice.event.name())?;
-        extra.set_item("namespace", &store.config().namespace)?;
+        extra.set_item("namespace", visible(&store.config().namespace))?;
         extra.set_item("endpoint", store.config().server.endpoint.to_string())?;
         let options = PyDict::new(py);
         options.set_item("extra", extra)?;
@@ -22,7 +23,8 @@ pub(super) fn tell(py: Python<'_>, store: &KvStore) -> PyResult<()> {
         } else {
             "info"
         };
-        logger.call_method(level, ("%s", notice.line), Some(&options))?;
+        let line = visible(&notice.line);
+        logger.call_method(level, ("%s", line), Some(&options))?;
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ pub(super) fn metrics(py: Python<'_>, census_every: Option<f64>) -> PyResult<Bou
     for (server, totals) in shared.metrics().servers.totals() {
         let counts = PyDict::new(py);
         for count in ServerCount::ALL {
-            counts.set_item(count.name(), totals[count as usize])?;
+            counts.set_item(count.name(), totals.get(count as usize))?;
         }
         let told = PyDict::new(py);
         told.set_item("counts", counts)?;

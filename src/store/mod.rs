@@ -21,7 +21,7 @@ mod transfer;
 mod upkeep;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bytes::Bytes;
 use futures_util::future::join;
@@ -86,6 +86,8 @@ pub struct KvStore {
     /// How many of the drops that servers lost were reported to whoever uses this store, or came
     /// before it.
     reported_drops: AtomicU64,
+    /// Whether it was told that keys of another program lie in the namespace.
+    met_foreign: AtomicBool,
 }
 
 impl KvStore {
@@ -113,6 +115,7 @@ impl KvStore {
             dual_write: DualWrite::new(&config, me, shared.turn()),
             from_files: FromFiles::new(&config),
             largest: Largest::default(),
+            met_foreign: AtomicBool::new(false),
             config,
         })
     }

@@ -84,8 +84,11 @@ impl KvStore {
                 continue;
             }
             let count = redis::from_redis_value(count).map_err(|_| self.unexpected("ZCOUNT"))?;
-            let few = redis::from_redis_value(few).map_err(|_| self.unexpected("ZRANGEBYSCORE"))?;
-            return Ok((count, few));
+            let few: Vec<Vec<u8>> =
+                redis::from_redis_value(few).map_err(|_| self.unexpected("ZRANGEBYSCORE"))?;
+            // Another program may have added what is no id.
+            let few = few.into_iter().map(String::from_utf8);
+            return Ok((count, few.filter_map(Result::ok).collect()));
         }
         Err(self.lost_too_often())
     }

@@ -1,6 +1,7 @@
 //! What walks the namespace: its ids, its end, its figures.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
 
 use redis::Value;
 
@@ -9,6 +10,7 @@ use super::{KvStore, Written};
 use crate::connection::{Load, Request};
 use crate::error::Result;
 use crate::json_files::log::Mark;
+use crate::notices::Event;
 
 /// COUNT of a SCAN: the server is busy for about 0.7 ms a call, and more would save little.
 const SCAN_COUNT: usize = 1000;
@@ -124,7 +126,30 @@ impl KvStore {
     /// before anything is deleted.
     pub(crate) fn ids_of<'key>(&self, keys: &'key [Vec<u8>]) -> Vec<&'key str> {
         let ids = keys.iter().map(|key| self.config.keyspace.id_of(key));
-        ids.flatten().collect()
+        let ids: Vec<_> = ids.flatten().collect();
+        if ids.len() < keys.len() {
+            self.tell_of_foreign(keys);
+        }
+        ids
+    }
+
+    /// Has it told, once, that keys of the namespace are passed over: no id is spelled so.
+    fn tell_of_foreign(&self, keys: &[Vec<u8>]) {
+        let keyspace = &self.config.keyspace;
+        let foreign = keys.iter().find(|key| {
+            key.starts_with(keyspace.prefix().as_bytes()) && keyspace.id_of(key).is_none()
+        });
+        if let Some(key) = foreign
+            && !self.met_foreign.swap(true, Relaxed)
+        {
+            self.tell(
+                Event::ForeignKeys,
+                &format!(
+                    "keys that are no UTF-8, such as '{}', are no ids and are skipped: another program writes under this redis_key_prefix",
+                    key.escape_ascii()
+                ),
+            );
+        }
     }
 
     /// One page of a SCAN, of the keys of this namespace and what else its pattern matches.

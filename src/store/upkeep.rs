@@ -92,8 +92,11 @@ impl KvStore {
             let answers = self
                 .send(&Request::resendable([self.registry.stale()]))
                 .await?;
-            let stale: Vec<String> = redis::from_redis_value(self.answer(first(answers))?)
+            let stale: Vec<Vec<u8>> = redis::from_redis_value(self.answer(first(answers))?)
                 .map_err(|_| self.unexpected("ZRANGEBYSCORE"))?;
+            // Another program may have added what is no id.
+            let stale = stale.into_iter().map(String::from_utf8);
+            let stale: Vec<String> = stale.filter_map(Result::ok).collect();
             if stale.is_empty() || self.sweep(&stale).await? == 0 {
                 return Ok(());
             }

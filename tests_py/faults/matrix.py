@@ -184,6 +184,16 @@ MATRIX = {
         "the file equals the server after a fold",
         "0 differences in 200 rounds, registry off and on",
     ),
+    42: Fault(
+        "foreign and hostile keys, files, snapshots, names beside ours",
+        "skipped and told; nothing outside the target; nothing raw to a terminal",
+        "tracebacks 0, escapes 0, files outside 0",
+    ),
+    43: Fault(
+        "100,000 open-use-close cycles, 100,000 namespaces, 10,000 loops",
+        "memory flat",
+        "under 16 bytes a cycle, 1 kB a namespace",
+    ),
     53: Fault(
         "every durability level under the real host: inserts, drops, re-index, restarts of server "
         "and process, barriers cut",

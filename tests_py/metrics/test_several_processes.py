@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from nano_graphrag_redis import snapshots
+from nano_graphrag_redis import _core, snapshots
 from support.conditions import DEADLINE, eventually
 from support.scripts import run_script
 from support.servers import RedisServer, server_binaries
@@ -159,6 +159,16 @@ def test_a_forked_child_writes_for_itself(server: RedisServer, directory: Path) 
 
 Write = Callable[..., None]
 
+BOUNDS = _core.metrics()["bounds"]
+REST = [0] * len(BOUNDS)
+OPEN = {
+    "connections": 2,
+    "busy_connections": 1,
+    "max_connections": 50,
+    "requests_in_flight": 1,
+    "breaker_open": False,
+}
+
 
 @pytest.fixture
 def write(directory: Path) -> Write:
@@ -167,13 +177,13 @@ def write(directory: Path) -> Write:
 
     def written(name: str, calls: int, *, ago: float = 0, ended: bool = False) -> None:
         operations = {
-            "get_by_id": {"statuses": {"ok": calls}, "histogram": [calls, 0], "seconds": 0.5}
+            "get_by_id": {"statuses": {"ok": calls}, "histogram": [calls, *REST], "seconds": 0.5}
         }
         told = {"operations": operations, "counts": {"hits": calls}, "forgiven": {}}
         snapshot = {
-            "bounds": [0.1],
+            "bounds": BOUNDS,
             "namespaces": {"docs": told},
-            "servers": {"redis://a": {"counts": {"retries": 1}, "sets": [{"connections": 2}]}},
+            "servers": {"redis://a": {"counts": {"retries": 1}, "sets": [OPEN]}},
         }
         text = {"format": 1, "written": time.time() - ago, "ended": ended, "snapshot": snapshot}
         (directory / f"{name}.json").write_text(json.dumps(text))
@@ -191,13 +201,114 @@ def test_counters_of_all_and_what_is_open_of_those_that_live(write: Write, direc
     for _ in range(3):
         total = snapshots.merged(directory)
         calls = total["namespaces"]["docs"]["operations"]["get_by_id"]
-        assert calls == {"statuses": {"ok": 1111}, "histogram": [1111, 0], "seconds": 2.0}
+        assert calls == {"statuses": {"ok": 1111}, "histogram": [1111, *REST], "seconds": 2.0}
         assert total["servers"]["redis://a"] == {
             "counts": {"retries": 4},
-            "sets": [{"connections": 2}],
+            "sets": [OPEN],
         }
     left = {path.stem for path in directory.glob("*.json")}
     assert left == {"alive", "silent", "gone", "damaged", "newer"}
+
+
+def harm(directory: Path) -> dict[str, str]:
+    """Leaves what is no file of counters; gives the names, and a word of why each is not read."""
+    good = {"format": 1, "written": 1.0, "ended": False}
+    counts = {"operations": {}, "counts": {"hits": -1}, "forgiven": {}}
+    outside = {"bounds": [], "namespaces": {}, "servers": {}}
+    texts = {
+        "cut.json": ('{"format": 1, "snap', "no JSON"),
+        "empty.json": ("", "no JSON"),
+        "binary.json": ("\x00\x01", "no JSON"),
+        "deep.json": ("[" * 200_000, "deeply"),
+        "deep-too.json": ('{"format":1,"snapshot":' + "[" * 200_000 + "]" * 200_000 + "}", "deep"),
+        "list.json": ("[]", "something else"),
+        "number.json": ("9" * 5_000, "no JSON"),
+        "half.json": (json.dumps(good), "something else"),
+        "negative.json": (
+            json.dumps(good | {"snapshot": outside | {"namespaces": {"n": counts}}}),
+            "something else",
+        ),
+        "other-bounds.json": (
+            json.dumps(good | {"snapshot": outside | {"bounds": [1.0]}}),
+            "other bounds",
+        ),
+        "nan.json": (
+            json.dumps(good | {"written": float("nan"), "snapshot": outside}),
+            "something else",
+        ),
+        "no-time.json": (json.dumps({"format": 1, "snapshot": outside}), "no file of counters"),
+    }
+    for name, (text, _) in texts.items():
+        (directory / name).write_text(text)
+    os.mkfifo(directory / "pipe.json")
+    (directory / "directory.json").mkdir()
+    (directory / "link.json").symlink_to("/dev/zero")
+    with (directory / "huge.json").open("w") as huge:
+        huge.truncate(1 << 40)
+    return {name: why for name, (_, why) in texts.items()} | {
+        "pipe.json": "regular",
+        "directory.json": "regular",
+        "link.json": "symbolic",
+        "huge.json": "larger",
+    }
+
+
+def test_what_is_no_file_of_counters_is_passed_over_and_named(
+    write: Write, directory: Path
+) -> None:
+    write("alive", 7)
+    harmful = harm(directory)
+    passed_over: list[str] = []
+    total = snapshots.merged(directory, passed_over)
+    assert total["namespaces"]["docs"]["counts"] == {"hits": 7}
+    told = {Path(line.split(": ")[0]).name: line for line in passed_over}
+    assert told.keys() == harmful.keys()
+    for name, why in harmful.items():
+        assert why in told[name], (name, told[name])
+
+
+def test_a_sum_that_was_tampered_with_removes_no_file_and_is_not_written_over(
+    write: Write, directory: Path, tmp_path: Path
+) -> None:
+    write("ended", 5, ended=True)
+    precious = tmp_path / "precious.json"
+    precious.write_text("{}")
+    snapshot = {"bounds": [], "namespaces": {}, "servers": {}}
+    tampered = {"format": 1, "folded": ["../precious.json"], "snapshot": snapshot}
+    (directory / "gone.json").write_text(json.dumps(tampered))
+    before = (directory / "gone.json").read_bytes()
+    assert snapshots.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 5}
+    assert precious.exists()
+    assert (directory / "gone.json").read_bytes() == before
+
+
+def test_nothing_is_written_through_a_link(write: Write, directory: Path, tmp_path: Path) -> None:
+    write("ended", 5, ended=True)
+    victim = tmp_path / "victim"
+    (directory / "fold.lock").symlink_to(victim)
+    (directory / f"gone.{os.getpid()}.draft").symlink_to(victim)
+    snapshots.merged(directory)
+    assert not victim.exists()
+    (directory / "fold.lock").unlink()
+    (directory / "gone.json").symlink_to(victim)
+    snapshots.merged(directory)
+    assert not victim.exists()
+
+
+def test_a_file_of_another_user_counts_only_where_not_everybody_may_write(
+    write: Write, directory: Path
+) -> None:
+    if os.geteuid() != 0:
+        return  # only root gives files away
+    write("mine", 1)
+    write("theirs", 10)
+    os.chown(directory / "theirs.json", 12345, 12345)
+    assert snapshots.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 11}
+    directory.chmod(0o1777)
+    passed_over: list[str] = []
+    counts = snapshots.merged(directory, passed_over)["namespaces"]["docs"]["counts"]
+    assert counts == {"hits": 1}
+    assert "theirs.json: another user's" in passed_over[0]
 
 
 def test_a_file_that_was_folded_and_not_removed_counts_once(write: Write, directory: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nano_graphrag_redis._core import __version__
+from nano_graphrag_redis.visible import visible
 
 from . import run
 from .doctor import doctor
@@ -18,7 +19,7 @@ from .get import get
 from .keys import keys
 from .metrics import metrics
 from .migrate import migrate
-from .output import PROGRAM
+from .output import PROGRAM, Output, replace_what_cannot_be_said
 from .prune import prune
 from .server import start, status, stop
 from .session import command
@@ -77,8 +78,26 @@ def _main(
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a command; gives its exit code."""
+    if list(arguments[:1]) != ["run"]:  # the script's streams are its own
+        replace_what_cannot_be_said()
     try:
-        app(list(arguments), prog_name=PROGRAM)
+        code = app(list(arguments), prog_name=PROGRAM, standalone_mode=False)
     except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 0
-    return 0
+        code = ended.code
+    except Exception as wrong:
+        # Newer versions of typer have classes of their own in place of click's.
+        if not hasattr(wrong, "format_message"):
+            raise
+        return _refused(wrong)
+    return code if isinstance(code, int) else 0
+
+
+def _refused(wrong: Any) -> int:
+    """Says what was not asked right, which may quote an argument; gives the exit code."""
+    # Help was printed in place of it.
+    if type(wrong).__name__ != "NoArgsIsHelpError":
+        output = Output(as_json=False)
+        if wrong.ctx is not None:
+            output.say(wrong.ctx.get_usage(), "dim")
+        output.refuse(LookupError(visible(wrong.format_message())))
+    return int(wrong.exit_code)

@@ -13,11 +13,12 @@ from rich.text import Text
 from nano_graphrag_redis import doctor as diagnosis
 from nano_graphrag_redis.acl import acl_line
 from nano_graphrag_redis.doctor import Finding, Repaired, Severity
+from nano_graphrag_redis.visible import visible
 from nano_graphrag_redis.wording import so_many
 
 from .exits import Exit
 from .log import untold
-from .output import Bars, plain
+from .output import Bars
 from .session import Session
 
 Acl = Annotated[
@@ -36,10 +37,11 @@ Kept = Annotated[
 ]
 
 _MARKS = {
-    Severity.OK: ("✓", "green"),
-    Severity.WARNING: ("!", "yellow"),
-    Severity.ERROR: ("✗", "red"),
+    Severity.OK: ("✓", "+", "green"),
+    Severity.WARNING: ("!", "!", "yellow"),
+    Severity.ERROR: ("✗", "x", "red"),
 }
+"""The second is for a terminal that does not know the first."""
 
 
 def doctor(
@@ -69,7 +71,7 @@ def doctor(
             "errors": _count(findings, Severity.ERROR),
             "warnings": _count(findings, Severity.WARNING),
         },
-        lambda: _report(repaired, findings),
+        lambda: _report(repaired, findings, marks=session.output.says("✓✗⚒")),
     )
     if any(finding.check == "reach" for finding in findings):
         return Exit.NO_SERVER
@@ -91,16 +93,23 @@ def _data(finding: Finding) -> dict[str, Any]:
     return asdict(finding) | {"severity": finding.severity.value}
 
 
-def _report(repaired: list[Repaired], findings: list[Finding]) -> RenderableType:
-    lines: list[RenderableType] = [Text(f"⚒ {each.title}", "cyan") for each in repaired]
+def _report(repaired: list[Repaired], findings: list[Finding], *, marks: bool) -> RenderableType:
+    lines: list[RenderableType] = [
+        Text(f"{'⚒' if marks else '*'} {visible(each.title)}", "cyan") for each in repaired
+    ]
     for finding in findings:
-        mark, colour = _MARKS[finding.severity]
+        known, plain, colour = _MARKS[finding.severity]
+        mark = known if marks else plain
         lines.append(
-            Text.assemble((f"{mark} ", colour), (finding.title, "bold" * bool(finding.why)))
+            Text.assemble(
+                (f"{mark} ", colour), (visible(finding.title), "bold" * bool(finding.why))
+            )
         )
         said = {"why": finding.why, "do": finding.remedy, "ids": _ids(finding)}
         lines += [
-            Text.assemble((f"  {name:<4}", "dim"), text) for name, text in said.items() if text
+            Text.assemble((f"  {name:<4}", "dim"), visible(text))
+            for name, text in said.items()
+            if text
         ]
         if finding.repairable:
             lines.append(Text("  --repair mends it", "cyan"))
@@ -112,5 +121,5 @@ def _report(repaired: list[Repaired], findings: list[Finding]) -> RenderableType
 
 def _ids(finding: Finding) -> str:
     more = finding.count - len(finding.ids)
-    named = ", ".join(map(plain, finding.ids))
+    named = ", ".join(map(visible, finding.ids))
     return f"{named}{f' and {more:,} more' if named and more > 0 else ''}"

@@ -9,6 +9,7 @@ import typer
 
 from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.migration.work import opened
+from nano_graphrag_redis.visible import visible
 from nano_graphrag_redis.wording import so_many
 
 from .arguments import Namespace
@@ -31,7 +32,8 @@ def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | Non
         ids = store.all_keys()
         if not ids and (mistyped := refused(session, [namespace])):
             return mistyped
-        question = f"Delete {so_many(len(ids), 'id')} of {namespace} at {session.where}?"
+        named = visible(namespace)
+        question = f"Delete {so_many(len(ids), 'id')} of {named} at {session.where}?"
         if not yes and not _agreed(question):
             session.output.say("nothing was deleted")
             return Exit.USAGE
@@ -45,13 +47,13 @@ def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | Non
     if session.config.redis_dual_write:
         # It knows none of the service's working directories.
         session.output.say(
-            f"the files of redis_dual_write still hold them: remove kv_store_{namespace}.json from"
+            f"the files of redis_dual_write still hold them: remove kv_store_{named}.json from"
             " each working directory, or export anew, before a service goes back to its files",
             "yellow",
         )
     session.output.show(
         {"namespace": namespace, "deleted": deleted},
-        lambda: f"deleted {so_many(deleted, 'id')} of {namespace}",
+        lambda: f"deleted {so_many(deleted, 'id')} of {named}",
     )
     return None
 
@@ -59,4 +61,4 @@ def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | Non
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
         raise StorageConfigError(f"{question} Nobody is here to answer: pass --yes")
-    return typer.confirm(question, err=True)
+    return typer.confirm(visible(question), err=True)

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from nano_graphrag_redis import migration
 from nano_graphrag_redis.migration import Exported
+from nano_graphrag_redis.migration.entries import told_of_foreign
+from nano_graphrag_redis.visible import visible
 
 from .arguments import DryRun, Only, told
 from .exits import Exit
@@ -51,6 +53,7 @@ def summary(exported: Exported) -> dict[str, object]:
         "files": files,
         "dry_run": exported.dry_run,
         "refused": [asdict(each) for each in exported.refused],
+        "foreign_keys": {"count": exported.foreign_count, "examples": exported.foreign},
     }
 
 
@@ -58,11 +61,13 @@ def report(exported: Exported) -> RenderableType:
     """The same for a person."""
     made = table("namespace", "ids", "size", "file", numbers=("ids", "size"))
     for file in exported.files:
-        made.add_row(file.namespace, f"{file.ids:,}", size(file.size), str(file.path))
+        made.add_row(visible(file.namespace), f"{file.ids:,}", size(file.size), visible(file.path))
     said = [
-        Text(f"{plain(each.namespace)} is left out: {each.reason}", "red")
+        Text(f"{visible(each.namespace)} is left out: {visible(each.reason)}", "red")
         for each in exported.refused
     ]
     if exported.dry_run:
         said.append(Text("nothing was written", "yellow"))
+    if exported.foreign_count:
+        said.append(Text(told_of_foreign(exported.foreign_count, exported.foreign), "yellow"))
     return Group(made, *said)

@@ -14,7 +14,7 @@ from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageOperationError
 from nano_graphrag_redis.foundation import LLM_CACHE
-from nano_graphrag_redis.migration.exporting import entries_of
+from nano_graphrag_redis.migration.entries import Foreign, entries_of
 from nano_graphrag_redis.migration.work import opened
 from nano_graphrag_redis.snapshots import merged
 
@@ -80,6 +80,9 @@ class Figures:
         connections: Open connections of the processes that run.
         llm_calls_saved: Answers that came from the cache.
         money_saved: What they would have cost; None without a price.
+        foreign_count: Keys under the prefix that no storage has made, in no namespace's figures.
+        foreign: Some of them, as they may be shown.
+        passed_over: Files in the directory of counters that could not be read, and why.
     """
 
     namespaces: tuple[NamespaceFigures, ...]
@@ -90,6 +93,9 @@ class Figures:
     connections: int | None
     llm_calls_saved: int | None
     money_saved: float | None
+    foreign_count: int = 0
+    foreign: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
 
 def figures(
@@ -101,12 +107,15 @@ def figures(
         StorageError: There is no server, or it failed.
         OSError: The directory of counters cannot be read.
     """
-    namespaces = _namespaces(config, bars)
+    foreign = Foreign()
+    namespaces = _namespaces(config, bars, foreign)
     server = _server(config)
+    met = (foreign.count, foreign.examples)
     if metrics_dir is None:
-        return Figures(namespaces, server, None, None, None, None, None, None)
-    counted = merged(metrics_dir)
-    hits = {name: told["counts"]["hits"] for name, told in counted["namespaces"].items()}
+        return Figures(namespaces, server, None, None, None, None, None, None, *met)
+    passed_over: list[str] = []
+    counted = merged(metrics_dir, passed_over)
+    hits = {name: told["counts"].get("hits", 0) for name, told in counted["namespaces"].items()}
     saved = hits.get(LLM_CACHE, 0)
     sets = (each for told in counted["servers"].values() for each in told["sets"])
     return Figures(
@@ -114,21 +123,22 @@ def figures(
         server,
         tuple(_operations(counted)),
         hits,
-        {name: told["counts"]["misses"] for name, told in counted["namespaces"].items()},
+        {name: told["counts"].get("misses", 0) for name, told in counted["namespaces"].items()},
         sum(each["connections"] for each in sets),
         saved,
         None if price is None else saved * price,
+        *met,
+        tuple(passed_over),
     )
 
 
-def _namespaces(config: RedisConfig, bars: Bars) -> tuple[NamespaceFigures, ...]:
+def _namespaces(config: RedisConfig, bars: Bars, foreign: Foreign) -> tuple[NamespaceFigures, ...]:
     samples: dict[str, set[str]] = defaultdict(set)
     counts: dict[str, int] = dict.fromkeys(HOST_NAMESPACES, 0)
-    for met, (namespace, id) in enumerate(entries_of(config), start=1):
+    for met, (namespace, id) in enumerate(entries_of(config, foreign), start=1):
         counts[namespace] = counts.get(namespace, 0) + 1
         if len(samples[namespace]) < _SAMPLE:
-            with suppress(UnicodeDecodeError):
-                samples[namespace].add(id.decode())
+            samples[namespace].add(id)
         if met % _OFTEN == 0:
             bars.tell("count", met, None, "keys")
     return tuple(
@@ -185,7 +195,7 @@ def _server(config: RedisConfig) -> dict[str, float]:
             for _, text in store.info(section):
                 for line in text.splitlines():
                     name, _, value = line.partition(":")
-                    if name in _ASKED:
+                    if name in _ASKED and value.strip().replace(".", "", 1).isdecimal():
                         totals[name] = totals.get(name, 0) + float(value)
     return totals
 
@@ -202,6 +212,7 @@ def _operations(counted: Mapping[str, Any]) -> list[OperationFigures]:
         )
         for namespace, of_namespace in sorted(counted["namespaces"].items())
         for operation, told in of_namespace["operations"].items()
+        if any(told["statuses"].values())
     ]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from nano_graphrag_redis.migration.exporting import entries_of
+from nano_graphrag_redis.migration.entries import entries_of
 from nano_graphrag_redis.migration.work import opened
+from nano_graphrag_redis.visible import visible
 
 from .arguments import Id, Namespace
 from .exits import Exit
 from .namespaces import no_namespace
-from .output import document, plain
+from .output import document
 from .session import Session
 
 
@@ -24,7 +25,7 @@ def get(session: Session, namespace: Namespace, id: Id) -> Exit | None:
     if absent:
         session.output.refuse(LookupError(_absent(session, namespace, id)))
         return Exit.FOUND
-    session.output.show(value, lambda: document(value))
+    session.output.show(value, lambda: document(value, session.output))
     return None
 
 
@@ -33,6 +34,6 @@ def _absent(session: Session, namespace: str, id: str) -> str:
     others = set()
     for name, _ in entries_of(session.bare):
         if name == namespace:
-            return f"{namespace} has no id {plain(id)}"
+            return f"{visible(namespace)} has no id {visible(id)}"
         others.add(name)
     return no_namespace(session, namespace, others)

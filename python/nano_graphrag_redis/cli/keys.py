@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from nano_graphrag_redis.migration.work import opened
+from nano_graphrag_redis.visible import visible
 
 from .arguments import Namespace
 from .exits import Exit
 from .namespaces import refused
-from .output import plain
 from .session import Session
 
 
@@ -21,7 +21,7 @@ def keys(session: Session, namespace: Namespace) -> Exit | None:
 
     def lines() -> None:
         for id in ids:
-            session.output.out.out(plain(id), highlight=False)
+            session.output.out.out(visible(id), highlight=False)
 
     session.output.show(ids, lines)
     return None if ids else refused(session, [namespace])

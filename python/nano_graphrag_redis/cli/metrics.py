@@ -10,6 +10,7 @@ import typer
 
 from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.snapshots import merged
+from nano_graphrag_redis.visible import visible
 
 from .session import Session
 
@@ -37,7 +38,9 @@ def metrics(
     if directory is None:
         raise StorageConfigError("name the directory of the counters: --dir, or REDIS_METRICS_DIR")
     if not directory.is_dir():
-        raise StorageConfigError(f"{directory} is no directory: no process has written there yet")
+        raise StorageConfigError(
+            f"{visible(directory)} is no directory: no process has written there yet"
+        )
     if session.output.as_json:
         session.output.show(merged(directory), lambda: None)
         return

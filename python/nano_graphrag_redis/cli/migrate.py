@@ -11,11 +11,12 @@ from rich.text import Text
 
 from nano_graphrag_redis import migration
 from nano_graphrag_redis.migration import Migrated
+from nano_graphrag_redis.visible import visible
 from nano_graphrag_redis.wording import so_many
 
 from .arguments import Directory, DryRun, Only, told
 from .exits import Exit
-from .output import plain, size, table
+from .output import size, table
 from .session import Session
 
 Ttl = Annotated[
@@ -70,7 +71,7 @@ def _report(migrated: Migrated) -> RenderableType:
     refused: list[RenderableType] = []
     for each in migrated.namespaces:
         made.add_row(
-            each.namespace,
+            visible(each.namespace),
             *(
                 f"{number:,}"
                 for number in (
@@ -83,7 +84,8 @@ def _report(migrated: Migrated) -> RenderableType:
             ),
         )
         refused += [
-            Text(f"{each.namespace} {plain(one.id)}: {one.reason}", "red") for one in each.refused
+            Text(f"{visible(each.namespace)} {visible(one.id)}: {visible(one.reason)}", "red")
+            for one in each.refused
         ]
     if migrated.dry_run:
         refused.append(Text("nothing was written", "yellow"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
-from nano_graphrag_redis.migration.exporting import entries_of
+from nano_graphrag_redis.migration.entries import entries_of
+from nano_graphrag_redis.visible import visible
 
 from .exits import Exit
-from .output import plain
 from .session import Session
 
 
@@ -33,7 +33,7 @@ def refused(session: Session, namespaces: Iterable[str]) -> Exit | None:
 
 def no_namespace(session: Session, namespace: str, others: Collection[str]) -> str:
     """The sentence about a namespace that there is not, with those that there are."""
-    none = f"there is no namespace {plain(namespace)} at {session.where}"
+    none = f"there is no namespace {visible(namespace)} at {session.where}"
     if not others:
         return f"{none}, nor any other"
-    return f"{none}; there are {', '.join(map(plain, sorted(others)))}"
+    return f"{none}; there are {', '.join(map(visible, sorted(others)))}"

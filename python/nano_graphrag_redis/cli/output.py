@@ -1,14 +1,19 @@
-"""Where everything is said: results on stdout, by rich or as JSON; the rest on stderr."""
+"""Where everything is said: results on stdout, by rich or as JSON; the rest on stderr.
+
+Nothing leaves here with a control character in it but rich's own colours: see ``visible``. What the
+encoding of the stream cannot say is replaced.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.json import JSON
+from rich.highlighter import JSONHighlighter
 from rich.progress import (
     BarColumn,
     Progress,
@@ -18,10 +23,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from nano_graphrag_redis.exceptions import StorageError
+from nano_graphrag_redis.visible import visible, visible_json
 
 PROGRAM = "nano-graphrag-redis"
 
@@ -47,11 +54,23 @@ class Output:
     def show(self, data: Any, human: Callable[[], RenderableType | None]) -> None:
         """The result: ``data`` as JSON, or what ``human`` makes, which may be nothing."""
         if self.as_json:
-            self.out.out(json.dumps(data, ensure_ascii=False, indent=2), highlight=False)
+            self.out.out(self.json(data), highlight=False)
             return
         shown = human()
         if shown is not None:
             self.out.print(shown)
+
+    def json(self, data: Any) -> str:
+        """A JSON document: what stdout cannot encode is escaped, so that nothing of it is lost."""
+        return visible_json(data, indent=2, ascii_only=not self.out.encoding.startswith("utf"))
+
+    def says(self, text: str) -> bool:
+        """Whether stdout can encode this."""
+        try:
+            text.encode(self.out.encoding)
+        except (UnicodeEncodeError, LookupError):
+            return False
+        return True
 
     def say(self, text: str, style: str = "") -> None:
         """A line for whoever watches; nothing in JSON."""
@@ -64,7 +83,8 @@ class Output:
             told = {"error": type(error).__name__, "message": str(error)}
             if isinstance(error, StorageError):
                 told |= {"namespace": error.namespace, "id": error.id}  # type: ignore[dict-item]
-            self.err.out(json.dumps(told, ensure_ascii=False), highlight=False)
+            ascii_only = not self.err.encoding.startswith("utf")
+            self.err.out(visible_json(told, ascii_only=ascii_only), highlight=False)
         else:
             self.err.print(Text.assemble((f"{PROGRAM}: ", "bold red"), str(error)))
 
@@ -76,6 +96,13 @@ class Output:
 
 
 class _Console(Console):
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """What is shown, its text made visible; colours and the cursor's moves are rich's own."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible(text, lines=True), style, control)
+
     def on_broken_pipe(self) -> None:
         """Leaves the exit code to the session, like everything else that goes wrong."""
         raise BrokenPipeError
@@ -86,7 +113,7 @@ class Bars(Progress):
 
     def __init__(self, *, disable: bool, console: Console) -> None:
         super().__init__(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             _Amount(),
             _Rate(),
@@ -99,6 +126,7 @@ class Bars(Progress):
 
     def tell(self, what: str, done: float, total: float | None, unit: str) -> None:
         """How far a piece of work is; it gets a bar of its own the first time."""
+        what = visible(what)
         task = self._tasks_by_name.get(what)
         if task is None:
             task = self.add_task(what, total=total, unit=unit)
@@ -137,15 +165,6 @@ def size(number: float) -> str:
     return f"{number:.1f} TB"
 
 
-def plain(text: str) -> str:
-    r"""An id on one line, whatever is in it.
-
-    >>> print(plain("a\n"), plain("[bold]"))
-    a\n [bold]
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 class _Table(Table):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # A name that is folded cannot be copied, nor looked for: the terminal wraps long lines.
@@ -163,6 +182,16 @@ def table(*columns: str, numbers: Sequence[str] = (), title: str | None = None) 
     return made
 
 
-def document(value: Any) -> RenderableType:
+def document(value: Any, output: Output) -> RenderableType:
     """A JSON document, indented and coloured."""
-    return JSON.from_data(value, indent=2)
+    return JSONHighlighter()(Text(output.json(value)))
+
+
+def replace_what_cannot_be_said() -> None:
+    """Has streams that are not UTF-8 say a character they do not know by its escape.
+
+    A character in an id is no reason for a command to fail.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

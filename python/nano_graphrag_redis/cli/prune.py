@@ -13,6 +13,7 @@ from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
 from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
 from nano_graphrag_redis.foundation import LLM_CACHE
 from nano_graphrag_redis.migration.work import opened
+from nano_graphrag_redis.visible import visible
 from nano_graphrag_redis.wording import so_many
 
 from .exits import Exit
@@ -93,5 +94,5 @@ def _expired(session: Session) -> dict[str, int]:
 
 def _answers(pruned: dict[str, int]) -> str:
     return ", ".join(
-        f"{so_many(count, 'empty answer')} of {name}" for name, count in pruned.items()
+        f"{so_many(count, 'empty answer')} of {visible(name)}" for name, count in pruned.items()
     )

@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 import nano_graphrag_redis
 from nano_graphrag_redis.config import RedisConfig, kv_backend
 from nano_graphrag_redis.exceptions import StorageConfigError, StorageError
+from nano_graphrag_redis.visible import visible
 
 _PROGRAM = "nano-graphrag-redis"
 
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{_PROGRAM}: {_backend(environ)}", file=sys.stderr)
         _become(command, environ)
     except (OSError, StorageError) as error:
-        print(f"{_PROGRAM}: {error}", file=sys.stderr)
+        print(f"{_PROGRAM}: {visible(error)}", file=sys.stderr)
         return 2
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nano_graphrag_redis.config.url import RedisUrl, redacted
+from nano_graphrag_redis.config.url import RedisUrl, embedded_url, redacted
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 from .exits import Exit
@@ -52,7 +52,7 @@ def _show(session: Session, home: Path) -> bool:
     from nano_graphrag_redis.embedded.keeper import facts_of, keeper_of
 
     facts, keeper = facts_of(home), keeper_of(home)
-    found: dict[str, Any] = {"url": f"embedded://{home}", "running": bool(facts)}
+    found: dict[str, Any] = {"url": embedded_url(home), "running": bool(facts)}
     if facts:
         name = "Valkey" if "valkey_version" in facts else "Redis"
         found |= {

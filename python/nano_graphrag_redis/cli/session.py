@@ -15,6 +15,7 @@ from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import EVERY_NAMESPACE
 from nano_graphrag_redis.config.sources import Origin, read
 from nano_graphrag_redis.exceptions import StorageError
+from nano_graphrag_redis.visible import visible
 
 from .exits import Exit, exit_of
 from .log import told_once
@@ -67,7 +68,7 @@ class Session:
     def where(self) -> str:
         """The server and the workspace, for questions and titles."""
         workspace = self.config.redis_workspace
-        return f"{self.config.redis_url}{f', workspace {workspace}' if workspace else ''}"
+        return visible(f"{self.config.redis_url}{f', workspace {workspace}' if workspace else ''}")
 
     @property
     def bare(self) -> RedisConfig:

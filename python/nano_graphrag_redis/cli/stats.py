@@ -11,6 +11,8 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from nano_graphrag_redis.migration.entries import told_of_foreign
+from nano_graphrag_redis.visible import visible
 from nano_graphrag_redis.wording import so_many
 
 from .figures import Figures, figures
@@ -58,6 +60,8 @@ def stats(
 
 def _report(where: str, found: Figures) -> RenderableType:
     parts: list[RenderableType] = [Text(where, "bold"), _namespaces(found), Text()]
+    skipped = told_of_foreign(found.foreign_count, found.foreign)
+    parts += [Text(line, "yellow") for line in (skipped, *found.passed_over) if line]
     server = _server(found)
     if server:
         parts.append(Text(server))
@@ -75,7 +79,7 @@ def _namespaces(found: Figures) -> RenderableType:
     made = table("namespace", *numbers, numbers=numbers)
     for each in found.namespaces:
         made.add_row(
-            each.namespace,
+            visible(each.namespace),
             f"{each.keys:,}",
             "" if each.bytes is None else size(each.bytes),
             f"{each.ttl:,} s" if each.ttl else "for ever",
@@ -112,8 +116,8 @@ def _operations(found: Figures) -> RenderableType:
     for each in found.operations or ():
         p99 = "" if each.p99 is None else f"{each.p99 * 1000:,.3g} ms"
         made.add_row(
-            each.namespace,
-            each.operation,
+            visible(each.namespace),
+            visible(each.operation),
             f"{each.calls:,}",
             f"{each.failed:,}",
             f"{each.mean * 1000:,.3g} ms",

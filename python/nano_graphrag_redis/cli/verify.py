@@ -9,10 +9,11 @@ from rich.text import Text
 
 from nano_graphrag_redis import migration
 from nano_graphrag_redis.migration import Verified, VerifiedNamespace
+from nano_graphrag_redis.visible import visible
 
 from .arguments import Directory, Only, told
 from .exits import Exit
-from .output import plain, table
+from .output import table
 from .session import Session
 
 _NAMED = 10
@@ -47,7 +48,7 @@ def _report(where: str, verified: Verified) -> RenderableType:
             each.extra_count,
         )
         digests = "equal" if each.file_digest == each.server_digest else "differ"
-        made.add_row(each.namespace, *(f"{count:,}" for count in counts), digests)
+        made.add_row(visible(each.namespace), *(f"{count:,}" for count in counts), digests)
         lists += _lists(each)
     said = (
         Text(f"the files and {where} hold the same", "bold green")
@@ -64,7 +65,7 @@ def _lists(each: VerifiedNamespace) -> list[Text]:
         "only on the server": (each.extra, each.extra_count),
     }
     return [
-        Text(f"{each.namespace}, {kind}: {', '.join(map(plain, ids[:_NAMED]))}")
+        Text(f"{visible(each.namespace)}, {kind}: {', '.join(map(visible, ids[:_NAMED]))}")
         + Text(f" and {count - _NAMED:,} more" if count > _NAMED else "")
         for kind, (ids, count) in kinds.items()
         if count

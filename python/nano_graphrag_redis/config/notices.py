@@ -6,6 +6,8 @@ A host builds four storages from one configuration; the reader needs each warnin
 import logging
 import threading
 
+from nano_graphrag_redis.visible import visible
+
 logger = logging.getLogger("nano_graphrag_redis")
 
 _said: set[str] = set()
@@ -18,4 +20,4 @@ def warn_once(message: str) -> None:
         if message in _said:
             return
         _said.add(message)
-    logger.warning("%s", message)
+    logger.warning("%s", visible(message))

@@ -17,7 +17,7 @@ from .namespaces import EVERY_NAMESPACE, HOST_NAMESPACES, PER_NAMESPACE, environ
 from .notices import warn_once
 from .spelling import is_slip_of_ours, meant_by_key
 from .unread import warn_of_unread
-from .url import redacted
+from .url import holds_password
 
 SettingPath = tuple[str, ...]
 """A setting, or a setting and a namespace."""
@@ -189,7 +189,7 @@ def _warn_of_logged_secret(
     The factory host copies ``REDIS_URL`` and ``REDIS_PASSWORD`` into ``global_config``.
     """
     secret = value if isinstance(value, str) else ""
-    holds_one = bool(secret) if setting in SECRETS else redacted(secret) != secret
+    holds_one = bool(secret) if setting in SECRETS else holds_password(secret)
     if setting in (*SECRETS, "redis_url") and holds_one and environ.get(setting.upper()) != value:
         warn_once(
             f"{origin.name} ({origin.place}) holds a password, and nano-graphrag logs its "

@@ -9,6 +9,8 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from pydantic import SecretStr
 
+from .url_options import advice_on, scheme_for
+
 DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 
@@ -24,7 +26,7 @@ _SEVERAL = re.compile(r"\s*,\s*(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 # Only what has this shape is shown, its user and password replaced. Anything else may hold an
 # unescaped password in any place, so nothing of it is shown but the scheme.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_PLACE = r"(\[[0-9a-f:.%]+\]|[^/?#@:,\[\]]*)(:\d+)?"
+_PLACE = r"(\[[0-9a-f:.]+(%[\w.-]+)?\]|[^/?#@:,\[\]]*)(:\d+)?"
 _SHOWABLE = re.compile(
     rf"(?P<credentials>[^/?#]*@)?(?P<server>{_PLACE}(/[^?#@,]*)?(\?db=\d+)?)", re.IGNORECASE
 )
@@ -43,9 +45,25 @@ def redacted(url: str) -> str:
     if "@" not in url and _SEVERAL.search(url):
         return ",".join(redacted(one) for one in _SEVERAL.split(url))
     shown = _SHOWABLE.fullmatch(url, scheme.end())
+    plain, asked, _ = url.partition("?")
+    if shown is None and asked and "@" not in url and _SHOWABLE.fullmatch(plain, scheme.end()):
+        return f"{plain}?***"
     if shown is None:
         return f"{scheme[0]}***"
     return f"{scheme[0]}{'***@' if shown['credentials'] else ''}{shown['server']}"
+
+
+def holds_password(url: str) -> bool:
+    """Whether there is a password in a URL that can be used; of another one the refusal tells."""
+    try:
+        return RedisUrl.parse(url).password is not None
+    except ValueError:
+        return False
+
+
+def embedded_url(home: Path) -> str:
+    """The URL of an embedded directory, which ``RedisUrl.parse`` reads."""
+    return _EMBEDDED + re.sub(r"[%@?#]", lambda found: f"%{ord(found[0]):02X}", str(home))
 
 
 @dataclass(frozen=True)
@@ -100,6 +118,12 @@ class RedisUrl:
         if not path or "?" in path:
             raise ValueError("must name a directory and nothing else: embedded://./cache/redis")
         directory = Path(_decoded(path)).expanduser()
+        # Who carries over the form of other URLs has a password here, which would be shown.
+        if "@" in path or "@" in _decoded(path).partition("/")[0]:
+            raise ValueError(
+                "names a user, and an embedded server has none: embedded://./cache/redis (write an "
+                "@ in a directory's name as %40, with ./ before it)"
+            )
         return cls(address=f"{_EMBEDDED}{path}", embedded_directory=directory)
 
     @classmethod
@@ -113,6 +137,8 @@ class RedisUrl:
         else:
             if host or len(parts.path) < 2:
                 raise ValueError("must name the absolute path of a socket: redis+unix:///run/redis")
+            if "@" in parts.path:
+                raise ValueError("has an @ in its path: write it as %40")
             address = f"redis+unix://{quote(_decoded(parts.path))}?db={database}"
         return cls(
             address=address,
@@ -176,10 +202,22 @@ def _split(url: str) -> list[SplitResult]:
     if parts.scheme == "unix":
         parts = parts._replace(scheme="redis+unix")
     if parts.scheme not in (*_TCP, "redis+unix"):
-        raise ValueError(f"must be {_SUPPORTED}")
+        raise ValueError(_wrong_scheme(url, parts.scheme))
     if parts.scheme in _TCP and "@" in parts.path + parts.query:
         raise ValueError("has an @ in its path: percent-encode / and ? in user name and password")
     return [parts._replace(netloc=f"{userinfo}{at}{host}") for host in hosts.split(",")]
+
+
+def _wrong_scheme(url: str, scheme: str) -> str:
+    if "://" in url:
+        ours = scheme_for(scheme)
+        meant = f"has the scheme of another client: write {ours}://; it " if ours else ""
+        return f"{meant}must be {_SUPPORTED}"
+    if url.startswith("/"):
+        return "has no scheme: add redis+unix:// before the path of a socket"
+    if url.strip():
+        return "has no scheme: add redis://, or rediss:// for TLS"
+    return f"must be {_SUPPORTED}"
 
 
 def _host_and_port(parts: SplitResult, host: str) -> str:
@@ -192,6 +230,9 @@ def _host_and_port(parts: SplitResult, host: str) -> str:
     # A template with an empty variable gives redis://:6379; localhost would be the wrong guess.
     if not parts.hostname or " " in host:
         raise ValueError("names no host")
+    if "%" in parts.hostname:
+        what = "a zone (%...) in its IPv6 address" if ":" in parts.hostname else "a % in its host"
+        raise ValueError(f"has {what}, which is not supported: name the host, or an address alone")
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{name}:{port or (SENTINEL_PORT if parts.scheme in _SENTINEL else DEFAULT_PORT)}"
 
@@ -199,8 +240,15 @@ def _host_and_port(parts: SplitResult, host: str) -> str:
 def _database(parts: SplitResult) -> int:
     """The number of the database: the path of a redis URL, else ``?db=``; 0 when not given."""
     query = parse_qsl(parts.query, keep_blank_values=True)
-    if any(name != "db" for name, _ in query):
-        raise ValueError("may have no option but ?db=NUMBER (a password goes to redis_password)")
+    for name, _ in query:
+        if name != "db":
+            advice = advice_on(name)
+            if advice is not None:
+                raise ValueError(f"has the option {name.lower()}: {advice}")
+            raise ValueError(
+                "may have no option but ?db=NUMBER: others are settings, such as redis_password or "
+                "redis_socket_timeout"
+            )
     given = [value for _, value in query]
     if parts.scheme in _TCP and parts.path.strip("/"):
         given.append(parts.path.strip("/"))

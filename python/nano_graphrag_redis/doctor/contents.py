@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from nano_graphrag_redis.config.namespaces import MUST_NOT_EXPIRE
+from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
+from nano_graphrag_redis.migration.entries import parted
+from nano_graphrag_redis.visible import visible
 from nano_graphrag_redis.wording import so_many
 
 from .findings import Finding, Severity, examples
@@ -19,8 +23,27 @@ MARK: Final = "working_dir"
 
 def counts(_: Patient, survey: Survey) -> Iterator[Finding]:
     """How much there is."""
-    said = ", ".join(f"{count:,} in {name}" for name, count in sorted(survey.counts.items()))
+    said = ", ".join(
+        f"{count:,} in {visible(name)}" for name, count in sorted(survey.counts.items())
+    )
     yield Finding("contents", Severity.OK, f"keys: {said or 'none'}")
+
+
+def foreign_keys(_: Patient, survey: Survey) -> Iterator[Finding]:
+    """Keys that no storage has made."""
+    met = survey.unowned
+    if met.count:
+        yield Finding(
+            "foreign-keys",
+            Severity.WARNING,
+            f"{so_many(met.count, 'key')} under the prefix that no storage has made",
+            why="another program writes there; they are in no namespace, and every command skips "
+            "them",
+            remedy="give each program a redis_key_prefix or a database of its own, then delete "
+            "these keys",
+            ids=met.examples,
+            count=met.count,
+        )
 
 
 def times_to_live(patient: Patient, survey: Survey) -> Iterator[Finding]:
@@ -77,7 +100,7 @@ def interrupted(patient: Patient, survey: Survey) -> set[str]:
         return set()
     # A walk is no snapshot: one that is being indexed may have got its chunks behind our back.
     suspects -= chunked_documents(patient)
-    return suspects - patient.store(DOCUMENTS).filter_keys(suspects)
+    return suspects and suspects - patient.store(DOCUMENTS).filter_keys(suspects)
 
 
 def chunks_without_document(patient: Patient, survey: Survey) -> Iterator[Finding]:
@@ -105,7 +128,7 @@ def corrupt_values(_: Patient, survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "corrupt-value",
             Severity.ERROR,
-            f"{so_many(len(ids), 'value')} of {namespace} cannot be read",
+            f"{so_many(len(ids), 'value')} of {visible(namespace)} cannot be read",
             why="reading one raises CorruptValueError; in llm_response_cache it is paid for again",
             remedy="find out who writes there; then delete_by_ids, and insert what they held again",
             namespace=namespace,
@@ -121,7 +144,7 @@ def wrong_types(_: Patient, survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "wrong-type",
             Severity.ERROR,
-            f"{so_many(len(kinds), 'key')} of {namespace} holds no string but: {named}",
+            f"{so_many(len(kinds), 'key')} of {visible(namespace)} holds no string but: {named}",
             why="another program writes under this prefix; reading such an id raises "
             "StorageOperationError",
             remedy="give each program a redis_key_prefix or a database of its own, then delete "
@@ -137,7 +160,7 @@ def registry_drift(patient: Patient, survey: Survey) -> Iterator[Finding]:
     kept = patient.config.redis_registry
     for name in sorted(survey.beside):
         registry, colon, namespace = name.partition(":")
-        if registry != "registry" or not colon:
+        if registry != "registry" or not colon or parted(f"{namespace}:".encode()) is None:
             continue
         drift = patient.store(namespace).registry_drift()
         if drift is None or drift == (0, 0):
@@ -146,13 +169,13 @@ def registry_drift(patient: Patient, survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "registry-drift",
             Severity.ERROR if kept else Severity.WARNING,
-            f"the registry of {namespace} lacks {so_many(unregistered, 'id')}, and "
+            f"the registry of {visible(namespace)} lacks {so_many(unregistered, 'id')}, and "
             f"{so_many(without_value, 'id')} in it {'is' if without_value == 1 else 'are'} gone",
             why="drop() and all_keys() of a process with redis_registry miss what it lacks",
             remedy="--repair makes it right; set redis_registry in every process that writes"
             if kept
             else "set redis_registry here as in the other processes, or delete the key "
-            f"@{name} if none is to keep one",
+            f"@{visible(name)} if none is to keep one",
             namespace=namespace,
             count=unregistered + without_value,
             repairable=kept,
@@ -165,9 +188,11 @@ def working_directories(patient: Patient, survey: Survey) -> Iterator[Finding]:
         return
     directories = {name.partition(":")[2] for name in survey.beside if name.startswith(f"{MARK}:")}
     if MARK in survey.beside:
-        noted = patient.any_store.get_key(patient.root_of(DOCUMENTS) + f"@{MARK}".encode())
-        if noted is not None:
-            directories.add(noted.decode())
+        # Another program may have written there too: then it is no directory of a graph.
+        with suppress(StorageOperationError, CorruptValueError):
+            noted = patient.any_store.get_key(patient.root_of(DOCUMENTS) + f"@{MARK}".encode())
+            if noted is not None:
+                directories.add(visible(noted))
     if patient.config.working_dir is not None:
         directories.add(str(Path(patient.config.working_dir).absolute()))
     if len(directories) > 1:
@@ -175,7 +200,7 @@ def working_directories(patient: Patient, survey: Survey) -> Iterator[Finding]:
             "working-directories",
             Severity.ERROR,
             f"{len(directories)} working directories share this keyspace: "
-            + ", ".join(sorted(directories)),
+            + ", ".join(map(visible, sorted(directories))),
             why="two graphs in one keyspace mix their documents and reports",
             remedy="give each graph a redis_workspace; if it is one graph that was moved, delete "
             f"the keys that begin with {patient.root_of(DOCUMENTS).decode()}@{MARK}",
@@ -184,6 +209,7 @@ def working_directories(patient: Patient, survey: Survey) -> Iterator[Finding]:
 
 CHECKS: Final[tuple[Callable[[Patient, Survey], Iterator[Finding]], ...]] = (
     counts,
+    foreign_keys,
     times_to_live,
     documents_without_chunks,
     chunks_without_document,

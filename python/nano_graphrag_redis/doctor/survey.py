@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
 from nano_graphrag_redis.exceptions import CorruptValueError
+from nano_graphrag_redis.migration.entries import Foreign, parted
 
 from .patient import Patient
 
@@ -37,6 +38,7 @@ class Survey:
         documents: The ids of documents that have text.
         chunks_of: For each document that a chunk names, the chunks that name it.
         beside: The keys beside the namespaces, by what follows the ``@``.
+        unowned: The keys that no storage has made.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -46,6 +48,7 @@ class Survey:
     documents: set[str] = field(default_factory=set)
     chunks_of: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     beside: set[str] = field(default_factory=set)
+    unowned: Foreign = field(default_factory=Foreign)
 
 
 def take(patient: Patient, progress: Progress | None = None) -> Survey:
@@ -58,15 +61,16 @@ def take(patient: Patient, progress: Progress | None = None) -> Survey:
         for keys in _pages(patient, root):
             by_namespace: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
             for key in set(keys):
-                try:
-                    name = key.removeprefix(root).decode()
-                except UnicodeDecodeError:
-                    continue  # no id is spelled so
-                namespace, colon, id = name.partition(":")
-                if namespace.startswith("@"):
-                    survey.beside.add(name[1:])
-                elif colon and _is_ours(patient, namespace, root):
-                    by_namespace[namespace].append((id, key))
+                name = key.removeprefix(root)
+                if name.startswith(b"@"):
+                    with suppress(UnicodeDecodeError):
+                        survey.beside.add(name[1:].decode())
+                    continue
+                entry = parted(name)
+                if entry is None:
+                    survey.unowned.add(key)
+                elif _is_ours(patient, entry[0], root):
+                    by_namespace[entry[0]].append((entry[1], key))
             for namespace, found in by_namespace.items():
                 _look(patient, survey, namespace, found)
             met += len(keys)
@@ -96,10 +100,12 @@ def _pages(patient: Patient, prefix: bytes) -> Iterator[list[bytes]]:
 
 
 def _is_ours(patient: Patient, namespace: str, root: bytes) -> bool:
-    return bool(namespace) and "@" not in namespace and patient.root_of(namespace) == root
+    return patient.root_of(namespace) == root
 
 
 def _look(patient: Patient, survey: Survey, namespace: str, found: list[tuple[str, bytes]]) -> None:
+    if not found:
+        return
     survey.counts[namespace] += len(found)
     readable = []
     looked = patient.store(namespace).look([key for _, key in found])
@@ -123,6 +129,8 @@ def _values(
     patient: Patient, survey: Survey, namespace: str, ids: Sequence[str]
 ) -> list[tuple[str, Any]]:
     """The values of those of the ids that can be read; the others are noted."""
+    if not ids:
+        return []
     store = patient.store(namespace)
     try:
         return list(zip(ids, store.get_by_ids(ids), strict=True))

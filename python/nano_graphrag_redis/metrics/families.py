@@ -16,6 +16,8 @@ from prometheus_client.core import (
     Metric,
 )
 
+from nano_graphrag_redis.visible import visible
+
 Snapshot = Mapping[str, Any]
 """What ``_core.metrics()`` gives, or the sum of several."""
 
@@ -179,14 +181,14 @@ def metrics_of(snapshot: Snapshot) -> list[Metric]:
     """The metrics of a snapshot, those without a series too."""
     metrics = {family.name: family.metric() for family in FAMILIES}
     for namespace, told in snapshot["namespaces"].items():
-        _add_namespace(metrics, namespace, told, snapshot["bounds"])
+        _add_namespace(metrics, visible(namespace), told, snapshot["bounds"])
     for server, told in snapshot["servers"].items():
-        _add_server(metrics, server, told)
+        _add_server(metrics, visible(server), told)
     for namespace, (keys, memory) in census_of(snapshot).items():
         if keys is not None:
-            metrics["redis_keys"].add_metric([namespace], keys)
+            metrics["redis_keys"].add_metric([visible(namespace)], keys)
         if memory is not None:
-            metrics["redis_memory_usage_bytes"].add_metric([namespace], memory)
+            metrics["redis_memory_usage_bytes"].add_metric([visible(namespace)], memory)
     return list(metrics.values())
 
 
@@ -203,9 +205,11 @@ def _add_namespace(
         )
     counts = told["counts"]
     for name, count in _OF_NAMESPACE.items():
-        metrics[name].add_metric([namespace], counts[count])
+        metrics[name].add_metric([namespace], counts.get(count, 0))
     for (direction, form), count in _BYTES.items():
-        metrics["redis_value_bytes_total"].add_metric([namespace, direction, form], counts[count])
+        metrics["redis_value_bytes_total"].add_metric(
+            [namespace, direction, form], counts.get(count, 0)
+        )
     for kind, number in told["forgiven"].items():
         metrics["redis_outage_drops_total"].add_metric([namespace, kind], number)
 
@@ -213,9 +217,9 @@ def _add_namespace(
 def _add_server(metrics: Mapping[str, Any], server: str, told: Mapping[str, Any]) -> None:
     counts, sets = told["counts"], told["sets"]
     for name, count in _OF_SERVER.items():
-        metrics[name].add_metric([server], counts[count])
+        metrics[name].add_metric([server], counts.get(count, 0))
     for state in ("open", "closed"):
-        number = counts["breaker_opened" if state == "open" else "breaker_closed"]
+        number = counts.get("breaker_opened" if state == "open" else "breaker_closed", 0)
         metrics["redis_breaker_transitions_total"].add_metric([server, state], number)
     busy = sum(each["busy_connections"] for each in sets)
     idle = sum(each["connections"] for each in sets) - busy
@@ -228,7 +232,7 @@ def _add_server(metrics: Mapping[str, Any], server: str, told: Mapping[str, Any]
     }
     copies = [each["near_cache"] for each in sets if "near_cache" in each]
     for what in ("max_bytes", "bytes", "values"):
-        gauges[f"redis_near_cache_{what}"] = sum(each[what] for each in copies)
+        gauges[f"redis_near_cache_{what}"] = sum(each.get(what, 0) for each in copies)
     for name, number in gauges.items():
         metrics[name].add_metric([server], number)
     newest = newest_census(sets)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from nano_graphrag_redis._core import FileWork, file_of
-from nano_graphrag_redis.config import RedisConfig
-from nano_graphrag_redis.config.namespaces import OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageConfigError
 
+from .entries import Foreign, namespaces_of
 from .reports import Exported, ExportedFile, RefusedNamespace, Report, Settings
 from .work import configuration, opened, run
 
 _LOG_NAME = re.compile(r"kv_store_(.+)\.changes(\.folding)?", re.DOTALL)
-
-_PAGE = 1000
-"""Keys that one SCAN looks at."""
 
 
 def export(
@@ -33,7 +29,8 @@ def export(
 
     Each file is written beside its place and moved there when it is whole and on the disk. Ids that
     expire meanwhile are left out. A log of changes that lies there is folded first: folded later,
-    it would put what it says, a drop say, over what was written.
+    it would put what it says, a drop say, over what was written. Keys under the prefix that no
+    storage has made are left out, and named in what comes back.
 
     Args:
         directory: Where to; made when missing.
@@ -56,7 +53,9 @@ def export(
         directory.mkdir(parents=True, exist_ok=True)
     logged = () if dry_run else logs_in(directory)
     written, refused = [], []
-    for namespace in dict.fromkeys(namespaces_of(config) if namespaces is None else namespaces):
+    foreign = Foreign()
+    found_there = namespaces_of(config, foreign) if namespaces is None else namespaces
+    for namespace in dict.fromkeys(found_there):
         try:
             path = file_of(directory, namespace)
         except StorageConfigError as error:
@@ -69,39 +68,9 @@ def export(
                 run(FileWork.fold(store, directory.absolute(), ask=True), namespace, None)
             found = run(FileWork.export(store, directory, dry_run), namespace, progress)
         written.append(ExportedFile(namespace, path, found["ids"], found["size"]))
-    return Exported(directory, tuple(written), dry_run, tuple(refused))
-
-
-def namespaces_of(config: RedisConfig) -> list[str]:
-    """The namespaces that the keyspace holds, sorted. Walks the whole database."""
-    return sorted({namespace for namespace, _ in entries_of(config)})
-
-
-def entries_of(config: RedisConfig) -> Iterator[tuple[str, bytes]]:
-    """Namespace and id of every key of the keyspace, some twice. Walks the whole database."""
-    for workspace in {config.workspace_for(name) for name in (*config.redis_shared_namespaces, "")}:
-        at = f"@{workspace}" if workspace else ""
-        root = f"{config.redis_key_prefix}{at}:".encode()
-        for name, id in _names_under(root, config):
-            namespace = name.decode()
-            if config.workspace_for(namespace) == workspace:
-                yield namespace, id
-
-
-def _names_under(root: bytes, config: RedisConfig) -> Iterator[tuple[bytes, bytes]]:
-    """What follows ``root`` in the keys of the database, parted at the next colon."""
-    pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", root) + b"*"
-    with opened(OF_EVERY_HOST, config) as store:
-        cursor, keys = store.scan(0, pattern, _PAGE)
-        while True:
-            for key in keys:
-                name, colon, id = key.removeprefix(root).partition(b":")
-                # What begins with "@" lies beside the namespaces.
-                if colon and key.startswith(root) and not name.startswith(b"@"):
-                    yield name, id
-            if not cursor:
-                return
-            cursor, keys = store.scan(cursor, pattern, _PAGE)
+    return Exported(
+        directory, tuple(written), dry_run, tuple(refused), foreign.count, foreign.examples
+    )
 
 
 def logs_in(directory: Path) -> list[str]:

@@ -191,12 +191,16 @@ class Exported:
         files: One for each namespace.
         dry_run: Whether nothing was written.
         refused: Namespaces of the keyspace that no file can hold.
+        foreign_count: Keys under the prefix that no storage has made, and that were left out.
+        foreign: Some of them, as they may be shown.
     """
 
     directory: Path
     files: tuple[ExportedFile, ...]
     dry_run: bool
     refused: tuple[RefusedNamespace, ...] = ()
+    foreign_count: int = 0
+    foreign: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
