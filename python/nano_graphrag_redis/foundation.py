@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from ._core import FileWork, KvStore
 from .config import RedisConfig
+from .config.secrets import guarded
 from .exceptions import StorageConfigError, StorageError
 from .visible import visible
 
@@ -72,6 +73,8 @@ class Foundation:
         ttl: int | None = None,
     ) -> None:
         self.namespace = namespace
+        if isinstance(global_config, Mapping):
+            global_config = guarded(global_config)
         if not isinstance(global_config, RedisConfig):
             global_config = RedisConfig.from_global_config(global_config)
         self.config = global_config

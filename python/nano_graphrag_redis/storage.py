@@ -11,6 +11,7 @@ from typing import Any
 from typing_extensions import Self
 
 from ._core import KvStore
+from .config.secrets import guarded
 from .exceptions import StorageError
 from .facade import RedisClientFacade
 from .foundation import Foundation
@@ -46,10 +47,12 @@ class RedisKVStorage(BaseKVStorage[Value]):
     """
 
     namespace: str
-    # Not compared, not shown: it may hold a password.
-    global_config: dict[str, Any] = field(compare=False)
+    # Not compared, not shown, in no subclass either: it may hold a password.
+    global_config: dict[str, Any] = field(compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        # What asdict() gives, and what shows a storage's attributes, hides it as well.
+        self.global_config = guarded(self.global_config)
         self._foundation = Foundation(self.namespace, self.global_config)
         # None until an embedded server was joined; see _store.
         self._core: KvStore | None = self._foundation.calls if self._foundation.ready else None

@@ -9,6 +9,7 @@ from typing import Any, Generic
 from typing_extensions import Self
 
 from ._core import BlockingKvStore
+from .config.secrets import guarded
 from .exceptions import StorageError
 from .foundation import Foundation
 from .shapes import StorageStats, Value
@@ -44,7 +45,7 @@ class SyncRedisKVStorage(Generic[Value]):
         foundation: Foundation | None = None,
     ) -> None:
         self.namespace = namespace
-        self.global_config = global_config or {}
+        self.global_config = global_config = guarded(global_config or {})
         self._foundation = foundation or Foundation(namespace, self.global_config)
         # None until an embedded server was joined; see _store.
         ready = self._foundation.ready

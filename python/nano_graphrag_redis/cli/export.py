@@ -18,7 +18,7 @@ from nano_graphrag_redis.visible import visible
 from .arguments import DryRun, Only, told
 from .exits import Exit
 from .namespaces import refused
-from .output import plain, size, table
+from .output import size, table
 from .session import Session
 
 Target = Annotated[

@@ -20,6 +20,7 @@ from .namespaces import (
 )
 from .notices import warn_once
 from .refusal import explain
+from .secrets import Hidden, guarded
 from .spelling import meant_by_namespace
 from .table import SettingsTable
 from .values import ZSTD_LEVELS, check_name
@@ -86,6 +87,7 @@ class RedisConfig(SettingsTable):
             refusal = explain(refused, origins)
         # Raised out here, so that no __context__ leads to pydantic's error, which holds the input.
         if refusal is not None:
+            settings.clear()  # they are variables of this frame
             raise StorageConfigError(refusal)
 
     @classmethod
@@ -114,7 +116,17 @@ class RedisConfig(SettingsTable):
         Raises:
             StorageConfigError: A value is wrong or not supported yet, or a ``redis_*`` key unknown.
         """
-        found = sources.read(cls.model_fields, global_config, environ)
+        # Shown without secrets by whatever shows the variables of a traceback's frames.
+        global_config = guarded(global_config)
+        environ = guarded(os.environ if environ is None else environ)
+        refusal = None
+        try:
+            found = sources.read(cls.model_fields, global_config, environ)
+        except StorageConfigError as refused:
+            refusal = refused
+        if refusal is not None:
+            # Without the frames that have single values at hand.
+            raise refusal.with_traceback(None) from None
         return cls(found.origins, **found.values)
 
     @property
@@ -327,9 +339,12 @@ class RedisConfig(SettingsTable):
                 "setting: keep one of them"
             )
         if username and not password and not password_file:
+            # What stands in a URL without a colon may be a password in the place of a name.
+            who = f"the user {username!r} (redis_username)" if self.redis_username else ""
             raise ValueError(
-                f"the user {username!r} (of redis_username or redis_url) has no password: set "
-                "redis_password (to any text for a user that needs none)"
+                f"{who or 'the user in redis_url'} has no password: set redis_password (to any "
+                "text for a user that needs none), or write redis://:PASSWORD@HOST for a password "
+                "alone"
             )
         return self
 
@@ -347,8 +362,8 @@ class RedisConfig(SettingsTable):
         return self
 
 
-def _revealed(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None
+def _revealed(secret: SecretStr | None) -> Hidden | None:
+    return Hidden(secret.get_secret_value()) if secret else None
 
 
 def _absolute(path: str | None) -> str | None:

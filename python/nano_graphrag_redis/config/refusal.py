@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from .namespaces import EVERY_NAMESPACE
-from .sources import SECRETS, Origin, SettingPath
+from .secrets import SECRETS
+from .sources import Origin, SettingPath
 from .spelling import meant_by_key
 from .table import SettingsTable
 from .url import redacted

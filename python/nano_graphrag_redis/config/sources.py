@@ -15,15 +15,13 @@ from nano_graphrag_redis.exceptions import StorageConfigError
 
 from .namespaces import EVERY_NAMESPACE, HOST_NAMESPACES, PER_NAMESPACE, environment_names
 from .notices import warn_once
+from .secrets import SECRETS
 from .spelling import is_slip_of_ours, meant_by_key
 from .unread import warn_of_unread
 from .url import holds_password
 
 SettingPath = tuple[str, ...]
 """A setting, or a setting and a namespace."""
-
-SECRETS = ("redis_password", "redis_sentinel_password")
-"""The settings whose value is never shown."""
 
 _NOT_IN_ENVIRONMENT = frozenset({"clear_on_start", "working_dir", "redis_ttl"})
 _OTHER_NAMES = {"redis_dual_write": ("REDIS_DUAL_WRITE", "KV_BACKEND_MIGRATION")}
@@ -41,7 +39,7 @@ class Origin:
 class Settings:
     """Values as found, unchecked, and where each came from."""
 
-    values: dict[str, object] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict, repr=False)
     origins: dict[SettingPath, Origin] = field(default_factory=dict)
 
     def put(self, path: SettingPath, value: object, origin: Origin) -> None:

@@ -26,7 +26,7 @@ _SEVERAL = re.compile(r"\s*,\s*(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 # Only what has this shape is shown, its user and password replaced. Anything else may hold an
 # unescaped password in any place, so nothing of it is shown but the scheme.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_PLACE = r"(\[[0-9a-f:.]+(%[\w.-]+)?\]|[^/?#@:,\[\]]*)(:\d+)?"
+_PLACE = r"(\[[0-9a-f:.]+(%[\w.-]+)?\]|[^/?#@:,%\[\]]*)(:\d+)?"
 _SHOWABLE = re.compile(
     rf"(?P<credentials>[^/?#]*@)?(?P<server>{_PLACE}(/[^?#@,]*)?(\?db=\d+)?)", re.IGNORECASE
 )
@@ -115,7 +115,7 @@ class RedisUrl:
 
     @classmethod
     def _embedded(cls, path: str) -> RedisUrl:
-        if not path or "?" in path:
+        if not path or "?" in path or "://" in path:
             raise ValueError("must name a directory and nothing else: embedded://./cache/redis")
         directory = Path(_decoded(path)).expanduser()
         # Who carries over the form of other URLs has a password here, which would be shown.

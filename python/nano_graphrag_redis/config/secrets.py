@@ -1,0 +1,60 @@
+"""Values that may be used and not shown: in a repr, and so in what a traceback shows of variables.
+
+Tools that report errors show the local variables of every frame by their repr, and dataclasses show
+all their fields; a secret must not be there as plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from .url import redacted
+
+SECRETS: Final = ("redis_password", "redis_sentinel_password")
+"""The settings whose value is never shown."""
+
+_WORDS: Final = ("password", "passwd", "secret", "token", "api_key", "apikey", "credential")
+"""What the name of a variable or setting of others has where its value is a secret."""
+
+
+class Hidden(str):
+    """Text that its repr does not show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Guarded(dict[str, Any]):
+    """A configuration or an environment, whose repr shows no secret of it.
+
+    It is a dict like any other: what reads a key of it gets the value.
+    """
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{key!r}: {shown}' for key, shown in _shown(self))}}}"
+
+    __str__ = __repr__
+
+
+def guarded(settings: Mapping[str, Any]) -> Guarded:
+    """The same settings, shown without secrets; those in ``addon_params`` too."""
+    if isinstance(settings, Guarded):
+        return settings
+    return Guarded(settings)
+
+
+def _shown(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in settings.items():
+        name = str(key).lower()
+        if any(word in name for word in _WORDS):
+            yield key, "'***'" if value else repr(value)
+        elif isinstance(value, str):
+            yield key, repr(redacted(value) if "://" in value or "redis_url" in name else value)
+        elif isinstance(value, dict):
+            yield key, repr(Guarded(value))
+        else:
+            shown = repr(value)
+            yield key, "'***'" if "://" in shown else shown
