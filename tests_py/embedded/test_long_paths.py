@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nano_graphrag_redis import embedded
+from nano_graphrag_redis.embedded.sockets import make_reachable
 from nano_graphrag_redis.exceptions import StorageConfigError
 from support.members import Member, client, eventually, is_answering, is_running, server_pid
 
@@ -119,7 +120,7 @@ def test_a_runtime_directory_of_somebody_else_is_refused(
     (runtime / f"nano-graphrag-redis-{somebody}").mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: somebody)
     with pytest.raises(StorageConfigError, match="of this user alone"):
-        embedded.acquire(directory)
+        make_reachable(directory.resolve())
 
 
 def test_a_runtime_directory_that_is_not_there_is_a_settings_error(

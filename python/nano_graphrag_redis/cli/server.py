@@ -49,9 +49,9 @@ def status(session: Session, directory: Directory = None) -> Exit | None:
 
 
 def _show(session: Session, home: Path) -> bool:
-    from nano_graphrag_redis.embedded.keeper import facts_of, keeper_of
+    from nano_graphrag_redis.embedded.keeper import facts_of, is_kept
 
-    facts, keeper = facts_of(home), keeper_of(home)
+    facts, kept = facts_of(home), is_kept(home)
     found: dict[str, Any] = {"url": embedded_url(home), "running": bool(facts)}
     if facts:
         name = "Valkey" if "valkey_version" in facts else "Redis"
@@ -59,13 +59,13 @@ def _show(session: Session, home: Path) -> bool:
             "version": f"{name} {facts.get('valkey_version', facts['redis_version'])}",
             "pid": int(facts["process_id"]),
             "uptime_seconds": int(facts["uptime_in_seconds"]),
-            "kept": keeper is not None,
+            "kept": kept,
         }
 
     def said() -> str:
         if not facts:
             return f"{found['url']} does not run"
-        until = "until stop" if keeper else "until its last user leaves"
+        until = "until stop" if kept else "until its last user leaves"
         return f"{found['url']} runs {until}: {found['version']}, process {found['pid']}"
 
     session.output.show(found, said)
@@ -78,7 +78,12 @@ def _home(session: Session, directory: str | None) -> Path:
         raise StorageConfigError(
             "name the directory of the server, or set REDIS_URL=embedded://DIRECTORY"
         )
-    return home.expanduser().resolve()
+    home = home.expanduser().resolve()
+    if home.exists():
+        from nano_graphrag_redis.embedded.ownership import check_ours
+
+        check_ours(home)
+    return home
 
 
 def _named(directory: str) -> Path:

@@ -9,6 +9,7 @@ it. In reading order:
 - ``binaries``: which server is run, and where it is found
 - ``versions``: which server wrote the files, and which may read them
 - ``keeper``: a member that does nothing else, for ``server start``
+- ``ownership``: that the directory is this user's alone
 - ``sockets``: where the socket is, however long the directory's name
 """
 

@@ -34,6 +34,8 @@ PONG = b"+PONG"
 
 _ANSWER_TIMEOUT = 1.0
 """Seconds a server may take for one answer before it counts as not answering."""
+_LONGEST = 1 << 20
+"""Bytes of an answer that a server of ours gives at most."""
 _POLL_INTERVAL = 0.05
 """Seconds between two questions to a server that is starting."""
 _STARTS = 3
@@ -42,7 +44,7 @@ _STARTS = 3
 
 def open_lock(path: str | os.PathLike[str]) -> int:
     """Opens a lock file, made if need be; the descriptor is not inherited by other programs."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def ask(path: str, command: bytes) -> bytes:
@@ -56,8 +58,13 @@ def ask(path: str, command: bytes) -> bytes:
         connection.connect(path)
         connection.sendall(command + b"\r\n")
         with connection.makefile("rb") as reply:
-            line = reply.readline().rstrip()
-            return reply.read(int(line[1:])) if line.startswith(b"$") else line
+            line = reply.readline(_LONGEST).rstrip()
+            if not line.startswith(b"$"):
+                return line
+            length = line[1:]
+            if not length.isdigit() or int(length) > _LONGEST:
+                raise OSError("no answer of a server")
+            return reply.read(int(length))
 
 
 def answers(path: str) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -21,7 +23,10 @@ from nano_graphrag_redis.embedded.sockets import socket_path
 from nano_graphrag_redis.exceptions import StorageUnavailableError
 
 _LOCK = "keeper.lock"
-"""Held by the keeper, whose process id is in it."""
+"""Held by the keeper. The process id in it is for people: a number on paper may by now be another
+process's, and in a container that shares the directory it is."""
+_DISMISSAL = "keeper.stop"
+"""A pipe that the keeper reads: whoever writes to it lets the keeper go, in any container."""
 _POLL_INTERVAL = 0.02
 _PATIENCE = 30.0
 """Seconds that a server may take to end."""
@@ -38,7 +43,7 @@ def leave_keeper(home: Path) -> None:
         StorageUnavailableError: The server does not start; the message says why.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if keeper_of(home) is not None:
+    if is_kept(home):
         return
     started = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(home)],
@@ -61,6 +66,9 @@ def keep(directory: str) -> None:
     if lock is None:
         return  # somebody else was quicker
     acquire(home)
+    pipe = _make_pipe(home)
+    # Until there is someone to hear it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     # The child has the locks too: they belong to the descriptors.
     child = os.fork()
     if child:
@@ -70,10 +78,26 @@ def keep(directory: str) -> None:
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123 - a descriptor is wanted
         for descriptor in (0, 1, 2):
             os.dup2(nothing.fileno(), descriptor)
-    # Blocked, and then waited for: a signal between a look and a wait would be missed.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    signal.sigwait({signal.SIGTERM})
+    _await_dismissal(pipe)
     release(home)
+
+
+def _make_pipe(home: Path) -> int:
+    path = home / _DISMISSAL
+    path.unlink(missing_ok=True)  # of a keeper that was killed
+    os.mkfifo(path, 0o600)
+    # Open for writing too, so that a reader waits for a byte and not for a writer.
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+
+def _await_dismissal(pipe: int) -> None:
+    """Returns when someone writes to the pipe, or at SIGTERM from who knows this process."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(wake)  # written to by the signal, so that none is missed
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    select.select([pipe, woken], [], [])
 
 
 def dismiss_keeper(home: Path) -> bool:
@@ -81,13 +105,12 @@ def dismiss_keeper(home: Path) -> bool:
 
     False: it is used by others, or takes very long to end.
     """
-    keeper = keeper_of(home)
-    if keeper is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(keeper, signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        if keeper_of(home) is None:
+        if is_kept(home):
+            # Again and again: one that is starting has no pipe yet.
+            _dismiss(home)
+        else:
             if not facts_of(home):
                 return True
             if _has_members(home):
@@ -96,26 +119,46 @@ def dismiss_keeper(home: Path) -> bool:
     return False
 
 
-def keeper_of(home: Path) -> int | None:
-    """The process id of a directory's keeper; None without one."""
+def _dismiss(home: Path) -> None:
+    with contextlib.suppress(OSError):
+        pipe = os.open(home / _DISMISSAL, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            if stat.S_ISFIFO(os.fstat(pipe).st_mode):
+                os.write(pipe, b".")
+        finally:
+            os.close(pipe)
+
+
+def is_kept(home: Path) -> bool:
+    """Whether a directory has a keeper."""
     path = home / _LOCK
     if not path.exists():
-        return None
+        return False
     lock = try_lock(path, fcntl.LOCK_SH)
     if lock is not None:
         os.close(lock)
+        return False
+    return True
+
+
+def keeper_of(home: Path) -> int | None:
+    """The process id that a directory's keeper has where it runs; None while that is not known."""
+    if not is_kept(home):
         return None
-    # Empty while it starts.
-    return int(path.read_text() or 0) or None
+    written = (home / _LOCK).read_text(errors="replace")  # empty while it starts
+    return int(written) if written.isdecimal() else None
 
 
 def facts_of(home: Path) -> Mapping[str, str]:
     """What the server of a directory says about itself, as in INFO; empty if it does not run."""
     try:
-        text = guardian.ask(str(socket_path(home)), b"INFO server").decode()
+        text = guardian.ask(str(socket_path(home)), b"INFO server").decode(errors="replace")
     except OSError:
         return {}
-    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    asked = ("process_id", "uptime_in_seconds")
+    known = "redis_version" in facts and all(facts.get(name, "").isdecimal() for name in asked)
+    return facts if known else {}
 
 
 def _has_members(home: Path) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nano_graphrag_redis.embedded import guardian
 from nano_graphrag_redis.embedded.launch import log_tail, server_command, start_guardian
+from nano_graphrag_redis.embedded.ownership import check_ours
 from nano_graphrag_redis.embedded.sockets import make_reachable, socket_path
 from nano_graphrag_redis.embedded.versions import from_info, record
 from nano_graphrag_redis.exceptions import (
@@ -112,6 +113,8 @@ class Member:
 
     def leave_a_guardian(self) -> None:
         """Sees to it that somebody will end the server, should its guardian have been killed."""
+        if self._lock is None:
+            return  # it has not joined: there is no server that it would leave
         with contextlib.suppress(OSError, StorageConfigError):
             lock = try_lock(self.home / guardian.GUARDIAN_LOCK, fcntl.LOCK_EX)
             if lock is None:
@@ -133,6 +136,7 @@ class Member:
             os.close(self._lock)
             self._lock = None
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_ours(self.home)
         self._lock = try_lock(path, fcntl.LOCK_SH)
         return self._lock is not None
 
@@ -151,6 +155,8 @@ class Member:
     def _ask(self, command: bytes) -> bytes:
         """The server's answer, empty while there is none."""
         make_reachable(self.home)
+        if self._lock is not None:
+            check_ours(self.home)  # the socket may have come meanwhile
         try:
             return guardian.ask(str(socket_path(self.home)), command)
         except OSError:
