@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import os
+import secrets
 
 import hypothesis
 import pytest
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, core
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "1"))
 """How many times the examples of an ordinary run."""
+
+SEED = int(os.environ.get("FUZZ_SEED") or secrets.randbits(32))
+"""Of everything that is tried; the same number tries the same again."""
+
+
+def pytest_report_header() -> str:
+    """Says how a run is repeated."""
+    return f"fuzz: FUZZ_SEED={SEED} FUZZ_EXAMPLES={EXAMPLES}"
+
+
+@pytest.fixture(autouse=True)
+def seed(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The seed, which a test that fails shows."""
+    monkeypatch.setattr(core, "global_force_seed", SEED)
+    print(f"FUZZ_SEED={SEED} FUZZ_EXAMPLES={EXAMPLES}")  # noqa: T201 - shown with a failure
+    return SEED
 
 
 def tried(examples: int) -> hypothesis.settings:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
+from nano_graphrag_redis import RedisConfig, RedisKVStorage, SyncRedisKVStorage
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 from .conftest import tried
@@ -28,14 +30,38 @@ values = st.recursive(
 hosts = st.sampled_from(
     ["h", "", "[::1]", "127.0.0.1", "h:0", "h:99999", "é", "a,redis://b", "%00"]
 )
-urls = st.builds(
+KEPT = sorted((Path(__file__).parents[2] / "tests" / "corpora" / "urls").iterdir())
+"""URLs that once did what they should not, and others of every form; the core reads them too."""
+
+made_up = st.builds(
     "{}://{}{}{}{}".format,
     st.sampled_from(["redis", "rediss", "valkey", "redis+unix", "unix", "embedded", "http", ""]),
-    st.sampled_from(["", f"u:{CANARY}@", f":{CANARY}@", "u@", "@"]),
+    st.sampled_from(
+        ["", f"u:{CANARY}@", f":{CANARY}@", "u@", "@", f"{CANARY}@", f"u%3A{CANARY}%40"]
+    ),
     hosts,
     st.sampled_from(["", "/0", "/-1", "/x", "/9999999999", "//"]),
     st.sampled_from(["", "?db=1", f"?password={CANARY}", "#insecure", f"#{CANARY}", "?x=1&db=2"]),
 )
+urls = made_up | st.sampled_from([path.read_bytes().decode(errors="replace") for path in KEPT])
+
+
+@dataclasses.dataclass
+class Mine(RedisKVStorage):
+    """A user's own, whose repr shows every field."""
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.name)
+def test_no_url_that_was_found_once_is_shown_with_its_secret(kept: Path) -> None:
+    url = kept.read_bytes().decode(errors="replace")
+    try:
+        config = RedisConfig(redis_url=url)
+    except StorageConfigError as error:
+        assert CANARY not in f"{error!s}{error!r}"
+    else:
+        assert CANARY not in f"{config!r}{config.redis_url!r}"
+        assert CANARY not in repr(dataclasses.asdict(config.redis_url))
+        assert CANARY not in repr(Mine("full_docs", {"redis_url": url}))
 
 
 @st.composite
