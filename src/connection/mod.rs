@@ -37,9 +37,10 @@ mod tracking;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use redis::RedisError;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::ServerConfig;
@@ -85,6 +86,8 @@ pub struct Connections {
     connected: AtomicBool,
     known: census::Known,
     tended: AtomicBool,
+    /// The task that looks after idle connections, which sleeps for long.
+    tending: OnceLock<AbortHandle>,
     seen: Mutex<HashSet<Vec<u8>>>,
     tracking: Tracking,
     barrier: Barrier,
@@ -101,6 +104,7 @@ impl Connections {
             notices: Notices::default(),
             connected: AtomicBool::new(false),
             tended: AtomicBool::new(false),
+            tending: OnceLock::new(),
             seen: Mutex::default(),
             tracking: Tracking::default(),
             barrier: Barrier::default(),
@@ -327,6 +331,15 @@ impl Connections {
             in_flight: nodes.iter().map(|node| node.in_flight()).sum(),
             retries: self.counters.counted(ServerCount::Retries),
             breaker_open: nodes.iter().any(|node| node.breaker.is_open()),
+        }
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        // It would end by itself after its sleep, and keep the memory of this set until then.
+        if let Some(task) = self.tending.get() {
+            task.abort();
         }
     }
 }

@@ -65,7 +65,7 @@ impl Connections {
         if interval.is_zero() {
             return;
         }
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             loop {
                 sleep(interval).await;
                 let Some(connections) = weak.upgrade() else {
@@ -74,5 +74,6 @@ impl Connections {
                 connections.topology.tend().await;
             }
         });
+        let _ = self.tending.set(task.abort_handle()); // only one caller comes here
     }
 }
