@@ -59,6 +59,8 @@ def run(server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> It
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", streams[0])
             patch.setattr(sys, "stderr", streams[1])
+            # `run` silences it in what was to be a process of its own.
+            patch.setattr(logging.getLogger("nano_graphrag_redis"), "disabled", False)
             code = main(list(arguments))
         for stream in streams:
             stream.flush()
