@@ -35,6 +35,7 @@ _REGISTRY: Final = (
 )
 _CLUSTER: Final = (
     "asking",
+    "cluster|info",  # whether it is cut off from the majority
     "cluster|nodes",  # which slots are being moved, or every walk over all keys takes two passes
     "cluster|slots",
 )

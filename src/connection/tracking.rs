@@ -22,7 +22,7 @@ use super::cluster::Cluster;
 use super::dialer::Dialer;
 use super::node::Node;
 use super::probing::FIRST_PROBE;
-use super::{pool, timed_out};
+use super::{command, pool, timed_out};
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::metrics::Counters;
@@ -34,6 +34,10 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
 /// Connections in a row that were opened and ended again before it is told that there is no cache.
 const HUNG_UP: u32 = 3;
+
+/// Longest pause between two questions to a server of a cluster whether it still has its slots: it
+/// may have been cut off from the others.
+const CLUSTER_PAUSE: Duration = Duration::from_millis(500);
 
 /// The near cache of a set of connections, and what keeps it right. Costs nothing until a store
 /// asks for it.
@@ -64,7 +68,7 @@ impl Tracking {
     /// Tracks what stores have asked for, from now on. What goes wrong is told once.
     pub(super) fn begin(&self, node: &Node, notices: &Arc<Notices>) {
         if let Some(listening) = self.listening(notices) {
-            let tracker = listening.tracker(ONE_SERVER, node);
+            let tracker = listening.tracker(ONE_SERVER, node, None);
             self.run(tracker.keep_on());
         }
     }
@@ -118,12 +122,13 @@ struct Listening {
 }
 
 impl Listening {
-    fn tracker(&self, server: u32, node: &Node) -> Tracker {
+    fn tracker(&self, server: u32, node: &Node, member: Option<Member>) -> Tracker {
         Tracker {
             server,
             config: node.config.clone(),
             dialer: Arc::clone(&node.dialer),
             shared: self.clone(),
+            member,
         }
     }
 
@@ -143,9 +148,13 @@ impl Listening {
                 stays
             });
             for (server, node) in &servers {
-                listened
-                    .entry(*server)
-                    .or_insert_with(|| trackers.spawn(self.tracker(*server, node).keep_on()));
+                listened.entry(*server).or_insert_with(|| {
+                    let member = Member {
+                        cluster: Arc::clone(&cluster),
+                        node: Arc::clone(node),
+                    };
+                    trackers.spawn(self.tracker(*server, node, Some(member)).keep_on())
+                });
             }
             let numbers = servers.into_iter().map(|(number, _)| number);
             self.cache.expect(generation, numbers.collect());
@@ -162,6 +171,25 @@ struct Tracker {
     config: ServerConfig,
     dialer: Arc<Dialer>,
     shared: Listening,
+    /// Where the server is one of a cluster.
+    member: Option<Member>,
+}
+
+/// A server of a cluster. One that is cut off from the others answers PING, and no command on a key.
+struct Member {
+    cluster: Arc<Cluster>,
+    node: Arc<Node>,
+}
+
+impl Member {
+    /// A command that is refused by a server that does not serve its slots.
+    fn question(&self, prefix: Option<&Arc<Prefix>>) -> Cmd {
+        let key = prefix.and_then(|prefix| self.cluster.key_on(&self.node, prefix.text()));
+        match key {
+            Some(key) => command("EXISTS", [&*key]),
+            None => redis::cmd("PING"), // it has no slot
+        }
+    }
 }
 
 /// Marks the connection as lost, however the task that used it came to its end.
@@ -188,7 +216,8 @@ impl Tracker {
                 (pause, hung_up) = (FIRST_PROBE, 0);
             }
             if reason.is_outage() {
-                hung_up = if reached.into_inner() { hung_up + 1 } else { 0 };
+                let cut = reached.into_inner() && error.code().is_none();
+                hung_up = if cut { hung_up + 1 } else { 0 };
                 if hung_up == HUNG_UP {
                     self.tell("the connection ends where the cache is asked for, as at a proxy that knows no HELLO or CLIENT TRACKING");
                 }
@@ -251,24 +280,48 @@ impl Tracker {
         let mut connection = opened.handle();
         // Asked twice within the socket timeout: an answer that is late by half of it is too late.
         let half = self.config.socket_timeout / 2;
+        let pause = match self.member {
+            Some(_) => half.min(CLUSTER_PAUSE),
+            None => half,
+        };
         while !lost.load(Relaxed) {
             bell.borrow_and_update();
             let new = cache.feed().untracked(session);
             let asked = Instant::now();
-            let command = if new.is_empty() {
-                redis::cmd("PING")
-            } else {
-                track(&new)
-            };
-            ask(&mut connection, half, &command).await?;
+            if !new.is_empty() {
+                ask(&mut connection, half, &track(&new)).await?;
+            }
+            if let Err(error) = self.ask_for_life(&mut connection, half).await {
+                if let Some(member) = &self.member {
+                    member.cluster.look_soon();
+                }
+                return Err(error);
+            }
             // What was heard is true as of when the question left.
             let until = asked + self.config.socket_timeout;
             cache.feed().renew(session, until);
             cache.feed().tracks(session, &new);
             let (rung, ended) = (pin!(bell.changed()), pin!(gone.notified()));
-            let _ = timeout(half, select(rung, ended)).await;
+            let _ = timeout(pause, select(rung, ended)).await;
         }
         Ok(())
+    }
+
+    /// Asks what only a server answers whose word on its keys counts.
+    async fn ask_for_life(
+        &self,
+        connection: &mut MultiplexedConnection,
+        patience: Duration,
+    ) -> Result<(), RedisError> {
+        let question = match &self.member {
+            Some(member) => member.question(self.shared.cache.feed().any_prefix().as_ref()),
+            None => redis::cmd("PING"),
+        };
+        match ask(connection, patience, &question).await {
+            // The slot is on its way to another server; as long as it is, this one has it.
+            Err(error) if error.code() == Some("ASK") => Ok(()),
+            answer => answer.map(|_| ()),
+        }
     }
 }
 

@@ -90,6 +90,11 @@ impl Feed {
         prefix
     }
 
+    /// What the keys of some namespace start with, if any store keeps copies.
+    pub(crate) fn any_prefix(&self) -> Option<Arc<Prefix>> {
+        self.lock().prefixes.first().cloned()
+    }
+
     /// Whether any store keeps copies under this prefix.
     pub(crate) fn covers(&self, text: &[u8]) -> bool {
         self.lock().prefixes.iter().any(|known| known.text == text)

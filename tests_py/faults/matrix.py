@@ -200,6 +200,11 @@ MATRIX = {
         "an OK is true, an error is true",
         "false errors 0, false OKs 0 in 200 inserts",
     ),
+    54: Fault(
+        "a server of a cluster is cut off from the others, while clients reach it",
+        "the majority is followed; no stale copy is served",
+        "new primary within node timeout + 2 s; stale reads beyond it 0",
+    ),
     55: Fault(
         "the registry is lost at every point of its adoption, sweep and drop",
         "never complete when it is not",

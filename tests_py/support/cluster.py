@@ -13,6 +13,7 @@ import redis
 from redis.cluster import ClusterNode
 from redis.crc import key_slot
 
+from .bus import Bus
 from .conditions import eventually
 from .servers import HAVING_CLIENTS, RedisServer
 
@@ -46,6 +47,7 @@ class RedisCluster:
     Args:
         binary: The server to run; Valkey when not given.
         replicas: Whether there are any.
+        bus: What the servers hear each other over, where a test cuts some of them off.
         options: Configuration of each server, as for ``RedisServer``.
 
     Example:
@@ -54,7 +56,12 @@ class RedisCluster:
     """
 
     def __init__(
-        self, binary: Path | None = None, *, replicas: bool = True, **options: Any
+        self,
+        binary: Path | None = None,
+        *,
+        replicas: bool = True,
+        bus: Bus | None = None,
+        **options: Any,
     ) -> None:
         self._stack = ExitStack()
         # The bus has a port of its own: the usual one, 10,000 further, may be none.
@@ -65,9 +72,12 @@ class RedisCluster:
             "repl-diskless-sync-delay": "0",
             "repl-ping-replica-period": "1",
         }
+        self._bus = bus
+        self._announced_buses = [bus.behind(port) if bus else port for port in self._buses]
+        ports = zip(self._buses, self._announced_buses, strict=True)
         self.servers = [
-            RedisServer(binary, **(settings | {"cluster-port": str(bus)} | options))
-            for bus in self._buses
+            RedisServer(binary, **(settings | _bus_options(port, announced) | options))
+            for port, announced in ports
         ]
         self._admins: dict[int, redis.Redis] = {}
         self._client: ClusterClient | None = None
@@ -172,6 +182,12 @@ class RedisCluster:
         runs: Any = self.admin(server).execute_command("CLUSTER", "SLOTS")
         return {slot: run[2][2] for run in runs for slot in range(run[0], run[1] + 1)}
 
+    def isolate(self, *servers: RedisServer) -> None:
+        """Cuts these servers off from the others, which clients reach as before; none heals."""
+        assert self._bus is not None
+        ports = [self._announced_buses[self.servers.index(server)] for server in servers]
+        self._bus.isolate(*ports)
+
     def start(self) -> None:
         """Starts the servers and returns when the cluster serves all slots."""
         for server in self.servers:
@@ -179,7 +195,10 @@ class RedisCluster:
         admins = [self.admin(server) for server in self.servers]
         for epoch, admin in enumerate(admins, 1):
             admin.cluster("SET-CONFIG-EPOCH", epoch)
-        for server, bus in zip(self.servers[1:], self._buses[1:], strict=True):
+        if self._bus is not None:
+            for admin, bus in zip(admins, self._announced_buses, strict=True):
+                self._bus.knows(admin.cluster("MYID"), bus)
+        for server, bus in zip(self.servers[1:], self._announced_buses[1:], strict=True):
             admins[0].cluster("MEET", "127.0.0.1", server.port, bus)
         bounds = [0, SLOTS // 3, 2 * SLOTS // 3, SLOTS]
         for admin, start, end in zip(admins[:3], bounds, bounds[1:], strict=False):
@@ -235,6 +254,13 @@ class RedisCluster:
         if self._client is not None:
             self._client.close()
         self._stack.close()
+
+
+def _bus_options(port: int, announced: int) -> dict[str, str]:
+    options = {"cluster-port": str(port)}
+    if announced != port:
+        options["cluster-announce-bus-port"] = str(announced)
+    return options
 
 
 def _reserved(stack: ExitStack) -> int:

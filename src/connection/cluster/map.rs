@@ -1,5 +1,6 @@
 //! Who has which slots, as a server of the cluster tells it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use redis::Value;
@@ -206,6 +207,21 @@ pub(super) fn read(answer: Value, asked: &Endpoint) -> Option<Vec<Range>> {
         .into_iter()
         .map(|range| read_range(range, asked))
         .collect()
+}
+
+/// The names of the servers in the answer to CLUSTER SLOTS.
+pub(super) fn names(answer: &Value) -> HashSet<Vec<u8>> {
+    let parts = |value: &Value| match value {
+        Value::Array(parts) => parts.clone(),
+        _ => Vec::new(),
+    };
+    let ranges = parts(answer).into_iter();
+    let servers = ranges.flat_map(|range| parts(&range).into_iter().skip(2));
+    let names = servers.filter_map(|server| match parts(&server).into_iter().nth(2) {
+        Some(Value::BulkString(name)) => Some(name),
+        _ => None,
+    });
+    names.collect()
 }
 
 fn read_range(range: Value, asked: &Endpoint) -> Option<Range> {

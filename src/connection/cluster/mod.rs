@@ -9,10 +9,11 @@ mod redirect;
 mod route;
 mod slot;
 mod slot_states;
+mod view;
 mod walk;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -28,8 +29,9 @@ use super::request::{Request, command};
 use crate::config::ServerConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
-use map::{Map, Range};
+use map::Map;
 use slot::slot_of;
+use view::{Believed, View};
 
 /// Least time between two questions for the map that nobody waits for.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -50,6 +52,10 @@ pub(super) struct Cluster {
     walks: walk::Walks,
     /// At servers that are asked for the map only, from one look to the next.
     logins: Mutex<HashMap<Endpoint, Arc<Logins>>>,
+    /// How the map was known that is in use.
+    believed: Mutex<Believed>,
+    /// Servers that have refused commands since the last look, since for them the cluster is down.
+    suspected: Mutex<HashSet<Endpoint>>,
     /// Says that the map has changed.
     changes: watch::Sender<()>,
     /// Called with the highest number of a server when there is one more, before anybody can ask it.
@@ -71,6 +77,8 @@ impl Cluster {
             looking: Mutex::default(),
             walks: walk::Walks::default(),
             logins: Mutex::default(),
+            believed: Mutex::default(),
+            suspected: Mutex::default(),
             changes: watch::Sender::default(),
             on_new_server: OnceLock::new(),
             entry: Node::new(config.clone()),
@@ -169,32 +177,60 @@ impl Cluster {
         outcome
     }
 
-    /// Asks one server after the other, and the next ones too while the first keep silent.
+    /// Asks one server after the other, and the next ones too while the first keep silent, until one
+    /// gives an answer beyond doubt. Of doubtful answers, those of all servers are compared.
     async fn ask_around(&self) -> Result<()> {
-        let mut candidates = self.candidates().into_iter();
+        let believed = self.believed().clone();
+        let mut candidates = VecDeque::from(self.candidates());
+        let mut met: HashSet<_> = candidates
+            .iter()
+            .map(|node| node.endpoint().clone())
+            .collect();
         let mut asked = FuturesUnordered::new();
+        let mut best: Option<View> = None;
         let mut failure = Error::new(Kind::Unavailable, "the cluster has no server to ask");
         loop {
-            asked.extend(candidates.next().map(|node| self.ask(node)));
-            let more = candidates.len() > 0;
-            let patience = if more { PATIENCE } else { Duration::MAX };
+            let at_once = if best.is_some() { candidates.len() } else { 1 };
+            let next = candidates.drain(..at_once.min(candidates.len()));
+            asked.extend(next.map(|node| self.ask(node)));
+            let more = !candidates.is_empty();
+            let patience = if more || best.is_some() {
+                PATIENCE
+            } else {
+                Duration::MAX
+            };
             match timeout(patience, asked.next()).await {
-                Ok(Some(Ok(ranges))) => {
-                    self.learn(ranges);
+                Ok(Some(Ok(view))) if view.is_certain(&believed) => {
+                    self.learn(view);
                     return Ok(());
                 }
+                Ok(Some(Ok(view))) => {
+                    for endpoint in view.endpoints() {
+                        if met.insert(endpoint.clone()) {
+                            candidates.push_back(Node::new(self.config.at(endpoint.clone())));
+                        }
+                    }
+                    best = Some(view.or(best, &believed));
+                }
                 Ok(Some(Err(error))) => failure = error,
-                Ok(None) if !more => return Err(failure),
+                Ok(None) | Err(_) if !more => break,
                 Ok(None) | Err(_) => {}
             }
         }
+        let view = best.ok_or(failure)?;
+        if !view.is_worse_than(&believed) {
+            self.learn(view);
+        }
+        Ok(())
     }
 
     /// Whom to ask: primaries first, of those the ones that were not missed lately.
     fn candidates(&self) -> Vec<Arc<Node>> {
         let map = self.known();
         let mut candidates = map.nodes().to_vec();
-        candidates.sort_by_key(|node| node.breaker.is_open());
+        let suspected = self.suspected().clone();
+        candidates
+            .sort_by_key(|node| (suspected.contains(node.endpoint()), node.breaker.is_open()));
         let others = map.replicas().iter().chain([&self.config.endpoint]);
         let mut before = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
         let mut logins = HashMap::new();
@@ -210,16 +246,18 @@ impl Cluster {
         candidates
     }
 
-    async fn ask(&self, node: Arc<Node>) -> Result<Vec<Range>> {
+    async fn ask(&self, node: Arc<Node>) -> Result<View> {
         let deadline = Instant::now() + self.config.operation_timeout;
-        let slots = Request::resendable([command("CLUSTER", [&b"SLOTS"[..]])]);
+        let cluster = |what: &str| command("CLUSTER", [what.as_bytes()]);
+        let slots = Request::resendable([cluster("SLOTS"), cluster("INFO")]);
         let refused = |error: &RedisError| {
             let error = Error::from_redis(error);
             Error::new(error.kind(), format!("{}: {error}", node.endpoint()))
         };
         let answers = node.attempt(&slots, deadline).await;
         let answers = answers.map_err(|failed| refused(&failed.error))?;
-        let answer = match answers.into_iter().next() {
+        let mut answers = answers.into_iter();
+        let answer = match answers.next() {
             Some(Answer::Other(Value::ServerError(error))) => {
                 if error
                     .details()
@@ -236,8 +274,11 @@ impl Cluster {
             Some(Answer::Other(value)) => value,
             _ => Value::Nil,
         };
-        let ranges = map::read(answer, node.endpoint());
-        ranges.filter(|ranges| !ranges.is_empty()).ok_or_else(|| {
+        let info = answers.next().unwrap_or_default().value();
+        let info = info.unwrap_or(Value::Nil); // not permitted
+        let suspected = self.suspected().contains(node.endpoint());
+        let view = View::read(answer, &info, node.endpoint(), suspected);
+        view.filter(|view| !view.ranges.is_empty()).ok_or_else(|| {
             refused(&RedisError::from((
                 ErrorKind::Parse,
                 "a cluster without slots",
@@ -245,7 +286,10 @@ impl Cluster {
         })
     }
 
-    fn learn(&self, ranges: Vec<Range>) {
+    fn learn(&self, view: View) {
+        *self.believed() = view.believed();
+        self.suspected().clear();
+        let ranges = view.ranges;
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let next = map.next(&self.config, ranges);
         if !next.changes_nothing() {
@@ -302,7 +346,21 @@ impl Cluster {
         node
     }
 
-    fn looking(&self) -> std::sync::MutexGuard<'_, Looking> {
+    /// For this server the cluster is down: another is to be asked who has its slots.
+    fn suspect(&self, node: &Node) {
+        self.suspected().insert(node.endpoint().clone());
+    }
+
+    fn suspected(&self) -> MutexGuard<'_, HashSet<Endpoint>> {
+        let suspected = self.suspected.lock();
+        suspected.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn believed(&self) -> MutexGuard<'_, Believed> {
+        self.believed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looking(&self) -> MutexGuard<'_, Looking> {
         self.looking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -279,6 +279,12 @@ impl<'request> Part<'request> {
             self.cluster.moved(&moved);
         }
         if !later.is_empty() {
+            let mut said = later
+                .iter()
+                .filter_map(|&command| answers[command].as_ref());
+            if said.any(is_down) {
+                self.cluster.suspect(node);
+            }
             self.cluster.look_soon();
         }
         let mut steps = Vec::new();
@@ -373,6 +379,11 @@ fn joined<'command>(commands: impl Iterator<Item = &'command Bytes>, asking: boo
         parts.push(small.into());
     }
     parts
+}
+
+/// Whether the cluster is down for the server that gave this answer.
+fn is_down(answer: &Answer) -> bool {
+    matches!(answer, Answer::Other(Value::ServerError(error)) if error.code() == "CLUSTERDOWN")
 }
 
 /// Why the first answer was not received, if none was.

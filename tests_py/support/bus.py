@@ -1,0 +1,134 @@
+"""The bus of a cluster behind a proxy: who does not hear whom is decided while it runs.
+
+Servers meet over the ports of the proxy and announce them. The sender of each connection stands in
+the header of its first message, so that a partition can be between any servers, in both directions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+NAME = slice(40, 80)
+"""Where a message of the bus has the name of its sender."""
+CHUNK = 65536
+
+
+class Bus:
+    """Forwards the connections between the servers of a cluster, unless they are cut.
+
+    Example:
+        with Bus() as bus:
+            port = bus.behind(server_bus_port)
+            bus.cut = {port}  # the server there hears nobody, and nobody hears it
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="bus")
+        self._names: dict[bytes, int] = {}
+        self._cut: frozenset[int] = frozenset()
+        self._links: dict[asyncio.Task[None], tuple[int, int | None]] = {}
+        self._listeners: list[asyncio.Server] = []
+
+    def behind(self, bus_port: int) -> int:
+        """A port that leads to this one."""
+        listening = asyncio.run_coroutine_threadsafe(self._listen(bus_port), self._loop)
+        return listening.result()
+
+    def knows(self, name: bytes, port: int) -> None:
+        """The server of this name is the one behind this port."""
+        self._names[name] = port
+
+    def isolate(self, *ports: int) -> None:
+        """Cuts the servers behind these ports off from all others; none heals everything."""
+
+        def isolate() -> None:
+            self._cut = frozenset(ports)
+            for link, ends in self._links.items():
+                if self._is_cut(*ends):
+                    link.cancel()
+
+        self._loop.call_soon_threadsafe(isolate)
+
+    def _is_cut(self, target: int, source: int | None) -> bool:
+        return (target in self._cut) != (source in self._cut)
+
+    async def _listen(self, bus_port: int) -> int:
+        port = 0
+
+        async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            link = asyncio.current_task()
+            assert link is not None
+            try:
+                with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                    head = await reader.readexactly(NAME.stop)
+                    source = self._names.get(head[NAME])
+                    if self._is_cut(port, source):
+                        return
+                    self._links[link] = (port, source)
+                    await self._forward(bus_port, head, reader, writer)
+            finally:
+                self._links.pop(link, None)
+                writer.transport.abort()
+
+        listener = await asyncio.start_server(connect, "127.0.0.1", 0)
+        self._listeners.append(listener)
+        port = listener.sockets[0].getsockname()[1]
+        return port
+
+    @staticmethod
+    async def _forward(
+        bus_port: int, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        there, to = await asyncio.open_connection("127.0.0.1", bus_port)
+
+        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while piece := await source.read(CHUNK):
+                target.write(piece)
+                await target.drain()
+
+        to.write(head)
+        ways = [asyncio.ensure_future(pump(reader, to)), asyncio.ensure_future(pump(there, writer))]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            to.transport.abort()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        await self._stop.wait()
+        for listener in self._listeners:
+            listener.close()
+        ending = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
