@@ -7,10 +7,8 @@ PYTHON ?= $(shell tools/find-python 3.12 3.11 3.10 | head -n 1)
 VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_SYSTEM_CERTS=1 $(BIN)/uv
-RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
+RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock build.rs
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi') pyproject.toml
-# Built for one CPython, that of .venv; by default a build is for every CPython (feature abi3).
-SPECIFIC := --no-default-features --features python
 
 .PHONY: help
 help: ## This list
@@ -29,14 +27,14 @@ $(VENV)/.ready: locks/test.txt
 $(VENV)/.built: $(VENV)/.ready $(RUST_SOURCES) $(PYTHON_SOURCES)
 	rm -rf target/wheels
 	@echo 'building the core, a minute or more'
-	$(BIN)/maturin build --quiet --release --locked $(SPECIFIC) --interpreter $(BIN)/python --out target/wheels
+	$(BIN)/maturin build --quiet --release --locked --interpreter $(BIN)/python --out target/wheels
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --reinstall target/wheels/*.whl
 	touch $@
 
 # The one for every other CPython.
 $(VENV)/.built-abi3: $(VENV)/.ready $(RUST_SOURCES) $(PYTHON_SOURCES)
 	rm -rf target/wheels-abi3
-	$(BIN)/maturin build --quiet --release --locked --interpreter $(BIN)/python --out target/wheels-abi3
+	$(BIN)/maturin build --quiet --release --locked --features abi3 --interpreter $(BIN)/python --out target/wheels-abi3
 	touch $@
 
 .PHONY: build
@@ -45,7 +43,7 @@ build: $(VENV)/.built ## Build the wheel for the CPython of .venv and install it
 .PHONY: develop
 develop: $(VENV)/.ready ## An editable install: edits under python/ are live (make build undoes it)
 	rm -f $(VENV)/.built python/nano_graphrag_redis/_core.*.so
-	$(BIN)/maturin develop --quiet --profile develop --locked $(SPECIFIC) --uv
+	$(BIN)/maturin develop --quiet --profile develop --locked --uv
 
 .PHONY: version
 version: ## The version, which Cargo.toml alone says
@@ -103,7 +101,7 @@ lint: $(VENV)/.built ## Formatting, clippy, ruff, mypy, and the stub held agains
 	cargo fmt --check
 	cargo clippy --quiet --locked --all-targets --no-default-features -- --deny warnings
 	cargo clippy --quiet --locked --all-targets --features bench -- --deny warnings
-	cargo clippy --quiet --locked --all-targets --no-default-features --features bench -- --deny warnings
+	cargo clippy --quiet --locked --all-targets --features "bench abi3" -- --deny warnings
 	$(BIN)/ruff check --no-cache
 	$(BIN)/ruff format --no-cache --check
 	$(BIN)/mypy --cache-dir=/dev/null

@@ -72,7 +72,6 @@ def _package_with_names(directory: Path) -> Path:
         "CARGO_TARGET_DIR": str(ROOT / "target" / "profile"),
     }
     command = ["cargo", "build", "--quiet", "--release", "--locked", "--lib"]
-    command += ["--no-default-features", "--features", "python"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     package = directory / "nano_graphrag_redis"
     shutil.copytree(ROOT / "python" / "nano_graphrag_redis", package)

@@ -8,7 +8,7 @@ mod string;
 pub(crate) use number::write_float;
 pub(crate) use rewrite::{Layout, rewrite};
 pub(crate) use string::write_utf8;
-#[cfg(all(feature = "python", not(feature = "abi3")))]
+#[cfg(strings_in_place)]
 pub(crate) use string::{LoneSurrogate, write_string};
 
 /// Bytes looked at together. The compiler turns a block into a few vector instructions.

@@ -118,11 +118,23 @@ def test_a_wheel_is_built_for_every_platform_and_on_each_for_every_python() -> N
     general, specific = builds
     features, _, versions = specific.partition(" --interpreter ")
     assert versions.split() == versions_of_python()
-    assert features == f"{general} --no-default-features --features python"
+    assert general == f"{features} --features abi3"
     others = jobs["others"]["strategy"]["matrix"]
     runners = [re.sub(r"-.*", "", each["runner"]) for each in others["platform"]]
     assert runners == ["macos", "macos", "windows"]
     assert others["python"] == ["abi3", *versions_of_python()]
+
+
+def test_only_the_general_wheel_is_built_over_the_stable_abi() -> None:
+    """Who builds from source builds for one Python, which may be a PyPy without such an ABI."""
+    features = (ROOT / "Cargo.toml").read_text(encoding="utf-8").partition("[features]")[2]
+    (default,) = re.findall(r"^default = (.*)$", features, re.MULTILINE)
+    assert default == '["python"]'
+    asked = re.findall(r"maturin build.*", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert ["--features abi3" in line for line in asked] == [
+        "wheels-abi3" in line for line in asked
+    ]
+    assert sum("--features abi3" in line for line in asked) == 1
 
 
 def test_the_release_builds_with_the_maturin_of_the_lock() -> None:

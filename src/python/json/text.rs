@@ -1,5 +1,6 @@
-//! A Python string -> a JSON string: where the core is built for one version of Python, from the
-//! string's own characters; over the stable ABI, which does not show them, from its UTF-8.
+//! A Python string -> a JSON string: where the core is built for one version of CPython, from the
+//! string's own characters; elsewhere, as over the stable ABI, which does not show them, from its
+//! UTF-8. `build.rs` knows which.
 
 use pyo3::PyErr;
 
@@ -11,12 +12,12 @@ pub(super) enum Unwritten {
     Raised(PyErr),
 }
 
-#[cfg(feature = "abi3")]
+#[cfg(not(strings_in_place))]
 pub(super) use encoded::write;
-#[cfg(not(feature = "abi3"))]
+#[cfg(strings_in_place)]
 pub(super) use in_place::write;
 
-#[cfg(not(feature = "abi3"))]
+#[cfg(strings_in_place)]
 mod in_place {
     use pyo3::prelude::*;
     use pyo3::types::PyString;
@@ -54,7 +55,7 @@ mod in_place {
     }
 }
 
-#[cfg(feature = "abi3")]
+#[cfg(not(strings_in_place))]
 mod encoded {
     use pyo3::exceptions::PyUnicodeEncodeError;
     use pyo3::intern;
