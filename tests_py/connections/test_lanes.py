@@ -119,7 +119,7 @@ def test_time_in_which_the_loop_did_not_look_is_no_timeout(
             "redis_url": server.url,
             "redis_socket_timeout": 0.4,
             "redis_operation_timeout": 0.4,
-            "redis_max_retries": 0,
+            "redis_max_retries": 1,
         }
         async with RedisKVStorage("full_docs", config) as storage:
             large = {str(number): "x" * 100_000 for number in range(20)}

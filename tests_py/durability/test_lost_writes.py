@@ -186,7 +186,9 @@ def test_a_drop_and_the_writes_after_it_outlive_a_restart(
     reports.drop()
     reports.upsert({"0": 2})
     reports.delete_by_id("1")
-    kept.client().save()
+    with kept.client() as client:
+        eventually(lambda: not client.info("persistence")["rdb_bgsave_in_progress"])
+        client.save()
     kept.restart()
     reports.index_done_callback()
     assert reports.all_keys() == ["0"]

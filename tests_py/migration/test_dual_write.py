@@ -174,7 +174,7 @@ def test_without_a_file_and_a_server_the_log_waits_for_one_of_them(
 def test_a_write_that_is_not_known_to_be_done_is_asked_of_the_server(
     own_server: RedisServer, open_storage: Open, working_dir: Path
 ) -> None:
-    docs = open_storage(redis_url=own_server.url, redis_operation_timeout=0.3, redis_max_retries=0)
+    docs = open_storage(redis_url=own_server.url, redis_operation_timeout=0.3)
     docs.upsert({"a": 1})
     own_server.pause()
     with pytest.raises(StorageError):

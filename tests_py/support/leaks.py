@@ -164,8 +164,11 @@ def _end(processes: frozenset[int]) -> None:
 
 
 def _children() -> frozenset[int]:
-    texts = (path.read_text() for path in Path("/proc/self/task").glob("*/children"))
-    return frozenset(int(pid) for text in texts for pid in text.split())
+    pids: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            pids.update(map(int, path.read_text().split()))
+    return frozenset(pids)
 
 
 def _started_by_us() -> frozenset[int]:

@@ -13,3 +13,8 @@ class Stores(NamedTuple):
     blocking: RedisStore
     files: dict[str, Any]
     """Settings of another oracle over the same file."""
+
+    @property
+    def all(self) -> tuple[Store, RedisStore, RedisStore]:
+        """Those that a change is made in."""
+        return self.oracle, self.awaited, self.blocking

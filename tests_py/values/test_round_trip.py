@@ -59,7 +59,7 @@ def test_a_batch_comes_back_as_json_kv_storage_gives_it(
     stores: Stores, batch: dict[str, Any], data: st.DataObject
 ) -> None:
     wanted = data.draw(st.lists(st.sampled_from(list(batch)), min_size=1))
-    for store in stores:
+    for store in stores.all:
         store.drop()
         store.upsert(batch)
     expected = stores.oracle.get_by_ids(wanted)
@@ -72,7 +72,7 @@ def test_a_batch_comes_back_as_json_kv_storage_gives_it(
 def test_fields_of_a_value_are_those_json_kv_storage_gives(
     stores: Stores, document: dict[Any, Any], data: st.DataObject
 ) -> None:
-    for store in stores:
+    for store in stores.all:
         store.upsert({"id": document})
     names = list(stores.oracle.get_by_id("id"))
     fields = data.draw(st.sets(st.sampled_from([*names, "no such field"])))

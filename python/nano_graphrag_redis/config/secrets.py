@@ -39,11 +39,31 @@ class Guarded(dict[str, Any]):
     __str__ = __repr__
 
 
-def guarded(settings: Mapping[str, Any]) -> Guarded:
-    """The same settings, shown without secrets; those in ``addon_params`` too."""
-    if isinstance(settings, Guarded):
+def guarded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings, shown without secrets; those in ``addon_params`` too.
+
+    A dict in which there is nothing to hide stays the caller's own.
+    """
+    if isinstance(settings, Guarded) or (type(settings) is dict and not _holds_secrets(settings)):
         return settings
     return Guarded(settings)
+
+
+def _holds_secrets(settings: Mapping[str, Any]) -> bool:
+    """Whether there is anything that ``Guarded`` shows otherwise, or that may hold such a thing."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            if _holds_secrets(value):
+                return True
+        elif isinstance(value, str):
+            shown = redacted(value) if "://" in value or "redis_url" in str(key).lower() else value
+            if shown != value:
+                return True
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            return True  # whose items are not looked at one by one
+        if value and any(word in str(key).lower() for word in _WORDS):
+            return True
+    return False
 
 
 def _shown(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
