@@ -18,6 +18,7 @@
 //! - [`keyspace`]: ids <-> Redis keys
 //! - [`json_files`]: the host's own files, read and written in a stream
 //! - `json_text`: the grammar of JSON, and documents written anew
+//! - `stack`: what is left of a thread's stack, and a larger one for work that needs more
 //! - `fuzz`: inputs of a corpus, mutated; in tests only
 //! - [`error`]: the error, its kinds, and the one place that classifies a redis error
 //! - [`visible`]: text as it may be shown, whoever wrote it
@@ -45,6 +46,7 @@ mod python;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use python::codec;
+mod stack;
 pub mod store;
 pub mod value;
 pub mod visible;

@@ -2,34 +2,47 @@
 
 use super::{copy_plain, plain_prefix};
 use crate::error::{Error, Kind};
+use crate::stack;
 
 /// Deeper than what this library writes: others may have written up to `json`'s own limit.
 const MAX_READ_DEPTH: usize = 1000;
 
 /// What is wrong with a text, and where: it is no JSON.
 #[derive(Debug)]
-pub(crate) struct Fault(Box<(String, usize)>);
+pub(crate) struct Fault(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
+    what: String,
+    at: usize,
+    /// The text may well be JSON: the thread that reads it has too small a stack.
+    is_of_the_thread: bool,
+}
 
 impl Fault {
     /// What is wrong.
     pub(crate) fn what(&self) -> &str {
-        &self.0.0
+        &self.0.what
     }
 
     /// The byte at which it was noticed.
     pub(crate) fn at(&self) -> usize {
-        self.0.1
+        self.0.at
     }
 }
 
 /// Of a stored value.
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
-        let message = format!(
-            "the stored value is not JSON: {} at byte {}; write it again",
-            fault.what(),
-            fault.at()
-        );
+        let message = if fault.0.is_of_the_thread {
+            format!("the stored value cannot be read: {}", fault.what())
+        } else {
+            format!(
+                "the stored value is not JSON: {} at byte {}; write it again",
+                fault.what(),
+                fault.at()
+            )
+        };
         Self::new(Kind::Corrupt, message)
     }
 }
@@ -91,7 +104,15 @@ pub(crate) enum Text<'json> {
 
 impl<'json> Cursor<'json> {
     pub(crate) fn corrupt<T>(&self, what: &str) -> Result<T> {
-        Err(Fault(Box::new((what.to_owned(), self.at))))
+        self.fault(what.to_owned(), false)
+    }
+
+    fn fault<T>(&self, what: String, is_of_the_thread: bool) -> Result<T> {
+        Err(Fault(Box::new(Details {
+            what,
+            at: self.at,
+            is_of_the_thread,
+        })))
     }
 
     fn peek(&self) -> Option<u8> {
@@ -134,6 +155,13 @@ impl<'json> Cursor<'json> {
     pub(crate) fn enter(&mut self, depth: usize, closing: u8) -> Result<(usize, bool)> {
         if depth == MAX_READ_DEPTH {
             return self.corrupt("it nests too deep");
+        }
+        if stack::is_low() {
+            let what = format!(
+                "it nests deeper than {depth} levels, which is all that this thread's stack has room \
+                 for: use a thread with a larger one (threading.stack_size)"
+            );
+            return self.fault(what, true);
         }
         self.at += 1;
         let empty = self.next_token() == Some(closing);

@@ -15,6 +15,7 @@ use crate::json_files::{self, Paths};
 use crate::json_text::Layout;
 use crate::metrics::Operation;
 use crate::migration::{Check, Comparison, Copying, Differences, Export, Progress};
+use crate::stack;
 use crate::store::{Call, Folded, KvStore, fold};
 
 /// The file that the host keeps a namespace in.
@@ -42,7 +43,7 @@ impl JsonFile {
         let next = py.detach(|| {
             let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let mut json = Vec::new();
-            let entry = file.next(Layout::Compact, &mut json)?;
+            let entry = stack::roomy(|| file.next(Layout::Compact, &mut json))?;
             Ok::<_, Error>(entry.map(|entry| (entry.id, json)))
         })?;
         Ok(next.map(|(id, json)| (id, PyBytes::new(py, &json))))
@@ -142,10 +143,11 @@ impl FileWork {
     fn step<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let task = Arc::clone(&self.task);
         let Some(store) = &self.store else {
-            let told = py.detach(|| match &mut *task.try_lock().map_err(|_| at_once())? {
+            let check = || match &mut *task.try_lock().map_err(|_| at_once())? {
                 Task::Check(check) => check.step().map(told),
                 _ => Err(unfinished()),
-            })?;
+            };
+            let told = py.detach(|| stack::roomy(check))?;
             return Ok(told.into_py_any(py)?.into_bound(py));
         };
         let step = |store: Arc<KvStore>| async move {

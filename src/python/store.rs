@@ -15,6 +15,7 @@ use super::stats::StatsDict;
 use crate::config::StoreConfig;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Operation;
+use crate::stack;
 use crate::store::{Call, KvStore as Core};
 
 type Value<'py> = PyResult<Bound<'py, PyAny>>;
@@ -38,7 +39,7 @@ impl Handle {
         if let Some(core) = held.as_ref().and_then(Owned::get) {
             return Ok(Arc::clone(core));
         }
-        let core = Core::new(self.config.clone(), &process.connections);
+        let core = stack::roomy(|| Core::new(self.config.clone(), &process.connections));
         *held = Some(Owned::new(Arc::clone(&core)));
         Ok(core)
     }

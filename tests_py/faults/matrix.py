@@ -184,6 +184,11 @@ MATRIX = {
         "the file equals the server after a fold",
         "0 differences in 200 rounds, registry off and on",
     ),
+    40: Fault(
+        "thread stacks from 64 KiB up, nested values, stored ones too",
+        "every call works; what is nested too deep for the stack is an error",
+        "crashes 0",
+    ),
     42: Fault(
         "foreign and hostile keys, files, snapshots, names beside ours",
         "skipped and told; nothing outside the target; nothing raw to a terminal",

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use super::gate::{self, Pass};
 use super::{Futures, Job, Process, Reply, Spawner, Step, Tasks, To, advance, caught, lost};
 use crate::connection::{Driven, Driver, Waiting};
+use crate::stack;
 
 /// How often a waiting thread looks for signals: well under what a person notices after Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -73,7 +74,7 @@ impl Waiter {
         // Taken out, since they travel with the thread while that is detached.
         let mut futures = held.take();
         loop {
-            let (reply, back, _pass) = py.detach(move || self.receive(futures));
+            let (reply, back, _pass) = py.detach(move || stack::roomy(|| self.receive(futures)));
             futures = back;
             match reply {
                 Poll::Ready(reply) => {

@@ -34,6 +34,7 @@ use super::exceptions::status_of;
 use super::log::tell;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Status;
+use crate::stack::{self, NoRoom};
 use crate::store::{Batch, Call, KvStore};
 pub(super) use blocking::block;
 pub(super) use ports::awaitable;
@@ -141,33 +142,35 @@ impl<'a> Spawner<'a> {
         }
     }
 
-    /// Has a future polled; its reply resumes the job.
-    pub(super) fn run(&self, future: impl Future<Output = Reply> + Send + 'static) {
-        let future = or_lost(future);
-        match &self.to {
+    /// Has a future polled; its reply resumes the job. It is made here, where there is stack for it:
+    /// a future takes tens of kilobytes wherever it is moved through.
+    pub(super) fn run<F>(&self, make: impl FnOnce() -> F)
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        stack::roomy(|| match &self.to {
             To::Loop { port, ticket } => {
                 let (task, registration) = AbortHandle::new_pair();
-                port.run(*ticket, Abortable::new(future, registration));
+                port.run(*ticket, Abortable::new(or_lost(make()), registration));
                 self.tasks.borrow_mut().0.push(task);
             }
             // Dropped with its caller's call.
-            To::Caller(futures) => futures.borrow_mut().push(Box::pin(future)),
-        }
+            To::Caller(futures) => futures.borrow_mut().push(Box::pin(or_lost(make()))),
+        });
     }
 
     /// Has a future polled that moves many values. Where they are compressed, which takes longer than
     /// an event loop may be kept waiting, the runtime's threads poll it.
-    pub(super) fn run_piece(
-        &self,
-        store: &Arc<KvStore>,
-        future: impl Future<Output = Reply> + Send + 'static,
-    ) {
+    pub(super) fn run_piece<F>(&self, store: &Arc<KvStore>, make: impl FnOnce() -> F)
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
         match &self.to {
-            To::Loop { port, .. } if store.compresses() => {
-                let apart = port.process().apart(or_lost(future));
-                self.run(async { apart.await.unwrap_or(Reply::Lost) });
-            }
-            _ => self.run(future),
+            To::Loop { port, .. } if store.compresses() => self.run(|| {
+                let apart = port.process().apart(or_lost(make()));
+                async { apart.await.unwrap_or(Reply::Lost) }
+            }),
+            _ => self.run(make),
         }
     }
 
@@ -180,7 +183,7 @@ impl<'a> Spawner<'a> {
             }
             To::Caller(_) => {
                 let store = Arc::clone(store);
-                self.run(async move { Reply::Found(store.get(&id).await) });
+                self.run(move || async move { Reply::Found(store.get(&id).await) });
             }
         }
     }
@@ -194,7 +197,7 @@ impl<'a> Spawner<'a> {
             }
             To::Caller(_) => {
                 let store = Arc::clone(store);
-                self.run(async move {
+                self.run(move || async move {
                     let (ids, outcomes) = store.put(only).await;
                     Reply::StoredPiece(ids, outcomes)
                 });
@@ -214,7 +217,13 @@ async fn or_lost(future: impl Future<Output = Reply>) -> Reply {
 /// The same of what runs at once: to Python a panic is an error like any other, not an exception
 /// that passes every `except Exception`.
 fn caught<T>(call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(lost().into()))
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        Err(if payload.is::<NoRoom>() {
+            NoRoom::error().into()
+        } else {
+            lost().into()
+        })
+    })
 }
 
 /// A panic while one was held leaves lists that are still valid lists.

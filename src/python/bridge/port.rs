@@ -19,6 +19,7 @@ use super::{
     process,
 };
 use crate::connection::Driven;
+use crate::stack;
 use crate::store::{Batch, KvStore};
 
 /// How often at most it is read to catch up with what came while the loop did other work.
@@ -51,54 +52,60 @@ pub(in crate::python) struct Port {
 impl Port {
     /// Delivers what others have woken it for. Called by the loop when the bell rang.
     fn deliver(slf: &Bound<'_, Self>) -> PyResult<()> {
-        process::look();
-        let port = slf.get();
-        let Some(state) = port.state.get() else {
-            return Ok(()); // a forked child that runs its parent's loop: the letters are not its own
-        };
-        let _pass = gate::hold(slf.py())?;
-        port.bell.doorbell.silence();
-        if let Some(watch) = port.watch.get() {
-            // A deadline that passed while the loop did other work is met by what has come since.
-            for _ in 0..CATCH_UP {
-                if watch.driver.drive() != Driven::Partly {
-                    break;
+        caught(|| {
+            process::look();
+            let port = slf.get();
+            let Some(state) = port.state.get() else {
+                return Ok(()); // a forked child that runs its parent's loop: the letters are not its own
+            };
+            let _pass = gate::hold(slf.py())?;
+            port.bell.doorbell.silence();
+            if let Some(watch) = port.watch.get() {
+                // A deadline that passed while the loop did other work is met by what has come since.
+                for _ in 0..CATCH_UP {
+                    if stack::roomy(|| watch.driver.drive()) != Driven::Partly {
+                        break;
+                    }
                 }
             }
-        }
-        let again = std::mem::take(&mut locked(state).again);
-        let letters = again.into_iter().map(|ticket| (ticket, Reply::Turn));
-        port.turn(slf, letters.collect())
+            let again = std::mem::take(&mut locked(state).again);
+            let letters = again.into_iter().map(|ticket| (ticket, Reply::Turn));
+            port.turn(slf, letters.collect())
+        })
     }
 
     /// Moves bytes, and delivers what they bring. Called by the loop when a lane is ready.
     fn drive(slf: &Bound<'_, Self>) -> PyResult<()> {
-        process::look();
-        let port = slf.get();
-        let Some(watch) = port.watch.get() else {
-            return Ok(());
-        };
-        let _pass = gate::hold(slf.py())?;
-        for _ in 0..READS {
-            let driven = watch.driver.drive();
-            port.turn(slf, Vec::new())?;
-            if driven != Driven::Partly {
-                break;
+        caught(|| {
+            process::look();
+            let port = slf.get();
+            let Some(watch) = port.watch.get() else {
+                return Ok(());
+            };
+            let _pass = gate::hold(slf.py())?;
+            for _ in 0..READS {
+                let driven = stack::roomy(|| watch.driver.drive());
+                port.turn(slf, Vec::new())?;
+                if driven != Driven::Partly {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Sends what was gathered in this turn. Called by the loop.
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
-        process::look();
-        let port = slf.get();
-        if port.state.get().is_none() {
-            return Ok(());
-        }
-        let _pass = gate::hold(slf.py())?;
-        port.with_state(Calls::end_turn);
-        port.turn(slf, Vec::new())
+        caught(|| {
+            process::look();
+            let port = slf.get();
+            if port.state.get().is_none() {
+                return Ok(());
+            }
+            let _pass = gate::hold(slf.py())?;
+            port.with_state(Calls::end_turn);
+            port.turn(slf, Vec::new())
+        })
     }
 
     /// Ends the job of a future that is done. Called by the loop, and for most of them too late.
@@ -212,8 +219,10 @@ impl Port {
                 }
             }
             self.bell.awake();
-            locked(state).send_gathered(self.process);
-            letters = self.poll(state);
+            letters = stack::roomy(|| {
+                locked(state).send_gathered(self.process);
+                self.poll(state)
+            });
             if letters.is_empty() && self.bell.sleep() {
                 break;
             }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::ports::Ports;
 use crate::connection::{SharedConnections, keep_census};
 use crate::error::{Error, Kind, Result};
+use crate::stack;
 
 /// Threads that drive sockets. One Redis connection fills about one core.
 const MAX_WORKERS: usize = 2;
@@ -61,16 +62,20 @@ impl Process {
         {
             return Ok(process);
         }
-        let process: &'static Self = Box::leak(Box::new(Self {
+        let process = stack::roomy(Self::new)?;
+        *current = Some(process);
+        Ok(process)
+    }
+
+    fn new() -> Result<&'static Self> {
+        Ok(Box::leak(Box::new(Self {
             id: HERE.load(Relaxed),
             runtime: runtime()?,
             connections: SharedConnections::default(),
             ports: Ports::default(),
             census_every: AtomicU64::new(0),
             census_begun: AtomicBool::new(false),
-        }));
-        *current = Some(process);
-        Ok(process)
+        })))
     }
 
     /// Has the servers looked at so often, in the background, from now on; zero is never.
@@ -82,7 +87,7 @@ impl Process {
                 0 => None,
                 milliseconds => Some(Duration::from_millis(milliseconds)),
             };
-            self.runtime.spawn(keep_census(&self.connections, every));
+            stack::roomy(|| self.runtime.spawn(keep_census(&self.connections, every)));
         }
     }
 

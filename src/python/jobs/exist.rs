@@ -35,7 +35,7 @@ impl FilterKeys {
             let ids = self.ids[from..to].iter().map(|id| id.to_str(py));
             let probe = self.store.probe(&ids.collect::<PyResult<Vec<_>>>()?);
             let store = Arc::clone(&self.store);
-            spawn.run(async move { Reply::Exist(from, store.exist(probe).await) });
+            spawn.run(move || async move { Reply::Exist(from, store.exist(probe).await) });
             self.sent = to;
             self.in_flight += 1;
         }

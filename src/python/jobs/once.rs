@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use super::{forgiven, unasked};
 use crate::error::{Error, Result};
 use crate::python::bridge::{Convert, Job, Reply, Spawner, Step};
+use crate::stack;
 use crate::store::{Call, KvStore};
 
 type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Convert>> + Send>>;
@@ -27,8 +28,10 @@ impl Once {
         F: Future<Output = Result<T>> + Send + 'static,
         T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
-        let future = body(Arc::clone(&call));
-        let pending: Pending = Box::pin(async move { future.await.map(convert) });
+        let pending = stack::roomy(|| -> Pending {
+            let future = body(Arc::clone(&call));
+            Box::pin(async move { future.await.map(convert) })
+        });
         Self {
             call,
             pending: Some(pending),
@@ -69,7 +72,7 @@ impl Job for Once {
 
     fn start(&mut self, _py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         if let Some(pending) = self.pending.take() {
-            spawn.run(async move { Reply::Done(pending.await) });
+            spawn.run(|| async move { Reply::Done(pending.await) });
         }
         Ok(Step::Wait)
     }

@@ -157,7 +157,7 @@ impl GetMany {
             let from = self.sent;
             let to = self.ids.len().min(from + self.pace.piece());
             let (store, ids) = (Arc::clone(&self.store), Arc::clone(&self.ids));
-            spawn.run_piece(&self.store, async move {
+            spawn.run_piece(&self.store, move || async move {
                 Reply::FoundPiece(from, store.get_piece(&ids[from..to]).await)
             });
             self.sent = to;

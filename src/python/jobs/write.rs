@@ -160,7 +160,7 @@ impl Upsert {
                 spawn.write(&self.store, piece);
             } else {
                 let store = Arc::clone(&self.store);
-                spawn.run_piece(&self.store, async move {
+                spawn.run_piece(&self.store, move || async move {
                     let (ids, outcomes) = store.put(piece).await;
                     Reply::StoredPiece(ids, outcomes)
                 });

@@ -8,6 +8,7 @@ use super::text::{self, Unwritten};
 use super::{Failure, MAX_DEPTH, Result, room};
 use crate::error::{Error, Kind};
 use crate::json_text::write_float;
+use crate::stack;
 use crate::value::{admit, too_large};
 
 /// What a value may not go beyond, from some place in it on.
@@ -102,6 +103,13 @@ impl Bounds {
         if self.depth == MAX_DEPTH {
             return refuse(format!(
                 "the value nests deeper than {MAX_DEPTH} levels, or holds itself"
+            ));
+        }
+        if stack::is_low() {
+            return refuse(format!(
+                "the value nests deeper than {} levels, which is all that this thread's stack has room \
+                 for: use a thread with a larger one (threading.stack_size)",
+                self.depth
             ));
         }
         Ok(Self {
