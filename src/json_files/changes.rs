@@ -1,12 +1,11 @@
 //! What a log of changes says in the end: for each id it names, where its value is.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use super::failed;
 use super::log::{Lines, Mark};
+use super::{failed, open_to_read};
 use crate::error::Result;
 use crate::json_text::cursor::Cursor;
 use crate::json_text::{Layout, rewrite};
@@ -65,7 +64,7 @@ pub(crate) struct Changes {
 impl Changes {
     /// Takes what a log says, over what earlier ones said. A log that is not there says nothing.
     pub(crate) fn read(&mut self, path: &Path, file: usize) -> Result<()> {
-        let opened = match File::open(path) {
+        let opened = match open_to_read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             opened => opened.map_err(|error| failed("cannot open", path, &error))?,
         };

@@ -7,7 +7,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use super::{Paths, failed, open_options};
+use super::{Paths, failed, open_own, open_to_read};
 use crate::error::{Error, Kind, Result};
 use crate::json_text::cursor::Cursor;
 use crate::json_text::write_utf8;
@@ -43,13 +43,11 @@ impl FilesLock {
         // Not one that was deleted meanwhile: others lock another.
         let file = match self.file.take() {
             Some(file) if super::is_at(&file, path) => file,
-            _ => open_options()
-                .create(true)
-                .truncate(false)
-                .read(true)
-                .write(true)
-                .open(path)
-                .map_err(|error| broken(&error))?,
+            _ => {
+                let mut options = File::options();
+                options.create(true).truncate(false).read(true).write(true);
+                open_own(path, &mut options).map_err(|error| broken(&error))?
+            }
         };
         match file.try_lock() {
             Ok(()) => {}
@@ -107,7 +105,7 @@ impl Held<'_> {
 
 /// An error if the files in this place follow the keys of another prefix than `owner`.
 pub(crate) fn check_owner(paths: &Paths, owner: &str) -> Result<()> {
-    let mut file = match File::open(&paths.lock) {
+    let mut file = match open_to_read(&paths.lock) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(|error| failed("cannot open", &paths.lock, &error))?,
     };

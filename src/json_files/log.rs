@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::lock::FilesLock;
 use super::writer::is_at;
-use super::{Paths, open_options};
+use super::{Paths, open_own};
 use crate::error::Result;
 use crate::json_text::write_utf8;
 
@@ -220,11 +220,10 @@ impl ChangeLog {
             let file = match log.take() {
                 // Not the one that was put away to be folded.
                 Some(file) if is_at(&file, &self.paths.log) => file,
-                _ => open_options()
-                    .read(true)
-                    .append(true)
-                    .create(true)
-                    .open(&self.paths.log)?,
+                _ => open_own(
+                    &self.paths.log,
+                    File::options().read(true).append(true).create(true),
+                )?,
             };
             write(&file, &[kept, lines, &raced])?;
             if kept.drop || lines.drop {

@@ -13,6 +13,7 @@ mod sorting;
 mod view;
 mod writer;
 
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -25,12 +26,29 @@ pub(crate) use view::read_at;
 pub use writer::FileWriter;
 pub(crate) use writer::{LAYOUT, is_at, sync_directory};
 
-/// How a file of ours is opened: never through a link, which may lead anywhere.
-fn open_options() -> std::fs::OpenOptions {
-    let mut options = std::fs::File::options();
+/// Opens a file of ours: never through a link, which may lead anywhere.
+fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
-    options
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    regular(options.open(path)?)
+}
+
+/// Opens a file to be read, through links too.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    regular(options.read(true).open(path)?)
+}
+
+/// Only a file of bytes is read or written. A pipe, which the flags above keep from being waited for,
+/// would never end.
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
 }
 
 /// A failure of the file system, with what was being done to which file.

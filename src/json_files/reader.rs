@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::failed;
 use super::scan::Scan;
+use super::{failed, open_to_read};
 use crate::error::{Error, Kind, Result};
 use crate::json_text::cursor::{Cursor, Fault};
 use crate::json_text::{Layout, rewrite};
@@ -64,14 +64,10 @@ enum Place {
 impl JsonFile {
     /// Opens a file. It stays the file that was opened, whatever is put in its place.
     pub fn open(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path).map_err(|error| failed("cannot open", &path, &error))?;
+        let file = open_to_read(&path).map_err(|error| failed("cannot open", &path, &error))?;
         let metadata = file
             .metadata()
             .map_err(|error| failed("cannot look at", &path, &error))?;
-        if !metadata.is_file() {
-            let message = format!("{} is no file", path.display());
-            return Err(Error::new(Kind::File, message));
-        }
         Ok(Self {
             file,
             path,

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::changes::{Changes, Fate, Place};
 use super::reader::Signature;
-use super::{JsonFile, Paths, failed};
+use super::{JsonFile, Paths, failed, open_to_read};
 use crate::error::{Error, Kind, Result};
 use crate::json_text::Layout;
 
@@ -125,7 +125,7 @@ impl View {
 }
 
 fn open(path: &Path) -> Result<Option<(Mutex<File>, Signature)>> {
-    match File::open(path) {
+    match open_to_read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened
             .and_then(|file| {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::{failed, open_options};
+use super::{failed, open_own};
 use crate::error::{Error, Kind, Result};
 use crate::json_text::{Layout, rewrite, write_utf8};
 
@@ -197,11 +197,9 @@ fn beside(path: &Path) -> PathBuf {
 /// another's.
 fn locked(beside: &Path) -> Result<Option<File>> {
     loop {
-        let file = open_options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(beside)
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        let file = open_own(beside, &mut options)
             .map_err(|error| failed("cannot write", beside, &error))?;
         if file.try_lock().is_err() {
             return Ok(None);

@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::json_files::changes::{Change, Changes, Fate, Place};
 use crate::json_files::log::{ChangeLog, PutAway, try_put_away};
 use crate::json_files::{
-    FileWriter, JsonFile, LAYOUT, Paths, failed, is_at, read_at, sync_directory,
+    FileWriter, JsonFile, LAYOUT, Paths, failed, is_at, open_to_read, read_at, sync_directory,
 };
 use crate::json_text::Layout;
 
@@ -112,7 +112,7 @@ enum Turn {
 
 impl Turn {
     fn take(paths: &Paths) -> Result<Self> {
-        let log = match File::open(&paths.folding) {
+        let log = match open_to_read(&paths.folding) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Done),
             opened => opened.map_err(|error| failed("cannot open", &paths.folding, &error))?,
         };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -144,3 +145,25 @@ def test_the_names_of_namespaces_are_never_folded(ours: Command, files: Path) ->
             assert [row for row in rows if row.startswith("llm_response_cache ")], rows
             if columns == "80":
                 assert max(len(row) for row in rows if row.startswith("namespace")) <= 80
+
+
+@pytest.mark.parametrize(
+    ("name", "commands"),
+    [
+        ("odd.json", ["migrate --from", "verify --from"]),
+        ("full_docs.lock", ["export --to"]),
+        ("full_docs.json.new", ["export --to"]),
+        ("full_docs.changes", ["export --to", "fold --in"]),
+        ("full_docs.changes.folding", ["export --to", "fold --in"]),
+    ],
+)
+def test_a_pipe_among_the_files_is_named_and_not_waited_for(
+    ours: Command, files: Path, name: str, commands: list[str]
+) -> None:
+    assert ours("migrate", "--from", str(files)).returncode == 0
+    pipe = files / f"kv_store_{name}"
+    os.mkfifo(pipe)
+    for words in commands:
+        refused = ours(*words.split(), str(files))
+        assert refused.returncode == 4, refused
+        assert pipe.name in refused.stderr

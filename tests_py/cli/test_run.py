@@ -181,3 +181,13 @@ def test_the_help_says_which_processes_are_covered(command: Command) -> None:
     ours = command("run", "--help")
     assert ours.returncode == 0
     assert "Every Python below it is covered" in ours.stdout
+
+
+def test_the_line_before_the_script_holds_no_control_character(
+    command: Command, write: Write
+) -> None:
+    write("")
+    ended = command("run", "app/app.py", REDIS_WORKSPACE="a\x1b[2J\nb")
+    assert ended.returncode == 0
+    assert ", workspace a\\x1b[2J\\nb, " in ended.stderr
+    assert ended.stderr.count("\n") == 1

@@ -117,8 +117,8 @@ def test_time_in_which_the_loop_did_not_look_is_no_timeout(
     async def main() -> None:
         config = {
             "redis_url": server.url,
-            "redis_socket_timeout": 0.4,
-            "redis_operation_timeout": 0.4,
+            "redis_socket_timeout": 1.5,
+            "redis_operation_timeout": 1.5,
             "redis_max_retries": 1,
         }
         async with RedisKVStorage("full_docs", config) as storage:
@@ -128,7 +128,7 @@ def test_time_in_which_the_loop_did_not_look_is_no_timeout(
             sent = connections.calls("get") + 1
             while connections.calls("get") < sent:  # noqa: ASYNC110 (the server's word)
                 await asyncio.sleep(0)
-            time.sleep(1.0)  # noqa: ASYNC251 (as a host that does not await)
+            time.sleep(3.0)  # noqa: ASYNC251 (as a host that does not await)
             assert (await calls)[:-1] == list(large.values())
 
     asyncio.run(main())

@@ -186,6 +186,21 @@ def test_verify_says_which_ids_differ(
     assert (verified.ids_in_file, verified.ids_on_server) == (300, 300)
 
 
+def test_a_namespace_without_a_file_is_on_the_server_only(
+    working_dir: Path, settings: Settings, write_file: WriteFile, redis_client: Redis
+) -> None:
+    write_file("full_docs", DOCS)
+    migrate(working_dir, settings)
+    redis_client.set("nano_graphrag:a/b:chunk-1", "{}")
+    verified = migration.verify(working_dir, settings)
+    assert not verified.ok
+    of_docs, only_there = sorted(verified.namespaces, key=lambda each: each.ok, reverse=True)
+    assert of_docs.ok
+    assert (only_there.namespace, only_there.extra) == ("a/b", ("chunk-1",))
+    assert (only_there.ids_in_file, only_there.ids_on_server) == (0, 1)
+    assert migration.verify(working_dir, settings, namespaces=["full_docs"]).ok
+
+
 def test_a_damaged_file_is_refused_before_anything_is_written(
     working_dir: Path, settings: Settings, write_file: WriteFile, redis_client: Redis
 ) -> None:

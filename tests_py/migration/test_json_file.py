@@ -88,5 +88,5 @@ def test_an_error_names_the_file_and_the_byte(tmp_path: Path) -> None:
         list(JsonFile(path))
     with pytest.raises(JsonFileError, match=r"none\.json"):
         JsonFile(tmp_path / "none.json")
-    with pytest.raises(JsonFileError, match="is no file"):
+    with pytest.raises(JsonFileError, match="no regular file"):
         JsonFile(tmp_path)

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         command = _command(arguments)
         environ = _environment(os.environ)
-        print(f"{_PROGRAM}: {_backend(environ)}", file=sys.stderr)
+        print(f"{_PROGRAM}: {visible(_backend(environ))}", file=sys.stderr)
         _become(command, environ)
     except (OSError, StorageError) as error:
         print(f"{_PROGRAM}: {visible(error)}", file=sys.stderr)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nano_graphrag_redis._core import BlockingKvStore, FileWork
 
+from .entries import namespaces_of
 from .reports import Report, Settings, Verified, VerifiedNamespace
 from .work import configuration, files_in, opened, run, steadily
 
@@ -23,12 +26,13 @@ def verify(
 
     Values are the same when ``json.loads`` makes the same of them, types and bits of floats
     included; the order of a dict's keys does not count. A value on the server that cannot be read
-    differs.
+    differs. A namespace that the server alone holds is compared as if its file held nothing.
 
     Args:
         directory: The host's ``working_dir``.
         settings: Where the server is.
-        namespaces: These only; None for every file that is there.
+        namespaces: These only; None for every file that is there, and all that the keyspace
+            holds, for which the whole database is walked.
         progress: Told how far it is.
 
     Raises:
@@ -40,6 +44,11 @@ def verify(
     for namespace, path in files_in(Path(directory), namespaces).items():
         with opened(namespace, config) as store:
             compared.append(_compare(store, namespace, path, progress))
+    if namespaces is None:
+        known = {each.namespace for each in compared}
+        for namespace in (name for name in namespaces_of(config) if name not in known):
+            with opened(namespace, config) as store, _empty_file() as path:
+                compared.append(_compare(store, namespace, path, progress))
     return Verified(tuple(compared))
 
 
@@ -53,3 +62,12 @@ def _compare(
         return VerifiedNamespace(namespace, **found)
 
     return steadily(path, compare)
+
+
+@contextmanager
+def _empty_file() -> Iterator[Path]:
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        file.write(b"{}")
+        file.flush()
+        os.utime(file.name, (0, 0))  # nobody is writing it
+        yield Path(file.name)
