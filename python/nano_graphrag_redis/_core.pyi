@@ -214,10 +214,17 @@ class FileWork:
         first ids of each kind and their count: ``differing``, ``missing``, ``extra``.
         """
     @staticmethod
-    def fold(store: BlockingKvStore, directory: str | os.PathLike[str], ask: bool) -> FileWork:
+    def fold(
+        store: BlockingKvStore,
+        directory: str | os.PathLike[str],
+        ask: bool,
+        within: float | None = None,
+    ) -> FileWork:
         """Folds what was logged of the store's namespace into its file in a directory, in one step.
 
         ``ask`` is whether the server is asked what the ids are; else the log's own word holds.
+        ``within`` is how many seconds it may wait for the server and for other processes; after
+        them it raises, and the log stays to be folded later.
         Its result: ``ids`` and ``size`` of the file; None if there was nothing to fold.
         """
     def step(self) -> tuple[str, int, int | None, str] | None:

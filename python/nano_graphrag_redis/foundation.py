@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock_in_child)
 
 
+_exit_began: float | None = None
+"""When the first storage was closed at exit: the one deadline for all is counted from then."""
+
+
+def _left_at_exit(timeout: float) -> float:
+    """Seconds that are left of those that all storages together may take at exit."""
+    global _exit_began
+    now = time.monotonic()
+    if _exit_began is None:
+        _exit_began = now
+    return max(0.0, _exit_began + timeout - now)
+
+
 def _fold_at_exit(foundation: Foundation) -> None:
     """Closes what nobody closed: the host closes nothing."""
     known = weakref.ref(foundation)
@@ -43,7 +57,7 @@ def _fold_at_exit(foundation: Foundation) -> None:
     def close() -> None:
         alive = known()
         if alive is not None:
-            alive.close()
+            alive._close(within=_left_at_exit(alive.config.redis_operation_timeout))  # noqa: SLF001
 
     atexit.register(close)
     weakref.finalize(foundation, atexit.unregister, close).atexit = False
@@ -123,9 +137,13 @@ class Foundation:
         """Lets go of the connections and the embedded server; may be called again.
 
         Under ``redis_dual_write`` it first brings the JSON file up to date, which takes as long as
-        writing that takes.
+        writing that takes. At exit, all storages together wait for the server for at most
+        ``redis_operation_timeout``; what is left stays in the logs, to be folded later.
         """
-        self._fold()
+        self._close(within=None)
+
+    def _close(self, within: float | None) -> None:
+        self._fold(within)
         self.store.close()
         if self._directory is None:
             return
@@ -141,7 +159,7 @@ class Foundation:
         """Whether ``close`` waits for nothing."""
         return not self._folds
 
-    def _fold(self) -> None:
+    def _fold(self, within: float | None) -> None:
         """Folds what was logged into the JSON file, once; a failure is told, the log stays."""
         if not self._folds:
             return
@@ -150,7 +168,8 @@ class Foundation:
             # Nothing was written yet by one that has not joined its server.
             if self.ready and not self.store.closed:
                 directory = Path(self.config.working_dir or "")
-                FileWork.fold(self.store.blocking, directory.absolute(), ask=True).step()
+                store = self.store.blocking
+                FileWork.fold(store, directory.absolute(), ask=True, within=within).step()
         except StorageConfigError:
             pass  # the file follows another workspace: each write of ours was refused
         except StorageError as error:

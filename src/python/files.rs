@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use tokio::time::{Instant, timeout_at};
 
 use super::bridge::block;
 use super::jobs::Once;
@@ -67,6 +69,8 @@ enum Task {
     Fold {
         paths: Paths,
         ask: bool,
+        /// When the server and other processes are waited for no longer.
+        deadline: Option<Instant>,
         folded: Option<Folded>,
     },
 }
@@ -124,17 +128,22 @@ impl FileWork {
         Ok(Self::new(Some(store), Task::Compare(Box::new(comparison))))
     }
 
+    /// `within` is in seconds, counted from now.
     #[staticmethod]
+    #[pyo3(signature = (store, directory, ask, within=None))]
     fn fold(
         py: Python<'_>,
         store: &BlockingKvStore,
         directory: PathBuf,
         ask: bool,
+        within: Option<f64>,
     ) -> PyResult<Self> {
         let store = store.core(py)?;
+        let within = within.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
         let fold = Task::Fold {
             paths: Paths::new(directory, &store.config().namespace)?,
             ask,
+            deadline: within.and_then(|within| Instant::now().checked_add(within)),
             folded: None,
         };
         Ok(Self::new(Some(store), fold))
@@ -157,9 +166,19 @@ impl FileWork {
                 Task::Copy(copying) => copying.step().await?,
                 Task::Export(export) => export.step().await?,
                 Task::Compare(comparison) => comparison.step().await?,
-                Task::Fold { paths, ask, folded } => {
-                    store.keep_up().await?;
-                    *folded = fold(&store, paths, *ask, true).await?;
+                Task::Fold {
+                    paths,
+                    ask,
+                    deadline,
+                    folded,
+                } => {
+                    // Tried even when it is late: what is not in the log is forgotten.
+                    in_time(*deadline, store.keep_up()).await?;
+                    if paths.have_changes() && deadline.is_some_and(|end| end <= Instant::now()) {
+                        return Err(late());
+                    }
+                    // Dropped on the way, it leaves a log that can be folded once more.
+                    *folded = in_time(*deadline, fold(&store, paths, *ask, true)).await?;
                     None
                 }
             };
@@ -220,6 +239,23 @@ fn told(progress: Option<Progress>) -> Told {
     let progress = progress?;
     let (step, unit) = progress.step.names();
     Some((step, progress.done, progress.total, unit))
+}
+
+/// The outcome of work that is dropped where it still waits when its time is up.
+async fn in_time<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, work)
+            .await
+            .unwrap_or_else(|_| Err(late())),
+        None => work.await,
+    }
+}
+
+fn late() -> Error {
+    Error::new(Kind::File, "the time for it is over: it is folded later")
 }
 
 fn at_once() -> Error {

@@ -199,6 +199,11 @@ MATRIX = {
         "memory flat",
         "under 16 bytes a cycle, 1 kB a namespace",
     ),
+    45: Fault(
+        "interpreter exit with a stalled server and many dual-written namespaces left open",
+        "one deadline for all; what could not be folded stays in the logs",
+        "under `redis_operation_timeout` + 1 s; writes missing after a fold 0",
+    ),
     53: Fault(
         "every durability level under the real host: inserts, drops, re-index, restarts of server "
         "and process, barriers cut",
