@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
@@ -72,12 +72,18 @@ class _Snapshot(TypedDict):
     servers: dict[str, _Server]
 
 
+class _Worker(TypedDict):
+    backend: Literal["redis", "json"]
+    hash_seed: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+
+
 class _Told(TypedDict):
     __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic's own way for a TypedDict
 
     snapshot: _Snapshot
     written: NotRequired[_Number]
     ended: NotRequired[bool]
+    worker: NotRequired[_Worker]
     # A name that leads out of the directory would have another file removed.
     folded: NotRequired[list[Annotated[str, StringConstraints(pattern=r"^\w[\w-]*\.json$")]]]
 

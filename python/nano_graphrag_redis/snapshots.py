@@ -12,7 +12,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from . import _core
 from .config.notices import warn_once
 from .snapshot_files import FORMAT, PassedOverError, read, replace
 from .visible import visible
+from .workers import this_worker
 
 WRITE_EVERY: Final = 5.0
 """Seconds between two writes of a process."""
@@ -37,7 +39,7 @@ _GONE: Final = "gone.json"
 """The sum of the processes whose files were folded into one."""
 
 Snapshot = dict[str, Any]
-"""What ``_core.metrics()`` gives, or the sum of several."""
+"""What ``_core.metrics()`` gives, or the sum of several, with ``workers``: see ``workers``."""
 
 
 class _Writer:
@@ -68,9 +70,16 @@ class _Writer:
 
     def _write(self, *, last: bool) -> None:
         snapshot = _core.metrics(census_every=CENSUS_EVERY)
-        if not snapshot["namespaces"]:
+        worker = this_worker(snapshot)
+        if worker is None:
             return
-        told = {"format": FORMAT, "written": time.time(), "ended": last, "snapshot": snapshot}
+        told = {
+            "format": FORMAT,
+            "written": time.time(),
+            "ended": last,
+            "worker": worker,
+            "snapshot": snapshot,
+        }
         with contextlib.suppress(OSError):
             self.directory.mkdir(parents=True, exist_ok=True)
             replace(self.path, told)
@@ -128,7 +137,7 @@ def merged(directory: Path, passed_over: list[str] | None = None) -> Snapshot:
     with contextlib.suppress(OSError, ImportError, PassedOverError):
         _fold(files)
     total = empty()
-    now = time.time()
+    live_workers: list[Mapping[str, str]] = []
     try:
         gone, names = files.gone()
         add(total, gone, live=False)
@@ -136,8 +145,11 @@ def merged(directory: Path, passed_over: list[str] | None = None) -> Snapshot:
         names = []
     for name, told in files:
         if name not in names:
-            live = not told["ended"] and now - told["written"] < STALE_AFTER
+            live = _lives(told)
             add(total, told["snapshot"], live=live)
+            if live and "worker" in told:
+                live_workers.append(told["worker"])
+    total["workers"] = counted(live_workers)
     lines = [f"{visible(directory / name)}: {why}" for name, why in sorted(files.refused.items())]
     if passed_over is not None:
         passed_over += [f"passed over {line}" for line in lines]
@@ -145,6 +157,29 @@ def merged(directory: Path, passed_over: list[str] | None = None) -> Snapshot:
         for line in lines:
             warn_once(f"passed over among the counters: {line}")
     return total
+
+
+def workers(directory: Path) -> list[Snapshot]:
+    """The live workers alone, as in ``merged``; changes nothing in ``directory``.
+
+    Raises:
+        OSError: There is no such directory, or it may not be read.
+    """
+    files = (told for _, told in _Files(directory))
+    return counted(told["worker"] for told in files if _lives(told) and "worker" in told)
+
+
+def counted(workers: Iterable[Mapping[str, str]]) -> list[Snapshot]:
+    """Workers of one backend and one hash seed, with their ``count``."""
+    counts = Counter((worker["backend"], worker["hash_seed"]) for worker in workers)
+    return [
+        {"backend": backend, "hash_seed": seed, "count": count}
+        for (backend, seed), count in sorted(counts.items())
+    ]
+
+
+def _lives(told: Mapping[str, Any]) -> bool:
+    return not told["ended"] and time.time() - float(told["written"]) < STALE_AFTER
 
 
 def empty() -> Snapshot:

@@ -11,7 +11,7 @@ PAGE = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
 
 
 def test_the_table_is_the_list_of_metrics() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("| `redis_")]
+    rows = [line for line in PAGE.splitlines() if re.match(r"\| `(nano_graphrag_)?redis_", line)]
     assert rows == [
         f"| `{family.name}` | {family.kind} | "
         f"{', '.join(f'`{label}`' for label in family.labels)} | {family.meaning} |"
@@ -21,6 +21,7 @@ def test_the_table_is_the_list_of_metrics() -> None:
 
 def test_every_query_names_metrics_that_there_are() -> None:
     queries = PAGE.partition("## What to ask")[2].partition("## Spans")[0]
-    named = {re.sub(r"_bucket$", "", name) for name in re.findall(r"\bredis_[a-z_]+", queries)}
+    found = re.findall(r"\b(?:nano_graphrag_)?redis_[a-z_]+", queries)
+    named = {re.sub(r"_bucket$", "", name) for name in found}
     assert named
     assert named <= {family.name for family in FAMILIES}

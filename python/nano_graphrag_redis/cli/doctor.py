@@ -49,6 +49,8 @@ def doctor(
 ) -> Exit | None:
     """Examine the server and the contents of the keyspace; changes nothing without --repair.
 
+    With REDIS_METRICS_DIR it also compares the processes of the service that run.
+
     Ends with 1 if it finds an error, with 3 if there is no server.
     """
     if acl:
@@ -62,7 +64,11 @@ def doctor(
         if repair:
             repaired.extend(_repair(session, directory, bars))
         findings.extend(
-            diagnosis.examine(session.config, lambda met: bars.tell("examine", met, None, "keys"))
+            diagnosis.examine(
+                session.config,
+                lambda met: bars.tell("examine", met, None, "keys"),
+                metrics_dir=session.metrics_dir,
+            )
         )
     session.output.show(
         {

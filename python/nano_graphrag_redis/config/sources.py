@@ -102,6 +102,11 @@ def kv_backend(environ: Mapping[str, str] | None = None) -> Literal["json", "red
     return cast("Literal['json', 'redis']", backend)
 
 
+def metrics_directory() -> str | None:
+    """What ``REDIS_METRICS_DIR`` names, for a process that has no storage to read it for."""
+    return os.environ.get("REDIS_METRICS_DIR") or None
+
+
 def _variables(known: Collection[str]) -> dict[SettingPath, tuple[str, ...]]:
     """Every setting that has variables, and their names."""
     variables: dict[SettingPath, tuple[str, ...]] = {

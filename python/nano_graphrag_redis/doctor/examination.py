@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 from nano_graphrag_redis.config import RedisConfig
@@ -12,6 +13,7 @@ from . import contents, server
 from .findings import Finding, Severity
 from .patient import Patient
 from .survey import Progress, take
+from .workers import examine_workers
 
 Check = Callable[[Patient], Iterator[Finding]]
 
@@ -27,7 +29,9 @@ SERVER_CHECKS: Final[tuple[Check, ...]] = (
 )
 
 
-def examine(config: RedisConfig, progress: Progress | None = None) -> Iterator[Finding]:
+def examine(
+    config: RedisConfig, progress: Progress | None = None, *, metrics_dir: Path | None = None
+) -> Iterator[Finding]:
     """Looks at a deployment; changes nothing.
 
     Every key of the keyspace is looked at and every value read, page by page. What a process
@@ -37,6 +41,7 @@ def examine(config: RedisConfig, progress: Progress | None = None) -> Iterator[F
     Args:
         config: The settings, as the service has them.
         progress: Called now and then with the number of keys looked at so far.
+        metrics_dir: Where the service's processes write their counters; they are compared.
 
     Yields:
         What was found, as it is found: also what is as it should be.
@@ -45,6 +50,8 @@ def examine(config: RedisConfig, progress: Progress | None = None) -> Iterator[F
         StorageError: The server went away in the middle. One that is not there is a finding.
         StorageConfigError: A setting is wrong.
     """
+    if metrics_dir is not None:
+        yield from examine_workers(metrics_dir)
     with Patient(config) as patient:
         try:
             patient.any_store.ping()

@@ -10,6 +10,8 @@ import inspect
 from contextlib import ExitStack
 from typing import Any
 
+from nano_graphrag_redis.workers import host_chose_json
+
 from .json_files import bring_up_to_date
 from .modules import imported, redis_storage
 
@@ -43,8 +45,10 @@ def _look_at_files_first(factory: Any, undo: ExitStack) -> None:
     def up_to_date(cls: Any, *args: Any, **kwargs: Any) -> Any:
         asked = signature.bind(cls, *args, **kwargs).arguments
         settings = asked["global_config"]
-        if asked["backend"] == "json" and "working_dir" in settings:
-            bring_up_to_date(settings["working_dir"], settings, [asked["namespace"]])
+        if asked["backend"] == "json":
+            host_chose_json()
+            if "working_dir" in settings:
+                bring_up_to_date(settings["working_dir"], settings, [asked["namespace"]])
         return original.__func__(cls, *args, **kwargs)
 
     wrapper = classmethod(up_to_date)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from nano_graphrag_redis.config import kv_backend
 from nano_graphrag_redis.exceptions import StorageConfigError
+from nano_graphrag_redis.workers import host_chose_json
 
 from .json_files import bring_up_to_date
 from .modules import redis_storage
@@ -52,7 +53,10 @@ def register(host: ModuleType, undo: ExitStack) -> bool:
 
 
 def _storage_of_environment(default: Any) -> Any:
-    return redis_storage() if kv_backend() == "redis" else default
+    if kv_backend() == "redis":
+        return redis_storage()
+    host_chose_json()
+    return default
 
 
 def _placeholder(default: Any) -> type:

@@ -11,7 +11,8 @@ from prometheus_client.registry import Collector
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.metrics.families import FAMILIES, metrics_of
-from nano_graphrag_redis.snapshots import CENSUS_EVERY, merged
+from nano_graphrag_redis.snapshots import CENSUS_EVERY, counted, merged
+from nano_graphrag_redis.workers import this_worker
 
 _registered: dict[CollectorRegistry, StorageCollector] = {}
 
@@ -31,7 +32,9 @@ class StorageCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """The metrics as they are now."""
         # Asked at each scrape: a forked child has no background work until it asks for some.
-        return metrics_of(_core.metrics(census_every=self.census_every))
+        snapshot = _core.metrics(census_every=self.census_every)
+        worker = this_worker(snapshot)
+        return metrics_of({**snapshot, "workers": counted([worker] if worker else [])})
 
     def describe(self) -> Iterable[Metric]:
         """The metrics without their numbers."""

@@ -156,6 +156,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         _SERVER,
         "When memory, keys and evictions were last looked at.",
     ),
+    Family(
+        "nano_graphrag_redis_workers",
+        "gauge",
+        ("backend", "hash_seed"),
+        "Processes that run, by where the host keeps its data, redis or json, and by a "
+        "fingerprint of their hash seed.",
+    ),
 )
 
 _BYTES: Final = {
@@ -184,6 +191,10 @@ def metrics_of(snapshot: Snapshot) -> list[Metric]:
         _add_namespace(metrics, visible(namespace), told, snapshot["bounds"])
     for server, told in snapshot["servers"].items():
         _add_server(metrics, visible(server), told)
+    for worker in snapshot.get("workers", ()):
+        metrics["nano_graphrag_redis_workers"].add_metric(
+            [worker["backend"], worker["hash_seed"]], worker["count"]
+        )
     for namespace, (keys, memory) in census_of(snapshot).items():
         if keys is not None:
             metrics["redis_keys"].add_metric([visible(namespace)], keys)

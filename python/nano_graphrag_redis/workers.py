@@ -1,0 +1,52 @@
+"""What tells this process from its neighbours of one service: its hash seed, and JSON or Redis.
+
+Workers with different seeds ask the LLM different prompts of one question, and one on JSON files
+shares nothing with those on Redis. Each shows it among its metrics, and ``doctor`` compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from .config.sources import metrics_directory
+
+_HASHED: Final = "nano-graphrag-redis"
+
+Worker = dict[str, str]
+"""``backend``, which is ``redis`` or ``json``, and ``hash_seed``, a fingerprint."""
+
+_on_json = False
+
+
+def host_chose_json() -> None:
+    """Notes that the host keeps JSON files here, and shows it where counters are written.
+
+    Without ``REDIS_METRICS_DIR`` it costs nothing.
+    """
+    global _on_json
+    _on_json = True
+    directory = metrics_directory()
+    if directory is not None:
+        from .snapshots import keep_writing
+
+        keep_writing(Path(directory).absolute())
+
+
+def this_worker(snapshot: Mapping[str, Any]) -> Worker | None:
+    """This process as a worker; None if it has neither a Redis storage nor a host on JSON.
+
+    JSON counts where there are both: the host's own data is there.
+
+    Args:
+        snapshot: What ``_core.metrics()`` gives.
+    """
+    if not (_on_json or snapshot["namespaces"]):
+        return None
+    return {"backend": "json" if _on_json else "redis", "hash_seed": _fingerprint()}
+
+
+def _fingerprint() -> str:
+    """The same in two processes that order strings alike: of one seed, and one hash algorithm."""
+    return f"{hash(_HASHED) & 0xFFFF_FFFF:08x}"
