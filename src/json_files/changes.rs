@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn of_two_processes_one_has_the_lock() {
         let (_directory, log) = log();
-        let held = File::create(&log.paths().lock).unwrap();
+        let held = std::fs::File::create(&log.paths().lock).unwrap();
         held.lock().unwrap();
         assert!(!log.try_append(&Lines::default(), None).unwrap());
         assert_eq!(try_put_away(log.paths(), None).unwrap(), None);
