@@ -116,7 +116,7 @@ def test_workers_with_different_seeds_are_found(
 
 def test_a_worker_on_json_files_is_found(start: Start, findings: Any, directory: Path) -> None:
     start()
-    start(STORAGE_KV_BACKEND="")
+    start(STORAGE_KV_BACKEND="json")
     # The real host, in place of the stand-in.
     package = Path(nano_graphrag_redis.__path__[0]).parent
     start("upstream.py", STORAGE_KV_BACKEND="json", PYTHONPATH=os.fspath(package))

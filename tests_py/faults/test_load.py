@@ -64,7 +64,8 @@ print(sorted(served))
 def test_one_storage_serves_loops_in_a_row_and_at_once(row: Row, server: RedisServer) -> None:
     runs = row.pick(quick=100, full=1_000)
     more = int(run_script(HUNDREDS_OF_RUNS, server.url, runs, timeout=120).cleanly())
-    row.none("descriptors left by loops in a row", more, of=runs)
+    # A leak is one or two a loop; a busy machine may have grown the set by a connection.
+    row.at_most(f"descriptors left by {runs} loops in a row", more, 10, "descriptors")
     loops = row.pick(quick=10, full=500)
     served = run_script(TWO_KINDS_OF_LOOPS, server.url, loops, timeout=300).cleanly()
     assert served == "['asyncio', 'uvloop']\n"
