@@ -288,6 +288,7 @@ fn advice_for(code: &str) -> &'static str {
     match code {
         "WRONGTYPE" => "another program keeps a value of another type under this key",
         "OOM" => "the server has reached maxmemory: give it more, or drop what is not needed",
+        "NOREPLICAS" => "not enough of its replicas are connected: see min-replicas-to-write",
         "READONLY" => "this is a replica: redis_url must name the primary",
         "NOPERM" => "grant this user the command and the keys",
         "MISCONF" => "the server cannot persist its data: see its log",

@@ -194,7 +194,13 @@ impl Connections {
             let mut failed = match node.attempt(request, attempts.deadline).await {
                 Ok(answers) if self.topology.is_demoted(&node, &answers) => {
                     let Some(pause) = attempts.pause_after_failure(true) else {
-                        return Ok(answers); // it refuses, and there is no other
+                        let answers = answers.into_iter();
+                        return Ok(answers
+                            .map(|answer| match sentinel::refusal(&node, &answer) {
+                                Some(error) => Answer::Lost(attempts.ended_by(error)),
+                                None => answer,
+                            })
+                            .collect());
                     };
                     self.count_retry();
                     sleep(pause).await;

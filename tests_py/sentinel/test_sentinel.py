@@ -114,6 +114,28 @@ def test_sentinels_that_are_down_are_skipped_and_the_known_master_outlives_them_
     assert "Connection refused" in message
 
 
+# As every new master does until the first replica has joined it.
+def test_a_master_that_has_lost_its_replicas_is_an_outage_for_writes_alone(
+    sentinels: Sentinels, storage: SyncRedisKVStorage
+) -> None:
+    eventually(lambda: sentinels.is_whole)
+    storage.upsert({"a": 1})
+    replicas = [server for server in sentinels.servers if server is not sentinels.master]
+    for replica in replicas:
+        replica.pause()
+    try:
+        eventually(lambda: sentinels.good_replicas == 0)
+        with pytest.raises(StorageUnavailableError, match=r"NOREPLICAS .*try again"):
+            storage.upsert({"a": 2})
+        assert storage.get_by_id("a") == 1
+    finally:
+        for replica in replicas:
+            replica.resume()
+    eventually(lambda: sentinels.is_whole)
+    storage.upsert({"a": 2})
+    assert storage.get_by_id("a") == 2
+
+
 def test_a_master_that_no_sentinel_knows_is_named(sentinels: Sentinels) -> None:
     settings = sentinels.settings | {"redis_sentinel_master": "another", "redis_max_retries": 0}
     with (

@@ -129,6 +129,11 @@ class Sentinels:
         ports = {sentinel.master_port() for sentinel in self.sentinels}
         return len(ports) == 1 and self._good_replicas(self.master) == 2
 
+    @property
+    def good_replicas(self) -> int:
+        """How many replicas keep up with the master."""
+        return self._good_replicas(self.master)
+
     def client(self) -> redis.Redis:
         """A redis-py client of the master."""
         return self.master.client()

@@ -137,10 +137,7 @@ impl Sentinels {
 
     /// Whether a server refuses to write, since it is no master or has lost its replicas.
     pub(super) fn is_demoted(&self, node: &Arc<Node>, answers: &[Answer]) -> bool {
-        let refuses = answers.iter().any(|answer| {
-            matches!(answer, Answer::Other(Value::ServerError(error))
-                if matches!(error.code(), "READONLY" | "NOREPLICAS" | "MASTERDOWN"))
-        });
+        let refuses = answers.iter().any(|answer| refusal(node, answer).is_some());
         if refuses {
             self.suspect(node);
         }
@@ -235,6 +232,23 @@ impl Sentinels {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The error of a command that a server did not run because it is no master, or has lost its
+/// replicas. During a failover that passes, so it is an outage and not a mistake of the caller.
+pub(super) fn refusal(node: &Node, answer: &Answer) -> Option<Error> {
+    let Answer::Other(Value::ServerError(error)) = answer else {
+        return None;
+    };
+    if !matches!(error.code(), "READONLY" | "NOREPLICAS" | "MASTERDOWN") {
+        return None;
+    }
+    let said = Error::from_redis(&error.clone().into());
+    let message = format!(
+        "{}: {said}; the sentinels name no other master yet, so try again",
+        node.endpoint()
+    );
+    Some(Error::new(Kind::Unavailable, message))
 }
 
 /// An answer came so late that another server is the master by now.
