@@ -7,20 +7,16 @@ the header of its first message, so that a partition can be between any servers,
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from .loop_thread import LoopThread
 
 NAME = slice(40, 80)
 """Where a message of the bus has the name of its sender."""
 CHUNK = 65536
 
 
-class Bus:
+class Bus(LoopThread):
     """Forwards the connections between the servers of a cluster, unless they are cut.
 
     Example:
@@ -30,9 +26,7 @@ class Bus:
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="bus")
+        super().__init__("bus")
         self._names: dict[bytes, int] = {}
         self._cut: frozenset[int] = frozenset()
         self._links: dict[asyncio.Task[None], tuple[int, int | None]] = {}
@@ -40,7 +34,7 @@ class Bus:
 
     def behind(self, bus_port: int) -> int:
         """A port that leads to this one."""
-        listening = asyncio.run_coroutine_threadsafe(self._listen(bus_port), self._loop)
+        listening = asyncio.run_coroutine_threadsafe(self._listen(bus_port), self.loop)
         return listening.result()
 
     def knows(self, name: bytes, port: int) -> None:
@@ -56,7 +50,7 @@ class Bus:
                 if self._is_cut(*ends):
                     link.cancel()
 
-        self._loop.call_soon_threadsafe(isolate)
+        self.loop.call_soon_threadsafe(isolate)
 
     def _is_cut(self, target: int, source: int | None) -> bool:
         return (target in self._cut) != (source in self._cut)
@@ -105,30 +99,8 @@ class Bus:
             await asyncio.gather(*ways, return_exceptions=True)
             to.transport.abort()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
-            self._loop.close()
-
-    async def _serve(self) -> None:
-        await self._stop.wait()
+    def stop(self) -> None:
         for listener in self._listeners:
             listener.close()
-        ending = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in ending:
-            task.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
+        for link in asyncio.all_tasks() - {asyncio.current_task()}:
+            link.cancel()

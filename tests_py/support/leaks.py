@@ -132,9 +132,8 @@ class Leaks:
                 del self._sockets[number]
         # A look at every process of the machine, so only where there may be a new one.
         orphans = _started_by_us() if self._spawned else self._before.processes
-        # The package's own thread, which writes metrics, is the process's.
-        threads = (t for t in threading.enumerate() if not t.name.startswith("nano-graphrag-redis"))
-        return Resources(frozenset(self._sockets), frozenset(threads), _children() | orphans)
+        threads = frozenset(threading.enumerate())
+        return Resources(frozenset(self._sockets), threads, _children() | orphans)
 
     def _describe(self, left: Resources) -> Iterator[str]:
         for number in left.sockets:

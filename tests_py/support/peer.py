@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING
 
+from support.loop_thread import LoopThread
 from support.wire import commands
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 Script = Callable[[list[bytes]], "bytes | None"]
 """The bytes that answer a command; none leave it waiting, None ends the connection."""
@@ -26,7 +21,7 @@ def ok(_: list[bytes]) -> bytes:
     return b"+OK\r\n"
 
 
-class Peer:
+class Peer(LoopThread):
     """Listens on 127.0.0.1:`port`; says +OK to the handshake, and what the script says to the rest.
 
     Attributes:
@@ -38,6 +33,7 @@ class Peer:
     """
 
     def __init__(self, script: Script = ok) -> None:
+        super().__init__("peer")
         self.script = script
         self.hangs_up = False
         self.arrivals: list[float] = []
@@ -45,48 +41,21 @@ class Peer:
         self.waiting = 0
         self.port = 0
         self._clients: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._listening = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="peer")
 
     @property
     def url(self) -> str:
         """The peer's address, for `redis_url`."""
         return f"redis://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._listening.wait()
-        return self
+    async def serve(self) -> None:
+        self._listener = await asyncio.start_server(self._answer, "127.0.0.1", 0, backlog=512)
+        self.port = self._listener.sockets[0].getsockname()[1]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
-            self._loop.close()
-
-    async def _serve(self) -> None:
-        listener = await asyncio.start_server(self._answer, "127.0.0.1", 0, backlog=512)
-        self.port = listener.sockets[0].getsockname()[1]
-        self._listening.set()
-        await self._stop.wait()
-        listener.close()
+    def stop(self) -> None:
+        self._listener.close()
         self.hangs_up = True
         for client in self._clients:
             client.transport.abort()
-        # One more may have been accepted meanwhile.
-        while ending := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.gather(*ending, return_exceptions=True)
 
     async def _answer(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         self.arrivals.append(time.monotonic())

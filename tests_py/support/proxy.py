@@ -6,15 +6,11 @@ import asyncio
 import random
 import re
 import socket
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from .loop_thread import LoopThread
 
 CHUNK = 65536
 WORD = re.compile(rb"\r\n([A-Z]+)\r\n")
@@ -34,7 +30,7 @@ class Record:
     delivered: bytearray = field(default_factory=bytearray)
 
 
-class Proxy:
+class Proxy(LoopThread):
     """Forwards 127.0.0.1:`port` to a server on the same machine; faults are set while it runs.
 
     Args:
@@ -62,6 +58,7 @@ class Proxy:
     """
 
     def __init__(self, server_port: int, *, room: int | None = None) -> None:
+        super().__init__("proxy")
         self.delay = 0.0
         self.cut_after: int | None = None
         self.cut_after_bytes: int | None = None
@@ -79,12 +76,8 @@ class Proxy:
         self._server_port = server_port
         self._room = room
         self._random = random.Random(7)
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._listening = threading.Event()
         self._clients: set[asyncio.StreamWriter] = set()
         self._dead: set[asyncio.StreamWriter] = set()
-        self._thread = threading.Thread(target=self._run, name="proxy")
 
     @property
     def url(self) -> str:
@@ -106,40 +99,18 @@ class Proxy:
             for writer in self._clients:
                 writer.write_eof()
 
-        self._loop.call_soon_threadsafe(write_eof)
+        self.loop.call_soon_threadsafe(write_eof)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._listening.wait()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
-            self._loop.close()
-
-    async def _serve(self) -> None:
-        listener = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+    async def serve(self) -> None:
+        self._listener = await asyncio.start_server(self._connect, "127.0.0.1", 0)
         if self._room is not None:
-            listener.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._room)
-        self.port = listener.sockets[0].getsockname()[1]
-        self._listening.set()
-        await self._stop.wait()
-        listener.close()
+            self._listener.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._room)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        self._listener.close()
         for writer in self._clients:
             writer.transport.abort()
-        ending = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*ending, return_exceptions=True)
 
     def _cut(self) -> None:
         self.cut_after = self.cut_after_bytes = None
