@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from nano_graphrag_redis import _core
 from support.leaks import Leaks
 from support.selection import MARKERS, is_exhaustive, takes_all
 from support.servers import HAVING_CLIENTS, RedisServer, server_binaries, server_label
@@ -69,6 +70,13 @@ def _clients_disconnected() -> Iterator[None]:
     yield
     for each in list(HAVING_CLIENTS):
         each.disconnect_clients()
+
+
+@pytest.fixture(autouse=True)
+def _no_census_afterwards() -> Iterator[None]:
+    """Ends the background look at the servers: it has a connection of its own to each."""
+    yield
+    _core.metrics(census_every=0)
 
 
 @pytest.fixture

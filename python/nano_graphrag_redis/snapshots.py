@@ -51,9 +51,16 @@ class _Writer:
         self.path = directory / f"{self.pid}-{time.time_ns():x}.json"
         self.ended = threading.Event()
         self._writing = threading.Lock()
-        threading.Thread(
+        self._thread = threading.Thread(
             target=self._go_on, name="nano-graphrag-redis-metrics", daemon=True
-        ).start()
+        )
+        self._thread.start()
+
+    def end(self) -> None:
+        """Writes once more, as a process that is leaving, and ends the thread."""
+        self.ended.set()
+        self.write(last=True)
+        self._thread.join()
 
     def _go_on(self) -> None:
         while True:
@@ -101,10 +108,13 @@ def keep_writing(directory: Path) -> None:
 
 
 @atexit.register
-def _say_farewell() -> None:
-    if _writer is not None and _writer.pid == os.getpid():
-        _writer.ended.set()
-        _writer.write(last=True)
+def stop_writing() -> None:
+    """Ends this process's part, as at exit: what it has counted stays in the sum."""
+    global _writer
+    with _starting:
+        writer, _writer = _writer, None
+    if writer is not None and writer.pid == os.getpid():
+        writer.end()
 
 
 def _begin_anew_in_child() -> None:

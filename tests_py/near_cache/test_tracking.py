@@ -199,6 +199,7 @@ def test_a_forked_child_has_a_cache_and_a_connection_of_its_own(server: RedisSer
         assert near.get_by_id("id") == value
     near.upsert({"id": 0})
     fill(0)
+    heard = stats()["invalidations"]
     pid = os.fork()
     signal.alarm(40)
     if pid == 0:
@@ -210,6 +211,7 @@ def test_a_forked_child_has_a_cache_and_a_connection_of_its_own(server: RedisSer
         fill(2)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    while stats()["invalidations"] == heard: pass
     fill(2)
     foreign(3)
     client.close()
