@@ -212,6 +212,10 @@ coverage-rust: $(VENV)/.ready ## Line coverage of the core by its own tests
 	$(TEST_SERVERS) PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo tarpaulin --locked --no-default-features \
 	  --engine ptrace --skip-clean --out stdout --include-files 'src/*'
 
+.PHONY: settings-page
+settings-page: $(VENV)/.built ## The tables of docs/configuration.md, from the source
+	$(BIN)/python tools/settings_page.py
+
 .PHONY: site
 site: $(VENV)/.built ## The documentation site, into target/site; needs no network
 	$(BIN)/python -m mkdocs build --strict --quiet

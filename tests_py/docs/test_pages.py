@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import importlib.util
 import inspect
 import re
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -26,24 +26,19 @@ NOT_OURS = "working_dir"
 """The host's own; the settings only look at it."""
 
 
-def table(heading: str) -> list[list[str]]:
-    """The cells of the rows of the table under a heading of the README."""
-    section = read("README.md").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| ")]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+def errors_table() -> dict[str, list[str]]:
+    """The rows of the table of docs/errors.md, by the name of the error."""
+    lines = [line for line in read("docs/errors.md").splitlines() if line.startswith("| `")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert rows
-    return rows
+    return {row[0].strip("`"): row for row in rows}
 
 
-SETTINGS = {
-    key: row for row in table("Settings") for key in re.findall(r"`([a-z][a-z_]*)`", row[0])
-}
-
-ERRORS = {row[0].strip("`"): row for row in table("Errors")}
+ERRORS = errors_table()
 NOT_IN_THE_TABLE = {"StorageError"}
 """The parent of all, named above the table."""
 
-VARIABLES = {key.upper() for key in SETTINGS} | {
+VARIABLES = {key.upper() for key in RedisConfig.model_fields} | {
     variable
     for setting in PER_NAMESPACE
     for namespace in HOST_NAMESPACES
@@ -70,34 +65,35 @@ def test_every_make_target_that_is_named_is_in_the_makefile(page: str) -> None:
     assert named <= targets
 
 
-def test_the_settings_of_the_readme_are_those_there_are() -> None:
-    assert set(SETTINGS) == set(RedisConfig.model_fields) - {NOT_OURS}
+def test_every_setting_that_the_readme_names_exists() -> None:
+    text = read("README.md")
+    named = set(re.findall(r"`(REDIS_[A-Z_]+)[`=]", text))
+    assert named
+    assert named <= VARIABLES
+    keys = set(re.findall(r"`(redis_[a-z_]+)[`=]", text)) | set(re.findall(r'"(redis_\w+)":', text))
+    assert keys <= set(RedisConfig.model_fields)
 
 
-@pytest.mark.parametrize("key", SETTINGS)
-def test_a_setting_has_the_variable_that_the_readme_names(key: str) -> None:
-    variables = set(re.findall(r"`(REDIS_[A-Z_]+)`", SETTINGS[key][1]))
-    assert variables <= VARIABLES
-    if key == "clear_on_start":
-        assert variables == set()
-    elif key != "redis_ttl":  # has one for each namespace instead
-        assert key.upper() in variables
+@pytest.fixture(scope="module")
+def settings_page() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("settings_page", ROOT / "tools/settings_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-@pytest.mark.parametrize("key", SETTINGS)
-def test_a_setting_has_the_default_that_the_readme_names(key: str) -> None:
-    default: Any = RedisConfig.model_fields[key].get_default(call_default_factory=True)
-    said = SETTINGS[key][2]
-    if isinstance(default, bool):
-        assert str(default).lower() in said
-    elif isinstance(default, (int, float)):
-        assert float(default) in map(float, re.findall(r"\d+(?:\.\d+)?", said))
-    elif key == "redis_url":
-        assert RedisConfig(redis_url=said.split("`")[1]).redis_url == default
-    elif isinstance(default, str) and default:
-        assert f"`{default}`" in said
-    elif not isinstance(default, dict):
-        assert said.startswith("none")
+def test_the_tables_of_settings_are_those_of_the_source(settings_page: ModuleType) -> None:
+    page = read("docs/configuration.md")
+    assert settings_page.with_tables(page) == page, "make settings-page"
+    keys = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
+    assert set(RedisConfig.model_fields) - {NOT_OURS} <= keys
+
+
+def test_a_page_without_a_place_for_the_tables_is_refused(settings_page: ModuleType) -> None:
+    with pytest.raises(ValueError, match="no place for the table of settings"):
+        settings_page.with_tables("# Configuration")
 
 
 def test_the_page_of_settings_has_every_scheme_that_is_taken() -> None:
@@ -116,13 +112,13 @@ def test_the_reference_has_every_function_of_a_public_module(module: ModuleType)
     assert {f"{module.__name__}.{name}" for name in functions} <= set(shown)
 
 
-def test_the_errors_of_the_readme_are_those_that_are_raised() -> None:
+def test_the_errors_of_the_page_are_those_that_are_raised() -> None:
     public = {name for name in nano_graphrag_redis.__all__ if name.endswith("Error")}
     assert set(ERRORS) == public - NOT_IN_THE_TABLE
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_an_error_is_also_what_the_readme_says(name: str) -> None:
+def test_an_error_is_also_what_the_page_says(name: str) -> None:
     error = getattr(nano_graphrag_redis, name)
     known = {**vars(builtins), **vars(nano_graphrag_redis.exceptions)}
     for parent in re.findall(r"`(\w+)`", ERRORS[name][1]):

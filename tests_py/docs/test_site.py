@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -31,23 +29,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return home
-
-
-@pytest.fixture(scope="module")
-def hooks() -> ModuleType:
-    """What makes the tables of the site."""
-    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "tools" / "site.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def rows(table: str) -> dict[str, list[str]]:
-    """The cells of a table, by its first cell's code."""
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    return {cells[0].strip("`"): cells for cells in lines[2:]}
 
 
 def test_the_site_has_every_page(site: Path) -> None:
@@ -77,31 +58,6 @@ def test_the_page_of_settings_has_each_of_them(site: Path) -> None:
     page = (site / "configuration.html").read_text()
     missing = [key for key in RedisConfig.model_fields if f"<code>{key}</code>" not in page]
     assert missing == ["working_dir"]  # the host's own
-
-
-def test_no_mark_is_left_for_the_reader(site: Path) -> None:
-    for path in site.glob("*.html"):
-        assert "<!-- the table" not in path.read_text(), path
-
-
-def test_the_readme_and_the_page_of_settings_agree(hooks: ModuleType) -> None:
-    of_the_page = rows(hooks.settings_table())
-    section = read("README.md").partition("\n## Settings\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| `")]
-    assert lines
-    for line in lines:
-        names, variables, default = (cell.strip() for cell in line.strip("|").split("|"))
-        defaults = set()
-        for key in re.findall(r"`([a-z][a-z_]*)`", names):
-            row = of_the_page[key]
-            assert row[1] in variables or key == "redis_ttl", key
-            assert "Reserved" not in row[3], key
-            defaults |= set(re.findall(r"`(.*)`", row[2]))
-        for value in defaults - {"true", "false"}:
-            # 5 for 5.0; the address without its first database.
-            assert value.removesuffix("/0") in re.findall(
-                r"[\w:/]+(?=\b(?!\.\d*[1-9]))", default
-            ), line
 
 
 def test_the_reference_has_every_public_name(site: Path) -> None:
