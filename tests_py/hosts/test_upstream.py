@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nano_graphrag import GraphRAG
+from nano_graphrag import GraphRAG, _op, graphrag
 from nano_graphrag._storage import JsonKVStorage
 
 from nano_graphrag_redis.exceptions import StorageConfigError
@@ -23,6 +23,12 @@ from nano_graphrag_redis.storage import RedisKVStorage
 
 FIELD = "key_string_value_json_storage_cls"
 POSITION = [field.name for field in fields(GraphRAG)].index(FIELD)
+QUERIES = {
+    "_find_most_related_community_from_entities",
+    "_find_most_related_text_unit_from_entities",
+    "naive_query",
+}
+"""Functions of the host that are replaced; GraphRAG's module has the last by its own name."""
 
 
 class MyStorage(JsonKVStorage):  # type: ignore[misc]
@@ -206,13 +212,15 @@ def footprint() -> list[Any]:
             cls.__init__,
             cls.__post_init__,
         )
-    ]
+    ] + [vars(module).get(name) for module in (_op, graphrag) for name in sorted(QUERIES)]
 
 
 def test_unregister_restores_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     before = footprint()
     register()
     assert footprint() != before
+    assert all(getattr(_op, name).__wrapped__ in before for name in QUERIES)
+    assert graphrag.naive_query is _op.naive_query
     unregister()
     assert footprint() == before
     monkeypatch.setenv("STORAGE_KV_BACKEND", "redis")

@@ -32,8 +32,10 @@ DEFAULT_OUTAGE_POLICIES: Final[Mapping[str, str]] = {"llm_response_cache": "miss
 
 MUST_NOT_EXPIRE: Final[Mapping[str, str]] = {
     "full_docs": "a document that expired is indexed, and paid for, again",
-    "text_chunks": "a chunk that expired makes the host's queries fail with TypeError",
-    "community_reports": "a report that expired makes the host's local query fail with KeyError",
+    "text_chunks": "queries do without a chunk that expired; without register() they fail with "
+    "TypeError",
+    "community_reports": "queries do without a report that expired; without register() the local "
+    "one fails with KeyError",
 }
 """The namespaces that the host relies on, each with what happens when an entry expires."""
 

@@ -115,7 +115,7 @@ def chunks_without_document(patient: Patient, survey: Survey) -> Iterator[Findin
             f"{so_many(len(ids), 'chunk')} of {so_many(len(gone), 'document')} that are not there",
             why="the documents were deleted or lost; queries still answer from these chunks",
             remedy="insert the documents again. They are not deleted by --repair: the graph "
-            "refers to them, and the host's query fails on a chunk that is missing",
+            "refers to them, and without register() a query fails on a chunk that is missing",
             namespace=CHUNKS,
             ids=examples(ids),
             count=len(ids),

@@ -21,6 +21,7 @@ from nano_graphrag_redis.config import kv_backend
 from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.workers import host_chose_json
 
+from . import missing
 from .json_files import bring_up_to_date
 from .modules import redis_storage
 
@@ -49,6 +50,7 @@ def register(host: ModuleType, undo: ExitStack) -> bool:
         _replace_in(cls, default, placeholder)
         _check_replaced(cls, default)
     _resolve_before_use(graph_rag, placeholder, default, undo)
+    missing.register(host, undo)
     return True
 
 
