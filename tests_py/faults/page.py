@@ -15,13 +15,14 @@ from .rows import Rows
 PAGE = """\
 # Reliability
 
-Each row injects a fault on real servers and measures what is promised under it. `make faults` runs
-them all and writes this page; `make test` runs a small size of each, with five times the room for
-promised times; `make controls` takes our guards away one by one and sees their tests fail. A row
-that could not be run in full says why, and what stood in for it; one that the last run left out
-(`make faults FAULTS=tests_py/faults/test_sizes.py` runs a part) is as it was seen before.
+Each row injects a fault into real servers and measures what this package promises under that fault.
+`make faults` runs every row at full size and writes this page. `make test` runs a small version of each
+row and allows five times the promised durations. `make controls` removes the safeguards one at a time
+and checks that their tests fail. If a row could not be run in full, its verdict says why and what was
+run instead. A partial run (`make faults FAULTS=tests_py/faults/test_sizes.py`) keeps the earlier results
+of the rows it leaves out.
 
-The last run: {cores} cores, {system}, CPython {python}, {servers}.
+Last run: {cores} cores, {system}, CPython {python}, {servers}.
 
 {table}
 """
