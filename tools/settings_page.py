@@ -13,7 +13,7 @@ from nano_graphrag_redis import RedisConfig
 from nano_graphrag_redis.config.namespaces import (
     DEFAULT_OUTAGE_POLICIES,
     DEFAULT_TTLS,
-    HOST_NAMESPACES,
+    KNOWN_NAMESPACES,
     PER_NAMESPACE,
     environment_names,
 )
@@ -36,12 +36,12 @@ def settings_table() -> str:
 
 
 def namespaces_table() -> str:
-    """What each of the host's namespaces has by default, and the variables that change it."""
+    """What each of the known namespaces has by default, and the variables that change it."""
     rows = [
         "| namespace | time to live | outage policy | variables |",
         "| --- | --- | --- | --- |",
     ]
-    for namespace in HOST_NAMESPACES:
+    for namespace in KNOWN_NAMESPACES:
         variables = [name for key in PER_NAMESPACE for name in environment_names(key, namespace)]
         ttl = DEFAULT_TTLS.get(namespace, 0)
         rows.append(

@@ -8,6 +8,11 @@ nano_graphrag_redis.register()
 
 rag = GraphRAG(GraphRAGConfig.from_env())
 
+# What one worker had embedded, none has embedded again.
+rag.embedding_provider = nano_graphrag_redis.cache_embeddings(
+    rag.embedding_provider, model=rag.embedding_provider.model
+)
+
 if __name__ == "__main__":
     with rag.full_docs.sync as docs:
         print(f"{docs!r} answers: {docs.check_health()}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         StorageUnavailableError,
     )
     from .hosts import register, unregister
+    from .llm import cache_embeddings
     from .shapes import StorageStats
     from .storage import RedisKVStorage
     from .sync import SyncRedisKVStorage
@@ -35,6 +36,7 @@ _HOMES = {
     "SyncRedisKVStorage": "sync",
     "StorageStats": "shapes",
     "RedisConfig": "config",
+    "cache_embeddings": "llm",
     "register": "hosts",
     "unregister": "hosts",
     "StorageError": "exceptions",
@@ -69,6 +71,7 @@ __all__ = [
     "StorageTimeoutError",
     "StorageUnavailableError",
     "SyncRedisKVStorage",
+    "cache_embeddings",
     "register",
     "unregister",
 ]

@@ -6,7 +6,7 @@ the same name of ``RedisKVStorage``; here stands what differs.
 """
 
 import os
-from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -78,8 +78,12 @@ class KvStore:
         """Ends its use: calls under way finish, later ones raise ``StorageClosedError``."""
     def get_by_id(self, id: str) -> Awaitable[Any | None]: ...
     def get_by_ids(
-        self, ids: Iterable[str], fields: Collection[str] | None = None
-    ) -> Awaitable[list[Any | None]]: ...
+        self,
+        ids: Iterable[str],
+        fields: Collection[str] | None = None,
+        usable: Callable[[Any], bool] | None = None,
+    ) -> Awaitable[list[Any | None]]:
+        """As there. A value that is not ``usable`` counts as a miss, and None is given for it."""
     def filter_keys(self, ids: Iterable[str]) -> Awaitable[set[str]]: ...
     def upsert(self, data: dict[str, Any]) -> Awaitable[None]: ...
     def delete_by_id(self, id: str) -> Awaitable[bool]: ...
@@ -140,7 +144,10 @@ class BlockingKvStore:
     def close(self) -> None: ...
     def get_by_id(self, id: str) -> Any | None: ...
     def get_by_ids(
-        self, ids: Iterable[str], fields: Collection[str] | None = None
+        self,
+        ids: Iterable[str],
+        fields: Collection[str] | None = None,
+        usable: Callable[[Any], bool] | None = None,
     ) -> list[Any | None]: ...
     def filter_keys(self, ids: Iterable[str]) -> set[str]: ...
     def upsert(self, data: dict[str, Any]) -> None: ...

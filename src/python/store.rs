@@ -78,10 +78,14 @@ impl Handle {
         py: Python<'_>,
         ids: Ids,
         fields: Option<Py<PyAny>>,
+        usable: Option<Py<PyAny>>,
     ) -> PyResult<Box<dyn Job>> {
         let call = self.call(py, Operation::GetByIds)?;
         Ok(match ids {
-            Ids::Good(ids) => Box::new(GetMany::new(call, owned(py, &ids)?, fields.map(Fields))),
+            Ids::Good(ids) => {
+                let ids = owned(py, &ids)?;
+                Box::new(GetMany::new(call, ids, fields.map(Fields), usable))
+            }
             Ids::Refused(error, given) => {
                 let misses: Convert =
                     Box::new(move |py| vec![None::<bool>; given.len()].into_py_any(py));
@@ -316,9 +320,15 @@ macro_rules! entries {
                 $run(py, || self.0.get_by_id(py, id))
             }
 
-            #[pyo3(signature = (ids, fields=None))]
-            fn get_by_ids<'py>(&self, py: Python<'py>, ids: Ids, fields: Option<Py<PyAny>>) -> Value<'py> {
-                $run(py, || self.0.get_by_ids(py, ids, fields))
+            #[pyo3(signature = (ids, fields=None, usable=None))]
+            fn get_by_ids<'py>(
+                &self,
+                py: Python<'py>,
+                ids: Ids,
+                fields: Option<Py<PyAny>>,
+                usable: Option<Py<PyAny>>,
+            ) -> Value<'py> {
+                $run(py, || self.0.get_by_ids(py, ids, fields, usable))
             }
 
             fn filter_keys<'py>(&self, py: Python<'py>, ids: Ids) -> Value<'py> {

@@ -15,6 +15,7 @@ from support.servers import RedisServer
 WarningsSaid = Callable[[], list[str]]
 
 HOST_NAMESPACES = ("full_docs", "text_chunks", "community_reports", "llm_response_cache")
+CACHES = {"llm_response_cache": 43200, "embedding_cache": 43200}
 SPELLINGS = [
     ("REDIS_TTL_DOCS", "full_docs"),
     ("REDIS_TTL_FULL_DOCS", "full_docs"),
@@ -23,6 +24,7 @@ SPELLINGS = [
     ("REDIS_TTL_COMMUNITY_REPORTS", "community_reports"),
     ("REDIS_TTL_LLM_CACHE", "llm_response_cache"),
     ("REDIS_TTL_LLM_RESPONSE_CACHE", "llm_response_cache"),
+    ("REDIS_TTL_EMBEDDING_CACHE", "embedding_cache"),
 ]
 
 
@@ -30,16 +32,18 @@ def read(global_config: dict[str, Any], **environ: str) -> RedisConfig:
     return RedisConfig.from_global_config(global_config, environ)
 
 
-def test_only_cached_answers_expire_by_default() -> None:
-    ttls = {namespace: RedisConfig().ttl_for(namespace) for namespace in (*HOST_NAMESPACES, "own")}
-    assert ttls == dict.fromkeys((*HOST_NAMESPACES, "own"), 0) | {"llm_response_cache": 43200}
+def test_only_caches_expire_by_default() -> None:
+    namespaces = (*HOST_NAMESPACES, "embedding_cache", "own")
+    ttls = {namespace: RedisConfig().ttl_for(namespace) for namespace in namespaces}
+    assert ttls == dict.fromkeys(namespaces, 0) | CACHES
 
 
 @pytest.mark.parametrize(("variable", "namespace"), SPELLINGS)
 def test_both_names_of_a_ttl_are_read(variable: str, namespace: str) -> None:
     config = RedisConfig.from_env({variable: "77"})
-    assert {n: config.ttl_for(n) for n in HOST_NAMESPACES} == {
-        n: RedisConfig().ttl_for(n) for n in HOST_NAMESPACES
+    namespaces = (*HOST_NAMESPACES, "embedding_cache")
+    assert {n: config.ttl_for(n) for n in namespaces} == {
+        n: RedisConfig().ttl_for(n) for n in namespaces
     } | {namespace: 77}
 
 

@@ -12,7 +12,7 @@ import pytest
 from nano_graphrag_redis import SyncRedisKVStorage
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import (
-    HOST_NAMESPACES,
+    KNOWN_NAMESPACES,
     PER_NAMESPACE,
     environment_names,
 )
@@ -22,12 +22,12 @@ from nano_graphrag_redis.exceptions import StorageConfigError
 WarningsSaid = Callable[[], list[str]]
 
 KEYS = sorted({*RedisConfig.model_fields} - {"working_dir"}) + [
-    f"redis_ttl_{namespace}" for namespace in HOST_NAMESPACES
+    f"redis_ttl_{namespace}" for namespace in KNOWN_NAMESPACES
 ]
 VARIABLES = [key.upper() for key in RedisConfig.model_fields if key not in _NOT_IN_ENVIRONMENT] + [
     name
     for setting in PER_NAMESPACE
-    for namespace in HOST_NAMESPACES
+    for namespace in KNOWN_NAMESPACES
     for name in environment_names(setting, namespace)
 ]
 
@@ -81,7 +81,7 @@ def test_a_variable_with_one_slip_is_warned_about_once_with_the_one_that_was_mea
         assert "s3cret" not in warning
 
 
-@pytest.mark.parametrize("namespace", HOST_NAMESPACES)
+@pytest.mark.parametrize("namespace", KNOWN_NAMESPACES)
 @pytest.mark.parametrize("setting", ["redis_ttl", "redis_outage_policy"])
 def test_a_namespace_with_one_slip_is_warned_about_with_the_one_that_was_meant(
     setting: str, namespace: str, warnings_said: WarningsSaid
@@ -172,8 +172,8 @@ def test_another_clients_key_is_answered_with_ours(key: str, meant: str) -> None
         (
             {"REDIS_TTL_REPORTS": "60"},
             (
-                "REDIS_TTL_REPORTS is not read: only the host's namespaces have a variable; did "
-                "you mean REDIS_TTL_COMMUNITY_REPORTS?"
+                "REDIS_TTL_REPORTS is not read: only the host's namespaces and embedding_cache "
+                "have a variable; did you mean REDIS_TTL_COMMUNITY_REPORTS?"
             ),
         ),
     ],
@@ -181,7 +181,7 @@ def test_another_clients_key_is_answered_with_ours(key: str, meant: str) -> None
 def test_another_clients_variables_are_one_warning_that_names_ours(
     environ: dict[str, str], expected: str, warnings_said: WarningsSaid
 ) -> None:
-    for namespace in HOST_NAMESPACES:  # as a host makes its storages
+    for namespace in KNOWN_NAMESPACES:  # as a host makes its storages
         RedisConfig.from_global_config({}, environ).core_settings(namespace)
     assert warnings_said() == [expected]
 
@@ -285,7 +285,7 @@ def test_an_empty_variable_is_not_warned_about(warnings_said: WarningsSaid) -> N
     assert warnings_said() == []
 
 
-@pytest.mark.parametrize("namespace", [*HOST_NAMESPACES, "notes", "entities", "own"])
+@pytest.mark.parametrize("namespace", [*KNOWN_NAMESPACES, "notes", "entities", "own"])
 def test_a_namespace_like_none_of_the_hosts_is_an_applications_own(
     namespace: str, warnings_said: WarningsSaid
 ) -> None:

@@ -15,7 +15,7 @@ import nano_graphrag_redis.exceptions
 from nano_graphrag_redis import RedisConfig, doctor, metrics, migration
 from nano_graphrag_redis.config import url
 from nano_graphrag_redis.config.namespaces import (
-    HOST_NAMESPACES,
+    KNOWN_NAMESPACES,
     PER_NAMESPACE,
     environment_names,
 )
@@ -41,7 +41,7 @@ NOT_IN_THE_TABLE = {"StorageError"}
 VARIABLES = {key.upper() for key in RedisConfig.model_fields} | {
     variable
     for setting in PER_NAMESPACE
-    for namespace in HOST_NAMESPACES
+    for namespace in KNOWN_NAMESPACES
     for variable in environment_names(setting, namespace)
 }
 

@@ -177,6 +177,31 @@ def test_the_api_adapter_awaits_the_storage(
     ]
 
 
+def test_the_hosts_provider_is_asked_only_for_texts_that_are_missing(
+    printed: Printed, standin: Path, redis_environ: dict[str, str]
+) -> None:
+    source = f"""{CALLERS}
+    from nano_graphrag_redis import cache_embeddings
+    provider = rag.embedding_provider
+    rag.embedding_provider = cache_embeddings(provider, model=provider.model)
+    print(type(rag.embedding_provider) is type(provider), rag.embedding_provider.embedding_dim)
+    print(asyncio.run(rag.embedding_func(["a", "bb"]))[:, 0])
+    print(asyncio.run(rag.embedding_func(["bb", "ccc", "a"]))[:, 0])
+    print(provider.asked)
+    for texts in (["dddd"], ["dddd"]):
+        told = asyncio.run(rag.embedding_provider.embed(texts, timeout=5.0))
+        print(told["embeddings"].shape, told["dimensions"], told["model"], told["usage"])
+    """
+    assert printed(source, standin, **redis_environ) == [
+        "True 4",
+        "[0.33333333 0.66666667]",
+        "[0.66666667 1.         0.33333333]",
+        "[['a', 'bb'], ['ccc']]",
+        "(1, 4) 4 standin-embedding {'prompt_tokens': 1, 'total_tokens': 1}",
+        "(1, 4) 4 standin-embedding {'prompt_tokens': 0, 'total_tokens': 0}",
+    ]
+
+
 def test_a_host_of_both_shapes_is_registered_in_both(
     printed: Printed, standin: Path, tmp_path: Path
 ) -> None:

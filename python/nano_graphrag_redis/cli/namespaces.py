@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
+from nano_graphrag_redis.config.namespaces import KNOWN_NAMESPACES
 from nano_graphrag_redis.migration.entries import entries_of
 from nano_graphrag_redis.visible import visible
 
@@ -17,7 +17,7 @@ def refused(session: Session, namespaces: Iterable[str]) -> Exit | None:
 
     Walks the database, as far as it has to, if one of them is not the host's.
     """
-    unknown = {*namespaces} - {*HOST_NAMESPACES}
+    unknown = {*namespaces} - {*KNOWN_NAMESPACES}
     others: set[str] = set()
     if unknown:
         for name, _ in entries_of(session.bare):

@@ -1,7 +1,7 @@
 """What differs from namespace to namespace: time to live and outage policy, their names, defaults.
 
-The host has four namespaces, each with two names in the environment: ``REDIS_TTL_DOCS`` and
-``REDIS_TTL_FULL_DOCS`` are the same setting.
+The host has four namespaces, most with two names in the environment: ``REDIS_TTL_DOCS`` and
+``REDIS_TTL_FULL_DOCS`` are the same setting. This package adds ``embedding_cache``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,29 @@ HOST_NAMESPACES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The host's namespaces, each with its names in the environment."""
 
+EMBEDDING_CACHE: Final = "embedding_cache"
+"""Where ``cache_embeddings`` keeps vectors; the host knows nothing of it."""
+
+KNOWN_NAMESPACES: Final[Mapping[str, tuple[str, ...]]] = {
+    **HOST_NAMESPACES,
+    EMBEDDING_CACHE: ("EMBEDDING_CACHE",),
+}
+"""The host's, and what this package adds to them."""
+
 OF_EVERY_HOST: Final = "full_docs"
 """Whose store asks what concerns a server and no namespace: one that is made up would be counted,
 and shown by the metrics."""
 
-DEFAULT_TTLS: Final[Mapping[str, int]] = {"llm_response_cache": 12 * 60 * 60}
+DEFAULT_TTLS: Final[Mapping[str, int]] = {
+    "llm_response_cache": 12 * 60 * 60,
+    EMBEDDING_CACHE: 12 * 60 * 60,
+}
 """Seconds; 0, which means never, for a namespace not listed."""
 
-DEFAULT_OUTAGE_POLICIES: Final[Mapping[str, str]] = {"llm_response_cache": "miss"}
+DEFAULT_OUTAGE_POLICIES: Final[Mapping[str, str]] = {
+    "llm_response_cache": "miss",
+    EMBEDDING_CACHE: "miss",
+}
 """``raise`` for a namespace not listed."""
 
 MUST_NOT_EXPIRE: Final[Mapping[str, str]] = {
@@ -44,12 +59,12 @@ PER_NAMESPACE: Final = ("redis_ttl", "redis_outage_policy")
 
 
 def environment_names(setting: str, namespace: str) -> tuple[str, ...]:
-    """The variables that hold ``setting`` for one of the host's namespaces.
+    """The variables that hold ``setting`` for one of the known namespaces.
 
     >>> environment_names("redis_ttl", "full_docs")
     ('REDIS_TTL_DOCS', 'REDIS_TTL_FULL_DOCS')
     """
-    suffixes = HOST_NAMESPACES[namespace]
+    suffixes = KNOWN_NAMESPACES[namespace]
     if setting != "redis_ttl":
         suffixes = (namespace.upper(),)
     return tuple(f"{setting.upper()}_{suffix}" for suffix in suffixes)

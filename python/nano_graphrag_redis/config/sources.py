@@ -13,7 +13,7 @@ from typing import Literal, cast
 
 from nano_graphrag_redis.exceptions import StorageConfigError
 
-from .namespaces import EVERY_NAMESPACE, HOST_NAMESPACES, PER_NAMESPACE, environment_names
+from .namespaces import EVERY_NAMESPACE, KNOWN_NAMESPACES, PER_NAMESPACE, environment_names
 from .notices import warn_once
 from .secrets import SECRETS
 from .spelling import is_slip_of_ours, meant_by_key
@@ -117,7 +117,7 @@ def _variables(known: Collection[str]) -> dict[SettingPath, tuple[str, ...]]:
     of_namespaces = {
         (setting, namespace): environment_names(setting, namespace)
         for setting in PER_NAMESPACE
-        for namespace in HOST_NAMESPACES
+        for namespace in KNOWN_NAMESPACES
     }
     return variables | of_namespaces
 
@@ -145,7 +145,7 @@ def _from_mapping(
     known: Collection[str], keys: Mapping[str, object], place: str
 ) -> Iterator[tuple[SettingPath, object, Origin]]:
     """The settings among the keys of a mapping; None counts as absent."""
-    ttl_keys = {f"redis_ttl_{namespace}": namespace for namespace in HOST_NAMESPACES}
+    ttl_keys = {f"redis_ttl_{namespace}": namespace for namespace in KNOWN_NAMESPACES}
     found: dict[SettingPath, tuple[object, Origin]] = {}
     for key, value in keys.items():
         entries: list[tuple[SettingPath, object, str]]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from .namespaces import HOST_NAMESPACES, PER_NAMESPACE
+from .namespaces import KNOWN_NAMESPACES, PER_NAMESPACE
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,14 @@ ours is needed, an error names it."""
 _NAMESPACES: Final = {
     **{
         name.lower(): namespace
-        for namespace, names in HOST_NAMESPACES.items()
+        for namespace, names in KNOWN_NAMESPACES.items()
         for name in names
         if name.lower() != namespace
     },
     "documents": "full_docs",
     "reports": "community_reports",
     "cache": "llm_response_cache",
+    "embeddings": "embedding_cache",
 }
 
 # A Service named redis, redis-master or redis-url puts these into every pod, and a linked container
@@ -98,7 +99,7 @@ def meant_by_key(key: str, known: Collection[str]) -> str:
         return str(foreign)
     for setting in PER_NAMESPACE:
         if name.startswith(f"{setting}_"):
-            namespaces = [*like(name.removeprefix(f"{setting}_"), HOST_NAMESPACES, _NAMESPACES)]
+            namespaces = [*like(name.removeprefix(f"{setting}_"), KNOWN_NAMESPACES, _NAMESPACES)]
             single = [f"{setting}_{each}" for each in namespaces]
             if single:
                 whole = [f"{setting}={{{each!r}: ...}}" for each in namespaces]
@@ -129,10 +130,10 @@ def meant_by_variable(name: str, known: Collection[str]) -> Meant | None:
 
 
 def meant_by_namespace(name: str) -> str:
-    """The host's namespace that ``name`` stands for; empty for one of the host's or another."""
-    if name in HOST_NAMESPACES:
+    """The known namespace that ``name`` stands for; empty for one of them or another."""
+    if name in KNOWN_NAMESPACES:
         return ""
-    return " or ".join(like(name.lower(), HOST_NAMESPACES, _NAMESPACES))
+    return " or ".join(like(name.lower(), KNOWN_NAMESPACES, _NAMESPACES))
 
 
 def like(name: str, known: Iterable[str], others: dict[str, str] | None = None) -> list[str]:

@@ -132,12 +132,13 @@ class SettingsTable(BaseModel):
         description="What a call does when the storage fails: 'raise'; 'miss' (a read finds "
         "nothing, a write is dropped); 'json' (while the server is known to be away, reads come "
         "from the files that redis_dual_write keeps). One name for all, or {namespace: name}. "
-        "Without it, llm_response_cache misses and the others raise.",
+        "Without it, llm_response_cache and embedding_cache miss and the others raise.",
     )
     redis_ttl: dict[Name, Ttl] = Field(
         default_factory=dict,
         description="Seconds that an entry lives, {namespace: seconds}; 0 for ever. Without it, "
-        "llm_response_cache 43200 and the others 0. Also redis_ttl_full_docs and the like.",
+        "llm_response_cache and embedding_cache 43200 and the others 0. Also redis_ttl_full_docs "
+        "and the like.",
     )
     redis_key_prefix: Name = Field("nano_graphrag", description="The first part of every key.")
     redis_workspace: Workspace = Field(

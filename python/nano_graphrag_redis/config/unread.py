@@ -54,7 +54,10 @@ def _warn_of_namespace(name: str, setting: str, paths: Mapping[str, SettingPath]
     known = [each.lower() for each in paths if each.startswith(f"{setting.upper()}_")]
     meant = meant_by_key(name, known) if name != setting.upper() else ""
     advice = f"did you mean {meant.upper()}?" if meant else f"use the key {setting} for others"
-    warn_once(f"{name} is not read: only the host's namespaces have a variable; {advice}")
+    warn_once(
+        f"{name} is not read: only the host's namespaces and embedding_cache have a variable; "
+        f"{advice}"
+    )
 
 
 def _is_missed(

@@ -27,7 +27,7 @@ impl Job for GetOne {
 
     fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         if let Some(json) = self.store.local(&self.id) {
-            let value = value_of(py, &self.store, &self.id, Ok(Some(json)), None)?;
+            let value = value_of(py, &self.store, &self.id, Ok(Some(json)), None, None)?;
             return Ok(Step::Done(value.map_or_else(|| py.None(), Bound::unbind)));
         }
         spawn.read(&self.store, self.id.clone());
@@ -38,24 +38,28 @@ impl Job for GetOne {
         let Reply::Found(found) = reply else {
             return Err(unasked());
         };
-        let value = value_of(py, &self.store, &self.id, found, None)?;
+        let value = value_of(py, &self.store, &self.id, found, None, None)?;
         Ok(Step::Done(value.map_or_else(|| py.None(), Bound::unbind)))
     }
 }
 
-/// What an id holds, decoded, or the fields of it, under the outage policy.
+/// What an id holds, decoded, or the fields of it, under the outage policy; nothing, and a miss, where
+/// the caller has no use for it.
 fn value_of<'py>(
     py: Python<'py>,
     store: &Call,
     id: &str,
     found: Result<Option<impl AsRef<[u8]>>>,
     fields: Option<&Fields>,
+    usable: Option<&Py<PyAny>>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let found = found.map_err(|error| about(store, id, error));
     let Some(found) = forgiven(store, found)? else {
         return Ok(None);
     };
-    store.counters().found(found.is_some());
+    if found.is_none() || usable.is_none() {
+        store.counters().found(found.is_some());
+    }
     let Some(json) = found else {
         return Ok(None);
     };
@@ -63,6 +67,20 @@ fn value_of<'py>(
         None => decode(py, json.as_ref()).map(Some),
         Some(fields) => fields.decode(py, store, id, json.as_ref()),
     };
+    if let Some(usable) = usable {
+        let value = match &decoded {
+            Ok(value) => value.as_ref(),
+            Err(_) => None,
+        };
+        let used = match value {
+            Some(value) => usable.bind(py).call1((value,))?.is_truthy()?,
+            None => false,
+        };
+        store.counters().found(used);
+        if value.is_some() && !used {
+            return Ok(None);
+        }
+    }
     match decoded {
         Ok(value) => Ok(value),
         Err(Failure::Refused(error)) => forgiven(store, Err(about(store, id, error))),
@@ -105,6 +123,8 @@ const TURN_COPIES: usize = 128;
 pub(in crate::python) struct GetMany {
     store: Call,
     fields: Option<Fields>,
+    /// Says of a value whether the caller has a use for it.
+    usable: Option<Py<PyAny>>,
     values: Vec<Option<Py<PyAny>>>,
     copies: VecDeque<(usize, String, Arc<[u8]>)>,
     /// Whether another turn was asked for.
@@ -120,7 +140,12 @@ pub(in crate::python) struct GetMany {
 }
 
 impl GetMany {
-    pub(in crate::python) fn new(store: Call, ids: Vec<String>, fields: Option<Fields>) -> Self {
+    pub(in crate::python) fn new(
+        store: Call,
+        ids: Vec<String>,
+        fields: Option<Fields>,
+        usable: Option<Py<PyAny>>,
+    ) -> Self {
         let values = std::iter::repeat_with(|| None).take(ids.len()).collect();
         let mut copies = VecDeque::new();
         let (mut rest, mut places) = (Vec::new(), Vec::new());
@@ -141,6 +166,7 @@ impl GetMany {
             places: (!copies.is_empty()).then_some(places),
             store,
             fields,
+            usable,
             values,
             copies,
             turning: false,
@@ -172,7 +198,8 @@ impl GetMany {
         id: &str,
         found: Result<Option<impl AsRef<[u8]>>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let value = value_of(py, &self.store, id, found, self.fields.as_ref())?;
+        let (fields, usable) = (self.fields.as_ref(), self.usable.as_ref());
+        let value = value_of(py, &self.store, id, found, fields, usable)?;
         Ok(value.map(Bound::unbind))
     }
 

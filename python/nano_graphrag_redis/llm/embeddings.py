@@ -1,0 +1,221 @@
+"""``cache_embeddings``: what one worker had embedded, none has embedded again.
+
+The host caches the answers of language models and no embedding. Vectors lie in a namespace of
+their own, under a hash of model, dimension and text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import is_dataclass, replace
+from typing import Any, Final, TypeVar, cast
+
+import numpy as np
+
+from nano_graphrag_redis._core import KvStore
+from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.config.namespaces import EMBEDDING_CACHE
+from nano_graphrag_redis.config.notices import warn_once
+from nano_graphrag_redis.exceptions import StorageError
+from nano_graphrag_redis.foundation import Foundation
+from nano_graphrag_redis.visible import visible
+
+from .vectors import Vector, decoded, encoded
+
+Embedding = TypeVar("Embedding")
+Ask = Callable[[list[str]], Awaitable[Any]]
+
+_MATRIX: Final = 2
+
+
+def cache_embeddings(
+    func: Embedding,
+    settings: Mapping[str, Any] | RedisConfig | None = None,
+    *,
+    model: str,
+) -> Embedding:
+    """The same embedding function, which asks its provider only for texts that nobody asked before.
+
+    A text occurring twice in a batch is asked for once. Vectors come back bit for bit, in the
+    type that the provider gave them: floats of 16, 32 or 64 bits; others are not cached. An outage
+    of Redis never fails a call: the provider is asked, and the failure is counted as ``forgiven``.
+    What is stored and cannot be used, because it is damaged say, counts as a miss and is replaced.
+
+    Args:
+        func: nano-graphrag's ``EmbeddingFunc``, or an embedding provider of the factory host: an
+            object with ``embed``, ``embedding_dim`` and ``model``. It is not changed.
+        settings: Settings named ``redis_*``, or the host's ``addon_params``; the environment gives
+            the rest. ``redis_ttl={"embedding_cache": seconds}`` says how long a vector is kept,
+            12 hours by default; ``redis_dual_write`` and ``redis_outage_policy`` have no effect.
+        model: The name of the model, part of what a vector is found by. Change it whenever the
+            same text would be embedded differently.
+
+    Returns:
+        A new ``EmbeddingFunc``, whose ``func`` is a plain function, so that the host may copy it;
+        or a copy of the provider. It works on any event loop, in threads, and after ``fork``.
+
+    Raises:
+        StorageConfigError: A setting is wrong.
+        TypeError: ``func`` is neither of the two.
+
+    Example:
+        >>> import asyncio
+        >>> from nano_graphrag._utils import EmbeddingFunc
+        >>> async def ask(texts):
+        ...     print("asked for", texts)
+        ...     return np.array([[len(text) / 1] for text in texts])
+        >>> func = EmbeddingFunc(embedding_dim=1, max_token_size=8192, func=ask)
+        >>> func = cache_embeddings(func, {"redis_url": url}, model="lengths")
+        >>> print(asyncio.run(func(["a", "bb"])).tolist())
+        asked for ['a', 'bb']
+        [[1.0], [2.0]]
+        >>> print(asyncio.run(func(["bb", "ccc"])).tolist())
+        asked for ['ccc']
+        [[2.0], [3.0]]
+    """
+    if is_dataclass(func) and not isinstance(func, type) and hasattr(func, "embedding_dim"):
+        ask: Ask = func.func  # type: ignore[attr-defined]
+        cache = EmbeddingCache(settings, model, func.embedding_dim)
+
+        async def embedding(texts: Sequence[str]) -> Any:
+            return await cache.embed(texts, ask)
+
+        return replace(func, func=embedding)
+    if inspect.iscoroutinefunction(getattr(func, "embed", None)):
+        return cast("Embedding", _provider(func, settings, model))
+    raise TypeError(
+        "cache_embeddings takes nano-graphrag's EmbeddingFunc or a provider with an async embed(), "
+        f"not {type(func).__name__}: give a function its dimension with EmbeddingFunc or "
+        "wrap_embedding_func_with_attrs"
+    )
+
+
+def _provider(provider: Any, settings: Mapping[str, Any] | RedisConfig | None, model: str) -> Any:
+    """A copy of a factory host's provider, whose ``embed`` looks first."""
+    cache = EmbeddingCache(settings, model, provider.embedding_dim)
+
+    async def embed(texts: Sequence[str], timeout: float | None = None) -> dict[str, Any]:
+        response: dict[str, Any] = {
+            "dimensions": provider.embedding_dim,
+            "model": provider.model,
+            "usage": {"prompt_tokens": 0, "total_tokens": 0},
+        }
+
+        async def ask(missing: list[str]) -> Any:
+            response.update(await provider.embed(missing, timeout=timeout))
+            return response["embeddings"]
+
+        vectors = await cache.embed(texts, ask)
+        return response | {"embeddings": vectors}
+
+    cached = copy.copy(provider)
+    cached.embed = embed
+    return cached
+
+
+class EmbeddingCache:
+    """The vectors of one model.
+
+    Args:
+        settings: As ``cache_embeddings`` takes them.
+        model: The model's name.
+        dimension: How many numbers a vector has.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any] | RedisConfig | None, model: str, dimension: int
+    ) -> None:
+        if not isinstance(settings, RedisConfig):
+            settings = RedisConfig.from_global_config(settings or {})
+        config = settings.model_copy(
+            update={
+                # An embedding call never fails for want of a cache, whatever the documents do.
+                "redis_outage_policy": {EMBEDDING_CACHE: "miss"},
+                # The host's JSON files hold no vectors, so there is no way back to keep open.
+                "redis_dual_write": False,
+            }
+        )
+        self._foundation = Foundation(EMBEDDING_CACHE, config)
+        self._model = model
+        self._dimension = dimension
+        self._salt = f"{dimension}:{len(model)}:{model}:"
+
+    async def embed(self, texts: Sequence[str], ask: Ask) -> Any:
+        """The vectors of ``texts``, one a row; ``ask`` gives those that are not cached."""
+        texts = list(texts)
+        if not texts or not all(isinstance(text, str) for text in texts):
+            return await ask(texts)
+        ids = [self._id_of(text) for text in texts]
+        vectors = await self._read(list(dict.fromkeys(ids)))
+        missing = {id: text for id, text in zip(ids, texts, strict=True) if id not in vectors}
+        if not missing:
+            return np.stack([vectors[id] for id in ids])
+        given = await ask(list(missing.values()))
+        rows = self._rows(given, missing)
+        if rows is None:
+            # Nothing that could be put together with vectors of this dimension.
+            return given if len(missing) == len(texts) else await ask(texts)
+        await self._write(rows)
+        if len(missing) == len(texts):
+            return given
+        vectors.update({id: row for id, (row, _) in rows.items()})
+        return np.stack([vectors[id] for id in ids])
+
+    def _id_of(self, text: str) -> str:
+        return hashlib.sha256((self._salt + text).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _rows(
+        self, given: Any, missing: Mapping[str, str]
+    ) -> dict[str, tuple[Vector, dict[str, Any]]] | None:
+        """What the provider gave, by id, with the values that hold it; None if they cannot."""
+        try:
+            rows = np.asarray(given)
+        except ValueError:  # rows of different lengths
+            rows = np.empty(0)
+        values = []
+        if rows.ndim == _MATRIX and rows.shape == (len(missing), self._dimension):
+            values = [encoded(row, self._model) for row in rows]
+        if not values or None in values:
+            warn_once(
+                f"embeddings of {visible(self._model)} are not cached: for each text the provider "
+                f"gave {rows.dtype} of shape {rows.shape[1:]}, and embedding_dim is "
+                f"{self._dimension}"
+            )
+            return None
+        pairs = zip(missing, rows, values, strict=True)
+        return {id: (row, value) for id, row, value in pairs if value is not None}
+
+    async def _store(self) -> KvStore:
+        if not self._foundation.ready:
+            await asyncio.to_thread(self._foundation.join_server)
+        return self._foundation.calls
+
+    async def _read(self, ids: list[str]) -> dict[str, Vector]:
+        def is_vector(value: Any) -> bool:
+            return decoded(value, self._dimension) is not None
+
+        try:
+            store = await self._store()
+            values = await store.get_by_ids(ids, None, is_vector)
+        except StorageError as error:
+            self._tell(error)
+            return {}
+        found = (
+            (id, decoded(value, self._dimension)) for id, value in zip(ids, values, strict=True)
+        )
+        return {id: vector for id, vector in found if vector is not None}
+
+    async def _write(self, rows: Mapping[str, tuple[Vector, dict[str, Any]]]) -> None:
+        try:
+            store = await self._store()
+            await store.upsert({id: value for id, (_, value) in rows.items()})
+        except StorageError as error:
+            self._tell(error)
+
+    def _tell(self, error: StorageError) -> None:
+        """What no outage policy forgives: an embedded server that does not start."""
+        warn_once(f"{EMBEDDING_CACHE}: embeddings are not cached: {visible(error)}")
