@@ -1,7 +1,7 @@
 """The Redis key-value backend of nano-graphrag.
 
-Importing this package opens no connection and imports neither the host nor pydantic: each name is
-loaded when it is first asked for.
+Importing this package opens no connection and imports neither the host nor pydantic. Each name is
+loaded on first use.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Loads a public name from the module it lives in, once."""
+    """Loads a public name from its module on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -87,5 +87,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """The public names, those not loaded yet included."""
+    """The public names, including those not loaded yet."""
     return sorted({*globals(), *_HOMES})

@@ -1,7 +1,7 @@
-"""The exceptions of this library: one tree.
+"""The exceptions of this library, in one hierarchy.
 
-Each takes one message, which names the setting, the namespace or the id concerned and what to do.
-The details are attributes: an ``OSError`` takes a second argument for its ``errno``.
+Each takes one message, which names the setting, namespace or id concerned and says what to do.
+Details are attributes, because an ``OSError`` would take a second argument for its ``errno``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = [
 
 
 class StorageError(Exception):
-    """The parent of every error that this library raises about a storage.
+    """Base class of every error that this library raises about a storage.
 
     Attributes:
-        namespace: The namespace concerned, None where there is none.
-        id: The id concerned, None where there is none or there are several.
-        unconfirmed_ids: The ids of a batch that may or may not have been written or deleted when
-            it failed. Writing them again is safe. Empty for everything but a batch.
+        namespace: The namespace concerned, or None.
+        id: The id concerned; None if there is none or more than one.
+        unconfirmed_ids: The ids of a failed batch that may or may not have been written or
+            deleted. It is safe to write them again. Empty for anything but a batch.
     """
 
     namespace: str | None
@@ -57,80 +57,81 @@ class StorageError(Exception):
 
 
 class StorageUnavailableError(StorageError, ConnectionError):
-    """No server could be reached, retries included.
+    """The server could not be reached, even after retries.
 
-    Check that the server of ``redis_url`` is up and that this machine may reach it. A write that
-    failed so may be repeated.
+    Check that the server in ``redis_url`` is up and reachable from this machine. It is safe to
+    repeat a write that failed with this error.
     """
 
 
 class CircuitOpenError(StorageUnavailableError):
-    """The call was refused at once: the calls before it found no server.
+    """The circuit breaker is open, because the calls before this one found no server.
 
     Nothing was sent. The breaker closes by itself as soon as the server answers again.
     """
 
 
 class StorageTimeoutError(StorageUnavailableError, TimeoutError):
-    """No answer came within ``redis_operation_timeout``: whether the call took effect is unknown.
+    """No reply within ``redis_operation_timeout``; it is unknown whether the call took effect.
 
-    Reading and writing again is safe. After a delete, look whether the id is still there.
+    It is safe to read or write again. After a delete, check whether the id still exists.
     """
 
 
 class StorageOperationError(StorageError):
-    """The server answered with an error: a key of another type, out of memory, read-only, no right.
+    """The server replied with an error: wrong type, out of memory, read-only, no permission.
 
-    The message holds the server's own; the cure is at the server or in the rights of the user.
+    The message includes the server's text. Fix the server, or the user's permissions.
     """
 
 
 class StorageAuthError(StorageError):
-    """One side did not accept who the other is: a refused password, a certificate that will not do.
+    """Authentication failed: the server refused the credentials, or one side a certificate.
 
-    Check ``redis_username`` and ``redis_password``, or their place in ``redis_url``; with TLS what
-    the message names. It is not tried again, and does not count as an outage: a server is there.
+    Check ``redis_username`` and ``redis_password``, or the credentials in ``redis_url``; with TLS,
+    check what the message names. The call is not retried, and does not count as an outage, because
+    the server is reachable.
     """
 
 
 class StorageSerializationError(StorageError, TypeError):
-    """A value cannot be stored as JSON; nothing of its batch was written.
+    """A value cannot be represented as JSON; nothing in its batch was written.
 
-    Turn what the message names (a set, bytes, an object, a lone surrogate, too deep a nesting)
-    into plain JSON data first.
+    Convert what the message names (a set, bytes, an object, a lone surrogate, too deep a nesting)
+    to plain JSON data first.
     """
 
 
 class CorruptValueError(StorageError, ValueError):
-    """What lies under an id is no JSON document. It is never taken for "absent".
+    """The bytes stored under an id are not a JSON document. They are never treated as missing.
 
-    Find out who wrote it; delete the id, or write it again, to go on.
+    Find out who wrote them. To recover, delete the id or write it again.
     """
 
 
 class JsonFileError(StorageError, ValueError):
-    """A JSON file of the host cannot be read or written: damaged, cut short, changing, disk full.
+    """A JSON file of the host cannot be read or written: damaged, truncated, changing, disk full.
 
-    The message names the file, and the byte where there is one. A file that the host is writing at
-    that moment is whole again when it is done: try again.
+    The message names the file and, where there is one, the byte offset. If the host was writing
+    the file at that moment, try again.
     """
 
 
 class StorageConfigError(StorageError, ValueError):
-    """A setting is unknown, wrong or not supported here. The message names it and its value."""
+    """A setting is unknown, invalid or not supported. The message names it and its value."""
 
 
 class DurabilityError(StorageError):
-    """Fewer servers than ``redis_durability`` asks for confirmed the writes before the callback.
+    """The writes before ``index_done_callback`` fall short of the level in ``redis_durability``.
 
-    The writes were acknowledged and may yet be lost; write again, or lower what is asked for.
+    The writes were acknowledged, but a crash may still lose them. Write again, or lower the level.
 
     Attributes:
-        wanted: What ``redis_durability`` asks for: ``fsync+replicas:2``.
-        achieved: What there is, in the same words: ``fsync+replicas:1``, or ``ack`` for nothing
+        wanted: The level in ``redis_durability``, such as ``fsync+replicas:2``.
+        achieved: The level reached, in the same form: ``fsync+replicas:1``, or ``ack`` for nothing
             beyond the acknowledgement.
         unconfirmed_ids: The ids of this namespace whose last write or deletion was lost by a server
-            that was restarted or replaced. Empty where nothing is known to be lost.
+            that was restarted or replaced. Empty if nothing is known to be lost.
     """
 
     wanted: str
@@ -145,4 +146,4 @@ class DurabilityError(StorageError):
 
 
 class StorageClosedError(StorageError):
-    """The storage was used after its ``close()``. Make a new one."""
+    """The storage was used after ``close()``. Create a new one."""

@@ -1,4 +1,4 @@
-"""What a storage stands on: its settings, its store in the core, its private server if any."""
+"""What both storages share: the settings, the store in the core, and the embedded server if any."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def _fold_at_exit(foundation: Foundation) -> None:
 
 
 class Foundation:
-    """The common ground of the awaiting and the blocking storage of one namespace.
+    """What the async and the blocking storage of one namespace share.
 
-    Making one checks every setting and does no I/O. An embedded server is joined, or started, by
-    the first call.
+    Creating one validates every setting and does no I/O. The first call joins or starts the
+    embedded server.
 
     Args:
-        namespace: The host's partition.
-        global_config: The host's settings; those named ``redis_*`` are read, from ``addon_params``
-            in it too. Or settings that were read already.
-        ttl: Seconds that an id lives, in place of what the settings say; 0 for ever.
+        namespace: The host's namespace.
+        global_config: The host's settings, or settings that have been read already. Keys named
+            ``redis_*`` are read, in ``addon_params`` too.
+        ttl: TTL in seconds, in place of the configured one; 0 means no expiry.
 
     Raises:
-        StorageConfigError: A setting is wrong or not supported yet.
+        StorageConfigError: A setting is invalid or not supported yet.
     """
 
     def __init__(
@@ -120,10 +120,10 @@ class Foundation:
         return "unix://" + quote(str(socket_path(self._directory)))
 
     def join_server(self) -> None:
-        """Joins or starts the embedded server; blocks until it answers, at once if joined before.
+        """Joins or starts the embedded server, and blocks until it answers. Idempotent.
 
         Raises:
-            StorageConfigError: The directory or the server program will not do.
+            StorageConfigError: The directory or the server binary cannot be used.
             StorageUnavailableError: The server does not start.
         """
         from .embedded import acquire
@@ -134,11 +134,11 @@ class Foundation:
                 self.ready = True
 
     def close(self) -> None:
-        """Lets go of the connections and the embedded server; may be called again.
+        """Releases the connections and the embedded server. May be called again.
 
-        Under ``redis_dual_write`` it first brings the JSON file up to date, which takes as long as
-        writing that takes. At exit, all storages together wait for the server for at most
-        ``redis_operation_timeout``; what is left stays in the logs, to be folded later.
+        With ``redis_dual_write``, first rewrites the JSON file, which takes as long as writing it
+        takes. At exit, all storages together wait for the server for at most
+        ``redis_operation_timeout``; the rest stays in the change logs and is folded later.
         """
         self._close(within=None)
 
@@ -156,11 +156,11 @@ class Foundation:
 
     @property
     def closes_at_once(self) -> bool:
-        """Whether ``close`` waits for nothing."""
+        """Whether ``close`` returns without waiting."""
         return not self._folds
 
     def _fold(self, within: float | None) -> None:
-        """Folds what was logged into the JSON file, once; a failure is told, the log stays."""
+        """Folds the change log into the JSON file, once. A failure is logged; the log stays."""
         if not self._folds:
             return
         self._folds = False
@@ -181,7 +181,7 @@ class Foundation:
     def clears_on_start(self) -> bool:
         """Whether ``index_start_callback`` empties the namespace.
 
-        Never the LLM cache, which cost money, nor a shared namespace, which is not ours alone.
+        Never the LLM cache, which cost money, or a shared namespace, which others use too.
         """
         shared = self.namespace in self.config.redis_shared_namespaces
         return self.config.clear_on_start and self.namespace != LLM_CACHE and not shared

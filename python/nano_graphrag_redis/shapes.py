@@ -7,11 +7,11 @@ from typing import Any
 from typing_extensions import TypedDict, TypeVar
 
 Value = TypeVar("Value", default=Any)
-"""What a namespace holds: any JSON value, unless the application knows better."""
+"""The type of a namespace's values: any JSON value, unless the application narrows it."""
 
 
 class NearCacheStats(TypedDict):
-    """Of ``redis_near_cache_mb``; hits and misses are this namespace's, the rest is of all."""
+    """Statistics of the near cache: hits and misses of this namespace, the rest of all."""
 
     tracking: bool
     max_bytes: int
@@ -24,7 +24,7 @@ class NearCacheStats(TypedDict):
 
 
 class DualWriteStats(TypedDict):
-    """Of ``redis_dual_write``."""
+    """Statistics of ``redis_dual_write``."""
 
     logged: int
     late: int

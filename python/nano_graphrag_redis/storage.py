@@ -1,4 +1,4 @@
-"""``RedisKVStorage``: the storage that the host awaits."""
+"""``RedisKVStorage``: the async storage that the host uses."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from .sync import SyncRedisKVStorage
 class RedisKVStorage(BaseKVStorage[Value]):
     """One namespace of nano-graphrag on Redis.
 
-    Safe to use from any number of event loops, one after another or at once in threads, and after
-    ``fork`` in the child. A cancelled call stops waiting; a write that has left is not taken back.
+    Safe to use from any number of event loops, in sequence or concurrently in threads, and in a
+    child after ``fork``. Cancelling a call stops further batches; writes already sent may still
+    apply.
 
     Args:
-        namespace: The host's partition, ``full_docs`` say.
-        global_config: The host's settings; those named ``redis_*`` are read, from ``addon_params``
-            in it too. The environment gives the rest.
+        namespace: The host's namespace, such as ``full_docs``.
+        global_config: The host's settings. Keys named ``redis_*`` are read, in ``addon_params``
+            too; the environment supplies the rest.
 
     Raises:
-        StorageConfigError: A setting is wrong or not supported yet. Nothing else can fail here:
-            the first call connects.
+        StorageConfigError: A setting is invalid or not supported yet. Nothing else can fail here,
+            because the first call connects.
 
     Example:
         >>> import asyncio
@@ -66,115 +67,119 @@ class RedisKVStorage(BaseKVStorage[Value]):
         return self._core
 
     async def all_keys(self) -> list[str]:
-        """Every id of the namespace, each once, in no order. Walks the whole database (SCAN)."""
+        """Returns every id of the namespace once, in no particular order.
+
+        Scans the whole database unless ``redis_registry`` is on.
+        """
         return await (self._core or await self._store()).all_keys()
 
     async def get_by_id(self, id: str) -> Value | None:
-        """The value of ``id``; None if it is absent.
+        """Returns the value of ``id``, or None if there is none.
 
         Raises:
-            CorruptValueError: The stored bytes are no JSON.
-            StorageOperationError: The key holds another type, or the server refused.
-            StorageUnavailableError: No server; ``StorageTimeoutError`` if it gave no answer.
+            CorruptValueError: The stored bytes are not JSON.
+            StorageOperationError: The key holds another type, or the server refused the command.
+            StorageUnavailableError: The server could not be reached; ``StorageTimeoutError`` if it
+                did not answer in time.
         """
         return await (self._core or await self._store()).get_by_id(id)
 
     async def get_by_ids(
         self, ids: Iterable[str], fields: Collection[str] | None = None
     ) -> list[Value | None]:
-        """The values of ``ids``, in their order, repeats included; None for each that is absent.
+        """Returns the values of ``ids`` in the same order, with None for each missing id.
 
         Args:
-            ids: The ids.
-            fields: Give only these keys of each value, which must be a dict.
+            ids: The ids; duplicates are allowed.
+            fields: Return only these keys of each value, which must be a dict.
 
         Raises:
-            CorruptValueError, StorageOperationError, StorageUnavailableError: As ``get_by_id``;
-                the whole call fails, and the error names the id.
+            CorruptValueError, StorageOperationError, StorageUnavailableError: As for
+                ``get_by_id``. The whole call fails, and the error names the id.
         """
         return await (self._core or await self._store()).get_by_ids(ids, fields)
 
     async def filter_keys(self, data: Iterable[str]) -> set[str]:
-        """Those of the ids that do *not* exist."""
+        """Returns the ids that do *not* exist."""
         return await (self._core or await self._store()).filter_keys(data)
 
     async def upsert(self, data: dict[str, Value]) -> None:
-        """Writes each value under its id, in place of what is there, and starts its TTL anew.
+        """Writes each value under its id, replaces existing values, and restarts their TTL.
 
-        Every value is checked before the first is sent. Two writers of one id: the last to arrive
-        wins.
+        All values are validated before the first is sent. If several writers write the same id,
+        the last write wins.
 
         Raises:
-            StorageSerializationError: A value cannot be JSON; the error names its id, and nothing
-                of the batch was written.
+            StorageSerializationError: A value cannot be represented as JSON. The error names its
+                id, and nothing in the batch was written.
             StorageOperationError, StorageUnavailableError: ``error.unconfirmed_ids`` lists the
-                ids that may not have been written. Writing them again is safe.
+                ids that may not have been written. It is safe to write them again.
         """
         await (self._core or await self._store()).upsert(data)
 
     async def delete_by_id(self, id: str) -> bool:
-        """Deletes ``id``; True if it was there.
+        """Deletes ``id``, and returns True if it existed.
 
         Raises:
-            StorageTimeoutError: The answer was lost: whether it was there is unknown.
+            StorageTimeoutError: The reply was lost, so it is unknown whether the id existed.
         """
         return await (self._core or await self._store()).delete_by_id(id)
 
     async def delete_by_ids(self, ids: Iterable[str]) -> int:
-        """Deletes the ids and counts those that were there."""
+        """Deletes the ids, and returns how many of them existed."""
         return await (self._core or await self._store()).delete_by_ids(ids)
 
     async def drop(self) -> None:
-        """Deletes every id of the namespace, in pages; others are served in between."""
+        """Deletes every id of the namespace, page by page so that other callers are not blocked."""
         await (self._core or await self._store()).drop()
 
     async def index_start_callback(self) -> None:
-        """Empties the namespace if ``clear_on_start`` says so; never the LLM cache."""
+        """Empties the namespace if ``clear_on_start`` is set; never the LLM cache."""
         if self._foundation.clears_on_start:
             await self.drop()
 
     async def index_done_callback(self) -> None:
-        """Returns once what was awaited before it is as safe as ``redis_durability`` asks."""
+        """Waits until all earlier writes have reached the level set by ``redis_durability``."""
         await (self._core or await self._store()).index_done()
 
     async def query_done_callback(self) -> None:
-        """Nothing to do: every write was acknowledged when it was awaited."""
+        """Does nothing: every write was acknowledged when it returned."""
 
     async def get_stats(self, light: bool = False) -> StorageStats:
-        """Counts and sizes of the namespace.
+        """Returns counts and sizes of the namespace.
 
         Args:
-            light: Leave out the memory figures, which sample values and ask INFO.
+            light: Leave out the memory figures, which require sampling values and calling INFO.
 
         Returns:
-            ``namespace``, ``key_count``, ``ttl_seconds`` (0: never expires),
-            ``sample_memory_usage`` (mean bytes a key takes, over a sample),
-            ``total_redis_memory`` (bytes, of the whole server), ``json_bytes_written`` and
+            ``namespace``, ``key_count``, ``ttl_seconds`` (0: no expiry),
+            ``sample_memory_usage`` (mean bytes per key, over a sample),
+            ``total_redis_memory`` (bytes used by the whole server), ``json_bytes_written`` and
             ``stored_bytes_written`` (bytes of the values that this storage has sent, before and
             after compression), ``connections``,
             ``requests_in_flight``, ``retries``, ``breaker_open``, ``forgiven`` (failures that
-            the outage policy turned into misses, by kind), ``served_from_files`` (calls that the
-            outage policy ``json`` has answered; None under another), ``dual_write`` (None where it
-            is off): ``logged`` (changes that this storage has logged), ``late`` (those that were
-            not at their time, or are not known to have been made), ``folds`` (how often it has
-            brought the JSON file up to date); and ``near_cache`` (None without one):
-            ``tracking`` (whether it is kept right, and used), ``hits`` and ``misses`` of this
-            namespace; ``max_bytes``, ``bytes``, ``values``, ``evictions`` and ``invalidations``
-            of all namespaces together.
+            the outage policy turned into misses, by kind), ``served_from_files`` (calls answered
+            under the outage policy ``json``; None under any other). ``dual_write`` is None if it
+            is off, else: ``logged`` (changes that this storage has logged), ``late`` (changes
+            that were not logged in time, or are not known to have been made), ``folds`` (how
+            often it has brought the JSON file up to date). ``near_cache`` is None if it is off,
+            else: ``tracking`` (whether the server keeps it up to date, so that it is used),
+            ``hits`` and ``misses`` of this namespace, and ``max_bytes``, ``bytes``, ``values``,
+            ``evictions`` and ``invalidations`` of all namespaces together.
         """
         return await (self._core or await self._store()).stats(light)
 
     async def check_health(self) -> bool:
-        """Whether the server answers."""
+        """Returns whether the server answers."""
         try:
             return await (self._core or await self._store()).ping()
         except StorageError:
             return False
 
     async def close(self) -> None:
-        """Lets go of the connections, which close with their last storage; may be called again.
+        """Releases the connections, which close with their last storage. May be called again.
 
-        Under ``redis_dual_write`` it first brings the JSON file up to date.
+        With ``redis_dual_write``, brings the JSON file up to date first.
         """
         if self._foundation.closes_at_once:
             self._foundation.close()
@@ -194,7 +199,7 @@ class RedisKVStorage(BaseKVStorage[Value]):
 
     @property
     def sync(self) -> SyncRedisKVStorage[Value]:
-        """The blocking twin, over the same connections; closing one closes both."""
+        """The blocking storage on the same connections; closing one closes both."""
         return SyncRedisKVStorage(self.namespace, self.global_config, foundation=self._foundation)
 
     # What the factory host's backup and health route reach for.

@@ -1,4 +1,4 @@
-"""``SyncRedisKVStorage``: the same storage, blocking; it needs no nano-graphrag."""
+"""``SyncRedisKVStorage``: the same storage for blocking code, with or without nano-graphrag."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .shapes import StorageStats, Value
 
 
 class SyncRedisKVStorage(Generic[Value]):
-    """One namespace on Redis, for code that does not await.
+    """One namespace on Redis, for blocking code.
 
-    Names, meaning and errors are those of ``RedisKVStorage``. Calls may come from any thread, and
-    from inside a running event loop, which waits with them. Ctrl-C interrupts a call; a write
-    that has left is not taken back.
+    Methods behave and fail as in ``RedisKVStorage``. You may call them from any thread, and from
+    inside a running event loop, which they block. Ctrl-C interrupts a call and stops further
+    batches; writes already sent may still apply.
 
     Args:
-        namespace: The host's partition, ``full_docs`` say.
-        global_config: Settings named ``redis_*``; the environment gives the rest.
-        foundation: What another storage stands on, to share it; only ``.sync`` passes one.
+        namespace: The host's namespace, such as ``full_docs``.
+        global_config: Settings named ``redis_*``; the environment supplies the rest.
+        foundation: The internals of another storage, to share them; only ``.sync`` passes one.
 
     Raises:
-        StorageConfigError: A setting is wrong or not supported yet.
+        StorageConfigError: A setting is invalid or not supported yet.
 
     Example:
         >>> with SyncRedisKVStorage("full_docs", {"redis_url": url}) as docs:
@@ -60,33 +60,33 @@ class SyncRedisKVStorage(Generic[Value]):
         return self._core
 
     def all_keys(self) -> list[str]:
-        """Every id of the namespace, each once, in no order."""
+        """Returns every id of the namespace once, in no particular order."""
         return (self._core or self._store()).all_keys()
 
     def get_by_id(self, id: str) -> Value | None:
-        """The value of ``id``; None if it is absent."""
+        """Returns the value of ``id``, or None if there is none."""
         return (self._core or self._store()).get_by_id(id)
 
     def get_by_ids(
         self, ids: Iterable[str], fields: Collection[str] | None = None
     ) -> list[Value | None]:
-        """The values of ``ids``, in their order, repeats included; None for each absent one."""
+        """Returns the values of ``ids`` in the same order, with None for each missing id."""
         return (self._core or self._store()).get_by_ids(ids, fields)
 
     def filter_keys(self, data: Iterable[str]) -> set[str]:
-        """Those of the ids that do *not* exist."""
+        """Returns the ids that do *not* exist."""
         return (self._core or self._store()).filter_keys(data)
 
     def upsert(self, data: dict[str, Value]) -> None:
-        """Writes each value under its id; all are checked before the first is sent."""
+        """Writes each value under its id; all are validated before the first is sent."""
         (self._core or self._store()).upsert(data)
 
     def delete_by_id(self, id: str) -> bool:
-        """Deletes ``id``; True if it was there."""
+        """Deletes ``id``, and returns True if it existed."""
         return (self._core or self._store()).delete_by_id(id)
 
     def delete_by_ids(self, ids: Iterable[str]) -> int:
-        """Deletes the ids and counts those that were there."""
+        """Deletes the ids, and returns how many of them existed."""
         return (self._core or self._store()).delete_by_ids(ids)
 
     def drop(self) -> None:
@@ -94,32 +94,32 @@ class SyncRedisKVStorage(Generic[Value]):
         (self._core or self._store()).drop()
 
     def index_start_callback(self) -> None:
-        """Empties the namespace if ``clear_on_start`` says so; never the LLM cache."""
+        """Empties the namespace if ``clear_on_start`` is set; never the LLM cache."""
         if self._foundation.clears_on_start:
             self.drop()
 
     def index_done_callback(self) -> None:
-        """Returns once earlier writes are as safe as ``redis_durability`` asks."""
+        """Waits until all earlier writes have reached the level set by ``redis_durability``."""
         (self._core or self._store()).index_done()
 
     def query_done_callback(self) -> None:
-        """Nothing to do: every write was acknowledged when it returned."""
+        """Does nothing: every write was acknowledged when it returned."""
 
     def get_stats(self, light: bool = False) -> StorageStats:
-        """Counts and sizes of the namespace, as ``RedisKVStorage.get_stats``."""
+        """Returns counts and sizes of the namespace; see ``RedisKVStorage.get_stats``."""
         return (self._core or self._store()).stats(light)
 
     def check_health(self) -> bool:
-        """Whether the server answers."""
+        """Returns whether the server answers."""
         try:
             return (self._core or self._store()).ping()
         except StorageError:
             return False
 
     def close(self) -> None:
-        """Lets go of the connections, which close with their last storage; may be called again.
+        """Releases the connections, which close with their last storage. May be called again.
 
-        Under ``redis_dual_write`` it first brings the JSON file up to date.
+        With ``redis_dual_write``, brings the JSON file up to date first.
         """
         self._foundation.close()
 

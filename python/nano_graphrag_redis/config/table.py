@@ -1,6 +1,6 @@
 """The table of settings: name, meaning, unit, default and range of each, in one place.
 
-A setting's name is its key in ``global_config``; in capitals it is its environment variable.
+A setting's name is its key in ``global_config``; its environment variable is the name in capitals.
 """
 
 from __future__ import annotations
@@ -44,38 +44,41 @@ class SettingsTable(BaseModel):
         DEFAULT_URL,
         description="The server: redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// for TLS, "
         "redis+unix:///SOCKET?db=DATABASE, or embedded://DIRECTORY for a private server. For a "
-        "cluster, one or more of its servers, comma-separated. For sentinels, "
-        "redis+sentinel://HOST:PORT,HOST:PORT/DATABASE, rediss+sentinel:// with TLS.",
+        "cluster, one or more of its servers, separated by commas. For Sentinel, "
+        "redis+sentinel://HOST:PORT,HOST:PORT/DATABASE, or rediss+sentinel:// with TLS.",
     )
     redis_cluster: Flag = Field(
         False,
-        description="The server is a Redis Cluster, whose other servers it names. Connections are "
-        "counted for each of them.",
+        description="The server is part of a Redis Cluster; the client discovers the other "
+        "nodes. Connection limits apply per node.",
     )
-    redis_username: Text = Field(None, description="The ACL user; beats one in the URL.")
-    redis_password: Secret = Field(None, description="The password; beats one in the URL.")
+    redis_username: Text = Field(None, description="The ACL user; overrides the user in the URL.")
+    redis_password: Secret = Field(
+        None, description="The password; overrides the password in the URL."
+    )
     redis_password_file: FilePath = Field(
         None,
-        description="A file that holds the password instead, read again for new connections and "
-        "when a login fails; one newline at its end does not count.",
+        description="A file that holds the password instead. It is read again for new "
+        "connections and after a failed login; one trailing newline is ignored.",
     )
     redis_sentinel_master: Text = Field(
-        None, description="The name under which the sentinels of the URL watch the master."
+        None, description="The name under which the sentinels in the URL monitor the master."
     )
     redis_sentinel_username: Text = Field(
-        None, description="The ACL user at the sentinels, who know other users than the servers."
+        None, description="The ACL user for the sentinels, which have their own users."
     )
-    redis_sentinel_password: Secret = Field(None, description="The password at the sentinels.")
+    redis_sentinel_password: Secret = Field(None, description="The password for the sentinels.")
     redis_tls_ca_file: FilePath = Field(
         None,
-        description="The certificates, in PEM, that are trusted to sign the server's; without it, "
-        "those that the system trusts. For a rediss:// URL.",
+        description="PEM file with the authorities that may sign the server's certificate; "
+        "without it, the system's trust store. For rediss:// URLs.",
     )
     redis_tls_cert_file: FilePath = Field(
-        None, description="This client's certificate, in PEM, for a server that asks for one."
+        None, description="PEM file with this client's certificate, for servers that require one."
     )
     redis_tls_key_file: FilePath = Field(
-        None, description="The key of this client's certificate, in PEM, without a passphrase."
+        None,
+        description="PEM file with the key of this client's certificate, without a passphrase.",
     )
     redis_min_connections: Count = Field(
         0, ge=0, le=10_000, description="Connections that stay open when idle."
@@ -85,129 +88,134 @@ class SettingsTable(BaseModel):
         ge=1,
         le=10_000,
         validate_default=True,
-        description="Connections of this process to one server, at most; calls share them.",
+        description="Maximum connections from this process to one server; calls share them.",
     )
     redis_connection_timeout: Seconds = Field(
-        5.0, description="Seconds to open a connection, login included."
+        5.0, description="Seconds to open a connection, including login."
     )
     redis_socket_timeout: Seconds = Field(
-        5.0, description="Seconds that one attempt waits for its answer."
+        5.0, description="Seconds that one attempt waits for its reply."
     )
     redis_operation_timeout: Seconds = Field(
         10.0,
-        description="Seconds for a call on one id, or for each piece of a batch, with its retries "
-        "and reconnects.",
+        description="Seconds for a call on one id, or for each piece of a batch, including "
+        "retries and reconnects.",
     )
     redis_prewarm_connections: Flag = Field(
-        False, description="Open redis_min_connections at first use rather than one by one."
+        False, description="Open redis_min_connections at first use instead of one by one."
     )
     redis_retry_on_timeout: Flag = Field(
         True,
-        description="Send a read or a write again when its answer did not come in time. One whose "
-        "connection was lost is sent again whatever this says: see redis_max_retries.",
+        description="Retry a read or write whose reply did not arrive in time. Those whose "
+        "connection was lost are retried regardless: see redis_max_retries.",
     )
     redis_max_retries: Count = Field(
         3,
         ge=0,
         le=100,
-        description="Attempts after the first. A write that is sent again may land after another "
-        "process has written the id, and take its place; with 0 no write is sent twice.",
+        description="Attempts after the first. A retried write may overwrite a value that "
+        "another process wrote in between; with 0, no write is sent twice.",
     )
     redis_health_check_interval: Interval = Field(
         30.0,
-        description="Seconds between two looks at idle connections, which are tried with PING and "
-        "closed beyond the minimum; 0 for never.",
+        description="Seconds between checks of idle connections: each gets a PING, and those "
+        "above the minimum are closed. 0 turns the checks off.",
     )
     redis_breaker_failures: Count = Field(
         5,
         ge=1,
         le=1_000_000,
-        description="Calls in a row that found no server before further ones fail at once.",
+        description="Consecutive calls that find no server before the circuit breaker opens and "
+        "further calls fail at once.",
     )
     redis_breaker_recovery: Seconds = Field(
-        1.0, description="Seconds between two looks for the server's return, at most."
+        1.0, description="Maximum seconds between probes while the circuit breaker is open."
     )
     redis_outage_policy: dict[str, OutagePolicy] = Field(
         default_factory=dict,
-        description="What a call does when the storage fails: 'raise'; 'miss' (a read finds "
-        "nothing, a write is dropped); 'json' (while the server is known to be away, reads come "
-        "from the files that redis_dual_write keeps). One name for all, or {namespace: name}. "
-        "Without it, llm_response_cache and embedding_cache miss and the others raise.",
+        description="What a call does when the storage fails: 'raise'; 'miss' (a read returns "
+        "nothing, a write is dropped); or 'json' (while the server is known to be down, reads "
+        "come from the files of redis_dual_write). One policy for all, or {namespace: policy}. "
+        "By default llm_response_cache and embedding_cache miss, and the others raise.",
     )
     redis_ttl: dict[Name, Ttl] = Field(
         default_factory=dict,
-        description="Seconds that an entry lives, {namespace: seconds}; 0 for ever. Without it, "
-        "llm_response_cache and embedding_cache 43200 and the others 0. Also redis_ttl_full_docs "
+        description="Time to live in seconds, {namespace: seconds}; 0 means no expiry. By "
+        "default 43200 for llm_response_cache and embedding_cache, and 0 for the others. Also "
+        "redis_ttl_full_docs "
         "and the like.",
     )
     redis_key_prefix: Name = Field("nano_graphrag", description="The first part of every key.")
     redis_workspace: Workspace = Field(
-        "", description="A deployment's own partition, so that several graphs share one server."
+        "",
+        description="A separate keyspace for this deployment, so that several graphs can share "
+        "one server.",
     )
     redis_shared_namespaces: Names = Field(
         frozenset(),
         description="Namespaces that stay outside the workspace, such as one LLM cache for "
-        "several graphs; comma-separated.",
+        "several graphs; separated by commas.",
     )
     redis_max_value_bytes: Count = Field(
         64 * 1024 * 1024,
         ge=1,
         le=LARGEST_VALUE,
-        description="Bytes of one value as JSON, at most; a larger one is refused before sending.",
+        description="Maximum size of a value as JSON, in bytes; larger values are refused "
+        "before anything is sent.",
     )
     redis_compression: Annotated[Literal["none", "zstd", "lz4"], word] = Field(
         "none",
-        description="What values are stored as: plain JSON, or frames of zstd or LZ4 where they "
-        "are smaller. Frames are read whatever the setting.",
+        description="How values are stored: as plain JSON, or as zstd or LZ4 frames if that "
+        "makes them smaller. Frames are read whatever the setting.",
     )
     redis_compression_min_bytes: Count = Field(
         1024,
         ge=0,
         le=LARGEST_VALUE,
-        description="Bytes of JSON below which a value is stored as it is.",
+        description="Values with fewer bytes of JSON than this are stored uncompressed.",
     )
     redis_compression_level: Count | None = Field(
         None,
-        description="The level of zstd, -131072 to 22: higher is smaller and slower. None for its "
-        "own, 3. lz4 has no levels; 'none' has no use for one.",
+        description="The zstd level, -131072 to 22; higher is smaller and slower. None means "
+        "zstd's default, 3. lz4 has no levels, and 'none' ignores it.",
     )
     redis_near_cache_mb: Count = Field(
         0,
         ge=0,
         le=1_048_576,
-        description="Mebibytes of local copies of values in this process, which the server keeps "
-        "right; 0 for none.",
+        description="Size in MiB of this process's near cache, which the server invalidates; 0 "
+        "turns it off.",
     )
     redis_registry: Flag = Field(
         False,
-        description="Keep the ids of each namespace in a sorted set beside it, so that drop, "
-        "all_keys and counts take no longer when others fill the database. The same in every "
-        "process that writes.",
+        description="Keep the ids of each namespace in a sorted set, so that drop, all_keys and "
+        "counts take no longer when other programs fill the database. Set it in every process "
+        "that writes, or in none.",
     )
     redis_durability: Annotated[str, word] = Field(
         "ack",
         pattern=_DURABILITY,
         description="What index_done_callback waits for: 'ack' (nothing more), 'replicas:N', "
-        "'fsync' (the server's append-only file is on its disk), 'fsync+replicas:N', or "
-        "'snapshot' (a BGSAVE has ended).",
+        "'fsync' (the server's append-only file is synced to disk), 'fsync+replicas:N', or "
+        "'snapshot' (a BGSAVE has finished).",
     )
     redis_durability_timeout: Seconds = Field(
-        3.0, description="Seconds that index_done_callback waits for what redis_durability asks."
+        3.0, description="Seconds that index_done_callback waits for redis_durability."
     )
     redis_dual_write: Flag = Field(
         False,
-        description="Keep the host's JSON files in working_dir up with what is written, so that "
-        "STORAGE_KV_BACKEND=json is the way back. KV_BACKEND_MIGRATION is the same. The same in "
-        "every process that writes.",
+        description="Keep the host's JSON files in working_dir up to date, so that you can go "
+        "back with STORAGE_KV_BACKEND=json. KV_BACKEND_MIGRATION is an alias. Set it in every "
+        "process that writes, or in none.",
     )
     redis_metrics_dir: FilePath = Field(
         None,
-        description="A directory that the processes of a service share: each writes there what it "
-        "counts, and `nano-graphrag-redis metrics` serves the sum.",
+        description="A directory shared by the processes of a service. Each writes its counters "
+        "there, and `nano-graphrag-redis metrics` serves the sum.",
     )
     clear_on_start: Flag = Field(
         False,
-        description="Empty the namespace in index_start_callback; never the LLM cache, never a "
+        description="Empty the namespace in index_start_callback; never the LLM cache or a "
         "shared namespace. Has no environment variable.",
     )
     working_dir: WorkingDir = Field(
@@ -215,6 +223,6 @@ class SettingsTable(BaseModel):
     )
     redis_tracing: Annotated[Literal["off", "on", "ids"], word] = Field(
         "off",
-        description="OpenTelemetry spans of every call, for the tracer that the service has set "
-        "up: without ids, or with them. Wants the extra otel.",
+        description="Create an OpenTelemetry span for every call, with the tracer that the "
+        "service has configured: 'on' without ids, 'ids' with them. Needs the extra otel.",
     )
