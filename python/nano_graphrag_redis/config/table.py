@@ -142,8 +142,7 @@ class SettingsTable(BaseModel):
         default_factory=dict,
         description="Time to live in seconds, {namespace: seconds}; 0 means no expiry. By "
         "default 43200 for llm_response_cache and embedding_cache, and 0 for the others. Also "
-        "redis_ttl_full_docs "
-        "and the like.",
+        "redis_ttl_full_docs and the like.",
     )
     redis_key_prefix: Name = Field("nano_graphrag", description="The first part of every key.")
     redis_workspace: Workspace = Field(
