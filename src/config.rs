@@ -28,6 +28,20 @@ pub const DURABILITY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest pause between two probes of an unreachable server.
 pub const BREAKER_RECOVERY: Duration = Duration::from_secs(1);
 
+/// Longest wait for the answer of another caller that has missed the same id.
+pub const SINGLE_FLIGHT_WAIT: Duration = Duration::from_secs(60);
+
+/// What callers do that miss one id at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SingleFlight {
+    /// Each makes the value itself.
+    Off,
+    /// The same, but it is counted how many need not.
+    Observe,
+    /// One makes it, and the others wait for at most so long.
+    On(Duration),
+}
+
 /// What happens when the server fails an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutagePolicy {
@@ -218,6 +232,8 @@ pub struct StoreConfig {
     pub compression: Compression,
     /// Bytes that local copies may take, those of other namespaces included; 0 keeps none.
     pub near_cache_bytes: usize,
+    /// What callers do that miss one id at once.
+    pub single_flight: SingleFlight,
     /// Whether the ids are kept in a registry beside the namespace.
     pub registry: bool,
     /// The host's files, which are kept up with what is written; None: they are not.
@@ -241,6 +257,7 @@ impl StoreConfig {
             max_value_bytes: MAX_VALUE_BYTES,
             compression: Compression::default(),
             near_cache_bytes: 0,
+            single_flight: SingleFlight::Off,
             registry: false,
             dual_write: None,
             working_dir: None,

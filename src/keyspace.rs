@@ -52,6 +52,13 @@ impl Keyspace {
         format!("{}:@{name}", self.root).into_bytes()
     }
 
+    /// The key of the lease of an id, beside the namespaces. Its hash tag is the key of the value, so
+    /// that a cluster keeps both on one server, unless there are braces in that.
+    #[must_use]
+    pub fn lease_key(&self, id: &str) -> String {
+        format!("{}:@lease:{{{}{id}}}", self.root, self.prefix)
+    }
+
     /// The Redis key of an id.
     #[must_use]
     pub fn key(&self, id: &str) -> Vec<u8> {
@@ -100,6 +107,12 @@ mod tests {
         assert_eq!(plain.key("doc-1"), b"nano_graphrag:full_docs:doc-1");
         let apart = Keyspace::new("nano_graphrag", "acme", "full_docs").unwrap();
         assert_eq!(apart.key(""), b"nano_graphrag@acme:full_docs:");
+        let lease = apart.lease_key("x");
+        assert_eq!(
+            lease,
+            "nano_graphrag@acme:@lease:{nano_graphrag@acme:full_docs:x}"
+        );
+        assert_eq!(apart.id_of(lease.as_bytes()), None);
         assert_eq!(plain.id_of(&apart.key("x")), None);
     }
 

@@ -8,6 +8,7 @@
 //! - `first_use`: what is looked at once and told in the log
 //! - [`outage`]: what a failure means to the caller: raised, or a counted miss
 //! - [`connection`]: one handle over the servers: pool, deadlines, retries, breaker, tracking
+//! - [`single_flight`]: who of this process waits for whose answer to the same miss
 //! - [`near_cache`]: local copies of values, kept right by the server's own invalidation
 //! - [`notices`]: lines for the log, kept until someone who can write one comes by
 //! - [`metrics`]: what is counted, and the sums over what is closed by now
@@ -46,6 +47,7 @@ mod python;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use python::codec;
+pub mod single_flight;
 mod stack;
 pub mod store;
 pub mod value;

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nano_graphrag_redis import StorageStats, SyncRedisKVStorage
-from nano_graphrag_redis.shapes import DualWriteStats, NearCacheStats
+from nano_graphrag_redis.shapes import DualWriteStats, NearCacheStats, SingleFlightStats
 from support.servers import RedisServer
 
 SNIPPETS = Path(__file__).parent / "typing_snippets"
@@ -69,3 +69,8 @@ def test_the_types_of_statistics_name_what_there_is(server: RedisServer, tmp_pat
     assert stats["near_cache"].keys() == NearCacheStats.__annotations__.keys()
     assert stats["dual_write"] is not None
     assert stats["dual_write"].keys() == DualWriteStats.__annotations__.keys()
+    settings = {"redis_url": server.url, "redis_single_flight": "on"}
+    with SyncRedisKVStorage("llm_response_cache", settings) as storage:
+        stats = storage.get_stats(light=True)
+    assert stats["single_flight"] is not None
+    assert stats["single_flight"].keys() == SingleFlightStats.__annotations__.keys()

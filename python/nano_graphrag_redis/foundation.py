@@ -15,13 +15,12 @@ from urllib.parse import quote
 
 from ._core import FileWork, KvStore
 from .config import RedisConfig
+from .config.namespaces import LLM_CACHE
 from .config.secrets import guarded
 from .exceptions import StorageConfigError, StorageError
 from .visible import visible
 
 logger = logging.getLogger("nano_graphrag_redis")
-
-LLM_CACHE = "llm_response_cache"
 
 _joining = threading.RLock()
 """Held while an embedded server is joined or left, so that a storage counts once."""

@@ -23,6 +23,17 @@ class NearCacheStats(TypedDict):
     invalidations: int
 
 
+class SingleFlightStats(TypedDict):
+    """Of ``redis_single_flight``."""
+
+    leases: int
+    waits: int
+    saved: int
+    promoted: int
+    timed_out: int
+    would_wait: int
+
+
 class DualWriteStats(TypedDict):
     """Statistics of ``redis_dual_write``."""
 
@@ -49,3 +60,4 @@ class StorageStats(TypedDict):
     served_from_files: int | None
     dual_write: DualWriteStats | None
     near_cache: NearCacheStats | None
+    single_flight: SingleFlightStats | None

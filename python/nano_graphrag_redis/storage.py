@@ -76,6 +76,9 @@ class RedisKVStorage(BaseKVStorage[Value]):
     async def get_by_id(self, id: str) -> Value | None:
         """Returns the value of ``id``, or None if there is none.
 
+        With ``redis_single_flight=on``, a task that misses in ``llm_response_cache`` waits while
+        another task, in any process, is making that answer.
+
         Raises:
             CorruptValueError: The stored bytes are not JSON.
             StorageOperationError: The key holds another type, or the server refused the command.
@@ -166,6 +169,10 @@ class RedisKVStorage(BaseKVStorage[Value]):
             else: ``tracking`` (whether the server keeps it up to date, so that it is used),
             ``hits`` and ``misses`` of this namespace, and ``max_bytes``, ``bytes``, ``values``,
             ``evictions`` and ``invalidations`` of all namespaces together.
+            ``single_flight`` is None if it is off, else: ``leases`` (misses that call the LLM),
+            ``waits`` (misses that waited for another caller's answer), ``saved`` (misses that
+            received it), ``promoted`` (misses that waited and then called the LLM, because the
+            first caller failed), ``timed_out``, and ``would_wait`` (under ``observe``).
         """
         return await (self._core or await self._store()).stats(light)
 

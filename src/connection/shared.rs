@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::Connections;
 use crate::config::ServerConfig;
 use crate::metrics::Metrics;
+use crate::single_flight::Flights;
 
 /// The sets in use. A set is closed when its last store lets go of it.
 #[derive(Default)]
@@ -13,6 +14,7 @@ pub struct SharedConnections {
     sets: Mutex<HashMap<ServerConfig, Weak<Connections>>>,
     metrics: Metrics,
     turn: Arc<tokio::sync::Mutex<()>>,
+    flights: Arc<Flights>,
 }
 
 impl SharedConnections {
@@ -40,6 +42,12 @@ impl SharedConnections {
     #[must_use]
     pub fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(&self.turn)
+    }
+
+    /// Who of this process waits for whose answer.
+    #[must_use]
+    pub fn flights(&self) -> Arc<Flights> {
+        Arc::clone(&self.flights)
     }
 
     /// What the stores and sets of this process count and have counted.

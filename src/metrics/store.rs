@@ -93,6 +93,18 @@ named! {
         NearHits: "near_cache_hits",
         /// Reads that went to the server although there are local copies.
         NearMisses: "near_cache_misses",
+        /// Misses that were given the lease: their callers make the value, and others wait for it.
+        Leases: "single_flight_leases",
+        /// Misses that waited for the answer of another.
+        Waits: "single_flight_waits",
+        /// Misses that were given the answer of another.
+        Saved: "single_flight_saved",
+        /// Misses that waited, and were given the lease when its holder had failed.
+        Promoted: "single_flight_promoted",
+        /// Misses that waited for as long as one may.
+        TimedOut: "single_flight_timed_out",
+        /// Misses that would have waited if single flight did more than observe.
+        WouldWait: "single_flight_would_wait",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The binding: the export list. See `_core.pyi` for what each name means.
 
+mod asker;
 mod bridge;
 #[cfg(feature = "bench")]
 pub use json::codec;

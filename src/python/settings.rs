@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::config::{Credentials, OutagePolicy, Sentinel, ServerConfig, StoreConfig, TlsFiles};
+use crate::config::{
+    Credentials, OutagePolicy, Sentinel, ServerConfig, SingleFlight, StoreConfig, TlsFiles,
+};
 use crate::durability::Durability;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
@@ -57,6 +59,8 @@ pub(super) struct Settings {
     compression_min_bytes: usize,
     compression_level: Option<i32>,
     near_cache_mb: usize,
+    single_flight: String,
+    single_flight_wait: f64,
     registry: bool,
     dual_write_directory: Option<PathBuf>,
     working_dir: Option<String>,
@@ -124,6 +128,10 @@ impl TryFrom<Settings> for StoreConfig {
                 settings.compression_min_bytes,
                 settings.compression_level,
             )?,
+            single_flight: single_flight(
+                &settings.single_flight,
+                seconds("redis_single_flight_wait", settings.single_flight_wait)?,
+            )?,
             near_cache_bytes: settings.near_cache_mb.saturating_mul(1 << 20),
             registry: settings.registry,
             dual_write: settings
@@ -153,6 +161,18 @@ fn outage_policy(name: &str) -> Result<OutagePolicy> {
         _ => Err(Error::new(
             Kind::Config,
             format!("redis_outage_policy {name:?} must be 'raise', 'miss' or 'json'"),
+        )),
+    }
+}
+
+fn single_flight(name: &str, wait: Duration) -> Result<SingleFlight> {
+    match name {
+        "off" => Ok(SingleFlight::Off),
+        "observe" => Ok(SingleFlight::Observe),
+        "on" => Ok(SingleFlight::On(wait)),
+        _ => Err(Error::new(
+            Kind::Config,
+            format!("redis_single_flight {name:?} must be 'off', 'observe' or 'on'"),
         )),
     }
 }

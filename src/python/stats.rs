@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::metrics::Count;
 use crate::store::{KvStore, Stats};
 
 /// Statistics of a store, with what its settings and its outages add.
@@ -41,8 +42,24 @@ impl<'py> IntoPyObject<'py> for StatsDict {
         dict.set_item("served_from_files", self.core.served_from_files())?;
         dict.set_item("dual_write", dual_write(py, &self.core)?)?;
         dict.set_item("near_cache", near_cache(py, &self.core)?)?;
+        dict.set_item("single_flight", single_flight(py, &self.core)?)?;
         Ok(dict)
     }
+}
+
+fn single_flight<'py>(py: Python<'py>, core: &KvStore) -> PyResult<Option<Bound<'py, PyDict>>> {
+    if !core.has_single_flight() {
+        return Ok(None);
+    }
+    let counters = core.counters();
+    let dict = PyDict::new(py);
+    dict.set_item("leases", counters.get(Count::Leases))?;
+    dict.set_item("waits", counters.get(Count::Waits))?;
+    dict.set_item("saved", counters.get(Count::Saved))?;
+    dict.set_item("promoted", counters.get(Count::Promoted))?;
+    dict.set_item("timed_out", counters.get(Count::TimedOut))?;
+    dict.set_item("would_wait", counters.get(Count::WouldWait))?;
+    Ok(Some(dict))
 }
 
 fn near_cache<'py>(py: Python<'py>, core: &KvStore) -> PyResult<Option<Bound<'py, PyDict>>> {

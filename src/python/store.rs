@@ -7,6 +7,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PySet};
 
+use super::asker::Asker;
 use super::bridge::{Convert, Job, Owned, Process, awaitable, block};
 use super::ids::{Id, Ids, owned};
 use super::jobs::{Fields, FilterKeys, GetMany, GetOne, Once, Upsert, items};
@@ -65,10 +66,23 @@ impl Handle {
         Box::new(Once::failed(call, error, otherwise))
     }
 
-    fn get_by_id(&self, py: Python<'_>, id: Id) -> Result<Box<dyn Job>> {
+    /// `asks` says who waits for others that make the value.
+    fn get_by_id(
+        &self,
+        py: Python<'_>,
+        id: Id,
+        asks: fn(Python<'_>) -> Option<Asker>,
+    ) -> Result<Box<dyn Job>> {
         let store = self.call(py, Operation::GetById)?;
         Ok(match id.0 {
-            Ok(id) => Box::new(GetOne { store, id }),
+            Ok(id) => {
+                let asker = if store.has_single_flight() {
+                    asks(py)
+                } else {
+                    None
+                };
+                Box::new(GetOne { store, id, asker })
+            }
             Err(error) => Self::refused(store, error, Some(Box::new(|py| Ok(py.None())))),
         })
     }
@@ -282,9 +296,9 @@ impl<'py, T: AsRef<[u8]>> IntoPyObject<'py> for Raw<T> {
     }
 }
 
-/// One pyclass over a [`Handle`]: `$run` is how its calls are waited for.
+/// One pyclass over a [`Handle`]: `$run` is how its calls are waited for, `$asks` says by whom.
 macro_rules! entries {
-    ($(#[$documentation:meta])* $class:ident, $run:ident) => {
+    ($(#[$documentation:meta])* $class:ident, $run:ident, $asks:path) => {
         $(#[$documentation])*
         #[pyclass(frozen, module = "nano_graphrag_redis._core")]
         pub(super) struct $class(Arc<Handle>);
@@ -317,7 +331,7 @@ macro_rules! entries {
             }
 
             fn get_by_id<'py>(&self, py: Python<'py>, id: Id) -> Value<'py> {
-                $run(py, || self.0.get_by_id(py, id))
+                $run(py, || self.0.get_by_id(py, id, $asks))
             }
 
             #[pyo3(signature = (ids, fields=None, usable=None))]
@@ -409,11 +423,11 @@ macro_rules! entries {
 
 entries! {
     /// One namespace; every call returns a future of the running event loop.
-    KvStore, awaitable
+    KvStore, awaitable, Asker::current
 }
 entries! {
     /// One namespace; every call blocks its thread, and Ctrl-C interrupts it.
-    BlockingKvStore, block
+    BlockingKvStore, block, Asker::nobody
 }
 
 impl BlockingKvStore {

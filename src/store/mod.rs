@@ -16,6 +16,7 @@ mod rights;
 mod roll;
 mod sealing;
 mod sent;
+mod single_flight;
 mod survey;
 mod transfer;
 mod upkeep;
@@ -51,6 +52,7 @@ pub use probe::Probe;
 use registry::{Registry, new_mark};
 use sealing::Sealing;
 pub use sealing::Written;
+use single_flight::SingleFlights;
 pub use survey::{Page, Stats};
 pub use transfer::Copied;
 pub use upkeep::Repair;
@@ -82,6 +84,7 @@ pub struct KvStore {
     registry: Registry,
     dual_write: Option<DualWrite>,
     from_files: Option<FromFiles>,
+    single_flight: Option<SingleFlights>,
     largest: Largest,
     /// How many of the drops that servers lost were reported to whoever uses this store, or came
     /// before it.
@@ -114,6 +117,7 @@ impl KvStore {
             registry: Registry::new(&config),
             dual_write: DualWrite::new(&config, me, shared.turn()),
             from_files: FromFiles::new(&config),
+            single_flight: SingleFlights::new(&config, shared.flights()),
             largest: Largest::default(),
             met_foreign: AtomicBool::new(false),
             config,
@@ -233,6 +237,9 @@ impl KvStore {
         let digests = self.digests(&sets);
         let (outcomes, registered) = self.set(ids, sets).await;
         drop(change);
+        if let Ok(outcomes) = &outcomes {
+            self.note_written(ids, outcomes);
+        }
         if let Some(mut sent) = sent {
             sent.note(&outcomes, |number| digests.change(number));
             sent.log(&outcomes, lines).await;

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 
@@ -56,12 +57,20 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "compression_min_bytes": 1024,
         "compression_level": None,
         "near_cache_mb": 0,
+        "single_flight": "off",
+        "single_flight_wait": 60.0,
         "registry": False,
         "dual_write_directory": None,
         "working_dir": None,
     }
     cache = config.core_settings("llm_response_cache")
     assert (cache["workspace"], cache["ttl"], cache["outage_policy"]) == ("", 43200, "miss")
+
+
+def test_only_the_llm_cache_has_single_flight() -> None:
+    config = RedisConfig(redis_single_flight="on")
+    told = {name: config.core_settings(name)["single_flight"] for name in HOST_NAMESPACES}
+    assert told == {name: "on" if name == LLM_CACHE else "off" for name in HOST_NAMESPACES}
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "redis_compression_min_bytes": (("0", 0), ("1", 1), ("2", 2)),
     "redis_compression_level": (("-5", -5), ("0", 0), ("22", 22)),
     "redis_near_cache_mb": (("64", 64), ("0", 0), ("1048576", 1048576)),
+    "redis_single_flight": (("on", "on"), ("Observe", "observe"), ("off", "off")),
+    "redis_single_flight_wait": (("0.5", 0.5), ("2", 2), ("60", 60)),
     "redis_cluster": (("on", True), ("off", False), ("1", True)),
     "redis_registry": (("on", True), ("off", False), ("1", True)),
     "redis_durability": (("fsync", "fsync"), ("REPLICAS:2", "replicas:2"), ("ack", "ack")),

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.config import RedisConfig
-from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, OF_EVERY_HOST
+from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE, OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageOperationError
-from nano_graphrag_redis.foundation import LLM_CACHE
 from nano_graphrag_redis.migration.entries import Foreign, entries_of
 from nano_graphrag_redis.migration.work import opened
 from nano_graphrag_redis.snapshots import merged

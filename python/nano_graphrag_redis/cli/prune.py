@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from nano_graphrag_redis._core import BlockingKvStore
-from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
+from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
 from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
-from nano_graphrag_redis.foundation import LLM_CACHE
 from nano_graphrag_redis.migration.work import opened
 from nano_graphrag_redis.visible import visible
 from nano_graphrag_redis.wording import so_many

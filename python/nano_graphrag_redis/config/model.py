@@ -16,6 +16,7 @@ from .namespaces import (
     DEFAULT_OUTAGE_POLICIES,
     DEFAULT_TTLS,
     EVERY_NAMESPACE,
+    LLM_CACHE,
     MUST_NOT_EXPIRE,
 )
 from .notices import warn_once
@@ -46,6 +47,7 @@ _CORE_SETTINGS = (
     "compression_min_bytes",
     "compression_level",
     "near_cache_mb",
+    "single_flight_wait",
     "registry",
 )
 """The settings that the core takes as they are, under the same name without ``redis_``."""
@@ -187,6 +189,7 @@ class RedisConfig(SettingsTable):
             "outage_policy": self.outage_policy_for(namespace),
             "dual_write_directory": self._dual_write_directory(namespace),
             "working_dir": self._origin(),
+            "single_flight": self.redis_single_flight if namespace == LLM_CACHE else "off",
         }
         return settings | {name: getattr(self, f"redis_{name}") for name in _CORE_SETTINGS}
 

@@ -20,6 +20,9 @@ HOST_NAMESPACES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The host's namespaces, each with its names in the environment."""
 
+LLM_CACHE: Final = "llm_response_cache"
+"""The namespace of the LLM's answers, which can be had again."""
+
 EMBEDDING_CACHE: Final = "embedding_cache"
 """Where ``cache_embeddings`` keeps vectors; the host knows nothing of it."""
 

@@ -185,6 +185,17 @@ class SettingsTable(BaseModel):
         description="Size in MiB of this process's near cache, which the server invalidates; 0 "
         "turns it off.",
     )
+    redis_single_flight: Annotated[Literal["off", "observe", "on"], word] = Field(
+        "off",
+        description="What happens when tasks or processes miss the same id of llm_response_cache "
+        "at once: 'off', each calls the LLM; 'on', one calls it and the others wait for its "
+        "answer; 'observe', each calls it, and the calls that 'on' would save are counted.",
+    )
+    redis_single_flight_wait: Seconds = Field(
+        60.0,
+        description="Seconds that a caller waits for another's answer before it calls the LLM "
+        "itself.",
+    )
     redis_registry: Flag = Field(
         False,
         description="Keep the ids of each namespace in a sorted set, so that drop, all_keys and "

@@ -16,6 +16,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from nano_graphrag_redis.config.namespaces import LLM_CACHE
 from nano_graphrag_redis.visible import visible
 
 Snapshot = Mapping[str, Any]
@@ -90,6 +91,42 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "counter",
         _NAMESPACE,
         "Reads that went to the server although the near cache is on.",
+    ),
+    Family(
+        "nano_graphrag_redis_single_flight_leases_total",
+        "counter",
+        _NAMESPACE,
+        "Misses whose callers were to call the LLM, while others wait.",
+    ),
+    Family(
+        "nano_graphrag_redis_single_flight_waits_total",
+        "counter",
+        _NAMESPACE,
+        "Misses that waited for the answer of another.",
+    ),
+    Family(
+        "nano_graphrag_redis_single_flight_saved_total",
+        "counter",
+        _NAMESPACE,
+        "Misses that were given the answer of another: calls of the LLM that were not made.",
+    ),
+    Family(
+        "nano_graphrag_redis_single_flight_promoted_total",
+        "counter",
+        _NAMESPACE,
+        "Misses that waited and were then to call the LLM, because the one before them had failed.",
+    ),
+    Family(
+        "nano_graphrag_redis_single_flight_timed_out_total",
+        "counter",
+        _NAMESPACE,
+        "Misses that waited for redis_single_flight_wait in vain.",
+    ),
+    Family(
+        "nano_graphrag_redis_single_flight_would_wait_total",
+        "counter",
+        _NAMESPACE,
+        "Misses that would have waited if redis_single_flight were on; it only observes.",
     ),
     Family(
         "redis_connection_pool_size",
@@ -184,6 +221,7 @@ _OF_NAMESPACE: Final = {
     "redis_near_cache_hits_total": "near_cache_hits",
     "redis_near_cache_misses_total": "near_cache_misses",
 }
+_OF_SINGLE_FLIGHT: Final = ("leases", "waits", "saved", "promoted", "timed_out", "would_wait")
 
 
 def metrics_of(snapshot: Snapshot) -> list[Metric]:
@@ -219,6 +257,11 @@ def _add_namespace(
     counts = told["counts"]
     for name, count in _OF_NAMESPACE.items():
         metrics[name].add_metric([namespace], counts.get(count, 0))
+    if namespace == LLM_CACHE:
+        for what in _OF_SINGLE_FLIGHT:
+            metrics[f"nano_graphrag_redis_single_flight_{what}_total"].add_metric(
+                [namespace], counts.get(f"single_flight_{what}", 0)
+            )
     for (direction, form), count in _BYTES.items():
         metrics["redis_value_bytes_total"].add_metric(
             [namespace, direction, form], counts.get(count, 0)

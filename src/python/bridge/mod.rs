@@ -34,16 +34,19 @@ use super::exceptions::status_of;
 use super::log::tell;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Status;
+use crate::single_flight::Landing;
 use crate::stack::{self, NoRoom};
 use crate::store::{Batch, Call, KvStore};
 pub(super) use blocking::block;
 pub(super) use ports::awaitable;
-pub(super) use process::{Owned, Process};
+pub(super) use process::{Owned, Process, look};
 
 /// What came of a future that a job spawned.
 pub(super) enum Reply {
     /// The value of one id.
     Found(Result<Option<Bytes>>),
+    /// What became of waiting for the value of one id.
+    Landed(Landing),
     /// The values of the piece of ids that starts at this index.
     FoundPiece(usize, Result<Vec<Result<Option<Bytes>>>>),
     /// Whether each id exists of the piece that starts at this index.

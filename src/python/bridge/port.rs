@@ -9,6 +9,7 @@ use futures_util::future::Abortable;
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use super::bell::Bell;
 use super::calls::{Call, Calls, Letters};
@@ -155,7 +156,7 @@ impl Port {
             state.last_ticket
         };
         port.step(
-            slf.py(),
+            slf,
             ticket,
             Call {
                 future: future.clone().unbind(),
@@ -185,6 +186,22 @@ impl Port {
         Ok(Started::Alone(ticket))
     }
 
+    /// Has the job of this ticket end once `future` is done, should its caller leave.
+    pub(super) fn await_leave(
+        slf: &Bound<'_, Self>,
+        ticket: u64,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        static PARTIAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        let leave = slf.getattr(intern!(py, "leave"))?;
+        let leave = PARTIAL
+            .import(py, "functools", "partial")?
+            .call1((leave, ticket))?;
+        future.call_method1(intern!(py, "add_done_callback"), (leave,))?;
+        Ok(())
+    }
+
     /// Takes back a call whose flush could not be scheduled: the next one asks for it again.
     pub(super) fn take_back(&self, ticket: u64) {
         let Some(state) = self.state.get() else {
@@ -212,8 +229,10 @@ impl Port {
         loop {
             for (ticket, reply) in letters {
                 let call = locked(state).waiting.remove(&ticket);
+                // A lease is not given to a caller that has gone: dropped, it goes to the next.
                 if let Some(call) = call
-                    && let Err(error) = self.step(py, ticket, call, Some(reply))
+                    && !(matches!(reply, Reply::Landed(_)) && is_done(py, &call.future))
+                    && let Err(error) = self.step(this, ticket, call, Some(reply))
                 {
                     interrupt.get_or_insert(error);
                 }
@@ -254,11 +273,12 @@ impl Port {
 
     fn step(
         &self,
-        py: Python<'_>,
+        this: &Bound<'_, Self>,
         ticket: u64,
         mut call: Call,
         reply: Option<Reply>,
     ) -> PyResult<()> {
+        let py = this.py();
         let tasks = std::mem::take(&mut call.tasks);
         let spawner = Spawner::new(To::Loop { port: self, ticket }, tasks);
         let job = &mut call.job;
@@ -270,6 +290,11 @@ impl Port {
             Ok(Step::Done(value)) => Ok(value),
             Err(error) => Err(error),
             Ok(waits) => {
+                if call.gathered && !call.tasks.0.is_empty() {
+                    // It was gathered with others, and goes on alone.
+                    call.gathered = false;
+                    Self::await_leave(this, ticket, call.future.bind(py))?;
+                }
                 let mut state = locked(self.state()?);
                 state.waiting.insert(ticket, call);
                 if matches!(waits, Step::Again) {
@@ -321,6 +346,12 @@ impl Port {
         }
         self.with_state(|calls| calls.futures.clear());
     }
+}
+
+/// Whether a future needs no result any more.
+fn is_done(py: Python<'_>, future: &Py<PyAny>) -> bool {
+    let done = future.bind(py).call_method0(intern!(py, "done"));
+    done.and_then(|done| done.is_truthy()).unwrap_or(false)
 }
 
 /// Gives the future its result, unless its caller has gone away. An interrupt that comes in

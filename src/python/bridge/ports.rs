@@ -42,19 +42,11 @@ fn start(py: Python<'_>, job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
                 return Err(error);
             }
         }
-        Started::Alone(ticket) => {
-            let leave = port.getattr(intern!(py, "leave"))?;
-            let leave = PARTIAL
-                .import(py, "functools", "partial")?
-                .call1((leave, ticket))?;
-            future.call_method1(intern!(py, "add_done_callback"), (leave,))?;
-        }
+        Started::Alone(ticket) => Port::await_leave(&port, ticket, &future)?,
         Started::Enough => {}
     }
     Ok(future)
 }
-
-static PARTIAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 pub(super) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

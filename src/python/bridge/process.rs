@@ -39,7 +39,7 @@ pub(in crate::python) struct Process {
 static HERE: AtomicU32 = AtomicU32::new(0);
 
 /// Asks which process this is, as everyone does who was just called by Python: it may have forked.
-pub(super) fn look() {
+pub(in crate::python) fn look() {
     HERE.store(std::process::id(), Relaxed);
 }
 

@@ -10,14 +10,32 @@ use pyo3::types::PyList;
 
 use super::{about, forgiven, unasked};
 use crate::error::Result;
+use crate::python::asker::Asker;
 use crate::python::bridge::{Job, Reply, Spawner, Step};
 use crate::python::json::{Failure, Projected, decode, decode_fields};
+use crate::single_flight::Landing;
 use crate::store::{Call, Pace, WINDOW};
 
 /// The value of one id, or None.
 pub(in crate::python) struct GetOne {
     pub(in crate::python) store: Call,
     pub(in crate::python) id: String,
+    /// Who waits, where it misses, for the value that another makes; None: nobody does.
+    pub(in crate::python) asker: Option<Asker>,
+}
+
+impl GetOne {
+    fn given(&self, py: Python<'_>, found: Result<Option<impl AsRef<[u8]>>>) -> PyResult<Step> {
+        let value = value_of(py, &self.store, &self.id, found, None, None)?;
+        Ok(Step::Done(value.map_or_else(|| py.None(), Bound::unbind)))
+    }
+
+    /// Waits for whoever makes the value that is not there.
+    fn join(&self, asker: &Asker, spawn: &Spawner<'_>) -> Step {
+        let (store, id, task) = (Arc::clone(&self.store), self.id.clone(), asker.number);
+        spawn.run(move || async move { Reply::Landed(store.join_flight(&id, task).await) });
+        Step::Wait
+    }
 }
 
 impl Job for GetOne {
@@ -26,20 +44,29 @@ impl Job for GetOne {
     }
 
     fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
+        if let Some(asker) = &self.asker {
+            self.store.asks(asker.number, &self.id);
+        }
         if let Some(json) = self.store.local(&self.id) {
-            let value = value_of(py, &self.store, &self.id, Ok(Some(json)), None, None)?;
-            return Ok(Step::Done(value.map_or_else(|| py.None(), Bound::unbind)));
+            return self.given(py, Ok(Some(json)));
         }
         spawn.read(&self.store, self.id.clone());
         Ok(Step::Wait)
     }
 
-    fn resume(&mut self, py: Python<'_>, _spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step> {
-        let Reply::Found(found) = reply else {
-            return Err(unasked());
-        };
-        let value = value_of(py, &self.store, &self.id, found, None, None)?;
-        Ok(Step::Done(value.map_or_else(|| py.None(), Bound::unbind)))
+    fn resume(&mut self, py: Python<'_>, spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step> {
+        match (reply, &self.asker) {
+            (Reply::Found(Ok(None)), Some(asker)) => Ok(self.join(asker, spawn)),
+            (Reply::Found(found), _) => self.given(py, found),
+            (Reply::Landed(Landing::Value(json)), _) => self.given(py, Ok(Some(json))),
+            (Reply::Landed(landing), Some(asker)) => {
+                if let Landing::Lead(lease) = landing {
+                    asker.keep(py, lease);
+                }
+                self.given(py, Ok(None::<Bytes>))
+            }
+            _ => Err(unasked()),
+        }
     }
 }
 
