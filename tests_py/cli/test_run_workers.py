@@ -24,9 +24,9 @@ import json, os
 from pathlib import Path
 from nano_graphrag import GraphRAG, GraphRAGConfig
 
-stores = vars(GraphRAG(GraphRAGConfig.from_env()))
-stores.pop("config")
-kinds = [type(store).__module__ for store in stores.values()]
+rag = GraphRAG(GraphRAGConfig.from_env())
+stores = rag.full_docs, rag.text_chunks, rag.community_reports, rag.llm_response_cache
+kinds = [type(store).__module__ for store in stores]
 Path(f"worker-{os.getpid()}.json").write_text(json.dumps([kinds, hash("a tie")]))
 
 async def app(scope, receive, send):
