@@ -1,6 +1,6 @@
-"""The user of least privilege: the keys and commands a deployment needs, and nothing beyond them.
+"""The least-privilege user: the keys and commands that a deployment needs, and no others.
 
-``nano-graphrag-redis doctor --acl`` prints the line; it is the one place that knows what is needed.
+``nano-graphrag-redis doctor --acl`` prints the line. This module alone lists what is needed.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ _KNOWS_WAITAOF: Final = (7, 2)
 
 
 def acl_rules(config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO) -> list[str]:
-    """The rules of a user who may do what ``config`` asks for, one a word.
+    """The ACL rules that ``config`` needs, one string per rule.
 
-    AUTH and HELLO need no rule. INFO, CONFIG and BGSAVE are among them only where
-    ``redis_durability`` needs what they tell: without INFO ``get_stats`` leaves out the
-    server's memory, its policies are not looked at in the first call, and nothing else is missed.
+    AUTH and HELLO need no rule. INFO, CONFIG and BGSAVE are included only if
+    ``redis_durability`` needs them. Without INFO, ``get_stats`` leaves out the server's memory,
+    and the first call does not check the server's policies; everything else works.
 
-    A space cannot stand in a rule: one in a prefix or a workspace becomes ``?``, which any
-    character matches.
+    A rule cannot contain a space. A space in a prefix or a workspace becomes ``?``, which matches
+    any character.
 
     Args:
         config: The deployment's settings.
-        server: Major and minor version of the server, which refuses commands it does not know.
+        server: Major and minor version of the server, which rejects unknown commands.
     """
     commands = {*_ALWAYS}
     if config.redis_near_cache_mb:
@@ -96,9 +96,9 @@ def acl_line(
     username: str | None = None,
     server: tuple[int, int] = _KNOWS_SETINFO,
 ) -> str:
-    """The command that makes the user, for ``redis-cli``; run again, it brings the user up to date.
+    """The command that creates the user, for ``redis-cli``. Run it again to update the user.
 
-    With ``user`` in place of ``ACL SETUSER`` it is a line of ``redis.conf`` or of an ACL file.
+    To use it in ``redis.conf`` or an ACL file, replace ``ACL SETUSER`` with ``user``.
 
     Args:
         config: The deployment's settings.

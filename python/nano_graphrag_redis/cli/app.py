@@ -27,9 +27,9 @@ from .stats import stats
 from .verify import verify
 
 _CODES = (
-    "Ends with 0 if all is well; 1 if it found what it looks for (an error, a difference, no such "
-    "id); 2 if it was not asked right (an option, a setting, a refused login); 3 without a server; "
-    "4 if the server, a file or a value stood in the way; 130 after Ctrl-C."
+    "Exit codes: 0 success; 1 a problem was found (an error, a difference, a missing id); "
+    "2 wrong usage or settings (an option, a setting, a refused login); 3 the server could not be "
+    "reached; 4 the server, a file or a value prevented the operation; 130 Ctrl-C."
 )
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ app = typer.Typer(
 for body in (doctor, stats, migrate, export, verify, fold, get, keys, drop, prune, metrics):
     app.command()(command(body))
 
-server = typer.Typer(help="An embedded server that stays while no application uses it.")
+server = typer.Typer(help="An embedded server that keeps running while no application uses it.")
 for part in (start, stop, status):
     server.command()(command(part))
 app.add_typer(server, name="server")
@@ -57,7 +57,7 @@ def _run(
         list[str], typer.Argument(metavar="SCRIPT|-m MODULE|COMMAND [ARGUMENT]...")
     ],
 ) -> None:
-    """Start an application on Redis, its source unchanged, and all its workers."""
+    """Start an unmodified application and all its workers on Redis."""
     raise typer.Exit(run.main(arguments))
 
 
@@ -70,14 +70,14 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _main(
     _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     pass
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a command; gives its exit code."""
+    """Runs a command and returns its exit code."""
     if list(arguments[:1]) != ["run"]:  # the script's streams are its own
         replace_what_cannot_be_said()
     try:

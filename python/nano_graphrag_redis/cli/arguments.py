@@ -1,4 +1,4 @@
-"""The arguments that several commands take, and the bars of those that work on files."""
+"""Arguments shared by several commands, and the progress bars of those that work on files."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Directory = Annotated[
 ]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--namespace", help="This one only; may be given again. Else all there are."),
+    typer.Option("--namespace", help="Only this namespace; repeatable. Default: all of them."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
 _STEPS = {
     "check": "look over",

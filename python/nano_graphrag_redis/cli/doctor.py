@@ -22,17 +22,17 @@ from .output import Bars
 from .session import Session
 
 Acl = Annotated[
-    bool, typer.Option("--acl", help="Print the ACL line of the user these settings need, and end.")
+    bool, typer.Option("--acl", help="Print the ACL line of a least-privilege user, and exit.")
 ]
 Repair = Annotated[
-    bool, typer.Option("--repair", help="Mend what may be mended without a decision, first.")
+    bool, typer.Option("--repair", help="First fix what can be fixed without a decision.")
 ]
 Kept = Annotated[
     Path | None,
     typer.Option(
         "--in",
         metavar="DIR",
-        help="The host's working_dir, whose files --repair keeps up under REDIS_DUAL_WRITE.",
+        help="The host's working_dir, whose files --repair updates under REDIS_DUAL_WRITE.",
     ),
 ]
 
@@ -47,11 +47,11 @@ _MARKS = {
 def doctor(
     session: Session, acl: Acl = False, repair: Repair = False, directory: Kept = None
 ) -> Exit | None:
-    """Examine the server and the contents of the keyspace; changes nothing without --repair.
+    """Check the server and the contents of the keyspace; changes nothing without --repair.
 
-    With REDIS_METRICS_DIR it also compares the processes of the service that run.
+    With REDIS_METRICS_DIR, also compares the service's running processes.
 
-    Ends with 1 if it finds an error, with 3 if there is no server.
+    Exits 1 if it finds an error, 3 if the server cannot be reached.
     """
     if acl:
         line = acl_line(session.config)

@@ -1,4 +1,4 @@
-"""``drop NAMESPACE``: the end of all its ids."""
+"""``drop NAMESPACE``: deletes all its ids."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .session import Session
 _PIECE = 5000
 """Ids deleted between two looks at the bar, and at Ctrl-C."""
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | None:
-    """Delete every id of a namespace. Asks first.
+    """Delete every id of a namespace, after confirmation.
 
-    Ends with 1 if there is no such namespace.
+    Exits 1 if there is no such namespace.
     """
     with opened(namespace, session.bare) as store:
         ids = store.all_keys()

@@ -23,17 +23,19 @@ from .session import Session
 
 Target = Annotated[
     Path,
-    typer.Option("--to", metavar="DIR", help="Where to; made when missing.", show_default=False),
+    typer.Option(
+        "--to", metavar="DIR", help="Target directory; created if missing.", show_default=False
+    ),
 ]
 
 
 def export(
     session: Session, directory: Target, namespace: Only = None, dry_run: DryRun = False
 ) -> Exit | None:
-    """Write namespaces as the JSON files of a working directory: the way back.
+    """Write namespaces as the JSON files of a working directory.
 
-    Each file is moved to its place when it is whole. Ends with 1 if there is no such namespace, or
-    no file can hold one of them.
+    Each file replaces the old one once it is complete. Exits 1 if there is no such namespace, or if
+    a namespace is not a valid file name.
     """
     if mistyped := refused(session, namespace or ()):
         return mistyped
@@ -46,7 +48,7 @@ def export(
 
 
 def summary(exported: Exported) -> dict[str, object]:
-    """What was written, for ``--json``."""
+    """The result, for ``--json``."""
     files = [asdict(file) | {"path": str(file.path)} for file in exported.files]
     return {
         "directory": str(exported.directory),
@@ -58,7 +60,7 @@ def summary(exported: Exported) -> dict[str, object]:
 
 
 def report(exported: Exported) -> RenderableType:
-    """The same for a person."""
+    """The result, as text."""
     made = table("namespace", "ids", "size", "file", numbers=("ids", "size"))
     for file in exported.files:
         made.add_row(visible(file.namespace), f"{file.ids:,}", size(file.size), visible(file.path))

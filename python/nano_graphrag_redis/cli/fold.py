@@ -1,4 +1,4 @@
-"""``fold --in``: JSON files that are kept by dual writing, brought up to date."""
+"""``fold --in``: brings the JSON files of dual writing up to date."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Kept = Annotated[
 
 
 def fold(session: Session, directory: Kept) -> None:
-    """Bring the JSON files up to date that redis_dual_write keeps, after a crash say.
+    """Bring the JSON files of redis_dual_write up to date, for example after a crash.
 
-    Without a server it takes the values that were logged.
+    Uses the logged values if the server is down.
     """
     folded = migration.fold(directory, session.config)
     session.output.show(summary(folded), lambda: report(folded))

@@ -14,9 +14,9 @@ from .session import Session
 
 
 def get(session: Session, namespace: Namespace, id: Id) -> Exit | None:
-    """Show the value of an id, as JSON.
+    """Print the value of an id as JSON.
 
-    Ends with 1 if the id is not there.
+    Exits 1 if there is no such id.
     """
     with opened(namespace, session.bare) as store:
         # None is a value as well, and an id that is not there is another matter.

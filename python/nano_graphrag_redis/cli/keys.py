@@ -12,9 +12,9 @@ from .session import Session
 
 
 def keys(session: Session, namespace: Namespace) -> Exit | None:
-    """List the ids of a namespace, sorted, one a line; what is not printable is escaped.
+    """List the ids of a namespace, sorted, one per line; unprintable characters are escaped.
 
-    Ends with 1 if there is no such namespace.
+    Exits 1 if there is no such namespace.
     """
     with opened(namespace, session.bare) as store:
         ids = sorted(store.all_keys())

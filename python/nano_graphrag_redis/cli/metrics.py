@@ -16,11 +16,11 @@ from .session import Session
 
 Directory = Annotated[
     Path | None,
-    typer.Option("--dir", metavar="DIR", help="Where they write; as REDIS_METRICS_DIR."),
+    typer.Option("--dir", metavar="DIR", help="The shared directory; overrides REDIS_METRICS_DIR."),
 ]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")]
-Address = Annotated[str, typer.Option("--address", help="The address to listen at.")]
-Once = Annotated[bool, typer.Option("--once", help="Print them once, and end.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 for any.")]
+Address = Annotated[str, typer.Option("--address", help="The address to listen on.")]
+Once = Annotated[bool, typer.Option("--once", help="Print the metrics once, and exit.")]
 
 
 def metrics(
@@ -30,9 +30,9 @@ def metrics(
     address: Address = "127.0.0.1",
     once: Once = False,
 ) -> None:
-    """Serve the sum of what the processes of a service count, for Prometheus to scrape.
+    """Serve the combined metrics of a service's processes, for Prometheus to scrape.
 
-    They write it to a directory that all share: set REDIS_METRICS_DIR for them and for this.
+    The processes write them to a shared directory: set REDIS_METRICS_DIR for them and for this.
     """
     directory = directory or session.metrics_dir
     if directory is None:

@@ -25,8 +25,8 @@ Ttl = Annotated[
         "--ttl",
         min=0,
         metavar="SECONDS",
-        help="How long ids live that are not on the server yet; 0 for ever. "
-        "Without it, what the settings say of each namespace.",
+        help="TTL of ids that are new on the server; 0 for no expiry. "
+        "Default: the TTL configured for each namespace.",
     ),
 ]
 
@@ -38,12 +38,12 @@ def migrate(
     ttl: Ttl = None,
     dry_run: DryRun = False,
 ) -> Exit | None:
-    """Copy what the JSON files of a working directory hold to Redis.
+    """Copy the JSON files of a working directory to Redis.
 
     Run again, it copies only what differs. An id that is there keeps its remaining time to live.
     The files are read only, and the host may write them meanwhile.
 
-    Ends with 1 if the server cannot hold some of it.
+    Exits 1 if some ids cannot be stored.
     """
     with session.output.progress() as bars:
         plan = migration.plan(

@@ -25,16 +25,16 @@ _PIECE = 500
 
 Caches = Annotated[
     list[str] | None,
-    typer.Option("--namespace", help=f"The namespace of cached answers; {LLM_CACHE} if not given."),
+    typer.Option("--namespace", help=f"A namespace of cached answers. Default: {LLM_CACHE}."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Count empty answers only.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count empty answers.")]
 
 
 def prune(session: Session, namespace: Caches = None, dry_run: DryRun = False) -> Exit | None:
     """Delete cached answers that are null or empty, and registry entries whose value has expired.
 
-    An empty answer was paid for and is of no use; without it the model is asked again. Ends with 1
-    if there is no such namespace.
+    An empty answer is useless; once it is deleted, the LLM is asked again. Exits 1 if there is no
+    such namespace.
     """
     if mistyped := refused(session, namespace or ()):
         return mistyped

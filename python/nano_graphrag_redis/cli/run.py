@@ -29,18 +29,18 @@ usage: {_PROGRAM} run SCRIPT [ARGUMENT]...
        {_PROGRAM} run -m MODULE [ARGUMENT]...
        {_PROGRAM} run COMMAND [ARGUMENT]...
 
-Start an application with the storage registered, its source unchanged: a script or a module as
-python starts it, or a command as the shell does (`run uvicorn app:app --workers 4`). It takes the
-place of this process. STORAGE_KV_BACKEND=redis selects Redis.
+Start an unmodified application with the storage registered: a script or a module, as python starts
+it, or a command, as the shell does (`run uvicorn app:app --workers 4`). The application replaces
+this process. STORAGE_KV_BACKEND=redis selects Redis.
 
-COMMAND is a path, or a name that is looked for beside this Python and then on the PATH.
+COMMAND is a path or a name. Names are looked up next to this Python first, then on PATH.
 
-Every Python below it is covered: workers of uvicorn and gunicorn, and processes that are forked or
-spawned. Not covered is a Python that is started with -I, -E or -S or without the environment of its
-parent, and one that lacks this package.
+Every Python below it is covered: uvicorn and gunicorn workers, and forked or spawned processes.
+Exceptions: a Python started with -I, -E or -S, or without its parent's environment, or without this
+package.
 
-PYTHONHASHSEED is set to 0 where it is not set: nano-graphrag orders ties by string hashes, and
-workers with different seeds would ask different prompts and share no answer.
+PYTHONHASHSEED is set to 0 unless it is set: nano-graphrag orders ties by string hash, and workers
+with different seeds would build different prompts and share no answers.
 """
 
 AUTOREGISTER: Final = Path(nano_graphrag_redis.__path__[0]).resolve() / "autoregister"

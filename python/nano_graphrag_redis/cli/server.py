@@ -1,4 +1,4 @@
-"""``server start|stop|status``: an embedded server that stays while no application uses it."""
+"""``server start|stop|status``: an embedded server that outlives the applications that use it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Directory = Annotated[
     str | None,
     typer.Argument(
         metavar="DIRECTORY",
-        help="Its directory, or embedded://DIRECTORY; that of REDIS_URL if not given.",
+        help="The server's directory, or embedded://DIRECTORY. Default: REDIS_URL.",
         show_default=False,
     ),
 ]
@@ -33,7 +33,7 @@ def start(session: Session, directory: Directory = None) -> None:
 
 
 def stop(session: Session, directory: Directory = None) -> Exit | None:
-    """Let the embedded server of a directory end. Ends with 1 if others still use it."""
+    """Stop the embedded server of a directory. Exits 1 if others still use it."""
     from nano_graphrag_redis.embedded.keeper import dismiss_keeper
 
     home = _home(session, directory)
@@ -43,7 +43,7 @@ def stop(session: Session, directory: Directory = None) -> Exit | None:
 
 
 def status(session: Session, directory: Directory = None) -> Exit | None:
-    """Say whether the embedded server of a directory runs. Ends with 3 if it does not."""
+    """Show whether the embedded server of a directory runs. Exits 3 if it does not."""
     running = _show(session, _home(session, directory))
     return None if running else Exit.NO_SERVER
 

@@ -1,4 +1,4 @@
-"""What every command has in common: the options that say where, the output, how it ends."""
+"""What every command has in common: connection options, output, exit codes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ from .exits import Exit, exit_of
 from .log import told_once
 from .output import Output
 
-_WHERE = "Where (the environment says the rest)"
+_WHERE = "Connection (other settings come from the environment)"
 _URL = Annotated[
     str | None,
-    typer.Option("--url", help="The server, as REDIS_URL.", rich_help_panel=_WHERE),
+    typer.Option("--url", help="The server; overrides REDIS_URL.", rich_help_panel=_WHERE),
 ]
 _WORKSPACE = Annotated[
     str | None,
-    typer.Option("--workspace", help="The workspace, as REDIS_WORKSPACE.", rich_help_panel=_WHERE),
+    typer.Option(
+        "--workspace", help="The workspace; overrides REDIS_WORKSPACE.", rich_help_panel=_WHERE
+    ),
 ]
 _PREFIX = Annotated[
     str | None,
-    typer.Option("--prefix", help="The key prefix, as REDIS_KEY_PREFIX.", rich_help_panel=_WHERE),
+    typer.Option(
+        "--prefix", help="The key prefix; overrides REDIS_KEY_PREFIX.", rich_help_panel=_WHERE
+    ),
 ]
-_JSON = Annotated[bool, typer.Option("--json", help="The result as JSON, for programs.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 _OPTIONS = {
     "url": ("redis_url", _URL),

@@ -1,4 +1,4 @@
-"""``stats``: what there is, what it takes, how it is used, and what it saves."""
+"""``stats``: contents, memory, usage and savings."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .figures import Figures, figures
 from .output import size, table
 from .session import Session
 
-Watch = Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")]
-Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")]
+Every = Annotated[float, typer.Option("--every", min=0.1, help="Refresh interval in seconds.")]
 Price = Annotated[
     float | None,
-    typer.Option("--price-per-call", min=0, help="What an LLM call costs, to say what was saved."),
+    typer.Option("--price-per-call", min=0, help="Price of an LLM call, to report savings."),
 ]
 
 
 def stats(
     session: Session, watch: Watch = False, every: Every = 2.0, price_per_call: Price = None
 ) -> None:
-    """Show what the namespaces hold and take, and how they are used.
+    """Show the contents, memory and usage of the namespaces.
 
-    Hits, calls and their times are those of the service's processes, which write them to
+    Hits, calls and latencies come from the service's processes, which write them to
     REDIS_METRICS_DIR.
     """
 

@@ -23,7 +23,7 @@ _NAMED = 10
 def verify(session: Session, directory: Directory, namespace: Only = None) -> Exit | None:
     """Compare the JSON files of a working directory with Redis, id by id; writes nothing.
 
-    Ends with 1 if they differ.
+    Exits 1 if they differ.
     """
     with session.output.progress() as bars:
         verified = migration.verify(

@@ -57,7 +57,7 @@ _Names = TypeVar("_Names", dict[str, int], dict[str, str], frozenset[str])
 
 
 class RedisConfig(SettingsTable):
-    """The settings of a storage: validated, frozen, and showing no secret.
+    """The settings of a storage: validated, immutable, and never showing a secret.
 
     Example:
         >>> config = RedisConfig.from_env({"REDIS_URL": "redis://:secret@cache.example/2"})
@@ -73,14 +73,14 @@ class RedisConfig(SettingsTable):
         origins: Mapping[sources.SettingPath, sources.Origin] | None = None,
         **settings: Any,
     ) -> None:
-        """Checks ``settings``, named as in ``global_config``.
+        """Validates ``settings``, named as in ``global_config``.
 
         Args:
-            origins: Where each was found, for the error message.
-            **settings: The settings; those left out have their default.
+            origins: Where each setting was found, for the error message.
+            **settings: The settings; the others have their defaults.
 
         Raises:
-            StorageConfigError: One for all that is wrong, naming each setting and its value.
+            StorageConfigError: A single error that names every invalid setting and its value.
         """
         refusal = None
         try:
@@ -94,13 +94,13 @@ class RedisConfig(SettingsTable):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> RedisConfig:
-        """Reads the environment alone.
+        """Reads the environment only.
 
         Args:
-            environ: The environment; ``os.environ`` when None.
+            environ: The environment; ``os.environ`` if None.
 
         Raises:
-            StorageConfigError: A value is wrong, or not supported yet.
+            StorageConfigError: A value is invalid or not supported yet.
         """
         return cls.from_global_config({}, environ)
 
@@ -111,12 +111,13 @@ class RedisConfig(SettingsTable):
         """Reads the host's configuration, its ``addon_params`` and the environment.
 
         Args:
-            global_config: What the host gives a storage. None as a value counts as absent, and
-                keys that do not start with ``redis_`` are the host's own.
-            environ: The environment; ``os.environ`` when None.
+            global_config: What the host passes to a storage. A value of None means not set. Keys
+                that do not start with ``redis_`` belong to the host.
+            environ: The environment; ``os.environ`` if None.
 
         Raises:
-            StorageConfigError: A value is wrong or not supported yet, or a ``redis_*`` key unknown.
+            StorageConfigError: A value is invalid or not supported yet, or a ``redis_*`` key is
+                unknown.
         """
         # Shown without secrets by whatever shows the variables of a traceback's frames.
         global_config = guarded(global_config)
@@ -133,11 +134,11 @@ class RedisConfig(SettingsTable):
 
     @property
     def embedded_directory(self) -> Path | None:
-        """The directory of the private server that the URL asks for; None for a server's URL."""
+        """The directory of an ``embedded://`` URL; None for any other URL."""
         return self.redis_url.embedded_directory
 
     def ttl_for(self, namespace: str) -> int:
-        """Seconds that an entry of ``namespace`` lives; 0 for ever."""
+        """The TTL of ``namespace`` in seconds; 0 means no expiry."""
         return self.redis_ttl.get(namespace, DEFAULT_TTLS.get(namespace, 0))
 
     def outage_policy_for(self, namespace: str) -> str:
@@ -147,19 +148,19 @@ class RedisConfig(SettingsTable):
         return named.get(namespace, default)
 
     def workspace_for(self, namespace: str) -> str:
-        """The workspace that ``namespace`` lies in; empty for none and for a shared namespace."""
+        """The workspace of ``namespace``; empty if there is none, and for a shared namespace."""
         return "" if namespace in self.redis_shared_namespaces else self.redis_workspace
 
     def core_settings(self, namespace: str, *, url: str | None = None) -> dict[str, object]:
-        """What the core needs to serve ``namespace``.
+        """The settings that the core needs to serve ``namespace``.
 
         Args:
             namespace: The host's namespace.
-            url: The address of the socket, in place of an ``embedded://`` URL.
+            url: The URL of the socket, in place of an ``embedded://`` URL.
 
         Raises:
-            StorageConfigError: No key can be made of ``namespace``.
-            ValueError: The URL is an embedded server's and ``url`` is not given.
+            StorageConfigError: ``namespace`` cannot be part of a key.
+            ValueError: The URL is ``embedded://`` and ``url`` is not given.
         """
         try:
             check_name(namespace)

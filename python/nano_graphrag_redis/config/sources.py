@@ -1,7 +1,7 @@
 """Where settings come from, and which source wins.
 
-A key in ``global_config`` beats one in its ``addon_params``, which beats the environment. Settings
-that have a value for each namespace are weighed namespace by namespace.
+A key in ``global_config`` overrides one in its ``addon_params``, which overrides the environment.
+Per-namespace settings are resolved namespace by namespace.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ def read(
 
 
 def kv_backend(environ: Mapping[str, str] | None = None) -> Literal["json", "redis"]:
-    """The storage that ``STORAGE_KV_BACKEND`` asks for; ``json`` when it is absent or empty.
+    """The backend named by ``STORAGE_KV_BACKEND``; ``json`` if it is unset or empty.
 
     Raises:
-        StorageConfigError: It says anything else.
+        StorageConfigError: The variable has another value.
     """
     asked = (os.environ if environ is None else environ).get("STORAGE_KV_BACKEND", "")
     backend = asked.strip().lower() or "json"

@@ -1,6 +1,6 @@
-"""What is wrong with a deployment, found out and said; nothing here prints.
+"""Finds the problems of a deployment and fixes some of them; nothing here prints.
 
-``examine`` looks and changes nothing, ``repair`` mends what may be mended without a decision.
+``examine`` changes nothing; ``repair`` fixes what can be fixed without a decision.
 """
 
 from __future__ import annotations

@@ -32,23 +32,23 @@ SERVER_CHECKS: Final[tuple[Check, ...]] = (
 def examine(
     config: RedisConfig, progress: Progress | None = None, *, metrics_dir: Path | None = None
 ) -> Iterator[Finding]:
-    """Looks at a deployment; changes nothing.
+    """Checks a deployment; changes nothing.
 
-    Every key of the keyspace is looked at and every value read, page by page. What a process
-    writes meanwhile may be seen half-way, so that a document that is being indexed is looked for
-    again at the end.
+    Visits every key of the keyspace and reads every value, page by page. Other processes may write
+    meanwhile, so documents that seem to be half-indexed are checked again at the end.
 
     Args:
-        config: The settings, as the service has them.
-        progress: Called now and then with the number of keys looked at so far.
-        metrics_dir: Where the service's processes write their counters; they are compared.
+        config: The service's settings.
+        progress: Called from time to time with the number of keys visited so far.
+        metrics_dir: The directory of the service's counters, to compare its processes.
 
     Yields:
-        What was found, as it is found: also what is as it should be.
+        Findings as they are made, including those that are as they should be.
 
     Raises:
-        StorageError: The server went away in the middle. One that is not there is a finding.
-        StorageConfigError: A setting is wrong.
+        StorageError: The server went away during the check. A server that is not there at the
+            start is a finding.
+        StorageConfigError: A setting is invalid.
     """
     if metrics_dir is not None:
         yield from examine_workers(metrics_dir)

@@ -1,4 +1,4 @@
-"""What an examination gives: findings, and what was mended."""
+"""Findings, and what was repaired."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ EXAMPLES: Final = 10
 
 
 class Severity(Enum):
-    """How bad a finding is; the values are words for reports."""
+    """The severity of a finding; the values appear in reports."""
 
     OK = "ok"
     """As it should be: a fact worth knowing."""
     WARNING = "warning"
-    """Works, and costs something or is at risk."""
+    """It works, but costs something or is at risk."""
     ERROR = "error"
     """Data is missing, wrong or about to be lost, or the storage does not work."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        check: The check's name, the same in every version: ``eviction-policy``.
-        severity: How bad it is.
-        title: What is so, in one line.
+        check: The check's name, stable across versions, such as ``eviction-policy``.
+        severity: The severity.
+        title: The finding in one line.
         why: Why it matters; empty for ``OK``.
         remedy: What to do about it; empty for ``OK``.
-        namespace: The namespace concerned, None where there is none.
+        namespace: The namespace concerned, or None.
         ids: Some of the ids concerned, at most ``EXAMPLES``.
         count: How many ids are concerned.
-        repairable: Whether ``repair`` mends it.
+        repairable: Whether ``repair`` fixes it.
     """
 
     check: str
@@ -51,10 +51,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Repaired:
-    """One thing that ``repair`` did.
+    """One repair.
 
     Attributes:
-        check: The check whose finding it mends.
+        check: The check whose finding it fixes.
         title: What was done, in one line.
         namespace: The namespace concerned.
         ids: Some of the ids concerned, at most ``EXAMPLES``.

@@ -1,4 +1,4 @@
-"""The repairs: what may be mended without deciding anything about data."""
+"""The repairs: what can be fixed without deciding anything about data."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .survey import DOCUMENTS, Progress, Survey, take
 
 
 def repair(config: RedisConfig, progress: Progress | None = None) -> Iterator[Repaired]:
-    """Mends what ``examine`` calls repairable; may be run again.
+    """Fixes what ``examine`` calls repairable. Safe to run again.
 
-    Documents without chunks are forgotten, so that the host indexes them when they are inserted
-    again: nobody may be inserting meanwhile. Values of namespaces that must not expire lose their
-    TTL. Registries are made right. Nothing else is deleted or changed: not a value that cannot be
-    read, and not a chunk whose document is gone, since the graph may refer to it.
+    Deletes documents that have no chunks, so that the host indexes them when they are inserted
+    again; nobody may insert meanwhile. Removes the TTL from values of namespaces that must not
+    expire. Corrects the registries. Changes nothing else: values that cannot be read stay, and so
+    do chunks whose document is gone, because the graph may refer to them.
 
     Args:
-        config: The settings, as the service has them; with ``redis_dual_write`` the ``working_dir``
-            too, whose files follow.
-        progress: Called now and then with the number of keys looked at so far.
+        config: The service's settings; with ``redis_dual_write``, including the ``working_dir``
+            whose files follow.
+        progress: Called from time to time with the number of keys visited so far.
 
     Yields:
-        What was done, as it is done.
+        Repairs as they are made.
 
     Raises:
-        StorageError: The server is not there, went away, or refused.
-        StorageConfigError: A setting is wrong.
+        StorageError: The server is not there, went away, or refused a command.
+        StorageConfigError: A setting is invalid.
     """
     with Patient(config, mends=True) as patient:
         survey = take(patient, progress)

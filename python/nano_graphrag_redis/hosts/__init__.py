@@ -1,4 +1,4 @@
-"""Makes ``STORAGE_KV_BACKEND=redis`` work in the nano-graphrag that is installed.
+"""Makes ``STORAGE_KV_BACKEND=redis`` work in the installed nano-graphrag.
 
 A host has one of two shapes, or both: upstream's ``GraphRAG`` takes the storage class as a field
 (``upstream``), a factory host makes its storages in a ``StorageFactory`` (``factory``).
@@ -41,15 +41,15 @@ if hasattr(os, "register_at_fork"):
 
 
 def register() -> None:
-    """Makes the installed host use Redis when ``STORAGE_KV_BACKEND`` says so.
+    """Makes the installed host use Redis when ``STORAGE_KV_BACKEND`` is ``redis``.
 
-    The variable is read whenever the host builds its storages, not here. Importing the host takes
-    seconds. Registering twice is registering once. A random hash seed is warned about: workers
-    with different seeds do not share all of their cached answers.
+    The variable is read whenever the host creates its storages, not here. Imports the host, which
+    takes seconds. Idempotent. Warns about a random hash seed, because workers with different
+    seeds do not share all cached answers.
 
     Raises:
-        StorageConfigError: No nano-graphrag is installed, or one with no place for a storage; or a
-            subclass of ``GraphRAG`` keeps its default storage where it cannot be replaced.
+        StorageConfigError: nano-graphrag is not installed, or has no extension point for storages;
+            or a subclass of ``GraphRAG`` keeps its default storage where it cannot be replaced.
     """
     global _registered
     if _registered:
@@ -84,9 +84,9 @@ def _no_host() -> str:
 
 
 def unregister() -> None:
-    """Puts back what stood in the host before; GraphRAG objects that exist keep their storages.
+    """Restores the host. Existing GraphRAG objects keep their storages.
 
-    Without a registration it does nothing.
+    Does nothing if ``register`` was not called.
     """
     global _registered
     with _lock:

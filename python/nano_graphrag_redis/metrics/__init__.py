@@ -1,12 +1,12 @@
-"""Metrics for Prometheus: what the core counts, in the exposition format of ``prometheus-client``.
+"""Metrics for Prometheus: the core's counters, exposed through ``prometheus-client``.
 
-Needs the extra ``prometheus``. Counting itself goes on always and costs well under a microsecond a
-call; a scrape reads the counters and asks no server anything. In reading order:
+Needs the extra ``prometheus``. The core always counts, at well under a microsecond per call. A
+scrape reads the counters and sends no command to any server. In reading order:
 
 - ``collector``: ``register``, and what a registry collects
 - ``families``: a snapshot of the core's counters as metrics, the one list of their names
 
-``nano_graphrag_redis.snapshots`` adds up what several processes count.
+``nano_graphrag_redis.snapshots`` adds up the counters of several processes.
 """
 
 from __future__ import annotations

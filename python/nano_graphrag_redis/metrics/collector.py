@@ -18,12 +18,12 @@ _registered: dict[CollectorRegistry, StorageCollector] = {}
 
 
 class StorageCollector(Collector):
-    """The counters of this process, read anew at each scrape; no server is asked anything then.
+    """The counters of this process, read at each scrape without sending a command to any server.
 
-    A forked child counts from zero, and its scrape tells of it alone.
+    A forked child counts from zero, and its scrape covers that child only.
 
     Args:
-        census_every: Seconds between two looks at what lies on the servers, in the background.
+        census_every: Seconds between background samples of keys, memory and evictions.
     """
 
     def __init__(self, census_every: float = CENSUS_EVERY) -> None:
@@ -64,13 +64,13 @@ def directory_registry(directory: Path) -> CollectorRegistry:
 
 
 def register(registry: CollectorRegistry | None = None) -> StorageCollector:
-    """Adds the metrics of every storage of this process to a registry; again, it changes nothing.
+    """Adds the metrics of every storage of this process to a registry. Idempotent.
 
     Args:
-        registry: The registry; ``prometheus_client.REGISTRY``, the default one, when None.
+        registry: The registry; ``prometheus_client.REGISTRY``, the default one, if None.
 
     Returns:
-        The collector that the registry has.
+        The registry's collector.
 
     Example:
         >>> from prometheus_client import CollectorRegistry, generate_latest
@@ -90,7 +90,7 @@ def register(registry: CollectorRegistry | None = None) -> StorageCollector:
 
 
 def unregister(registry: CollectorRegistry | None = None) -> None:
-    """Takes the metrics out of a registry again; one that has none is left alone."""
+    """Removes the metrics from a registry; does nothing if it has none."""
     registry = REGISTRY if registry is None else registry
     collector = _registered.pop(registry, None)
     if collector is not None:

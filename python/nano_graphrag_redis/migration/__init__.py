@@ -1,13 +1,13 @@
-"""Moving a graph's documents between the host's JSON files and Redis, and comparing the two.
+"""Moves a graph's documents between the host's JSON files and Redis, and compares the two.
 
-``plan`` looks the files over and says what will happen, ``migrate`` does it, ``verify`` compares,
-``export`` is the way back, ``fold`` brings the files up to date that ``redis_dual_write`` keeps.
+``plan`` checks the files and says what will happen, ``migrate`` does it, ``verify`` compares,
+``export`` writes the files from Redis, and ``fold`` brings the files of ``redis_dual_write`` up to
+date.
 
 All of them stream: their memory grows with the largest value, not with the file or the namespace.
-They print nothing; ``progress`` is called after each piece of work, on the caller's thread, and an
-exception that it raises ends the work. Whatever ends the work, running it again is safe: what was
-copied already is found to be there. They block: from a coroutine, call them by
-``asyncio.to_thread``.
+They print nothing. They call ``progress`` after each step, on the caller's thread; an exception
+raised there stops the operation. An operation that stopped for any reason is safe to run again,
+because it skips what has been copied. They block: from a coroutine, use ``asyncio.to_thread``.
 """
 
 from .compare import verify

@@ -24,16 +24,16 @@ def verify(
 ) -> Verified:
     """Compares the host's files with the server, id by id; writes nothing.
 
-    Values are the same when ``json.loads`` makes the same of them, types and bits of floats
-    included; the order of a dict's keys does not count. A value on the server that cannot be read
-    differs. A namespace that the server alone holds is compared as if its file held nothing.
+    Two values are equal if ``json.loads`` returns the same for both, including types and the bits
+    of floats; the order of a dict's keys does not matter. A value on the server that cannot be
+    read differs. A namespace that exists only on the server is compared with an empty file.
 
     Args:
         directory: The host's ``working_dir``.
-        settings: Where the server is.
-        namespaces: These only; None for every file that is there, and all that the keyspace
-            holds, for which the whole database is walked.
-        progress: Told how far it is.
+        settings: The settings of the server.
+        namespaces: Only these; None for every file in the directory and every namespace in the
+            keyspace, which requires scanning the whole database.
+        progress: Called with the progress.
 
     Raises:
         JsonFileError: A file is damaged, or kept changing.

@@ -12,22 +12,22 @@ from .work import configuration, opened, run, steadily
 
 
 def migrate(plan: Plan, *, dry_run: bool = False, progress: Report | None = None) -> Migrated:
-    """Copies what the files hold and the server does not hold yet, or holds otherwise.
+    """Copies the values that the server lacks or that differ there.
 
-    An id that is on the server already keeps its remaining time to live, whether its value was the
-    same, and is left alone, or another, and is replaced. Values are compared as what ``json.loads``
-    makes of them. Source files are read only, and may be written by the host meanwhile: a file
-    that changes under the reader is begun again.
+    An id that is already on the server keeps its remaining TTL. If its value is the same it is
+    left alone, otherwise it is replaced. Values are compared as ``json.loads`` returns them. Source
+    files are only read, and the host may write them meanwhile: if a file changes while it is
+    read, reading starts over.
 
     Args:
-        plan: What ``plan`` gave.
-        dry_run: Compare only.
-        progress: Told how far it is.
+        plan: The result of ``plan``.
+        dry_run: Only compare.
+        progress: Called with the progress.
 
     Raises:
-        JsonFileError: A file is damaged, or kept changing; what was copied until then is whole.
-        StorageUnavailableError, StorageOperationError: The server failed. Run it again: it goes on
-            where it was.
+        JsonFileError: A file is damaged or kept changing. Values copied so far are complete.
+        StorageUnavailableError, StorageOperationError: The server failed. Run it again to
+            continue.
     """
     # A dry run does not note either whose the keyspace is.
     config = configuration(plan.config) if dry_run else plan.config

@@ -27,24 +27,24 @@ def export(
 ) -> Exported:
     """Writes namespaces as the host's own files: indent 2, not ASCII-escaped, ids sorted.
 
-    Each file is written beside its place and moved there when it is whole and on the disk. Ids that
-    expire meanwhile are left out. A log of changes that lies there is folded first: folded later,
-    it would put what it says, a drop say, over what was written. Keys under the prefix that no
-    storage has made are left out, and named in what comes back.
+    Each file is written to a temporary file that replaces the old one once it is complete and on
+    disk. Ids that expire meanwhile are left out. An existing change log is folded first, because
+    folding it later would overwrite the export, for example with an old drop. Keys under the prefix
+    that do not belong to a storage are left out, and listed in the result.
 
     Args:
-        directory: Where to; made when missing.
-        settings: Where the server is.
-        namespaces: These only; None for all that the keyspace holds, but for those that no file can
-            hold: they are in ``refused``.
-        dry_run: Count only.
-        progress: Told how far it is.
+        directory: The target directory; created if missing.
+        settings: The settings of the server.
+        namespaces: Only these; None for all in the keyspace, except those that are not valid file
+            names, which are listed in ``refused``.
+        dry_run: Only count.
+        progress: Called with the progress.
 
     Raises:
-        StorageConfigError: A namespace that was named is no file name, or the file follows another
-            workspace or key prefix by ``redis_dual_write``.
-        CorruptValueError: The server holds a value that is no JSON; the file is left as it was.
-        JsonFileError: A file or a log that is there cannot be read or written.
+        StorageConfigError: A namespace you named is not a valid file name, or the file follows
+            another workspace or key prefix under ``redis_dual_write``.
+        CorruptValueError: The server holds a value that is not JSON. The old file is kept.
+        JsonFileError: An existing file or log cannot be read or written.
         StorageUnavailableError, StorageOperationError: The server failed.
     """
     directory = Path(directory)
@@ -74,7 +74,7 @@ def export(
 
 
 def logs_in(directory: Path) -> list[str]:
-    """The namespaces that have a log of changes in a directory."""
+    """The namespaces that have a change log in a directory."""
     if not directory.is_dir():
         return []
     names = (_LOG_NAME.fullmatch(path.name) for path in directory.iterdir())
@@ -87,20 +87,20 @@ def fold(
     *,
     namespaces: Collection[str] | None = None,
 ) -> Exported:
-    """Brings the files up to date that ``redis_dual_write`` keeps, after a crash say.
+    """Brings the files of ``redis_dual_write`` up to date, for example after a crash.
 
-    The server is asked what became of the ids in the log of changes, if the settings name one. Of
-    what it does not have, and when it is away, the log's own word holds. Where there is no log
-    there is nothing to do.
+    Reads the values of the ids in the change log from the server, if the settings name one. Uses
+    the logged values for ids that the server does not have, and if the server is down. Does
+    nothing without a log.
 
     Args:
         directory: The host's ``working_dir``.
-        settings: Where the server is.
-        namespaces: These only; None for every log that is there.
+        settings: The settings of the server.
+        namespaces: Only these; None for every log in the directory.
 
     Raises:
-        StorageConfigError: A namespace is no file name, or its log is of another workspace or key
-            prefix than the settings name.
+        StorageConfigError: A namespace is not a valid file name, or its log belongs to another
+            workspace or key prefix than the settings name.
         JsonFileError: A file or a log cannot be read or written.
     """
     directory = Path(directory).absolute()

@@ -1,4 +1,4 @@
-"""What lies in a working directory, and what of it will go where."""
+"""``plan``: what a working directory holds, and what ``migrate`` will do with it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def plan(
     ttl: int | None = None,
     progress: Report | None = None,
 ) -> Plan:
-    """Reads the host's files over, whole, and says what ``migrate`` will do. Writes nothing.
+    """Reads the host's files completely, and says what ``migrate`` will do. Writes nothing.
 
     Args:
         directory: The host's ``working_dir``, which holds its ``kv_store_*.json``.
-        settings: Where the server is.
-        namespaces: Take these only; None for every file that is there.
-        ttl: Seconds that ids live which are not on the server yet, in place of each namespace's own
-            setting; 0 for ever.
-        progress: Told how far it is.
+        settings: The settings of the server.
+        namespaces: Only these; None for every file in the directory.
+        ttl: TTL in seconds for ids that are new on the server, in place of each namespace's
+            setting; 0 for no expiry.
+        progress: Called with the progress.
 
     Raises:
-        JsonFileError: A file is damaged, or stays half-written: the host is writing it. Or it is
-            behind its log of changes: what is newer, there or on the server, would be lost.
-        StorageConfigError: There is no such directory or file, or a setting is wrong.
+        JsonFileError: A file is damaged, or stays half-written because the host is writing it. Or
+            it is behind its change log, so that newer data, there or on the server, would be lost.
+        StorageConfigError: There is no such directory or file, or a setting is invalid.
     """
     directory = Path(directory).absolute()
     config = configuration(settings, directory)

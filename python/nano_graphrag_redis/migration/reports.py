@@ -1,4 +1,4 @@
-"""What the work on files is told, and what it tells: settings, progress, results."""
+"""Settings, progress and results of the operations on files."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.wording import so_many
 
 Settings = RedisConfig | Mapping[str, Any] | None
-"""Where the server is: a ``RedisConfig``, a host's ``global_config``, or None: the environment."""
+"""A ``RedisConfig``, a host's ``global_config``, or None for the environment."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the work on one namespace has come.
+    """The progress on one namespace.
 
     Attributes:
         namespace: The namespace.
-        step: ``check`` (the file is read over), ``copy``, ``list`` (ids are collected), ``write``
-            (a file is written), ``read`` and ``compare``.
+        step: ``check`` (validating the file), ``copy``, ``list`` (collecting ids), ``write``
+            (writing a file), ``read`` or ``compare``.
         done: How much of the step is done, in ``unit``.
-        total: How much it is in all; None where nobody knows yet.
+        total: The size of the step; None if it is not known yet.
         unit: What ``done`` and ``total`` count.
     """
 
@@ -36,20 +36,20 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-"""Called after each piece of work; an exception that it raises ends the work."""
+"""Called after each step; an exception that it raises stops the operation."""
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """One file of the host, as it was when it was looked over.
+    """One file of the host, as it was when ``plan`` read it.
 
     Attributes:
         namespace: The namespace it holds.
-        path: Where it is.
+        path: Its path.
         size: Its size in bytes.
-        ids: How many ids it holds.
-        ttl: Seconds that an id lives which is not on the server yet; 0 for ever.
-        checked: What it is known again by.
+        ids: The number of ids it holds.
+        ttl: TTL in seconds for ids that are new on the server; 0 for no expiry.
+        checked: What identifies this version of the file.
     """
 
     namespace: str
@@ -66,7 +66,7 @@ class Plan:
 
     Attributes:
         directory: The host's ``working_dir``.
-        config: Where to.
+        config: The settings of the target.
         files: One for each namespace.
     """
 
@@ -76,16 +76,16 @@ class Plan:
 
     @property
     def expiring(self) -> tuple[PlannedFile, ...]:
-        """Those whose ids will expire on the server."""
+        """The files whose ids will expire on the server."""
         return tuple(file for file in self.files if file.ttl and file.ids)
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """The total size of all files in bytes."""
         return sum(file.size for file in self.files)
 
     def notices(self) -> list[str]:
-        """What to tell before it starts, a sentence each: how many ids will expire, and when."""
+        """What to report before starting, one sentence each: how many ids will expire, and when."""
         return [
             f"{so_many(file.ids, _noun(file))} of {file.namespace} will expire {_span(file.ttl)} "
             "after being copied, what is on the server already when its own time is up"
@@ -95,7 +95,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Refused:
-    """An id that was not copied: its file still has it.
+    """An id that was not copied; its file still has it.
 
     Attributes:
         id: The id.
@@ -108,16 +108,16 @@ class Refused:
 
 @dataclass(frozen=True)
 class MigratedNamespace:
-    """What was done for one namespace; under ``dry_run``, what would have been.
+    """The result for one namespace; under ``dry_run``, what it would have been.
 
     Attributes:
         namespace: The namespace.
-        ids: Ids that the file holds.
-        written: Ids that were not on the server.
-        replaced: Ids that had another value there; each kept its remaining time to live.
-        unchanged: Ids that were there with the same value, and were left alone.
-        refused: Ids that cannot be stored, the first 1,000 of them.
-        refused_count: How many.
+        ids: Number of ids in the file.
+        written: Number of ids that were new on the server.
+        replaced: Number of ids whose value differed; each kept its remaining TTL.
+        unchanged: Number of ids that already had the same value.
+        refused: Ids that cannot be stored, up to the first 1,000.
+        refused_count: How many ids cannot be stored.
     """
 
     namespace: str
@@ -131,7 +131,7 @@ class MigratedNamespace:
 
 @dataclass(frozen=True)
 class Migrated:
-    """What ``migrate`` did.
+    """The result of ``migrate``.
 
     Attributes:
         namespaces: One for each.
@@ -143,23 +143,23 @@ class Migrated:
 
     @property
     def ok(self) -> bool:
-        """Whether everything that the files hold is on the server."""
+        """Whether everything in the files is now on the server."""
         return not any(namespace.refused_count for namespace in self.namespaces)
 
     @property
     def written(self) -> int:
-        """Ids that were written, new or in place of another value."""
+        """The number of ids written, new or replaced."""
         return sum(namespace.written + namespace.replaced for namespace in self.namespaces)
 
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """One file that was written; under ``dry_run``, that would have been.
+    """One file that was written; under ``dry_run``, one that would have been.
 
     Attributes:
         namespace: The namespace it holds.
-        path: Where it is.
-        ids: How many ids it holds.
+        path: Its path.
+        ids: The number of ids it holds.
         size: Its size in bytes; 0 under ``dry_run``.
     """
 
@@ -171,7 +171,7 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class RefusedNamespace:
-    """A namespace that was not exported: no file can hold it.
+    """A namespace that was not exported, because it is not a valid file name.
 
     Attributes:
         namespace: The namespace.
@@ -184,15 +184,16 @@ class RefusedNamespace:
 
 @dataclass(frozen=True)
 class Exported:
-    """What ``export`` or ``fold`` wrote.
+    """The result of ``export`` or ``fold``.
 
     Attributes:
-        directory: Where.
+        directory: The directory.
         files: One for each namespace.
         dry_run: Whether nothing was written.
-        refused: Namespaces of the keyspace that no file can hold.
-        foreign_count: Keys under the prefix that no storage has made, and that were left out.
-        foreign: Some of them, as they may be shown.
+        refused: Namespaces of the keyspace that are not valid file names.
+        foreign_count: Number of keys under the prefix that do not belong to a storage and were
+            left out.
+        foreign: Some of them, safe to print.
     """
 
     directory: Path
@@ -214,16 +215,16 @@ class VerifiedNamespace:
 
     Attributes:
         namespace: The namespace.
-        ids_in_file: Ids that the file holds.
-        ids_on_server: Ids that the server holds.
-        file_digest: One for all ids and values of the file. Equal contents have equal digests
-            within one run; order, spelling and white space do not count.
+        ids_in_file: Number of ids in the file.
+        ids_on_server: Number of ids on the server.
+        file_digest: Digest of all ids and values in the file. Equal contents have equal digests
+            within one run; order, spelling and white space do not matter.
         server_digest: The same for the server.
-        differing: Ids with another value.
+        differing: Ids whose values differ.
         differing_count: How many.
-        missing: Ids that only the file holds.
+        missing: Ids that exist only in the file.
         missing_count: How many.
-        extra: Ids that only the server holds.
+        extra: Ids that exist only on the server.
         extra_count: How many.
     """
 
@@ -247,7 +248,7 @@ class VerifiedNamespace:
 
 @dataclass(frozen=True)
 class Verified:
-    """What ``verify`` found.
+    """The result of ``verify``.
 
     Attributes:
         namespaces: One for each.
@@ -257,7 +258,7 @@ class Verified:
 
     @property
     def ok(self) -> bool:
-        """Whether files and server hold the same."""
+        """Whether the files and the server hold the same."""
         return all(namespace.ok for namespace in self.namespaces)
 
 
