@@ -24,7 +24,7 @@ class NearCacheStats(TypedDict):
 
 
 class SingleFlightStats(TypedDict):
-    """Of ``redis_single_flight``."""
+    """Statistics of ``redis_single_flight``."""
 
     leases: int
     waits: int
