@@ -16,6 +16,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
+from .visible import visible
+
 FORMAT: Final = 1
 """Files of another format are another version's and are left alone."""
 
@@ -77,6 +79,9 @@ class _Worker(TypedDict):
     hash_seed: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
 
 
+_Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
+
+
 class _Told(TypedDict):
     __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic's own way for a TypedDict
 
@@ -84,6 +89,7 @@ class _Told(TypedDict):
     written: NotRequired[_Number]
     ended: NotRequired[bool]
     worker: NotRequired[_Worker]
+    days: NotRequired[dict[_Day, dict[Literal["hits", "misses"], _Count]]]
     # A name that leads out of the directory would have another file removed.
     folded: NotRequired[list[Annotated[str, StringConstraints(pattern=r"^\w[\w-]*\.json$")]]]
 
@@ -126,7 +132,7 @@ def _parsed(text: bytes) -> Any:
     except RecursionError:
         raise PassedOverError("nested too deeply") from None
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"][:2]))
+        where = visible(".".join(map(str, error.errors()[0]["loc"][:2])))
         raise PassedOverError(f"holds something else than counters in {where or 'it'}") from None
     except ValueError:
         raise PassedOverError("damaged: no JSON") from None

@@ -14,10 +14,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
 from . import _core
+from .config.namespaces import LLM_CACHE
 from .config.notices import warn_once
 from .snapshot_files import FORMAT, PassedOverError, read, replace
 from .visible import visible
@@ -32,14 +34,20 @@ STALE_AFTER: Final = 3 * WRITE_EVERY
 FOLD_AFTER: Final = 3600.0
 """Seconds without a write after which the file of a process that did not say farewell is folded."""
 
+DAYS_KEPT: Final = 62
+"""Days of which the reads of the LLM cache are kept apart."""
+
 CENSUS_EVERY: Final = 60.0
 """Seconds between two looks at what lies on the servers, in the background."""
 
 _GONE: Final = "gone.json"
 """The sum of the processes whose files were folded into one."""
 
+Days = dict[str, dict[str, int]]
+"""Reads of the LLM cache, ``hits`` and ``misses``, by day in UTC (``2026-11-28``)."""
+
 Snapshot = dict[str, Any]
-"""What ``_core.metrics()`` gives, or the sum of several, with ``workers``: see ``workers``."""
+"""What ``_core.metrics()`` gives; or the sum of several, with ``workers`` and ``days``."""
 
 
 class _Writer:
@@ -50,6 +58,8 @@ class _Writer:
         self.pid = os.getpid()
         self.path = directory / f"{self.pid}-{time.time_ns():x}.json"
         self.ended = threading.Event()
+        self._days: Days = {}
+        self._read_before = Counter[str]()
         self._writing = threading.Lock()
         self._thread = threading.Thread(
             target=self._go_on, name="nano-graphrag-redis-metrics", daemon=True
@@ -80,9 +90,11 @@ class _Writer:
         worker = this_worker(snapshot)
         if worker is None:
             return
+        self._count_today(snapshot)
         told = {
             "format": FORMAT,
             "written": time.time(),
+            "days": self._days,
             "ended": last,
             "worker": worker,
             "snapshot": snapshot,
@@ -90,6 +102,15 @@ class _Writer:
         with contextlib.suppress(OSError):
             self.directory.mkdir(parents=True, exist_ok=True)
             replace(self.path, told)
+
+    def _count_today(self, snapshot: Snapshot) -> None:
+        """Adds what was read of the LLM cache since the last write to the day's counts."""
+        counts = snapshot["namespaces"].get(LLM_CACHE, {}).get("counts", {})
+        read = Counter({name: counts.get(name, 0) for name in ("hits", "misses")})
+        if more := read - self._read_before:
+            today = datetime.now(timezone.utc).date().isoformat()
+            add_days(self._days, {today: more})
+        self._read_before = read
 
 
 _writer: _Writer | None = None
@@ -147,9 +168,10 @@ def merged(directory: Path, passed_over: list[str] | None = None) -> Snapshot:
     with contextlib.suppress(OSError, ImportError, PassedOverError):
         _fold(files)
     total = empty()
+    days: Days = {}
     live_workers: list[Mapping[str, str]] = []
     try:
-        gone, names = files.gone()
+        gone, names, days = files.gone()
         add(total, gone, live=False)
     except PassedOverError:
         names = []
@@ -157,9 +179,11 @@ def merged(directory: Path, passed_over: list[str] | None = None) -> Snapshot:
         if name not in names:
             live = _lives(told)
             add(total, told["snapshot"], live=live)
+            add_days(days, told.get("days", {}))
             if live and "worker" in told:
                 live_workers.append(told["worker"])
     total["workers"] = counted(live_workers)
+    total["days"] = days
     lines = [f"{visible(directory / name)}: {why}" for name, why in sorted(files.refused.items())]
     if passed_over is not None:
         passed_over += [f"passed over {line}" for line in lines]
@@ -206,6 +230,16 @@ def add(total: Snapshot, more: Mapping[str, Any], *, live: bool) -> None:
             _add(total[part].setdefault(name, {}), told, live=live)
 
 
+def add_days(days: Days, more: Mapping[str, Mapping[str, int]]) -> None:
+    """Adds ``more`` to ``days``, of which the newest are kept."""
+    for day, counts in more.items():
+        of_day = days.setdefault(day, {})
+        for name, count in counts.items():
+            of_day[name] = of_day.get(name, 0) + count
+    for day in sorted(days)[:-DAYS_KEPT]:
+        del days[day]
+
+
 def _add(total: dict[str, Any], more: Mapping[str, Any], *, live: bool) -> None:
     for name, value in more.items():
         if name == "sets":
@@ -228,7 +262,7 @@ def _fold(files: _Files) -> None:
     lock = os.open(directory / "fold.lock", flags, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        total, folded = files.gone()
+        total, folded, days = files.gone()
         now = time.time()
         # Named in the sum before they are removed: whoever stops in between counts none twice.
         done = {
@@ -238,9 +272,11 @@ def _fold(files: _Files) -> None:
         }
         for told in done.values():
             add(total, told["snapshot"], live=False)
+            add_days(days, told.get("days", {}))
         names = sorted({*done, *(name for name in folded if (directory / name).exists())})
         if done or len(names) != len(folded):
-            replace(directory / _GONE, {"format": FORMAT, "folded": names, "snapshot": total})
+            gone = {"format": FORMAT, "folded": names, "days": days, "snapshot": total}
+            replace(directory / _GONE, gone)
         for name in names:
             (directory / name).unlink(missing_ok=True)
     finally:
@@ -269,14 +305,16 @@ class _Files:
                 if told is not None:
                     yield path.name, told
 
-    def gone(self) -> tuple[Snapshot, list[str]]:
-        """The sum of what was folded, and the files in it that may not be removed yet.
+    def gone(self) -> tuple[Snapshot, list[str], Days]:
+        """The sum of what was folded, the files in it that may not be removed yet, and the days.
 
         Raises:
             PassedOverError: It cannot be read; it is left as it is, and nothing more is folded.
         """
         told = self._read(_GONE, "folded")
-        return (empty(), []) if told is None else (told["snapshot"], told["folded"])
+        if told is None:
+            return empty(), [], {}
+        return told["snapshot"], told["folded"], told.get("days", {})
 
     def _read(self, name: str, *parts: str) -> Any:
         try:

@@ -15,7 +15,7 @@ from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE, OF
 from nano_graphrag_redis.exceptions import StorageOperationError
 from nano_graphrag_redis.migration.entries import Foreign, entries_of
 from nano_graphrag_redis.migration.work import opened
-from nano_graphrag_redis.snapshots import merged
+from nano_graphrag_redis.snapshots import Days, merged
 
 from .output import Bars
 
@@ -67,6 +67,61 @@ class OperationFigures:
 
 
 @dataclass(frozen=True)
+class Day:
+    """The LLM calls of one day.
+
+    Attributes:
+        day: The date in UTC.
+        asked: Answers that were asked for.
+        saved: Those of them that came from the cache.
+        money: What the saved ones would have cost; None without a price.
+    """
+
+    day: str
+    asked: int
+    saved: int
+    money: float | None
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What the LLM cache saved.
+
+    Attributes:
+        asked: Answers that were asked for.
+        saved: Those of them that came from the cache.
+        price: What a call costs; None if nobody said.
+        money: What the saved ones would have cost; None without a price.
+        days: The same by day, the oldest first.
+    """
+
+    asked: int
+    saved: int
+    price: float | None
+    money: float | None
+    days: tuple[Day, ...]
+
+    @classmethod
+    def of(cls, hits: int, misses: int, price: float | None, days: Days) -> Savings:
+        """From what the service's processes have counted."""
+
+        def money(saved: int) -> float | None:
+            return None if price is None else saved * price
+
+        by_day = (
+            (day, counts.get("hits", 0), counts.get("misses", 0))
+            for day, counts in sorted(days.items())
+        )
+        return cls(
+            hits + misses,
+            hits,
+            price,
+            money(hits),
+            tuple(Day(day, hit + missed, hit, money(hit)) for day, hit, missed in by_day),
+        )
+
+
+@dataclass(frozen=True)
 class Figures:
     """All of them.
 
@@ -77,8 +132,7 @@ class Figures:
         hits: Reads that found a value, by namespace; None likewise.
         misses: Reads that found none.
         connections: Open connections of the processes that run.
-        llm_calls_saved: Answers that came from the cache.
-        money_saved: What they would have cost; None without a price.
+        llm: What the LLM cache saved; None where the processes write no counters.
         foreign_count: Keys under the prefix that no storage has made, in no namespace's figures.
         foreign: Some of them, as they may be shown.
         passed_over: Files in the directory of counters that could not be read, and why.
@@ -90,8 +144,7 @@ class Figures:
     hits: Mapping[str, int] | None
     misses: Mapping[str, int] | None
     connections: int | None
-    llm_calls_saved: int | None
-    money_saved: float | None
+    llm: Savings | None
     foreign_count: int = 0
     foreign: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
@@ -111,21 +164,20 @@ def figures(
     server = _server(config)
     met = (foreign.count, foreign.examples)
     if metrics_dir is None:
-        return Figures(namespaces, server, None, None, None, None, None, None, *met)
+        return Figures(namespaces, server, None, None, None, None, None, *met)
     passed_over: list[str] = []
     counted = merged(metrics_dir, passed_over)
     hits = {name: told["counts"].get("hits", 0) for name, told in counted["namespaces"].items()}
-    saved = hits.get(LLM_CACHE, 0)
+    misses = {name: told["counts"].get("misses", 0) for name, told in counted["namespaces"].items()}
     sets = (each for told in counted["servers"].values() for each in told["sets"])
     return Figures(
         namespaces,
         server,
         tuple(_operations(counted)),
         hits,
-        {name: told["counts"].get("misses", 0) for name, told in counted["namespaces"].items()},
+        misses,
         sum(each["connections"] for each in sets),
-        saved,
-        None if price is None else saved * price,
+        Savings.of(hits.get(LLM_CACHE, 0), misses.get(LLM_CACHE, 0), price, counted["days"]),
         *met,
         tuple(passed_over),
     )

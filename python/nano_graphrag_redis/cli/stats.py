@@ -15,7 +15,7 @@ from nano_graphrag_redis.migration.entries import told_of_foreign
 from nano_graphrag_redis.visible import visible
 from nano_graphrag_redis.wording import so_many
 
-from .figures import Figures, figures
+from .figures import Figures, Savings, figures
 from .output import size, table
 from .session import Session
 
@@ -25,6 +25,9 @@ Price = Annotated[
     float | None,
     typer.Option("--price-per-call", min=0, help="Price of an LLM call, to report savings."),
 ]
+
+
+_DAYS_SHOWN = 7
 
 
 def stats(
@@ -59,7 +62,10 @@ def stats(
 
 
 def _report(where: str, found: Figures) -> RenderableType:
-    parts: list[RenderableType] = [Text(where, "bold"), _namespaces(found), Text()]
+    parts: list[RenderableType] = [Text(where, "bold")]
+    if found.llm is not None:
+        parts += [Text(_saved(found.llm), "bold green"), *_days(found.llm), Text()]
+    parts += [_namespaces(found), Text()]
     skipped = told_of_foreign(found.foreign_count, found.foreign)
     parts += [Text(line, "yellow") for line in (skipped, *found.passed_over) if line]
     server = _server(found)
@@ -70,7 +76,7 @@ def _report(where: str, found: Figures) -> RenderableType:
             Text("no figures of the service: set REDIS_METRICS_DIR for it and for this", "dim")
         )
         return Group(*parts)
-    parts += [_operations(found), Text(), Text(_saved(found), "bold green")]
+    parts.append(_operations(found))
     return Group(*parts)
 
 
@@ -103,8 +109,9 @@ def _server(found: Figures) -> str:
     asked = said["keyspace_hits"] + said["keyspace_misses"]
     hits = f", {said['keyspace_hits'] / asked:.1%} of reads hit" if asked else ""
     clients, expired = (round(said[name]) for name in ("connected_clients", "expired_keys"))
+    ours = "" if found.connections is None else f" ({found.connections:,} of this service)"
     return (
-        f"server: {size(said['used_memory'])}{most}, {so_many(clients, 'connection')}, "
+        f"server: {size(said['used_memory'])}{most}, {so_many(clients, 'connection')}{ours}, "
         f"{said['instantaneous_ops_per_sec']:,.0f} commands/s{hits}, "
         f"{so_many(expired, 'key')} expired, {said['evicted_keys']:,.0f} evicted"
     )
@@ -126,7 +133,21 @@ def _operations(found: Figures) -> RenderableType:
     return made
 
 
-def _saved(found: Figures) -> str:
-    money = "" if found.money_saved is None else f", worth {found.money_saved:,.2f}"
-    saved = so_many(found.llm_calls_saved or 0, "LLM call")
-    return f"{saved} saved{money}; {so_many(found.connections or 0, 'connection')}"
+def _saved(llm: Savings) -> str:
+    if not llm.asked:
+        return "no answer was asked of the LLM cache yet"
+    saved = f"{so_many(llm.saved, 'LLM call')} saved of {llm.asked:,} ({llm.saved / llm.asked:.1%})"
+    return saved if llm.money is None else f"{saved}; {llm.money:,.2f} at {llm.price:g} a call"
+
+
+def _days(llm: Savings) -> list[RenderableType]:
+    """The last days, where there are several."""
+    if len(llm.days) <= 1:
+        return []
+    numbers = ("asked", "saved", "share", *(() if llm.price is None else ("worth",)))
+    made = table("day (UTC)", *numbers, numbers=numbers)
+    for each in llm.days[-_DAYS_SHOWN:]:
+        share = f"{each.saved / each.asked:.1%}" if each.asked else ""
+        money = () if each.money is None else (f"{each.money:,.2f}",)
+        made.add_row(each.day, f"{each.asked:,}", f"{each.saved:,}", share, *money)
+    return [made]

@@ -21,7 +21,7 @@ HOST_NAMESPACES: Final[Mapping[str, tuple[str, ...]]] = {
 """The host's namespaces, each with its names in the environment."""
 
 LLM_CACHE: Final = "llm_response_cache"
-"""The namespace of the LLM's answers, which can be had again."""
+"""The host's cached LLM answers, which cost money and never stop it."""
 
 EMBEDDING_CACHE: Final = "embedding_cache"
 """Where ``cache_embeddings`` keeps vectors; the host knows nothing of it."""
