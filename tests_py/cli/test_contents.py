@@ -262,3 +262,122 @@ def test_the_workspace_and_the_prefix_are_those_of_the_options(
     variables = {"REDIS_WORKSPACE": "acme", "REDIS_KEY_PREFIX": "graph"}
     assert json.loads(ours("keys", "full_docs", "--json", **variables).stdout) == ["a"]
     assert json.loads(ours("keys", "full_docs", "--json").stdout) == []
+
+
+ANSWERS: dict[str, object] = {
+    "old": {"return": "x", "model": "gpt-4o"},
+    "new": {"return": "y", "model": "gpt-5"},
+    "cut off": {"return": '{"title": "Marley', "model": "gpt-4o"},
+    "cut off in a fence": {"return": '```json\n{"title": "Marl"', "model": "gpt-5"},
+    "whole": {"return": '```json\n{"title": "Marley"}\n```', "model": "gpt-4o"},
+    "prose": {"return": "a set {of words", "model": "gpt-4o"},
+    "deep": {"return": '{"a":' * 5000 + "1" + "}" * 5000, "model": "gpt-4o"},
+    "blank": {"return": " ", "model": "gpt-4o"},
+    "no model": {"return": "z"},
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "gone"),
+    [
+        ((), ["blank"]),
+        (("--model", "gpt-5"), ["new", "cut off in a fence"]),
+        (("--model", "no such"), []),
+        (("--unparseable",), ["cut off", "cut off in a fence", "deep"]),
+        (("--unparseable", "--model", "gpt-4o"), ["cut off", "deep"]),
+        (("--older-than", "1h"), ["old", "prose"]),
+        (("--older-than", "60m", "--model", "gpt-4o"), ["old", "prose"]),
+        (("--older-than", "13h"), []),
+    ],
+    ids=str,
+)
+def test_prune_deletes_what_matches_all_that_is_asked(
+    ours: Command,
+    fill: Callable[..., None],
+    redis_client: redis.Redis,
+    options: tuple[str, ...],
+    gone: list[str],
+) -> None:
+    fill("llm_response_cache", ANSWERS)
+    for id in ("old", "prose"):
+        redis_client.pexpire(f"nano_graphrag:llm_response_cache:{id}", 10 * 3600 * 1000)
+    redis_client.persist("nano_graphrag:llm_response_cache:new")
+    counted = json.loads(ours("prune", *options, "--dry-run", "--json").stdout)
+    assert counted["answers"] == {"llm_response_cache": len(gone)}
+    pruned = ours("prune", *options)
+    assert pruned.returncode == 0, pruned.stderr
+    left = {str(key.decode()).rpartition(":")[2] for key in redis_client.keys("*cache:*")}
+    assert left == set(ANSWERS) - set(gone)
+
+
+@pytest.mark.parametrize("age", ["", "soon", "-1h", "1.5h", "1w", "9999999999s"])
+def test_an_age_that_is_none_is_refused(ours: Command, age: str) -> None:
+    refused = ours("prune", "--older-than", age)
+    assert refused.returncode == 2
+    assert "90m, 36h, 7d" in refused.stderr
+
+
+def test_the_age_of_answers_that_never_expire_is_not_known(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis
+) -> None:
+    fill("llm_response_cache", ANSWERS, redis_ttl={"llm_response_cache": 0})
+    refused = ours("prune", "--older-than", "1h", REDIS_TTL_LLM_CACHE="0")
+    assert refused.returncode == 2
+    assert "never expire" in " ".join(refused.stderr.split())
+    assert len(redis_client.keys()) == len(ANSWERS)
+
+
+def test_doctor_counts_the_answers_that_prune_would_delete(
+    ours: Command, fill: Callable[..., None]
+) -> None:
+    fill("llm_response_cache", ANSWERS)
+    found = json.loads(ours("doctor", "--json").stdout)["findings"]
+    counts = {each["check"]: each["count"] for each in found if each["check"].endswith("-answer")}
+    assert counts == {"empty-answer": 1, "unparseable-answer": 3}
+
+
+def test_copy_gives_the_answers_of_a_workspace_to_another(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis
+) -> None:
+    fill("llm_response_cache", ANSWERS, redis_workspace="one")
+    fill("llm_response_cache", {"old": {"return": "theirs"}}, redis_workspace="two")
+    to_two = ("copy", "--from-workspace", "one", "--to-workspace", "two", "--json")
+    of_a_model = (*to_two, "--model", "gpt-5")
+    counted = json.loads(ours(*of_a_model, "--dry-run").stdout)
+    assert counted == {"dry_run": True, "copied": 2, "already_there": 0}
+    assert redis_client.keys("nano_graphrag@two:*") == [b"nano_graphrag@two:llm_response_cache:old"]
+    assert json.loads(ours(*of_a_model).stdout)["copied"] == 2
+    assert json.loads(ours(*to_two).stdout) == {
+        "dry_run": False, "copied": len(ANSWERS) - 3, "already_there": 3,
+    }  # fmt: skip
+    theirs = ours("get", "llm_response_cache", "old", "--workspace", "two", "--json")
+    assert json.loads(theirs.stdout) == {"return": "theirs"}
+    copied = ours("get", "llm_response_cache", "deep", "--workspace", "two", "--json")
+    assert json.loads(copied.stdout) == ANSWERS["deep"]
+    outside = ours("copy", "--to-workspace", "", REDIS_WORKSPACE="one")
+    assert outside.returncode == 0, outside.stderr
+    assert outside.stdout == "copied 9 answers to outside every workspace; 0 were there already\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--to-workspace", "one", "--from-workspace", "one"), "the same"),
+        (("--to-workspace", "a:b"), "--to-workspace"),
+        ((), "--to-workspace"),
+    ],
+)
+def test_a_copy_that_makes_no_sense_is_refused(
+    ours: Command, arguments: tuple[str, ...], said: str
+) -> None:
+    refused = ours("copy", *arguments)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "\x1b[2J" not in refused.stderr
+
+
+def test_answers_that_all_workspaces_share_are_not_copied(ours: Command) -> None:
+    shared = {"REDIS_SHARED_NAMESPACES": "llm_response_cache"}
+    refused = ours("copy", "--to-workspace", "one", **shared)
+    assert refused.returncode == 2
+    assert "every workspace" in " ".join(refused.stderr.split())

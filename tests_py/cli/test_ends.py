@@ -28,6 +28,7 @@ COMMANDS = {
     "keys": ("full_docs",),
     "drop": ("full_docs", "--yes"),
     "prune": (),
+    "copy": ("--to-workspace", "other"),
     "export": ("--to", "files"),
 }
 

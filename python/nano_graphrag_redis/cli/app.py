@@ -11,6 +11,7 @@ from nano_graphrag_redis._core import __version__
 from nano_graphrag_redis.visible import visible
 
 from . import run
+from .copy import copy
 from .doctor import doctor
 from .drop import drop
 from .export import export
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for body in (doctor, stats, migrate, export, verify, fold, get, keys, drop, prune, metrics):
+for body in (doctor, stats, migrate, export, verify, fold, get, keys, drop, prune, copy, metrics):
     app.command()(command(body))
 
 server = typer.Typer(help="An embedded server that keeps running while no application uses it.")

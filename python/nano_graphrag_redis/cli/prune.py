@@ -1,51 +1,90 @@
-"""``prune``: cached answers that are none, and registry entries of values that are gone."""
+"""``prune``: cached answers of no use, and registry entries of values that are gone."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from nano_graphrag_redis._core import BlockingKvStore
+from nano_graphrag_redis.answers import is_empty, is_unparseable, model_of
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
-from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
 from nano_graphrag_redis.migration.work import opened
 from nano_graphrag_redis.visible import visible
 from nano_graphrag_redis.wording import so_many
 
+from .cached import Caches, Model, batches
 from .exits import Exit
 from .namespaces import refused
 from .output import Bars
 from .session import Session
 
-_PIECE = 500
-"""Values read between two looks at the bar, and at Ctrl-C."""
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-Caches = Annotated[
-    list[str] | None,
-    typer.Option("--namespace", help=f"A namespace of cached answers. Default: {LLM_CACHE}."),
+
+def _seconds(age: str) -> int:
+    """Raises typer.BadParameter for anything but a number with a unit."""
+    found = re.fullmatch(r"(\d{1,9})([smhd]?)", age.strip())
+    if found is None:
+        raise typer.BadParameter("give a number and a unit: 90m, 36h, 7d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+Unparseable = Annotated[
+    bool,
+    typer.Option("--unparseable", help="Answers that begin a JSON object and cannot be parsed."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count empty answers.")]
+OlderThan = Annotated[
+    int | None,
+    typer.Option(
+        "--older-than",
+        parser=_seconds,
+        metavar="AGE",
+        help="Answers written before that: 90m, 36h, 7d. An answer's age is the namespace's "
+        "redis_ttl less the time it has left.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count the answers, and delete none.")]
+
+Choice = Callable[[BlockingKvStore, "list[tuple[str, Any]]"], "list[str]"]
+"""Of a batch of ids and values, the ids to delete."""
 
 
-def prune(session: Session, namespace: Caches = None, dry_run: DryRun = False) -> Exit | None:
+def prune(
+    session: Session,
+    *,
+    namespace: Caches = None,
+    model: Model = None,
+    older_than: OlderThan = None,
+    unparseable: Unparseable = False,
+    dry_run: DryRun = False,
+) -> Exit | None:
     """Delete cached answers that are null or empty, and registry entries whose value has expired.
 
-    An empty answer is useless; once it is deleted, the LLM is asked again. Exits 1 if there is no
-    such namespace.
+    With --model, --older-than or --unparseable it deletes the answers that match all of these
+    instead. The model is asked again for what was deleted. Exits 1 if there is no such namespace.
     """
+    names = namespace or [LLM_CACHE]
     if mistyped := refused(session, namespace or ()):
         return mistyped
+    if older_than is not None and (endless := [n for n in names if not session.config.ttl_for(n)]):
+        raise typer.BadParameter(
+            f"the answers of {visible(endless[0])} never expire, so their age is not known",
+            param_hint="--older-than",
+        )
     # First: whoever lists the ids of a namespace removes what has expired on the way.
     expired = _expired(session) if session.config.redis_registry and not dry_run else None
     pruned: dict[str, int] = {}
     with session.output.progress() as bars:
-        for name in namespace or [LLM_CACHE]:
+        for name in names:
+            chosen = _choice(model, older_than, session.config.ttl_for(name), unparseable)
             with opened(name, session.bare) as store:
-                pruned[name] = _prune(store, name, bars, dry_run)
-    said = [f"{'would delete' if dry_run else 'deleted'} {_answers(pruned)}"]
+                pruned[name] = _prune(store, f"prune {name}", bars, chosen, dry_run)
+    kind = "" if model or older_than is not None else "empty "
+    kind = "unparseable " if unparseable else kind
+    said = [f"{'would delete' if dry_run else 'deleted'} {_answers(pruned, kind)}"]
     if expired is not None:
         entries = so_many(sum(expired.values()), "registry entry", "registry entries")
         said.append(f"removed {entries} without a value")
@@ -56,31 +95,32 @@ def prune(session: Session, namespace: Caches = None, dry_run: DryRun = False) -
     return None
 
 
-def _prune(store: BlockingKvStore, namespace: str, bars: Bars, dry_run: bool) -> int:
-    ids = store.all_keys()
+def _choice(model: str | None, older_than: int | None, ttl: int, unparseable: bool) -> Choice:
+    def of_value(value: Any) -> bool:
+        if model is None and older_than is None and not unparseable:
+            return is_empty(value)
+        return (model is None or model_of(value) == model) and (
+            not unparseable or is_unparseable(value)
+        )
+
+    def chosen(store: BlockingKvStore, batch: list[tuple[str, Any]]) -> list[str]:
+        ids = [id for id, value in batch if of_value(value)]
+        if older_than is None or not ids:
+            return ids
+        looked = store.look([f"{store.prefix}{id}".encode() for id in ids])
+        most = (ttl - older_than) * 1000
+        pairs = zip(ids, looked, strict=True)
+        return [id for id, (_, left) in pairs if left is not None and left < most]
+
+    return chosen
+
+
+def _prune(store: BlockingKvStore, what: str, bars: Bars, choice: Choice, dry_run: bool) -> int:
     count = 0
-    for start in range(0, len(ids), _PIECE):
-        empty = [id for id, value in _read(store, ids[start : start + _PIECE]) if _is_empty(value)]
-        count += len(empty) if dry_run else store.delete_by_ids(empty)
-        bars.tell(f"prune {namespace}", min(start + _PIECE, len(ids)), len(ids), "ids")
+    for batch in batches(store, what, bars):
+        ids = choice(store, batch)
+        count += len(ids) if dry_run else store.delete_by_ids(ids)
     return count
-
-
-def _read(store: BlockingKvStore, ids: list[str]) -> Iterator[tuple[str, Any]]:
-    """Values that are there; `doctor` tells of those that cannot be read, and they stay."""
-    gone = store.filter_keys(ids)
-    there = [id for id in ids if id not in gone]
-    try:
-        yield from zip(there, store.get_by_ids(there), strict=True)
-    except (CorruptValueError, StorageOperationError):  # a key of another type
-        for id in there:
-            with contextlib.suppress(CorruptValueError, StorageOperationError):
-                yield id, store.get_by_id(id)
-
-
-def _is_empty(value: Any) -> bool:
-    answer = value.get("return") if isinstance(value, dict) else value
-    return answer is None or (isinstance(answer, str) and not answer.strip())
 
 
 def _expired(session: Session) -> dict[str, int]:
@@ -91,7 +131,7 @@ def _expired(session: Session) -> dict[str, int]:
     return removed
 
 
-def _answers(pruned: dict[str, int]) -> str:
+def _answers(pruned: dict[str, int], kind: str) -> str:
     return ", ".join(
-        f"{so_many(count, 'empty answer')} of {visible(name)}" for name, count in pruned.items()
+        f"{so_many(count, f'{kind}answer')} of {visible(name)}" for name, count in pruned.items()
     )

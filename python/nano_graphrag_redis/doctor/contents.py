@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from nano_graphrag_redis.config.namespaces import MUST_NOT_EXPIRE
+from nano_graphrag_redis.config.namespaces import LLM_CACHE, MUST_NOT_EXPIRE
 from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
 from nano_graphrag_redis.migration.entries import parted
 from nano_graphrag_redis.visible import visible
@@ -137,6 +137,32 @@ def corrupt_values(_: Patient, survey: Survey) -> Iterator[Finding]:
         )
 
 
+def useless_answers(_: Patient, survey: Survey) -> Iterator[Finding]:
+    """Cached answers that do no good, or keep the host from going on."""
+    if ids := survey.empty_answers:
+        yield Finding(
+            "empty-answer",
+            Severity.WARNING,
+            f"{so_many(len(ids), 'cached answer')} without text",
+            why="the host goes on with nothing until it expires, and does not ask the model again",
+            remedy="nano-graphrag-redis prune",
+            namespace=LLM_CACHE,
+            ids=examples(ids),
+            count=len(ids),
+        )
+    if ids := survey.unparseable_answers:
+        yield Finding(
+            "unparseable-answer",
+            Severity.WARNING,
+            f"{so_many(len(ids), 'cached answer')} that should be JSON and cannot be parsed",
+            why="an insert that needs one for a community report fails until it expires",
+            remedy="nano-graphrag-redis prune --unparseable",
+            namespace=LLM_CACHE,
+            ids=examples(ids),
+            count=len(ids),
+        )
+
+
 def wrong_types(_: Patient, survey: Survey) -> Iterator[Finding]:
     """Keys that another program keeps something else under."""
     for namespace, kinds in sorted(survey.foreign.items()):
@@ -214,6 +240,7 @@ CHECKS: Final[tuple[Callable[[Patient, Survey], Iterator[Finding]], ...]] = (
     documents_without_chunks,
     chunks_without_document,
     corrupt_values,
+    useless_answers,
     wrong_types,
     registry_drift,
     working_directories,

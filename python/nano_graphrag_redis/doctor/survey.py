@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES
+from nano_graphrag_redis.answers import is_empty, is_unparseable
+from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
 from nano_graphrag_redis.exceptions import CorruptValueError
 from nano_graphrag_redis.migration.entries import Foreign, parted
 
@@ -37,6 +38,8 @@ class Survey:
         corrupt: The ids whose value cannot be read, by namespace.
         documents: The ids of documents that have text.
         chunks_of: For each document that a chunk names, the chunks that name it.
+        empty_answers: The ids of cached answers that are null or blank.
+        unparseable_answers: The ids of cached answers whose JSON the host cannot parse.
         beside: The keys beside the namespaces, by what follows the ``@``.
         unowned: The keys that no storage has made.
     """
@@ -47,6 +50,8 @@ class Survey:
     corrupt: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     documents: set[str] = field(default_factory=set)
     chunks_of: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    empty_answers: set[str] = field(default_factory=set)
+    unparseable_answers: set[str] = field(default_factory=set)
     beside: set[str] = field(default_factory=set)
     unowned: Foreign = field(default_factory=Foreign)
 
@@ -117,12 +122,22 @@ def _look(patient: Patient, survey: Survey, namespace: str, found: list[tuple[st
         elif kind != "none":
             survey.foreign[namespace][id] = kind
     for id, value in _values(patient, survey, namespace, readable):
-        if not isinstance(value, dict):
-            continue
-        if namespace == DOCUMENTS and str(value.get("content") or "").strip():
-            survey.documents.add(id)
-        elif namespace == CHUNKS and isinstance(document := value.get(DOCUMENT_OF), str):
-            survey.chunks_of[document].add(id)
+        _note(survey, namespace, id, value)
+
+
+def _note(survey: Survey, namespace: str, id: str, value: Any) -> None:
+    """Sorts a value by what the checks ask of it."""
+    if namespace == LLM_CACHE:
+        if is_empty(value):
+            survey.empty_answers.add(id)
+        elif is_unparseable(value):
+            survey.unparseable_answers.add(id)
+    elif not isinstance(value, dict):
+        return
+    elif namespace == DOCUMENTS and str(value.get("content") or "").strip():
+        survey.documents.add(id)
+    elif namespace == CHUNKS and isinstance(document := value.get(DOCUMENT_OF), str):
+        survey.chunks_of[document].add(id)
 
 
 def _values(

@@ -1,0 +1,46 @@
+"""Cached LLM answers as the host stores them, and which of them are of no use."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_BEGINS_AN_OBJECT = re.compile(r"\s*(?:```(?:json)?\s*)?\{")
+_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+"""What nano-graphrag takes for the JSON in an answer (``locate_json_string_body_from_string``)."""
+
+
+def model_of(value: Any) -> str | None:
+    """The model that gave the answer; None where the host has not noted it."""
+    model = value.get("model") if isinstance(value, dict) else None
+    return model if isinstance(model, str) else None
+
+
+def is_empty(value: Any) -> bool:
+    """Whether it is null or blank: it was paid for, and the host goes on without an answer."""
+    answer = _answer(value)
+    return answer is None or (isinstance(answer, str) and not answer.strip())
+
+
+def is_unparseable(value: Any) -> bool:
+    """Whether it begins a JSON object that the host cannot parse, as where it was cut off.
+
+    The host asks for community reports in JSON and raises on such an answer, again at each insert
+    for as long as it is cached.
+    """
+    answer = _answer(value)
+    if not isinstance(answer, str) or not _BEGINS_AN_OBJECT.match(answer):
+        return False
+    found = _OBJECT.search(answer)
+    if found is None:
+        return True
+    try:
+        json.loads(found[0])
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _answer(value: Any) -> Any:
+    return value.get("return") if isinstance(value, dict) else value

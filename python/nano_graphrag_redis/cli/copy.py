@@ -1,0 +1,92 @@
+"""``copy``: the cached answers of one workspace, for another."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nano_graphrag_redis.answers import model_of
+from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.config.namespaces import LLM_CACHE
+from nano_graphrag_redis.migration.work import opened
+from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.wording import so_many
+
+from .arguments import DryRun
+from .cached import Model, batches
+from .session import Session
+
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from-workspace",
+        metavar="NAME",
+        help="Whose answers; '' for those outside every workspace. REDIS_WORKSPACE if not given.",
+    ),
+]
+To = Annotated[
+    str,
+    typer.Option(
+        "--to-workspace",
+        metavar="NAME",
+        help="Who is to have them; '' for outside every workspace.",
+        show_default=False,
+    ),
+]
+
+
+def copy(
+    session: Session,
+    to_workspace: To,
+    from_workspace: From = None,
+    model: Model = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Copy the cached LLM answers of one workspace to another, so that they are not paid again.
+
+    An id that is there already is left alone. A copied answer lives for the whole redis_ttl of the
+    namespace, from now on.
+    """
+    bare = session.bare
+    if LLM_CACHE in bare.redis_shared_namespaces:
+        raise typer.BadParameter(
+            f"{LLM_CACHE} is among redis_shared_namespaces: every workspace has these answers"
+        )
+    source = bare if from_workspace is None else _in(bare, from_workspace, "--from-workspace")
+    target = _in(bare, to_workspace, "--to-workspace")
+    if source.redis_workspace == target.redis_workspace:
+        raise typer.BadParameter("both workspaces are the same", param_hint="--to-workspace")
+    copied = there = 0
+    with (
+        session.output.progress() as bars,
+        opened(LLM_CACHE, source) as answers,
+        opened(LLM_CACHE, target) as copies,
+    ):
+        for batch in batches(answers, "copy", bars):
+            wanted = {id: value for id, value in batch if model in {None, model_of(value)}}
+            missing = copies.filter_keys(wanted) if wanted else set()
+            there += len(wanted) - len(missing)
+            copied += len(missing)
+            if not dry_run and missing:
+                copies.upsert({id: wanted[id] for id in missing})
+    session.output.show(
+        {"dry_run": dry_run, "copied": copied, "already_there": there},
+        lambda: (
+            f"{'would copy' if dry_run else 'copied'} {so_many(copied, 'answer')} to "
+            f"{visible(to_workspace) or 'outside every workspace'}; {there:,} were there already"
+        ),
+    )
+
+
+def _in(config: RedisConfig, workspace: str, option: str) -> RedisConfig:
+    """The settings with another workspace.
+
+    Raises:
+        typer.BadParameter: It is no name of a workspace.
+    """
+    try:
+        name = RedisConfig(redis_workspace=workspace).redis_workspace
+    except ValueError as error:
+        raise typer.BadParameter(visible(str(error)), param_hint=option) from None
+    return config.model_copy(update={"redis_workspace": name})
