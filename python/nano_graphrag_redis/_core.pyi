@@ -1,8 +1,8 @@
 """The Rust core, as Python sees it.
 
-Two classes with the same calls: those of ``KvStore`` return a future of the running event loop,
-those of ``BlockingKvStore`` block. What each call means, raises and costs stands at the method of
-the same name of ``RedisKVStorage``; here stands what differs.
+Two classes with the same methods: those of ``KvStore`` return a future of the running event loop,
+those of ``BlockingKvStore`` block. The methods of ``RedisKVStorage`` document what each call does,
+raises and costs; only the differences are documented here.
 """
 
 import os
@@ -26,30 +26,31 @@ __all__ = [
 __version__: str
 
 def close_at_exit() -> None:
-    """Lets no waiting thread back into Python any more. Registered with ``atexit`` on import."""
+    """Keeps waiting threads from re-entering Python. Registered with ``atexit`` on import."""
 
 def file_of(directory: str | os.PathLike[str], namespace: str) -> Path:
-    """The file in a directory that the host keeps a namespace in.
+    """The host's file for a namespace in a directory.
 
     Raises:
-        StorageConfigError: The namespace is no file name, or would lead out of the directory.
+        StorageConfigError: The namespace is not a valid file name, or would lead out of the
+            directory.
     """
 
 def metrics(*, census_every: float | None = None) -> dict[str, Any]:
-    """What this process has counted, of storages open and closed; a forked child begins anew.
+    """This process's counters, including closed storages; a forked child starts from zero.
 
     Args:
-        census_every: Have the servers in use looked at every so many seconds from now on, in the
-            background: how many keys the namespaces have, what memory they take, how many keys were
-            evicted; 0 for never. What the last look found is in ``sets``, under ``census``.
+        census_every: Interval in seconds of a background sample of the servers in use: number and
+            memory of each namespace's keys, and evicted keys. 0 turns it off. The last sample is in
+            ``sets``, under ``census``.
 
     Returns:
-        Plain data, fit for JSON. ``bounds``: the upper bounds of the histograms' buckets, seconds.
-        ``namespaces``: for each, ``operations`` (for each that was called: ``statuses``, calls by
-        how they ended; ``histogram``, calls by duration, of each bucket alone and then of what is
-        in none; ``seconds``, of all calls together), ``counts`` and ``forgiven`` (failures that
-        callers were not told of, by kind). ``servers``: for each, ``counts`` (all that was ever
-        counted) and ``sets`` (what each set of connections in use holds at this moment).
+        Plain data that can be serialised as JSON. ``bounds``: the upper bounds of the histogram
+        buckets, in seconds. ``namespaces``: for each, ``operations`` (per operation: ``statuses``,
+        calls by outcome; ``histogram``, calls by duration, per bucket and not cumulative, with
+        those above the last bound at the end; ``seconds``, the total), ``counts`` and ``forgiven``
+        (failures hidden from callers, by kind). ``servers``: for each, ``counts`` (totals) and
+        ``sets`` (the current state of each set of connections in use).
     """
 
 @final
@@ -57,25 +58,25 @@ class KvStore:
     """One namespace on one server; every call returns a future of the running event loop.
 
     Args:
-        settings: What ``RedisConfig.core_settings(namespace)`` gives.
+        settings: The result of ``RedisConfig.core_settings(namespace)``.
 
     Raises:
         StorageConfigError: A setting is out of range. Nothing is opened.
-        KeyError, TypeError: A setting is missing or of another type.
+        KeyError, TypeError: A setting is missing or has the wrong type.
     """
 
     def __new__(cls, settings: Mapping[str, object]) -> KvStore: ...
     @property
     def prefix(self) -> str:
-        """What every key of the namespace starts with: ``nano_graphrag:full_docs:``."""
+        """The prefix of every key of the namespace, such as ``nano_graphrag:full_docs:``."""
     @property
     def closed(self) -> bool:
-        """Whether ``close`` was called."""
+        """Whether ``close`` has been called."""
     @property
     def blocking(self) -> BlockingKvStore:
-        """The blocking twin; the two are closed together."""
+        """The blocking store on the same connections; closing one closes both."""
     def close(self) -> None:
-        """Ends its use: calls under way finish, later ones raise ``StorageClosedError``."""
+        """Closes the store: calls in progress finish, later ones raise ``StorageClosedError``."""
     def get_by_id(self, id: str) -> Awaitable[Any | None]: ...
     def get_by_ids(
         self,
@@ -93,11 +94,11 @@ class KvStore:
     def index_done(self) -> Awaitable[None]:
         """The barrier behind ``index_done_callback``."""
     def ping(self) -> Awaitable[bool]:
-        """True, or the error why not."""
+        """Returns True, or raises the error."""
     def stats(self, light: bool = False) -> Awaitable[StorageStats]:
         """The dict of ``get_stats``."""
     def repair(self) -> Awaitable[tuple[int, int]]:
-        """Makes the registry right again: how many ids it added, and how many it removed.
+        """Repairs the registry; returns how many ids it added and how many it removed.
 
         Raises:
             StorageConfigError: ``redis_registry`` is off.
@@ -107,27 +108,27 @@ class KvStore:
     def get_key(self, key: bytes) -> Awaitable[bytes | None]:
         """The JSON bytes under a Redis key of any namespace."""
     def memory(self, ids: Iterable[str]) -> Awaitable[int | None]:
-        """Mean bytes that the server spends on a key, over the first 16 of the ids."""
+        """Mean server memory per key in bytes, over the first 16 of the ids."""
     def info(self, section: str) -> Awaitable[list[tuple[str, str]]]:
-        """A section of INFO from each primary: its address, and the text as the server gives it."""
+        """A section of INFO from each primary: its address, and the server's text."""
     def look(self, keys: Sequence[bytes]) -> Awaitable[list[tuple[str, int | None]]]:
-        """The type of each Redis key of any namespace (``none``: absent), and its TTL.
+        """The type of each Redis key of any namespace (``none`` if it is missing), and its TTL.
 
-        The TTL is in milliseconds; None for a key that lives for ever.
+        The TTL is in milliseconds; None for a key that does not expire.
         """
     def persist(self, ids: Iterable[str]) -> Awaitable[int]:
-        """Lets the ids live for ever, and counts those that had a TTL."""
+        """Removes the TTL of the ids, and returns how many had one."""
     def forbidden(self) -> Awaitable[list[str]]:
-        """The commands that this user is refused, as an ACL names them, of those ever sent.
+        """The commands this client may send that the server refuses to this user, by ACL name.
 
-        Each is tried in a form that changes nothing; one without such a form is not.
+        Each is tried in a form that changes nothing; commands without such a form are not tried.
         """
     def registry_drift(self) -> Awaitable[tuple[int, int] | None]:
-        """How the registry differs from what is there, even where this storage keeps none.
+        """How the registry differs from the stored values, even if this storage keeps none.
 
         Returns:
-            How many ids have a value and are not registered, and how many are registered and
-            have none; None where there is no registry that is said to hold all.
+            How many ids have a value but are not registered, and how many are registered but
+            have no value; None if there is no complete registry.
         """
 
 @final
@@ -170,19 +171,21 @@ class BlockingKvStore:
 
 @final
 class JsonFile(Iterator[tuple[str, bytes]]):
-    """The entries of a file of the host's ``JsonKVStorage``, one after another, in a stream.
+    """Streams the entries of a file of the host's ``JsonKVStorage``.
 
-    Iterating gives pairs of an id and its value as compact JSON in UTF-8, as it would be stored:
-    ``json.loads`` makes of it what it makes of the file. Any JSON text is read that holds one
-    object, or what is false to Python, ``null`` say: nothing. An id that no key can hold, for a
-    lone surrogate, comes as it stands in the file, with its escapes. An id that occurs twice comes
-    twice; for Python the last one counts. Memory grows with the largest value, not with the file.
+    Yields pairs of an id and its value as compact UTF-8 JSON, as it would be stored; ``json.loads``
+    returns the same for it as for the file. Reads any JSON text that holds one object. A value
+    that is false in Python, such as ``null``, has no entries. An id with a lone surrogate, which
+    no key can hold, is returned as it is in the file, with its escapes. An id that occurs twice is
+    yielded twice; in Python the last one wins. Memory grows with the largest value, not with the
+    file.
 
     Args:
         path: The file.
 
     Raises:
-        JsonFileError: It cannot be opened, or, when iterating, read: the message names the byte.
+        JsonFileError: The file cannot be opened or, while iterating, read; the message gives the
+            byte offset.
     """
 
     def __new__(cls, path: str | os.PathLike[str]) -> JsonFile: ...
@@ -191,33 +194,33 @@ class JsonFile(Iterator[tuple[str, bytes]]):
 
 @final
 class FileWork:
-    """Work between files and the server, a step of at most some megabytes at a time.
+    """An operation between files and the server, in steps of at most a few megabytes.
 
-    Made by one of its static methods. Call ``step`` until it gives None, then look at ``result``.
+    Created by its static methods. Call ``step`` until it returns None, then read ``result``.
     """
 
     @staticmethod
     def check(path: str | os.PathLike[str]) -> FileWork:
-        """Reads a file over. Its result: ``ids``, ``size``."""
+        """Validates a file. Result: ``ids``, ``size``."""
     @staticmethod
     def copy(
         store: BlockingKvStore, path: str | os.PathLike[str], checked: FileWork, dry_run: bool
     ) -> FileWork:
-        """Copies a file to the server that was read over: ``checked`` is that work, at its end.
+        """Copies a validated file to the server; ``checked`` is the finished ``check`` of it.
 
-        Its result, which may be looked at any time: ``written``, ``replaced``, ``unchanged``,
+        Result, which can be read at any time: ``written``, ``replaced``, ``unchanged``,
         ``refused_count``, and ``refused``, the first of them as pairs of id and reason.
         """
     @staticmethod
     def export(
         store: BlockingKvStore, directory: str | os.PathLike[str], dry_run: bool
     ) -> FileWork:
-        """Writes a namespace to its file in a directory. Its result: ``ids``, ``size``."""
+        """Writes a namespace to its file in a directory. Result: ``ids``, ``size``."""
     @staticmethod
     def compare(store: BlockingKvStore, path: str | os.PathLike[str]) -> FileWork:
         """Compares a file with the server.
 
-        Its result: ``ids_in_file``, ``ids_on_server``, ``file_digest``, ``server_digest``, and the
+        Result: ``ids_in_file``, ``ids_on_server``, ``file_digest``, ``server_digest``, and the
         first ids of each kind and their count: ``differing``, ``missing``, ``extra``.
         """
     @staticmethod
@@ -227,15 +230,15 @@ class FileWork:
         ask: bool,
         within: float | None = None,
     ) -> FileWork:
-        """Folds what was logged of the store's namespace into its file in a directory, in one step.
+        """Folds the change log of the store's namespace into its file in a directory, in one step.
 
-        ``ask`` is whether the server is asked what the ids are; else the log's own word holds.
-        ``within`` is how many seconds it may wait for the server and for other processes; after
-        them it raises, and the log stays to be folded later.
-        Its result: ``ids`` and ``size`` of the file; None if there was nothing to fold.
+        With ``ask``, values are read from the server; otherwise the logged values are used.
+        ``within`` limits the seconds to wait for the server and for other processes; after
+        that it raises, and the log stays to be folded later.
+        Result: ``ids`` and ``size`` of the file; None if there was nothing to fold.
         """
     def step(self) -> tuple[str, int, int | None, str] | None:
-        """Does the next step: what it was, how much of it is done, of how much, in which unit."""
+        """Does the next step; returns its name, how much is done, the total, and the unit."""
     @property
     def result(self) -> dict[str, Any]:
-        """What came of it."""
+        """The result."""

@@ -1,4 +1,4 @@
-"""What differs from namespace to namespace: time to live and outage policy, their names, defaults.
+"""Per-namespace settings, TTL and outage policy: their names and defaults.
 
 The host has four namespaces, most with two names in the environment: ``REDIS_TTL_DOCS`` and
 ``REDIS_TTL_FULL_DOCS`` are the same setting. This package adds ``embedding_cache``.
@@ -30,7 +30,7 @@ KNOWN_NAMESPACES: Final[Mapping[str, tuple[str, ...]]] = {
     **HOST_NAMESPACES,
     EMBEDDING_CACHE: ("EMBEDDING_CACHE",),
 }
-"""The host's, and what this package adds to them."""
+"""The host's namespaces, and the one that this package adds."""
 
 OF_EVERY_HOST: Final = "full_docs"
 """Whose store asks what concerns a server and no namespace: one that is made up would be counted,

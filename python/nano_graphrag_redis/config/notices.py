@@ -1,6 +1,6 @@
-"""Warnings about settings, each said once in a process.
+"""Warnings about settings, each logged once per process.
 
-A host builds four storages from one configuration; the reader needs each warning once.
+A host creates four storages from one configuration; the reader needs each warning once.
 """
 
 import logging
@@ -15,7 +15,7 @@ _lock = threading.Lock()
 
 
 def warn_once(message: str) -> None:
-    """Logs ``message`` as a warning, unless this process has logged the same before."""
+    """Logs ``message`` as a warning, unless this process has already logged it."""
     with _lock:
         if message in _said:
             return

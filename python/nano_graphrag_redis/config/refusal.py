@@ -1,4 +1,4 @@
-"""One clear sentence for each value that pydantic refused, with no secret in it."""
+"""Turns pydantic's errors into one clear sentence per value, without secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _repr.maxstring = _repr.maxother = 80
 
 
 def explain(refused: ValidationError, origins: Mapping[SettingPath, Origin] | None) -> str:
-    """What was refused: the name as the user wrote it, the value, the place and the reason.
+    """Explains each refused value: its name as the user wrote it, value, source and reason.
 
     Args:
         refused: What pydantic found.

@@ -1,7 +1,7 @@
-"""Values that may be used and not shown: in a repr, and so in what a traceback shows of variables.
+"""Values that can be used but not shown, in a repr or among the variables of a traceback.
 
-Tools that report errors show the local variables of every frame by their repr, and dataclasses show
-all their fields; a secret must not be there as plain text.
+Error reporters show the repr of the local variables of every frame, and dataclasses show all their
+fields; secrets must not appear there in plain text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WORDS: Final = ("password", "passwd", "secret", "token", "api_key", "apikey", "
 
 
 class Hidden(str):
-    """Text that its repr does not show."""
+    """Text whose repr does not show it."""
 
     __slots__ = ()
 
@@ -28,9 +28,9 @@ class Hidden(str):
 
 
 class Guarded(dict[str, Any]):
-    """A configuration or an environment, whose repr shows no secret of it.
+    """A configuration or an environment whose repr hides secrets.
 
-    It is a dict like any other: what reads a key of it gets the value.
+    Otherwise an ordinary dict: reading a key returns the value.
     """
 
     def __repr__(self) -> str:
@@ -40,9 +40,9 @@ class Guarded(dict[str, Any]):
 
 
 def guarded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings, shown without secrets; those in ``addon_params`` too.
+    """The same settings with a repr that hides secrets, in ``addon_params`` too.
 
-    A dict in which there is nothing to hide stays the caller's own.
+    A dict that contains nothing to hide is returned as it is.
     """
     if isinstance(settings, Guarded) or (type(settings) is dict and not _holds_secrets(settings)):
         return settings

@@ -1,7 +1,7 @@
-"""Did you mean: what a name that is no setting stands for.
+"""Suggestions ("did you mean") for names that are not settings.
 
-Either a misspelling of a name of ours, or the name that redis-py, Celery, RQ or LightRAG have for
-the same thing.
+A name is either a misspelling of ours, or what redis-py, Celery, RQ or LightRAG call the same
+setting.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Variables that were meant for this library, have another name, and so are not read."""
+"""Variables that were meant for this library but have another name, and are therefore not read."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ def warn_of_unread(
     values: Mapping[str, object],
     given: Collection[SettingPath],
 ) -> None:
-    """Warns once about each setting that the environment means to give and does not.
+    """Warns once about each setting that the environment was probably meant to set, but does not.
 
-    A variable whose setting is given all the same is left alone: it is there for another program,
-    and no default takes its place.
+    If the setting has a value anyway, the variable is for another program and there is no warning.
 
     Args:
         variables: The names of the variables of each setting.

@@ -1,4 +1,4 @@
-"""The URL of a server: taken apart, checked, and shown without its credentials."""
+"""The URL of a server: parsed, validated, and shown without credentials."""
 
 from __future__ import annotations
 
@@ -68,19 +68,19 @@ def embedded_url(home: Path) -> str:
 
 @dataclass(frozen=True)
 class RedisUrl:
-    """Where the server is, and who logs in there.
+    """The address of the server, and the credentials for it.
 
     Attributes:
-        address: The URL without user and password, in the one spelling that the core reads:
+        address: The URL without user and password, in the canonical form that the core reads:
             ``redis://host:port/database``, ``rediss://`` for TLS, or
             ``redis+unix:///path?db=database``. For an embedded server, ``embedded://`` and its
             directory.
         username: The ACL user, percent-decoded; None for the server's default user.
-        password: The password, percent-decoded; None for none.
+        password: The password, percent-decoded, or None.
         embedded_directory: The directory of an embedded server, else None.
-        database: The number of the database.
-        others: The addresses of further servers to ask, spelled like ``address``.
-        sentinel: Whether they are sentinels, who say which server is the master.
+        database: The database number.
+        others: The addresses of further seed servers, in the form of ``address``.
+        sentinel: Whether the addresses are those of sentinels.
     """
 
     address: str
@@ -150,7 +150,7 @@ class RedisUrl:
 
     @property
     def secure(self) -> bool:
-        """Whether TLS is spoken there."""
+        """Whether the server uses TLS."""
         return self.address.startswith("rediss")
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
-"""What URLs of other clients say, and what says it here.
+"""URL options and schemes of other clients, and the settings that replace them.
 
-redis-py, Celery (kombu) and Django take options after the ``?``; here they are settings, which are
-checked, and named in errors.
+redis-py, Celery (kombu) and Django take options after the ``?``. Here they are settings, which are
+validated and named in errors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The kinds of value that a setting has, as pydantic types: from the environment all are text."""
+"""The types of settings, as pydantic types; values from the environment are always text."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def _lower(value: object) -> object:
 
 
 def check_name(value: str) -> str:
-    """Refuses a name that cannot be a part of a key.
+    """Refuses a name that cannot be part of a key.
 
-    With ``:`` allowed, ``a`` + ``b:c`` and ``a:b`` + ``c`` would be one key.
+    If ``:`` were allowed, ``a`` + ``b:c`` and ``a:b`` + ``c`` would make the same key.
 
     Raises:
-        ValueError: It is empty, or holds ``:``, ``@`` or a lone surrogate.
+        ValueError: The name is empty, or contains ``:``, ``@`` or a lone surrogate.
     """
     if not value:
         raise ValueError("must not be empty")

@@ -1,4 +1,4 @@
-"""Around the functions that the host asks a provider with: what was asked before is not paid again.
+"""Wrappers for the functions with which the host calls providers, so that nothing is paid twice.
 
 - ``embeddings``: ``cache_embeddings``, vectors by model and text
 """

@@ -1,7 +1,7 @@
-"""``cache_embeddings``: what one worker had embedded, none has embedded again.
+"""``cache_embeddings``: a text that one worker has embedded is not embedded again.
 
-The host caches the answers of language models and no embedding. Vectors lie in a namespace of
-their own, under a hash of model, dimension and text.
+The host caches LLM answers but no embeddings. Vectors have a namespace of their own, and are stored
+under a hash of model, dimension and text.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ def cache_embeddings(
     *,
     model: str,
 ) -> Embedding:
-    """The same embedding function, which asks its provider only for texts that nobody asked before.
+    """Wraps an embedding function so that it asks its provider only for texts not cached in Redis.
 
-    A text occurring twice in a batch is asked for once. Vectors come back bit for bit, in the
-    type that the provider gave them: floats of 16, 32 or 64 bits; others are not cached. An outage
-    of Redis never fails a call: the provider is asked, and the failure is counted as ``forgiven``.
-    What is stored and cannot be used, because it is damaged say, counts as a miss and is replaced.
+    A text that occurs twice in a batch is requested once. Vectors come back bit for bit, in the
+    provider's type: 16, 32 or 64-bit floats; other types are not cached. A Redis outage never
+    fails a call: the provider is asked, and the failure is counted as ``forgiven``. A stored value
+    that cannot be used, for example because it is damaged, counts as a miss and is replaced.
 
     Args:
         func: nano-graphrag's ``EmbeddingFunc``, or an embedding provider of the factory host: an
-            object with ``embed``, ``embedding_dim`` and ``model``. It is not changed.
-        settings: Settings named ``redis_*``, or the host's ``addon_params``; the environment gives
-            the rest. ``redis_ttl={"embedding_cache": seconds}`` says how long a vector is kept,
-            12 hours by default; ``redis_dual_write`` and ``redis_outage_policy`` have no effect.
-        model: The name of the model, part of what a vector is found by. Change it whenever the
+            object with ``embed``, ``embedding_dim`` and ``model``. It is not modified.
+        settings: Settings named ``redis_*``, or the host's ``addon_params``; the environment
+            supplies the rest. ``redis_ttl={"embedding_cache": seconds}`` sets the TTL of vectors,
+            12 hours by default. ``redis_dual_write`` and ``redis_outage_policy`` have no effect.
+        model: The name of the model, which is part of the key. Change it whenever the
             same text would be embedded differently.
 
     Returns:
-        A new ``EmbeddingFunc``, whose ``func`` is a plain function, so that the host may copy it;
+        A new ``EmbeddingFunc``, whose ``func`` is a plain function so that the host can copy it,
         or a copy of the provider. It works on any event loop, in threads, and after ``fork``.
 
     Raises:
-        StorageConfigError: A setting is wrong.
+        StorageConfigError: A setting is invalid.
         TypeError: ``func`` is neither of the two.
 
     Example:
@@ -95,7 +95,7 @@ def cache_embeddings(
 
 
 def _provider(provider: Any, settings: Mapping[str, Any] | RedisConfig | None, model: str) -> Any:
-    """A copy of a factory host's provider, whose ``embed`` looks first."""
+    """A copy of a factory host's provider whose ``embed`` reads the cache first."""
     cache = EmbeddingCache(settings, model, provider.embedding_dim)
 
     async def embed(texts: Sequence[str], timeout: float | None = None) -> dict[str, Any]:
@@ -118,12 +118,12 @@ def _provider(provider: Any, settings: Mapping[str, Any] | RedisConfig | None, m
 
 
 class EmbeddingCache:
-    """The vectors of one model.
+    """The cached vectors of one model.
 
     Args:
-        settings: As ``cache_embeddings`` takes them.
+        settings: As for ``cache_embeddings``.
         model: The model's name.
-        dimension: How many numbers a vector has.
+        dimension: The number of elements in a vector.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class EmbeddingCache:
         self._salt = f"{dimension}:{len(model)}:{model}:"
 
     async def embed(self, texts: Sequence[str], ask: Ask) -> Any:
-        """The vectors of ``texts``, one a row; ``ask`` gives those that are not cached."""
+        """Returns the vectors of ``texts``, one per row; ``ask`` supplies those not cached."""
         texts = list(texts)
         if not texts or not all(isinstance(text, str) for text in texts):
             return await ask(texts)
@@ -171,7 +171,7 @@ class EmbeddingCache:
     def _rows(
         self, given: Any, missing: Mapping[str, str]
     ) -> dict[str, tuple[Vector, dict[str, Any]]] | None:
-        """What the provider gave, by id, with the values that hold it; None if they cannot."""
+        """The provider's rows by id, each with its value; None if they cannot be stored."""
         try:
             rows = np.asarray(given)
         except ValueError:  # rows of different lengths
@@ -217,5 +217,5 @@ class EmbeddingCache:
             self._tell(error)
 
     def _tell(self, error: StorageError) -> None:
-        """What no outage policy forgives: an embedded server that does not start."""
+        """Warns of what no outage policy forgives: an embedded server that does not start."""
         warn_once(f"{EMBEDDING_CACHE}: embeddings are not cached: {visible(error)}")

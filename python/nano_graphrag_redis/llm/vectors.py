@@ -1,4 +1,4 @@
-"""A vector and the JSON value that holds it, bit for bit."""
+"""Encodes vectors as JSON values and back, bit for bit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TYPES: Final = ("<f2", "<f4", "<f8")
 
 
 def encoded(vector: Vector, model: str) -> dict[str, Any] | None:
-    """The value that holds a vector; None for numbers of another type than 16 to 64 bit floats.
+    """The JSON value for a vector; None for types other than 16, 32 or 64-bit floats.
 
-    Doubles that are floats of 32 bits, as a provider makes them that computes in those, take half
-    the room.
+    Doubles that fit into 32-bit floats, as from a provider that computes in 32 bits, take half the
+    space.
     """
     little = vector.astype(vector.dtype.newbyteorder("<"), copy=False)
     dtype = little.dtype.str
@@ -43,7 +43,7 @@ def encoded(vector: Vector, model: str) -> dict[str, Any] | None:
 
 
 def decoded(value: Any, dimension: int) -> Vector | None:
-    """The vector that a value holds; None if it is damaged or of another dimension."""
+    """The vector in a value; None if it is damaged or has another dimension."""
     if not isinstance(value, dict):
         return None
     dtype, stored, text = value.get("dtype"), value.get("stored"), value.get("vector")
