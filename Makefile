@@ -60,7 +60,7 @@ lock: $(VENV)/.ready ## Resolve the dependencies anew into locks/
 # --- using it -------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: $(VENV)/.built ## The real nano-graphrag on a real book, twice; the second process pays nothing
+demo: $(VENV)/.built ## The real nano-graphrag on a real book: who pays what, on files and on Redis
 	$(BIN)/python -m examples.demo $(DEMO)
 
 # Its own environment: the peers are no dependency of anything else.

@@ -1,4 +1,7 @@
-"""``python -m examples.demo``: index a book, ask, ask again in a second process for no LLM call."""
+"""``python -m examples.demo``: index a book, ask, ask again in a second process for no LLM call.
+
+Then twelve users ask a service of three workers the same at once, on JSON files and on Redis.
+"""
 
 import argparse
 import json
@@ -21,6 +24,7 @@ from rich.table import Table
 from .environment import same_words, without_network
 from .inventory import inventory
 from .llm_server import LlmServer
+from .workers import LLM_SECONDS, QUESTIONS, USERS, WORKERS, Bill, serve_and_ask
 
 ROOT = Path(__file__).parents[2]
 BOOK = Path(__file__).with_name("a-christmas-carol.txt")
@@ -128,6 +132,42 @@ def show_bill(processes: list[Process]) -> None:
     console.print(table)
 
 
+def show_service_bills(bills: list[Bill]) -> None:
+    """Print what the users of the service cost, without and with this package."""
+    table = Table(
+        title=f"{USERS} users ask {WORKERS} workers the same {len(QUESTIONS)} questions at once",
+        title_justify="left",
+    )
+    table.add_column("the workers' stores")
+    for column in ("questions asked", "LLM calls paid", "seconds"):
+        table.add_column(column, justify="right")
+    for bill in bills:
+        table.add_row(bill.stores, str(bill.asked), str(bill.paid), f"{bill.seconds:.1f}")
+    console.print(table)
+
+
+def serve(llm: LlmServer) -> list[Bill]:
+    """Have the same service asked the same, on the JSON files of the host and on Redis."""
+    graph, files = HOME / "graph", HOME / "graph-on-files"
+    shutil.copytree(graph, files)
+    subprocess.run(
+        [sys.executable, "-m", "nano_graphrag_redis", "export", "--to", str(files), "--json"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    if llm.relay_to is None:
+        llm.seconds = LLM_SECONDS
+    return [
+        serve_and_ask(
+            "JSON files", HOME, llm, STORAGE_KV_BACKEND="json", WORKING_DIR=str(files)
+        ),
+        serve_and_ask(
+            "Redis, REDIS_SINGLE_FLIGHT=on", HOME, llm,
+            REDIS_SINGLE_FLIGHT="on", WORKING_DIR=str(graph),
+        ),
+    ]  # fmt: skip
+
+
 def enter_environment(llm: LlmServer, key: str | None, redis_url: str) -> None:
     """Leave only the demo's own settings to this process and to those it starts."""
     for name in [name for name in os.environ if name.startswith(("REDIS_", "STORAGE_KV_"))]:
@@ -158,8 +198,10 @@ def main() -> None:
         first = run("first process", llm, "--book", str(BOOK))
         show_answers(first)
         second = run("second process", llm)
-    show_bill([first, second])
-    console.print(inventory(redis_url))
+        show_bill([first, second])
+        console.print(inventory(redis_url))
+        bills = serve(llm)
+    show_service_bills(bills)
 
     if second.chats:
         raise SystemExit(f"Not proved: the second process paid {second.chats} LLM calls, not 0.")
@@ -168,6 +210,14 @@ def main() -> None:
     console.print(
         f"Proved: the first process paid {first.chats} LLM calls; the second asked the same"
         f" {len(second.answers)} questions, read the same answers from Redis and paid 0.",
+        style="bold green",
+    )
+    _, shared = bills
+    if shared.paid != len(QUESTIONS) or any(len(said) > 1 for said in shared.answers.values()):
+        raise SystemExit(f"Not proved: {len(QUESTIONS)} questions cost {shared.paid} LLM calls.")
+    console.print(
+        f"Proved: {shared.asked} questions to {len(shared.workers)} workers on Redis cost"
+        f" {shared.paid} LLM calls, one for each that differs.",
         style="bold green",
     )
     console.print(

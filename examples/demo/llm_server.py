@@ -10,6 +10,7 @@ often it was asked for what.
 import json
 import sys
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -35,6 +36,7 @@ class LlmServer(ThreadingHTTPServer):
 
     Attributes:
         calls: How often it was asked for what: ``embedding``, or the name of a chat task.
+        seconds: How long the offline model takes for an answer.
     """
 
     daemon_threads = True
@@ -46,6 +48,7 @@ class LlmServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.relay_to = relay_to
         self.calls: Counter[str] = Counter()
+        self.seconds = 0.0
         self._counting = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -108,6 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self._llm.relay_to is not None:
             self._relay(self._llm.relay_to, body)
             return
+        time.sleep(self._llm.seconds)
         reply = {"role": "assistant", "content": task.answer(prompt, question)}
         self._send(
             200,
