@@ -1,4 +1,4 @@
-"""Cached LLM answers as the host stores them, and which of them are of no use."""
+"""Cached LLM answers as the host stores them, and which of them are useless."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 
 
 def model_of(value: Any) -> str | None:
-    """The model that gave the answer; None where the host has not noted it."""
+    """The model that gave the answer; None if the host did not record it."""
     model = value.get("model") if isinstance(value, dict) else None
     return model if isinstance(model, str) else None
 
 
 def is_empty(value: Any) -> bool:
-    """Whether it is null or blank: it was paid for, and the host goes on without an answer."""
+    """Whether it is null or blank: it was paid for, and the host continues without an answer."""
     answer = _answer(value)
     return answer is None or (isinstance(answer, str) and not answer.strip())
 

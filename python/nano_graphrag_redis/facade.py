@@ -1,4 +1,4 @@
-"""The little that the factory host's backup and health route want of a Redis client."""
+"""The part of a Redis client that the factory host's backup and health route use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .visible import visible
 
 
 class RedisClientFacade:
-    """A read-only stand-in for the client that the host reaches for as ``storage._redis_client``.
+    """A read-only stand-in for the client that the host accesses as ``storage._redis_client``.
 
     Args:
         store: The store whose connections it uses.
@@ -22,7 +22,7 @@ class RedisClientFacade:
         self._ready = ready
 
     async def ping(self) -> bool:
-        """True.
+        """Returns True.
 
         Raises:
             StorageError: The server does not answer.
@@ -31,7 +31,7 @@ class RedisClientFacade:
         return await self._store.ping()
 
     async def get(self, key: str | bytes) -> bytes | None:
-        """The JSON bytes under a key of any namespace; None if it is absent."""
+        """Returns the JSON bytes under a key of any namespace; None if it is missing."""
         await self._ready()
         return await self._store.get_key(_bytes(key))
 
@@ -43,13 +43,13 @@ class RedisClientFacade:
     ) -> tuple[int, list[bytes]]:
         """One page of keys: https://redis.io/docs/latest/commands/scan/.
 
-        Keys that are no UTF-8 are no storage's; they are left out, and warned about once: the
-        host's backup decodes all it is given.
+        Keys that are not UTF-8 do not belong to a storage. They are left out, with one warning,
+        because the host's backup decodes every key it gets.
 
         Args:
-            cursor: 0 to begin, then what the page before gave.
+            cursor: 0 to start, then the cursor of the previous page.
             match: A glob pattern; None for every key.
-            count: How many keys the server should look at; its own default is 10.
+            count: How many keys the server should visit; its default is 10.
 
         Returns:
             The next cursor, 0 after the last page, and the keys.

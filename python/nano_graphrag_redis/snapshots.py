@@ -1,8 +1,8 @@
-"""What several processes count, together: each writes its counters to a directory all share.
+"""Combines the counters of several processes, which each writes to a shared directory.
 
-A worker writes one small file every few seconds, moved into place when it is whole, and once more
-when it exits. Whoever reads adds the files up: counters of workers that are gone too, what is open
-or under way only of those that still write.
+A worker atomically replaces one small file every few seconds, and once more at exit. Readers add
+the files up: counters of all workers, including those that have exited; gauges only of those that
+still write.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ _starting = threading.Lock()
 
 
 def keep_writing(directory: Path) -> None:
-    """Has this process, and those forked from it, write what they count to ``directory``.
+    """Makes this process, and those forked from it, write their counters to ``directory``.
 
-    The first directory counts; asking again changes nothing.
+    The first directory wins; further calls change nothing.
     """
     global _writer
     with _starting:
@@ -130,7 +130,7 @@ def keep_writing(directory: Path) -> None:
 
 @atexit.register
 def stop_writing() -> None:
-    """Ends this process's part, as at exit: what it has counted stays in the sum."""
+    """Stops writing, as at exit; what this process has counted stays in the sum."""
     global _writer
     with _starting:
         writer, _writer = _writer, None
@@ -153,15 +153,15 @@ if hasattr(os, "register_at_fork"):
 def merged(directory: Path, passed_over: list[str] | None = None) -> Snapshot:
     """The sum of all processes that write, or wrote, to ``directory``.
 
-    Files of processes that are gone are folded into one on the way, where this user may write. What
-    is no file of counters is passed over.
+    Also folds the files of exited processes into one, if this user may write. Skips files that hold
+    no counters.
 
     Args:
-        directory: Where they write.
-        passed_over: Takes a line for each file that was passed over; it is logged when None.
+        directory: The shared directory.
+        passed_over: Receives a line for each skipped file; the lines are logged if None.
 
     Raises:
-        OSError: There is no such directory, or it may not be read.
+        OSError: There is no such directory, or it cannot be read.
     """
     files = _Files(directory)
     # Windows has no such locks; its files stay apart.

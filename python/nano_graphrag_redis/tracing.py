@@ -1,9 +1,9 @@
 """OpenTelemetry spans for the calls of a storage, by the semantic conventions for databases.
 
-Off, nothing of this is imported and no call is one step longer: a storage is traced by being given
-another store when it is made. Spans go to the tracer that the service has set up, names and
-attributes as in https://opentelemetry.io/docs/specs/semconv/database/redis/. They hold no value,
-and ids only when ``redis_tracing`` says so.
+When tracing is off, this module is not imported and calls have no overhead: a traced storage gets
+another store when it is created. Spans go to the tracer that the service has configured; names and
+attributes follow https://opentelemetry.io/docs/specs/semconv/database/redis/. They contain no
+values, and ids only if ``redis_tracing`` is ``ids``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Spans:
 
     Args:
         namespace: The host's namespace.
-        config: Its settings: where the server is, and whether ids are told.
+        config: Its settings: the address of the server, and whether to record ids.
     """
 
     def __init__(self, namespace: str, config: RedisConfig) -> None:

@@ -1,4 +1,4 @@
-"""Numbers in sentences, which people read."""
+"""Numbers in sentences."""
 
 from __future__ import annotations
 

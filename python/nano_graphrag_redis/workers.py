@@ -1,7 +1,8 @@
-"""What tells this process from its neighbours of one service: its hash seed, and JSON or Redis.
+"""What may differ between the workers of a service: the hash seed, and JSON or Redis.
 
-Workers with different seeds ask the LLM different prompts of one question, and one on JSON files
-shares nothing with those on Redis. Each shows it among its metrics, and ``doctor`` compares them.
+Workers with different seeds build different prompts for the same question, and a worker on JSON
+files shares nothing with those on Redis. Each exports both in its metrics, and ``doctor`` compares
+them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Walking over the cached answers of a namespace, for the commands that prune and copy them."""
+"""Iterates over the cached answers of a namespace, for the commands that prune and copy them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``copy``: the cached answers of one workspace, for another."""
+"""``copy``: copies the cached answers of one workspace to another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ From = Annotated[
     typer.Option(
         "--from-workspace",
         metavar="NAME",
-        help="Whose answers; '' for those outside every workspace. REDIS_WORKSPACE if not given.",
+        help="The source; '' for no workspace. Default: REDIS_WORKSPACE.",
     ),
 ]
 To = Annotated[
@@ -30,7 +30,7 @@ To = Annotated[
     typer.Option(
         "--to-workspace",
         metavar="NAME",
-        help="Who is to have them; '' for outside every workspace.",
+        help="The target; '' for no workspace.",
         show_default=False,
     ),
 ]
@@ -43,10 +43,9 @@ def copy(
     model: Model = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Copy the cached LLM answers of one workspace to another, so that they are not paid again.
+    """Copy cached LLM answers from one workspace to another, so that they are not paid for again.
 
-    An id that is there already is left alone. A copied answer lives for the whole redis_ttl of the
-    namespace, from now on.
+    Existing ids are left alone. A copied answer gets the full redis_ttl of the namespace.
     """
     bare = session.bare
     if LLM_CACHE in bare.redis_shared_namespaces:

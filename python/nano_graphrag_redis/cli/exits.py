@@ -1,4 +1,4 @@
-"""Exit codes: what a script may rely on."""
+"""Exit codes, which scripts can rely on."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Exit(IntEnum):
 
     OK = 0
     FOUND = 1
-    """It worked, and found what it looks for: an error, a difference, an id that is not there."""
+    """It ran and found a problem: an error, a difference, a missing id."""
     USAGE = 2
-    """It was not asked right: an option, a setting, a refused login, an answer not given."""
+    """Wrong usage or settings: an option, a setting, a refused login, a confirmation not given."""
     NO_SERVER = 3
     """The server could not be reached, or did not answer."""
     FAILED = 4
-    """The server, a file or a value stood in the way."""
+    """The server, a file or a value prevented the operation."""
     INTERRUPTED = 130
     """Ctrl-C."""
     PIPE = 141

@@ -32,10 +32,10 @@ class NamespaceFigures:
 
     Attributes:
         namespace: Its name.
-        keys: Its keys.
-        bytes: What they take in the server's memory, estimated; None where nobody may ask.
-        ttl: Seconds that the settings give an id; 0 for ever.
-        compression: Bytes of JSON for each byte stored; None of an empty namespace.
+        keys: The number of its keys.
+        bytes: Their estimated memory on the server; None without permission to ask.
+        ttl: The configured TTL in seconds; 0 for no expiry.
+        compression: Bytes of JSON per stored byte; None for an empty namespace.
     """
 
     namespace: str

@@ -1,7 +1,7 @@
-"""What the package logs while a command runs, as Python shows it on stderr: each line once.
+"""Shows on stderr what the package logs while a command runs, each line once.
 
-A storage looks at its server when its connections are first used. A command opens several, one
-after the other and by settings of their own, and each would tell the same again.
+A storage checks its server when its connections are first used. A command opens several storages
+with different settings, and each would log the same again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LOGGER = logging.getLogger("nano_graphrag_redis")
 
 @contextmanager
 def told_once() -> Iterator[None]:
-    """Leaves out what was said before."""
+    """Drops lines that were logged before."""
     told: set[str] = set()
 
     def is_new(record: logging.LogRecord) -> bool:
@@ -30,7 +30,7 @@ def told_once() -> Iterator[None]:
 
 @contextmanager
 def untold(event: str) -> Iterator[None]:
-    """Leaves out the lines about an event, which the command itself tells of."""
+    """Drops the lines about an event that the command reports itself."""
     with _filtered(lambda record: getattr(record, "event", None) != event):
         yield
 

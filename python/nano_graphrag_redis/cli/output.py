@@ -1,4 +1,4 @@
-"""Where everything is said: results on stdout, by rich or as JSON; the rest on stderr.
+"""All output of the command: results on stdout, through rich or as JSON; the rest on stderr.
 
 Nothing leaves here with a control character in it but rich's own colours: see ``visible``. What the
 encoding of the stream cannot say is replaced.
@@ -37,10 +37,10 @@ _ANY_WIDTH = 10_000
 
 
 class Output:
-    """What a command says.
+    """The output of a command.
 
     Args:
-        as_json: Results as one JSON document and errors as another, for programs.
+        as_json: Print the result as one JSON document, and errors as another.
     """
 
     def __init__(self, *, as_json: bool) -> None:
@@ -109,7 +109,7 @@ class _Console(Console):
 
 
 class Bars(Progress):
-    """Progress of long work: how much, how fast, how long yet."""
+    """Progress bars of long operations: amount, rate, remaining time."""
 
     def __init__(self, *, disable: bool, console: Console) -> None:
         super().__init__(
@@ -188,9 +188,9 @@ def document(value: Any, output: Output) -> RenderableType:
 
 
 def replace_what_cannot_be_said() -> None:
-    """Has streams that are not UTF-8 say a character they do not know by its escape.
+    """Makes streams that are not UTF-8 print the escape of a character they cannot encode.
 
-    A character in an id is no reason for a command to fail.
+    A command must not fail because of a character in an id.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,4 +1,4 @@
-"""``prune``: cached answers of no use, and registry entries of values that are gone."""
+"""``prune``: deletes useless cached answers, and registry entries whose value is gone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _seconds(age: str) -> int:
 
 Unparseable = Annotated[
     bool,
-    typer.Option("--unparseable", help="Answers that begin a JSON object and cannot be parsed."),
+    typer.Option("--unparseable", help="Answers with a JSON object that cannot be parsed."),
 ]
 OlderThan = Annotated[
     int | None,
@@ -42,11 +42,11 @@ OlderThan = Annotated[
         "--older-than",
         parser=_seconds,
         metavar="AGE",
-        help="Answers written before that: 90m, 36h, 7d. An answer's age is the namespace's "
-        "redis_ttl less the time it has left.",
+        help="Answers older than this: 90m, 36h, 7d. The age of an answer is the namespace's "
+        "redis_ttl minus its remaining TTL.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Count the answers, and delete none.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the answers.")]
 
 Choice = Callable[[BlockingKvStore, "list[tuple[str, Any]]"], "list[str]"]
 """Of a batch of ids and values, the ids to delete."""
@@ -63,8 +63,8 @@ def prune(
 ) -> Exit | None:
     """Delete cached answers that are null or empty, and registry entries whose value has expired.
 
-    With --model, --older-than or --unparseable it deletes the answers that match all of these
-    instead. The model is asked again for what was deleted. Exits 1 if there is no such namespace.
+    With --model, --older-than or --unparseable, deletes the answers that match all of these
+    instead. The LLM is asked again for deleted answers. Exits 1 if there is no such namespace.
     """
     names = namespace or [LLM_CACHE]
     if mistyped := refused(session, namespace or ()):

@@ -1,7 +1,7 @@
-"""``run COMMAND``: an application and all its workers on Redis, its source unchanged.
+"""``run COMMAND``: starts an unmodified application and all its workers on Redis.
 
-The command takes the place of this process, in an environment in which every Python registers the
-storage when it imports the host; see ``autoregister``.
+The command replaces this process, in an environment in which every Python registers the storage
+when it imports the host; see ``autoregister``.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ _PYTHON_FILES: Final = {".py", ".pyw", ".pyc", ".pyz"}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Becomes the application, and so does not return.
+    """Replaces this process with the application, and therefore does not return on success.
 
     Returns:
-        0 after the help; 2 when the application could not be started.
+        0 after printing the help; 2 if the application could not be started.
     """
     if arguments[:1] in (["-h"], ["--help"]):
         print(_HELP, end="")
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
-    """The program and its arguments: a script is given to this Python, a command is its own."""
+    """The program and its arguments: a script runs under this Python, a command by itself."""
     name, *rest = arguments
     if name == "-m" and rest:
         return [*_this_python(), *arguments]
@@ -105,7 +105,7 @@ def _on_the_path(name: str) -> str | None:
 
 
 def _this_python() -> list[str]:
-    """This interpreter, with the options that it was started with."""
+    """This interpreter, with the options it was started with."""
     if sys.flags.ignore_environment or sys.flags.no_site:
         raise StorageConfigError(
             "with -I, -E or -S Python reads no PYTHONPATH or no sitecustomize, through which the "
@@ -119,7 +119,7 @@ def _this_python() -> list[str]:
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the application and of all that it starts."""
+    """The environment of the application and of every process it starts."""
     directory = str(AUTOREGISTER)
     if os.pathsep in directory:
         raise StorageConfigError(
@@ -134,7 +134,7 @@ def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
 
 
 def _backend(environ: Mapping[str, str]) -> str:
-    """One line that says where the values will be; a wrong setting is reported here."""
+    """One line that says where values will be stored; raises if a setting is invalid."""
     backend = kv_backend(environ)
     if backend == "redis":
         config = RedisConfig.from_env(environ)
@@ -152,7 +152,7 @@ def _backend(environ: Mapping[str, str]) -> str:
 
 
 def _become(command: list[str], environ: Mapping[str, str]) -> NoReturn:
-    """Puts the application in the place of this process: same id, same files, same signals."""
+    """Replaces this process with the application: same id, same files, same signals."""
     sys.stdout.flush()
     sys.stderr.flush()
     # Python ignores these two for itself; ignored signals would stay ignored in any program.

@@ -1,16 +1,16 @@
-"""A private server for one directory: what ``REDIS_URL=embedded://DIRECTORY`` stands for.
+"""The private server of a directory, for ``REDIS_URL=embedded://DIRECTORY``.
 
-Every process that names the directory shares one server on a unix socket; the last one out ends
-it. In reading order:
+All processes that name the directory share one server on a Unix socket; it stops when the last of
+them leaves. In reading order:
 
-- ``members``: ``acquire`` and ``release``, a process's part in a directory
-- ``guardian``: the small process that runs the server and ends it after the last member
+- ``members``: ``acquire`` and ``release``, by which a process joins and leaves a directory
+- ``guardian``: the small process that runs the server and stops it after the last member
 - ``launch``: how a member starts a guardian
-- ``binaries``: which server is run, and where it is found
+- ``binaries``: which server binary is run, and where it is found
 - ``versions``: which server wrote the files, and which may read them
-- ``keeper``: a member that does nothing else, for ``server start``
-- ``ownership``: that the directory is this user's alone
-- ``sockets``: where the socket is, however long the directory's name
+- ``keeper``: a member that only keeps the server running, for ``server start``
+- ``ownership``: checks that the directory belongs to this user alone
+- ``sockets``: the path of the socket, however long the directory's name
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The factory host: our loader in its ``StorageFactory``, over its own for ``redis``.
+"""The factory host: registers our loader for ``redis`` in its ``StorageFactory``.
 
-Its JSON storages stay its own; before one is made, its file is brought up to date.
+Its JSON storages are not replaced; before one is created, its file is brought up to date.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .modules import imported, redis_storage
 
 
 def register(undo: ExitStack) -> bool:
-    """Registers with the factory, if the host has one; ``undo`` learns to take it back."""
+    """Registers with the factory, if the host has one; ``undo`` gets the callback to unregister."""
     module = imported("nano_graphrag._storage.factory")
     if module is None:
         return False

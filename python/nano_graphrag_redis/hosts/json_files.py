@@ -1,4 +1,4 @@
-"""The way back: the JSON files that a host is about to read."""
+"""Going back to JSON: updates the files that a host is about to read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 def bring_up_to_date(
     directory: str, settings: Mapping[str, Any], namespaces: Collection[str] | None = None
 ) -> None:
-    """Folds what ``redis_dual_write`` has logged into the files: a killed process has left its log.
+    """Folds the change logs of ``redis_dual_write``, which a killed process left, into the files.
 
     Args:
         directory: The host's ``working_dir``.
-        settings: As a storage would get them.
-        namespaces: These only; None for all.
+        settings: As for a storage.
+        namespaces: Only these; None for all.
     """
     # A host that stays on JSON has no log, and needs none of what folding imports.
     from nano_graphrag_redis.migration.exporting import fold, logs_in

@@ -1,10 +1,10 @@
-"""Queries of upstream leave out the reports and chunks that the storage does not have.
+"""Makes upstream's queries leave out reports and chunks that are not stored.
 
-The graph names reports and chunks that are not stored while a document is inserted: the reports are
-dropped first and written minutes later, the chunks last. The queries of nano-graphrag 0.0.8.2 raise
-KeyError or TypeError on them. Here its own functions get a stand-in for what is missing, which is
-taken out of what they return; the rest of their work stays theirs. A function that is not the one
-known, by its source, is left as it is.
+While a document is inserted, the graph refers to reports and chunks that are not stored: reports
+are dropped first and written minutes later, chunks last. The queries of nano-graphrag 0.0.8.2 raise
+KeyError or TypeError on them. Here upstream's own functions get a stand-in for what is missing, and
+the stand-ins are removed from their results. A function whose source is not the known one is left
+as it is.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ _PATCHES: Final[Mapping[str, tuple[Callable[[Query], Query], str]]] = {
 
 
 def register(host: ModuleType, undo: ExitStack) -> None:
-    """Patches the queries of upstream; ``undo`` learns to take it back."""
+    """Patches upstream's queries; ``undo`` gets the callback to restore them."""
     module = imported("nano_graphrag._op")
     unknown = []
     for name, (patch, digest) in _PATCHES.items():

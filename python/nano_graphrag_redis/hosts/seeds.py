@@ -1,4 +1,4 @@
-"""Hash seeds: the host orders ties by string hashes, so each seed makes prompts of its own."""
+"""Hash seeds: the host orders ties by string hash, so each seed makes different prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nano_graphrag_redis.config.notices import warn_once
 
 
 def hashes_are_random() -> bool:
-    """Whether this process hashes strings with a seed that no other process has."""
+    """Whether this process hashes strings with a random seed."""
     # Of 0 alone the flag tells that it was in force when the process started.
     if not sys.flags.hash_randomization:
         return False
@@ -18,7 +18,7 @@ def hashes_are_random() -> bool:
 
 
 def warn_of_random_hashes() -> None:
-    """Warns once where answers are to be shared among processes that ask different prompts."""
+    """Warns once if processes that share answers build different prompts."""
     backend = os.environ.get("STORAGE_KV_BACKEND", "").strip().lower()
     if backend == "redis" and hashes_are_random():
         warn_once(

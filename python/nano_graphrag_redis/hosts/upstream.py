@@ -1,10 +1,10 @@
-"""Upstream: a placeholder in the place of the default storage of the dataclass ``GraphRAG``.
+"""Upstream: replaces the default storage of the dataclass ``GraphRAG`` with a placeholder.
 
-A GraphRAG that was given no storage class finds the placeholder and takes the class that the
-environment names at that moment. A class that was given, ``JsonKVStorage`` included, is not the
-placeholder and is left alone. The default stands in several places, all of which are replaced: the
-field and the class attribute, from which later subclasses take it, and the signature of
-``__init__``, which dataclasses that were defined before have compiled into their own.
+A GraphRAG without an explicit storage class gets the placeholder, which resolves to the class that
+the environment names at that moment. An explicit class, including ``JsonKVStorage``, is left alone.
+The default occurs in several places, and all of them are replaced: the field and the class
+attribute, which later subclasses inherit, and the signature of ``__init__``, which dataclasses
+defined earlier have compiled into their own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIELD: Final = "key_string_value_json_storage_cls"
 
 
 def register(host: ModuleType, undo: ExitStack) -> bool:
-    """Registers with ``GraphRAG``, if it is upstream's; ``undo`` learns to take it back.
+    """Registers with ``GraphRAG``, if it is upstream's; ``undo`` gets the callback to unregister.
 
     Raises:
         StorageConfigError: A subclass keeps its default where it cannot be replaced.
@@ -126,7 +126,7 @@ def _replace_in(cls: Any, old: Any, new: Any) -> None:
 
 
 def _check_replaced(cls: Any, default: Any) -> None:
-    """Refuses a class that would go on with its default in silence."""
+    """Refuses a class that would silently keep its default."""
     parameter = inspect.signature(cls.__init__).parameters.get(FIELD)
     if parameter is not None and parameter.default is default:
         raise StorageConfigError(

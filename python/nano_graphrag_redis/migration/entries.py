@@ -1,4 +1,4 @@
-"""What lies in a keyspace, key by key; and the keys there that no storage has made."""
+"""The entries of a keyspace, key by key, and the keys in it that belong to no storage."""
 
 from __future__ import annotations
 

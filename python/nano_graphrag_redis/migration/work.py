@@ -1,4 +1,4 @@
-"""What all work on files has in common: the files there are, the store, the steps, the retries."""
+"""What all operations on files share: finding the files, the store, the steps, the retries."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def configuration(settings: Settings, directory: Path | None = None) -> RedisCon
 def opened(
     namespace: str, config: RedisConfig, *, ttl: int | None = None
 ) -> Iterator[BlockingKvStore]:
-    """The store of a namespace, closed at the end; ``ttl`` in place of its own setting."""
+    """Opens the store of a namespace and closes it at the end; ``ttl`` overrides its setting."""
     foundation = Foundation(namespace, config, ttl=ttl)
     try:
         foundation.join_server()
@@ -84,7 +84,7 @@ def files_in(directory: Path, namespaces: Collection[str] | None) -> Mapping[str
 
 
 def run(work: FileWork, namespace: str, progress: Report | None) -> dict[str, Any]:
-    """Does all steps of the work; what came of it."""
+    """Runs all steps of an operation and returns its result."""
     while step := work.step():
         if progress is not None:
             name, done, total, unit = step
