@@ -1,0 +1,128 @@
+"""``EmbeddingCache``: the vectors of one model in Redis. Needs numpy, which the host brings."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from nano_graphrag_redis._core import KvStore
+from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.config.namespaces import EMBEDDING_CACHE
+from nano_graphrag_redis.config.notices import warn_once
+from nano_graphrag_redis.exceptions import StorageError
+from nano_graphrag_redis.foundation import Foundation
+from nano_graphrag_redis.visible import visible
+
+from .vectors import Vector, decoded, encoded
+
+Ask = Callable[[list[str]], Awaitable[Any]]
+
+_MATRIX: Final = 2
+
+
+class EmbeddingCache:
+    """The cached vectors of one model.
+
+    Args:
+        settings: As for ``cache_embeddings``.
+        model: The model's name.
+        dimension: The number of elements in a vector.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any] | RedisConfig | None, model: str, dimension: int
+    ) -> None:
+        if not isinstance(settings, RedisConfig):
+            settings = RedisConfig.from_global_config(settings or {})
+        config = settings.model_copy(
+            update={
+                # An embedding call never fails for want of a cache, whatever the documents do.
+                "redis_outage_policy": {EMBEDDING_CACHE: "miss"},
+                # The host's JSON files hold no vectors, so there is no way back to keep open.
+                "redis_dual_write": False,
+            }
+        )
+        self._foundation = Foundation(EMBEDDING_CACHE, config)
+        self._model = model
+        self._dimension = dimension
+        self._salt = f"{dimension}:{len(model)}:{model}:"
+
+    async def embed(self, texts: Sequence[str], ask: Ask) -> Any:
+        """Returns the vectors of ``texts``, one per row; ``ask`` supplies those not cached."""
+        texts = list(texts)
+        if not texts or not all(isinstance(text, str) for text in texts):
+            return await ask(texts)
+        ids = [self._id_of(text) for text in texts]
+        vectors = await self._read(list(dict.fromkeys(ids)))
+        missing = {id: text for id, text in zip(ids, texts, strict=True) if id not in vectors}
+        if not missing:
+            return np.stack([vectors[id] for id in ids])
+        given = await ask(list(missing.values()))
+        rows = self._rows(given, missing)
+        if rows is None:
+            # Nothing that could be put together with vectors of this dimension.
+            return given if len(missing) == len(texts) else await ask(texts)
+        await self._write(rows)
+        if len(missing) == len(texts):
+            return given
+        vectors.update({id: row for id, (row, _) in rows.items()})
+        return np.stack([vectors[id] for id in ids])
+
+    def _id_of(self, text: str) -> str:
+        return hashlib.sha256((self._salt + text).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _rows(
+        self, given: Any, missing: Mapping[str, str]
+    ) -> dict[str, tuple[Vector, dict[str, Any]]] | None:
+        """The provider's rows by id, each with its value; None if they cannot be stored."""
+        try:
+            rows = np.asarray(given)
+        except ValueError:  # rows of different lengths
+            rows = np.empty(0)
+        values = []
+        if rows.ndim == _MATRIX and rows.shape == (len(missing), self._dimension):
+            values = [encoded(row, self._model) for row in rows]
+        if not values or None in values:
+            warn_once(
+                f"embeddings of {visible(self._model)} are not cached: for each text the provider "
+                f"gave {rows.dtype} of shape {rows.shape[1:]}, and embedding_dim is "
+                f"{self._dimension}"
+            )
+            return None
+        pairs = zip(missing, rows, values, strict=True)
+        return {id: (row, value) for id, row, value in pairs if value is not None}
+
+    async def _store(self) -> KvStore:
+        if not self._foundation.ready:
+            await asyncio.to_thread(self._foundation.join_server)
+        return self._foundation.calls
+
+    async def _read(self, ids: list[str]) -> dict[str, Vector]:
+        def is_vector(value: Any) -> bool:
+            return decoded(value, self._dimension) is not None
+
+        try:
+            store = await self._store()
+            values = await store.get_by_ids(ids, None, is_vector)
+        except StorageError as error:
+            self._tell(error)
+            return {}
+        found = (
+            (id, decoded(value, self._dimension)) for id, value in zip(ids, values, strict=True)
+        )
+        return {id: vector for id, vector in found if vector is not None}
+
+    async def _write(self, rows: Mapping[str, tuple[Vector, dict[str, Any]]]) -> None:
+        try:
+            store = await self._store()
+            await store.upsert({id: value for id, (_, value) in rows.items()})
+        except StorageError as error:
+            self._tell(error)
+
+    def _tell(self, error: StorageError) -> None:
+        """Warns of what no outage policy forgives: an embedded server that does not start."""
+        warn_once(f"{EMBEDDING_CACHE}: embeddings are not cached: {visible(error)}")
