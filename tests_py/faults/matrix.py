@@ -204,6 +204,14 @@ MATRIX = {
         "one deadline for all; what could not be folded stays in the logs",
         "under `redis_operation_timeout` + 1 s; writes missing after a fold 0",
     ),
+    47: Fault(
+        "single flight: the leader is killed, raises, hangs, stands still; waiters are cancelled; "
+        "the server dies",
+        "one call at a time; every waiter goes on, with the answer or with a miss",
+        "killed: 2 calls; raised: the next within 1 s; hung: waiters leave at "
+        "`redis_single_flight_wait`; server away: within `redis_operation_timeout`; "
+        "leases left after 11 s: 0; off: 0 extra commands",
+    ),
     53: Fault(
         "every durability level under the real host: inserts, drops, re-index, restarts of server "
         "and process, barriers cut",

@@ -202,6 +202,32 @@ def test_the_hosts_provider_is_asked_only_for_texts_that_are_missing(
     ]
 
 
+def test_callers_that_ask_the_same_at_once_share_one_call(
+    printed: Printed, standin: Path, server: RedisServer
+) -> None:
+    source = """
+    import asyncio
+    from nano_graphrag import GraphRAG, GraphRAGConfig
+    from nano_graphrag_redis.hosts import register
+    register()
+    first, second = (GraphRAG(GraphRAGConfig.from_env()) for _ in range(2))
+    async def main():
+        asked = (rag.best_model_func("Who was dead?") for rag in (first, second) * 4)
+        print(set(await asyncio.gather(*asked)))
+    asyncio.run(main())
+    print(first.llm_provider.asked + second.llm_provider.asked)
+    """
+    environment = {
+        "STORAGE_KV_BACKEND": "redis",
+        "REDIS_URL": server.url,
+        "REDIS_SINGLE_FLIGHT": "on",
+    }
+    assert printed(source, standin, **environment) == [
+        "{'answer to Who was dead?'}",
+        "['Who was dead?']",
+    ]
+
+
 def test_a_host_of_both_shapes_is_registered_in_both(
     printed: Printed, standin: Path, tmp_path: Path
 ) -> None:

@@ -115,6 +115,42 @@ def test_when_the_holder_ends_its_lease_the_next_goes_on(
     asyncio.run(main())
 
 
+def test_one_waiter_at_a_time_is_promoted(caches: list[RedisKVStorage]) -> None:
+    cache, other = caches
+    calling = most = calls = 0
+
+    async def complete() -> object:
+        nonlocal calling, most, calls
+        found = await other.get_by_id("question")
+        if found is None:
+            calls, calling = calls + 1, calling + 1
+            most = max(most, calling)
+            await asyncio.sleep(0.1)
+            calling -= 1
+            if calls == 1:
+                raise RuntimeError("the LLM refused")
+            found = ANSWER
+            await other.upsert({"question": ANSWER})
+        return found
+
+    async def hold(go: asyncio.Event) -> None:
+        await held(cache)
+        go.set()
+        await waiting([other], 5)
+
+    async def main() -> None:
+        go = asyncio.Event()
+        holder = asyncio.create_task(hold(go))
+        await go.wait()
+        answers = await asyncio.gather(*(complete() for _ in range(5)), return_exceptions=True)
+        await holder
+        assert [type(answer) for answer in answers].count(RuntimeError) == 1
+        assert answers.count(ANSWER) == 4
+
+    asyncio.run(main())
+    assert (most, calls) == (1, 2)
+
+
 def test_the_holder_that_tries_again_is_not_kept_waiting(open_cache: OpenCache) -> None:
     cache = open_cache()
 

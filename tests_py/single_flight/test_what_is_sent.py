@@ -11,7 +11,9 @@ from typing import Any
 
 import redis
 
-from nano_graphrag_redis import RedisKVStorage
+from nano_graphrag_redis import RedisConfig, RedisKVStorage
+from nano_graphrag_redis.doctor import examine
+from nano_graphrag_redis.migration.entries import Foreign, entries_of
 from support.scripts import start_script
 from support.servers import RedisServer
 
@@ -120,6 +122,28 @@ def test_a_lease_is_no_id(open_cache: OpenCache, redis_client: redis.Redis) -> N
         assert (await cache.get_stats())["key_count"] == 0
         await cache.drop()
         assert len(leases(redis_client)) == 1
+
+    asyncio.run(main())
+
+
+def test_the_commands_and_the_doctor_take_a_lease_for_nothing_of_theirs(
+    open_cache: OpenCache, redis_client: redis.Redis
+) -> None:
+    cache = open_cache()
+    cache.sync.upsert({"kept": ANSWER})
+    config = RedisConfig(redis_url=cache.global_config["redis_url"])
+
+    async def main() -> None:
+        before = await asyncio.to_thread(seen)
+        assert await cache.get_by_id("question") is None
+        assert len(leases(redis_client)) == 1
+        assert await asyncio.to_thread(seen) == before
+
+    def seen() -> tuple[list[Any], list[Any], list[Any]]:
+        foreign = Foreign()
+        entries = sorted(entries_of(config, foreign))
+        findings = [(each.check, each.severity, each.count) for each in examine(config)]
+        return findings, entries, [foreign.count]
 
     asyncio.run(main())
 
