@@ -154,8 +154,7 @@ impl KvStore {
         loop {
             flight.begin();
             let asked = Instant::now();
-            // Who waits is not to wait longer for a server that died than for any other call.
-            let deadline = heard + self.config.server.operation_timeout;
+            let deadline = heard + self.patience();
             let taking = self.take_lease(&flight, id, &token);
             let look = match timeout_at(deadline, taking).await {
                 Ok(Ok(look)) => look,
@@ -193,7 +192,7 @@ impl KvStore {
 
     /// Keeps the lease while tasks of this process make the value, one after the other.
     async fn hold(&self, flight: &Flown, id: &str, token: &[u8], mut until: Instant) -> Held {
-        let mut renewal = until - LEASE + RENEWAL;
+        let mut renewal = until - LEASE + self.renewal();
         loop {
             let holder_until = match flight.seen() {
                 Seen::Written => {
@@ -237,7 +236,8 @@ impl KvStore {
             }
             // Where this process stood still, another may have it by now.
             let ours = if asked + MARGIN < until {
-                match timeout_at(until, self.renew_lease(flight, id, token)).await {
+                let deadline = until.min(until - LEASE + self.patience());
+                match timeout_at(deadline, self.renew_lease(flight, id, token)).await {
                     Ok(Ok(look)) => {
                         if let Some(value) = look.value {
                             // Written by someone who did not wait, or no longer.
@@ -255,8 +255,20 @@ impl KvStore {
                 return Held::Lost;
             }
             until = asked + LEASE;
-            renewal = asked + RENEWAL.mul_f64(jitter());
+            renewal = asked + self.renewal();
         }
+    }
+
+    /// How long after its last answer a server that gives none is waited for: those who wait for a value
+    /// are to miss within the time that any call may take.
+    fn patience(&self) -> Duration {
+        self.config.server.operation_timeout.mul_f64(0.95)
+    }
+
+    /// The time to the next renewal: short enough for one that fails to end in time for those who wait.
+    fn renewal(&self) -> Duration {
+        let third = self.config.server.operation_timeout / 3;
+        third.clamp(SHORTEST_PAUSE, RENEWAL).mul_f64(jitter())
     }
 
     fn waits(&self) -> bool {
