@@ -66,7 +66,7 @@ async def ours(url: str, data: Payloads, prefix: str, **settings: Any) -> Stores
         config = {"redis_url": url, "redis_key_prefix": prefix, **settings}
         storages[namespace] = RedisKVStorage(namespace, config)
         await store_and_compare(prefix, storages[namespace], namespace, table)
-    return Stores(storages, storages[CHUNKS].sync)
+    return Stores({**storages}, storages[CHUNKS].sync)
 
 
 async def theirs(url: str, data: Payloads) -> Stores:
@@ -76,7 +76,7 @@ async def theirs(url: str, data: Payloads) -> Stores:
         storages[namespace] = ClusterStorage(client, namespace)
         await store_and_compare("redis-py", storages[namespace], namespace, table)
     blocking: Any = redis.RedisCluster.from_url(url)
-    return Stores(storages, StraightforwardReader(blocking, f"peer:{CHUNKS}:"))
+    return Stores({**storages}, StraightforwardReader(blocking, f"peer:{CHUNKS}:"))
 
 
 def main() -> None:

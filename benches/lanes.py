@@ -28,7 +28,7 @@ async def opened(server: Server, data: Payloads, way: str) -> Stores:
         config = {"redis_url": server.url, "redis_key_prefix": way, **WAYS[way]}
         storages[namespace] = RedisKVStorage(namespace, config)
         await storages[namespace].upsert(table)
-    return Stores(storages, storages[CHUNKS].sync)
+    return Stores({**storages}, storages[CHUNKS].sync)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from benches.workloads import workloads
 from nano_graphrag_redis import RedisKVStorage
 
 SECONDS = 4.0
-POOL = {"redis_max_connections": 1}
+POOL: dict[str, object] = {"redis_max_connections": 1}
 
 
 async def opened(data: Payloads, way: str, settings: dict[str, object]) -> Stores:
@@ -30,7 +30,7 @@ async def opened(data: Payloads, way: str, settings: dict[str, object]) -> Store
     for namespace, table in data.tables().items():
         storages[namespace] = RedisKVStorage(namespace, {"redis_key_prefix": way, **settings})
         await storages[namespace].upsert(table)
-    return Stores(storages, storages[CHUNKS].sync)
+    return Stores({**storages}, storages[CHUNKS].sync)
 
 
 def main() -> None:
@@ -48,9 +48,16 @@ def main() -> None:
         options = ["--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file"]
         options += [str(ca), "--tls-cert-file", str(cert), "--tls-key-file", str(key)]
         with running_server(*options) as server:
-            tls = {"redis_url": f"rediss://{HOST}:{port}", "redis_tls_ca_file": str(ca)}
-            plain = {"redis_url": server.url}
-            settings = {"lane": plain, "TLS lane": tls, "TLS pool": tls | POOL}
+            tls: dict[str, object] = {
+                "redis_url": f"rediss://{HOST}:{port}",
+                "redis_tls_ca_file": str(ca),
+            }
+            plain: dict[str, object] = {"redis_url": server.url}
+            settings: dict[str, dict[str, object]] = {
+                "lane": plain,
+                "TLS lane": tls,
+                "TLS pool": tls | POOL,
+            }
             ways = {
                 way: loop.run_until_complete(opened(data, way.replace(" ", "-"), given))
                 for way, given in settings.items()

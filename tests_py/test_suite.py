@@ -42,7 +42,7 @@ LEFT = {
 
 
 def run_pytest(
-    *arguments: str, cwd: Path = ROOT, before: Callable[[], None] | None = None
+    *arguments: str, cwd: Path = ROOT, before: Callable[[], object] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs pytest in a process of its own, as a person does."""
     return subprocess.run(

@@ -31,7 +31,7 @@ def inventory(redis_url: str) -> Table:
             namespace,
             f"{stats['key_count']:,}",
             _lifetime(stats["ttl_seconds"]),
-            f"{stats['key_count'] * stats['sample_memory_usage'] / 1024:,.0f} KiB",
+            f"{stats['key_count'] * (stats['sample_memory_usage'] or 0) / 1024:,.0f} KiB",
             min(ids, default="")[:_SHORT_ID],
         )
     return table

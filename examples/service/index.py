@@ -4,7 +4,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from .app import WORKING_DIR, GraphRAG
+from nano_graphrag import GraphRAG
+
+from .app import WORKING_DIR
 
 
 def main() -> None:

@@ -5,14 +5,17 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import closing
+from contextvars import Context
 from typing import Any
 
 import pytest
+from typing_extensions import TypeVarTuple, Unpack
 
 from bridge.conftest import OpenStorage
 from nano_graphrag_redis import RedisKVStorage
 
 CACHE = "llm_response_cache"
+Args = TypeVarTuple("Args")
 
 
 class InterruptedLoop(asyncio.SelectorEventLoop):
@@ -20,7 +23,12 @@ class InterruptedLoop(asyncio.SelectorEventLoop):
 
     trap = ""
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Args]], object],
+        *args: Unpack[Args],
+        context: Context | None = None,
+    ) -> asyncio.Handle:
         if self.trap and self.trap in repr(callback).lower():
             self.trap = ""
             raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -306,7 +307,8 @@ def test_prune_deletes_what_matches_all_that_is_asked(
     assert counted["answers"] == {"llm_response_cache": len(gone)}
     pruned = ours("prune", *options)
     assert pruned.returncode == 0, pruned.stderr
-    left = {str(key.decode()).rpartition(":")[2] for key in redis_client.keys("*cache:*")}
+    keys: Any = redis_client.keys("*cache:*")
+    left = {key.decode().rpartition(":")[2] for key in keys}
     assert left == set(ANSWERS) - set(gone)
 
 

@@ -117,7 +117,7 @@ def plain_environment(tmp_path: Path) -> Path:
     for name, dist in needed("nano-graphrag-redis", {}).items():
         if name != "nano-graphrag-redis":
             for top in {file.parts[0] for file in dist.files or ()} - {"..", "__pycache__"}:
-                (packages / top).symlink_to(dist.locate_file(top))
+                (packages / top).symlink_to(str(dist.locate_file(top)))
     return packages
 
 

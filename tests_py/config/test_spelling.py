@@ -121,8 +121,9 @@ def test_another_clients_key_is_answered_with_ours(key: str, meant: str) -> None
     with pytest.raises(StorageConfigError) as refusal:
         RedisConfig.from_global_config({key: "1"}, {})
     assert hint(str(refusal.value)) == meant
+    given: dict[str, Any] = {key: "1"}
     with pytest.raises(StorageConfigError) as refusal:
-        RedisConfig(**{key: "1"})
+        RedisConfig(**given)
     # An argument has one spelling less: redis_ttl_<namespace> is a key.
     assert hint(str(refusal.value)).partition("={")[0] in meant
 

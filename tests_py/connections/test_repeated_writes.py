@@ -91,7 +91,7 @@ def test_a_write_that_is_sent_again_takes_the_place_of_what_others_wrote(
 def test_not_retrying_on_timeouts_leaves_the_retries_after_a_lost_connection(
     server: RedisServer, proxy: Proxy
 ) -> None:
-    settings = {"redis_retry_on_timeout": False}
+    settings: dict[str, Any] = {"redis_retry_on_timeout": False}
     assert outcome(server, proxy, SILENT, WRITE, **settings) == (b'"B\'s"', 1)
     assert outcome(server, proxy, CUT, WRITE, **settings) == (b'"A\'s"', 2)
 

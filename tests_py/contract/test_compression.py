@@ -33,7 +33,7 @@ def _streamed(data: bytes, level: int) -> bytes:
 
 def _linked(data: bytes) -> bytes:
     """A frame as `lz4 -9` makes it: linked blocks, checksums of each, no content size."""
-    return lz4.frame.compress(
+    frame: bytes = lz4.frame.compress(
         data,
         compression_level=9,
         block_size=lz4.frame.BLOCKSIZE_MAX64KB,
@@ -42,6 +42,7 @@ def _linked(data: bytes) -> bytes:
         content_checksum=True,
         store_size=False,
     )
+    return frame
 
 
 FOREIGN: dict[str, Callable[[bytes], bytes]] = {

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ Log = pytest.LogCaptureFixture
 @pytest.fixture
 def careless(server_binary: Path) -> Iterator[RedisServer]:
     """A server that evicts documents when it is full, and forgets all in a crash."""
-    policy = {"maxmemory_policy": "allkeys-lru", "maxmemory": "1gb"}
+    policy: dict[str, Any] = {"maxmemory_policy": "allkeys-lru", "maxmemory": "1gb"}
     with RedisServer(server_binary, appendonly="no", **policy) as server:
         yield server
 

@@ -135,8 +135,8 @@ def test_stats_name_the_namespace_its_size_and_its_memory(
     assert stats["ttl_seconds"] == 43_200
     if not light:
         assert stats["key_count"] == 25
-        assert stats["sample_memory_usage"] > 400
-        assert stats["total_redis_memory"] > 0
+        assert (stats["sample_memory_usage"] or 0) > 400
+        assert (stats["total_redis_memory"] or 0) > 0
 
 
 def test_stats_of_an_empty_namespace(redis_kv: RedisStore) -> None:

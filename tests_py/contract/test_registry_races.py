@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -123,8 +124,8 @@ def test_writers_and_deleters_of_the_same_ids_leave_none_unregistered(
         thread.start()
     for thread in threads:
         thread.join()
-    keys = {key.decode().rpartition(":")[2] for key in redis_client.keys("nano_graphrag:full*")}
-    members = redis_client.zrange(REGISTRY, 0, -1)
-    assert isinstance(members, list)
+    found: Any = redis_client.keys("nano_graphrag:full*")
+    keys = {key.decode().rpartition(":")[2] for key in found}
+    members: Any = redis_client.zrange(REGISTRY, 0, -1)
     assert keys <= {member.decode(errors="replace") for member in members}
     assert sorted(opened(server.url).all_keys()) == sorted(keys)

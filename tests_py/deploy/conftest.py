@@ -29,6 +29,7 @@ def deployed(request: pytest.FixtureRequest, server_binary: Path, secrets: Path)
 @pytest.fixture(params=["compose.yaml", "compose.cluster.yaml"])
 def compose(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     """A Compose file."""
+    loaded: Mapping[str, Any]
     (loaded,) = documents(request.param)
     return loaded
 

@@ -11,9 +11,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -81,7 +81,7 @@ print(type(rag.full_docs).__name__)
     ),
 }
 
-DATA = {"json": json.loads, "yaml": yaml.safe_load}
+DATA: dict[str, Callable[[str], Any]] = {"json": json.loads, "yaml": yaml.safe_load}
 """Languages that are read, not run."""
 
 RUN = [page for page in PAGES if not page.startswith("docs/design/") and blocks(page)]

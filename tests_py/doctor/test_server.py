@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_a_user_who_lacks_what_the_settings_need_is_found(
     healthy: RedisServer, found: Found
 ) -> None:
     client = healthy.client()
-    rules = {"enabled": True, "nopass": True, "keys": ["*"]}
+    rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": ["*"]}
     client.acl_setuser("ann", **rules, commands=["+@all", "-zadd", "-zscan", "-bgsave"])
     login = {"redis_username": "ann", "redis_password": "any"}
     assert found(**login) == []
@@ -117,7 +118,7 @@ def test_a_user_who_may_not_ask_is_told_what_was_not_looked_at(
     healthy: RedisServer, found: Found
 ) -> None:
     healthy.client().config_set("maxmemory-policy", "allkeys-lru")
-    rules = {"enabled": True, "nopass": True, "keys": ["nano_graphrag:*"]}
+    rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": ["nano_graphrag:*"]}
     needed = ["+@all", "-info", "-config", "-bgsave"]
     healthy.client().acl_setuser("ann", **rules, commands=needed)
     (finding,) = found(redis_username="ann", redis_password="any")
@@ -132,7 +133,7 @@ MANAGED = ('rename-command INFO ""', 'rename-command CONFIG ""')
 def test_what_a_server_without_info_and_config_hides_is_said_to_be_unknown(
     server_binary: Path,
 ) -> None:
-    hidden = {"appendonly": "no", "maxmemory_policy": "allkeys-lru"}
+    hidden: dict[str, Any] = {"appendonly": "no", "maxmemory_policy": "allkeys-lru"}
     with RedisServer(server_binary, config=MANAGED, **hidden) as server:
         findings = examine(RedisConfig(redis_url=server.url))
         (finding,) = [f for f in findings if f.severity is not Severity.OK]
@@ -168,7 +169,7 @@ def test_a_command_that_the_settings_need_and_the_server_lacks_is_found(
 ) -> None:
     without = ('rename-command ZADD ""',)
     with RedisServer(server_binary, config=without, maxmemory_policy="volatile-lru") as server:
-        settings = {"redis_url": server.url, "redis_registry": True}
+        settings: dict[str, Any] = {"redis_url": server.url, "redis_registry": True}
         findings = examine(RedisConfig(**settings))
         (finding,) = [f for f in findings if f.severity is not Severity.OK]
     assert (finding.check, finding.severity) == ("rights", Severity.ERROR)

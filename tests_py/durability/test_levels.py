@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_a_paused_replica_does_not_count(server_binary: Path, open_at: Open) -> 
 
 
 def test_a_replica_on_whose_disk_it_must_be(valkey: Path, open_at: Open) -> None:
-    on = {"appendonly": "yes", "appendfsync": "always"}
+    on: dict[str, Any] = {"appendonly": "yes", "appendfsync": "always"}
     with RedisServer(valkey, **on) as primary, RedisServer(valkey, appendonly="no") as replica:
         replicate(primary, replica)
         documents = open_at(primary, "fsync+replicas:1", redis_durability_timeout=0.5)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
+from nano_graphrag_redis import RedisKVStorage, StorageStats, SyncRedisKVStorage
 from nano_graphrag_redis.exceptions import DurabilityError, StorageUnavailableError
 from support.cluster import NODE_TIMEOUT, RedisCluster
 from support.conditions import eventually
@@ -124,7 +124,7 @@ def test_slots_that_move_under_load_are_noticed_by_nobody(row: Row, cluster: Red
             owners = {slot: primaries[place] for slot, place in at.items()}
             eventually(lambda: cluster.agrees(owners))  # noqa: B023 - called before it returns
 
-    async def main() -> dict[str, Any]:
+    async def main() -> StorageStats:
         async with RedisKVStorage("full_docs", settings_for(cluster)) as storage:
             workers = [asyncio.ensure_future(use(storage, worker)) for worker in range(8)]
             try:

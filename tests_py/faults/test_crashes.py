@@ -197,7 +197,7 @@ def test_what_a_lagging_replica_lacks_when_it_takes_over_was_not_confirmed(row: 
     kills = row.pick(quick=1, full=3)
     told = 0
     with RedisCluster() as cluster:
-        cluster_settings = {
+        cluster_settings: dict[str, Any] = {
             "redis_cluster": True,
             "redis_durability_timeout": 0.3,
             "redis_socket_timeout": 1.0,
@@ -213,7 +213,7 @@ def test_what_a_lagging_replica_lacks_when_it_takes_over_was_not_confirmed(row: 
                 time.sleep(1.0)  # so far it lags behind
                 primary.kill()
                 replica.resume()
-                eventually(lambda replica=replica: replica in cluster.primaries())  # type: ignore[misc]
+                eventually(lambda replica=replica: replica in cluster.primaries())
                 primary.start()
                 eventually(cluster.is_whole)
             before = [len(writer.kept) for writer in running]

@@ -99,9 +99,10 @@ def differences(server: RedisServer, client: Redis, directory: Path) -> tuple[in
     migration.fold(directory, {"redis_url": server.url})
     in_file = json.loads((directory / "kv_store_full_docs.json").read_text())
     keys = list(client.scan_iter(f"{PREFIX}*", count=1000))
+    values: Any = client.mget(keys) if keys else []
     on_server = {
         key.decode().removeprefix(PREFIX): json.loads(value)
-        for key, value in zip(keys, client.mget(keys) if keys else [], strict=True)
+        for key, value in zip(keys, values, strict=True)
     }
     differing = [id for id in in_file | on_server if in_file.get(id) != on_server.get(id)]
     return len(differing), len(in_file | on_server)

@@ -102,7 +102,7 @@ class Servers:
             self.primary = stack.enter_context(self._disk.server(appendfsync="always"))
         else:
             kept = {} if level == "snapshot" else {"appendonly": "yes", "appendfsync": "always"}
-            options = {"appendonly": "no", **kept}
+            options: dict[str, Any] = {"appendonly": "no", **kept}
             self.primary = stack.enter_context(RedisServer(binary, **options))
         self._replica = None
         if "replicas" in level:
@@ -113,7 +113,8 @@ class Servers:
         """All values but the barrier's marker."""
         client = (server or self.primary).client()
         keys = [key for key in client.scan_iter("nano_graphrag:*") if b":@" not in key]
-        return dict(zip(keys, client.mget(keys), strict=True)) if keys else {}
+        values: Any = client.mget(keys) if keys else []
+        return dict(zip(keys, values, strict=True))
 
     def restart(self) -> None:
         """Kills the primary and starts it again."""

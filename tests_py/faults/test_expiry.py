@@ -50,6 +50,7 @@ def test_no_key_of_documents_chunks_and_reports_has_a_ttl(
     row.none("keys with a TTL", len(expiring), of=looked)
     assert cached == len(WAYS) * (count - 1)
     assert looked >= len(WAYS) * (len(MUST_NOT_EXPIRE) + 1) * (count - 1)
-    for settings in ({}, {"redis_workspace": "acme"}):
+    each: tuple[dict[str, Any], ...] = ({}, {"redis_workspace": "acme"})
+    for settings in each:
         findings = examine(RedisConfig(redis_url=own_server.url, **settings))
         assert [f for f in findings if f.check == "ttl"] == []

@@ -65,7 +65,7 @@ def run(server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> It
             code = main(list(arguments))
         for stream in streams:
             stream.flush()
-        out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams)  # type: ignore[attr-defined]
+        out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams)
         logged = "\n".join(record.getMessage() for record in caplog.records)
         caplog.clear()
         return Ran(code, out, f"{err}{logged}")
@@ -262,7 +262,8 @@ def raised_by(call: Callable[..., object], argument: Any) -> exceptions.StorageE
 def test_the_errors_of_real_calls_and_their_log_lines_show_escapes(
     row: Row, server: RedisServer, caplog: Any
 ) -> None:
-    client, shown = server.client(), []
+    client = server.client()
+    shown: list[Any] = []
     for number, id in enumerate(names(SEED, row.pick(quick=20, full=300))):
         space = f"n{number}{id.replace(':', '').replace('@', '')}"
         client.set(f"nano_graphrag:{space}:{id}", b"no JSON")

@@ -19,7 +19,7 @@ from nano_graphrag_redis.cli.prune import prune
 from nano_graphrag_redis.cli.session import Session
 from nano_graphrag_redis.doctor.patient import Patient
 from nano_graphrag_redis.doctor.survey import take
-from support.cluster import RedisCluster
+from support.cluster import ClusterClient, RedisCluster
 from support.pieces import limits
 from support.servers import RedisServer
 from support.stores import RedisKind, redis_store
@@ -47,7 +47,7 @@ DEADLINE = 10.0
 class Where:
     """A server or a cluster, emptied for each case."""
 
-    def __init__(self, client: redis.Redis, settings: dict[str, Any]) -> None:
+    def __init__(self, client: redis.Redis | ClusterClient, settings: dict[str, Any]) -> None:
         self.client = client
         self.settings = settings | {"redis_operation_timeout": DEADLINE}
 
@@ -160,6 +160,7 @@ def files_are_moved(
             survey = take(patient)
         same("survey", (survey.counts[NAMESPACE], dict(survey.corrupt)), (count, {}))
         blocking = store._core
+        assert blocking is not None
         if settings.get("redis_registry"):
             same("registry_drift", blocking.registry_drift(), (0, 0))
             same("repair", blocking.repair(), (0, 0))
@@ -217,7 +218,7 @@ def test_any_number_of_ids_is_handled_as_one_by_one(row: Row, where: Where, tmp_
                     numbered(count),
                     directory,
                     kind=kind,
-                    beside=beside,  # type: ignore[arg-type]
+                    beside=beside,
                 )
     row.saw("numbers of ids", ", ".join(map(str, counts)))
     row.none("results that differ from those of single ids", 0, of=compared)
@@ -286,6 +287,7 @@ def test_keys_that_are_no_ids_are_passed_over_in_whole_pages(row: Row, where: Wh
         with SyncRedisKVStorage(NAMESPACE, settings) as store:
             same("all_keys", store.all_keys(), [])
             same("get_stats", store.get_stats()["key_count"], 0)
+            assert store._core is not None
             same("repair", store._core.repair(), (0, 0))
             same("registry_drift", store._core.registry_drift(), (0, 0))
             store.drop()

@@ -39,7 +39,10 @@ Provoked = AbstractContextManager[tuple[RedisServer, dict[str, Any]]]
 @contextmanager
 def loading() -> Iterator[tuple[RedisServer, dict[str, Any]]]:
     """A server that reads its file, a millisecond for each of 20,000 keys."""
-    slowly = {"key_load_delay": "1000", "loading_process_events_interval_bytes": "1024"}
+    slowly: dict[str, Any] = {
+        "key_load_delay": "1000",
+        "loading_process_events_interval_bytes": "1024",
+    }
     with RedisServer(None, appendonly="no", **slowly) as server:
         with server.client() as client:
             client.mset({f"key-{number}": "x" * 100 for number in range(20_000)})
@@ -172,7 +175,8 @@ def test_an_error_that_a_peer_was_told_to_give_has_its_documented_class(
 ) -> None:
     with Peer(lambda _: b"-" + line.encode() + b"\r\n") as peer:
         storage = open_storage(redis_url=peer.url, **QUICK).sync
-        for call in (*writes(storage), lambda: storage.get_by_id("a")):
+        calls: list[Callable[[], Any]] = [*writes(storage), lambda: storage.get_by_id("a")]
+        for call in calls:
             with pytest.raises(StorageError) as caught:
                 call()
             assert type(caught.value) is SCRIPTED[line], caught.value

@@ -40,7 +40,8 @@ report(asyncio.run(main()))
 
 
 def leases(client: redis.Redis) -> list[bytes]:
-    return client.keys("*:@lease:*")  # type: ignore[no-any-return]
+    keys: Any = client.keys("*:@lease:*")
+    return list(keys)
 
 
 def start(worker: Worker) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,10 @@ def test_no_call_overshoots_its_deadline_while_the_server_stalls(
             overshoot(began)
 
     def blocking(until: float) -> None:
-        calls = [lambda: storage.sync.get_by_id("a"), lambda: storage.sync.upsert({"a": 1})]
+        calls: list[Callable[[], Any]] = [
+            lambda: storage.sync.get_by_id("a"),
+            lambda: storage.sync.upsert({"a": 1}),
+        ]
         while (began := time.monotonic()) < until:
             with pytest.raises(StorageTimeoutError, match=r"unknown|no connection in time"):
                 calls[len(late) % 2]()

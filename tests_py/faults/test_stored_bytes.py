@@ -72,7 +72,7 @@ def test_damaged_bytes_are_an_error_and_never_absent(
     for codec in ("none", "zstd", "lz4"):
         forced: dict[str, Any] = {"redis_compression": codec, "redis_compression_min_bytes": 0}
         open_storage(**forced).sync.upsert({codec: text})
-    whole = [client.get(PREFIX + codec) for codec in ("none", "zstd", "lz4")]
+    whole: list[Any] = [client.get(PREFIX + codec) for codec in ("none", "zstd", "lz4")]
     silent, corrupt, trials = 0, 0, row.pick(quick=500, full=20_000)
     for _ in range(trials):
         stored = damaged(chance, whole)

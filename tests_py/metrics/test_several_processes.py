@@ -180,7 +180,7 @@ def write(directory: Path) -> Write:
             "get_by_id": {"statuses": {"ok": calls}, "histogram": [calls, *REST], "seconds": 0.5}
         }
         told = {"operations": operations, "counts": {"hits": calls}, "forgiven": {}}
-        snapshot = {
+        snapshot: dict[str, Any] = {
             "bounds": BOUNDS,
             "namespaces": {"docs": told},
             "servers": {"redis://a": {"counts": {"retries": 1}, "sets": [OPEN]}},
@@ -214,7 +214,7 @@ def harm(directory: Path) -> dict[str, str]:
     """Leaves what is no file of counters; gives the names, and a word of why each is not read."""
     good = {"format": 1, "written": 1.0, "ended": False}
     counts = {"operations": {}, "counts": {"hits": -1}, "forgiven": {}}
-    outside = {"bounds": [], "namespaces": {}, "servers": {}}
+    outside: dict[str, Any] = {"bounds": [], "namespaces": {}, "servers": {}}
     texts = {
         "cut.json": ('{"format": 1, "snap', "no JSON"),
         "empty.json": ("", "no JSON"),
@@ -273,7 +273,7 @@ def test_a_sum_that_was_tampered_with_removes_no_file_and_is_not_written_over(
     write("ended", 5, ended=True)
     precious = tmp_path / "precious.json"
     precious.write_text("{}")
-    snapshot = {"bounds": [], "namespaces": {}, "servers": {}}
+    snapshot: dict[str, Any] = {"bounds": [], "namespaces": {}, "servers": {}}
     tampered = {"format": 1, "folded": ["../precious.json"], "snapshot": snapshot}
     (directory / "gone.json").write_text(json.dumps(tampered))
     before = (directory / "gone.json").read_bytes()

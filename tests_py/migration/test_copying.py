@@ -277,6 +277,7 @@ def test_the_settings_of_the_storage_hold_for_what_is_copied(
     migrate(working_dir, settings)
     assert migration.verify(working_dir, settings).ok
     stored = redis_client.get("nano_graphrag@acme:full_docs:doc-1")
+    assert isinstance(stored, bytes)
     assert (stored[:1] == b'"') == (compression == "none")
     with SyncRedisKVStorage("full_docs", settings) as storage:
         assert storage.all_keys() == ["doc-1"]

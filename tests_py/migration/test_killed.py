@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def kill_after(process: subprocess.Popen[Any], directory: Path, moment: int) -> 
     """Kills a process at one of the states that a folding goes through."""
     new = directory / "kv_store_full_docs.json.new"
     folding = directory / "kv_store_full_docs.changes.folding"
-    states = [
+    states: list[Callable[[], bool]] = [
         folding.exists,
         new.exists,
         lambda: new.exists() and new.stat().st_size > 0,

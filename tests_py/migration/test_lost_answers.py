@@ -40,7 +40,7 @@ def heal(proxy: Proxy, docs: SyncRedisKVStorage) -> None:
 
 def on_server(client: Redis) -> dict[str, Any]:
     keys = [key.decode() for key in client.scan_iter(f"{PREFIX}*", count=1000)]
-    values = client.mget(keys) if keys else []
+    values: Any = client.mget(keys) if keys else []
     return {key.removeprefix(PREFIX): int(value) for key, value in zip(keys, values, strict=True)}
 
 

@@ -65,7 +65,8 @@ def test_no_value_is_mixed_of_two_versions(
         migration.migrate(plan)
     keys = redis_client.keys("nano_graphrag:full_docs:*")
     assert len(keys) == 1500
-    for value in map(json.loads, redis_client.mget(keys)):
+    values: Any = redis_client.mget(keys)
+    for value in map(json.loads, values):
         assert value["text"] == f"<{value['version']}>" * 400
     service.kill()
     service.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,11 @@ def test_no_other_workspace_or_prefix_exports_or_folds_over_the_files(
     others = settings | other
     with SyncRedisKVStorage("full_docs", others) as theirs:
         theirs.upsert({"b": 2})
-    for act in (
+    acts: list[Callable[[], object]] = [
         lambda: migration.fold(working_dir, others),
         lambda: migration.export(working_dir, others),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(StorageConfigError, match=r"nano_graphrag@a:full_docs:.*working_dir"):
             act()
     docs.close()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from nano_graphrag_redis import SyncRedisKVStorage
+from nano_graphrag_redis.shapes import NearCacheStats
 from support.conditions import eventually
 from support.proxy import Proxy
 from support.servers import RedisServer
@@ -22,9 +23,10 @@ class Near(SyncRedisKVStorage):
     """A storage whose near cache can be watched."""
 
     @property
-    def cache(self) -> dict[str, Any]:
+    def cache(self) -> NearCacheStats:
         """What ``get_stats`` says of the near cache."""
-        stats: dict[str, Any] = self.get_stats(light=True)["near_cache"]
+        stats = self.get_stats(light=True)["near_cache"]
+        assert stats is not None
         return stats
 
     def wait_until_tracking(self) -> None:
@@ -92,7 +94,7 @@ def proxy(server: RedisServer) -> Iterator[Proxy]:
 @pytest.fixture
 def behind(proxy: Proxy, open_near: OpenNear) -> Near:
     """A storage behind the proxy with two connections for values, and time for slow answers."""
-    settings = {"redis_min_connections": 2, "redis_prewarm_connections": True}
+    settings: dict[str, Any] = {"redis_min_connections": 2, "redis_prewarm_connections": True}
     storage = open_near(redis_url=proxy.url, redis_socket_timeout=30.0, **settings)
     eventually(lambda: bool(storage.get_stats(light=True)["connections"] == 2))
     storage.wait_until_tracking()

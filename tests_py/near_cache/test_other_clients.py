@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -107,5 +108,6 @@ def test_local_and_remote_values_come_back_in_order(near: Near) -> None:
 def test_a_caller_may_change_what_it_was_given(near: Near) -> None:
     near.upsert({"id": {"list": [1]}})
     near.fill("id")["list"].append(2)
-    near.get_by_id("id")["list"].append(3)
+    found: Any = near.get_by_id("id")
+    found["list"].append(3)
     assert near.get_by_id("id") == {"list": [1]}

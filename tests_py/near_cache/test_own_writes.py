@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import redis
@@ -70,7 +71,7 @@ def test_a_storage_without_copies_writes_for_those_that_have_them(
 def test_dropping_what_another_client_has_deleted_forgets_it_too(
     open_near: OpenNear, proxy: Proxy, redis_client: redis.Redis, registry: bool
 ) -> None:
-    settings = {"redis_registry": registry, "redis_socket_timeout": 30.0}
+    settings: dict[str, Any] = {"redis_registry": registry, "redis_socket_timeout": 30.0}
     near = open_near(redis_url=proxy.url, **settings)
     near.upsert({"id": "old", "more": "old"})
     assert (near.fill("id"), near.fill("more")) == ("old", "old")

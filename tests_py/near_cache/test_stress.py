@@ -6,6 +6,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import redis
@@ -16,7 +17,7 @@ from support.servers import RedisServer
 from .conftest import PREFIX, OpenNear
 from .test_tracking import trackers
 
-QUICK = {"redis_breaker_recovery": 0.02}
+QUICK: dict[str, Any] = {"redis_breaker_recovery": 0.02}
 """Seconds: a connection that was killed is back soon."""
 
 IDS = [f"id-{n}" for n in range(12)]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from contract.conftest import open_redis, redis_kv, store
+from support.cluster import RedisCluster
 from support.places import OpenPlace, Place, places
 from support.selection import takes_all
 from support.servers import RedisServer
@@ -47,7 +48,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 @pytest.fixture
-def server(place: Place) -> Iterator[RedisServer]:
+def server(place: Place) -> Iterator[RedisServer | RedisCluster]:
     """A running, empty server, which has nothing to complain about at the end."""
     place.prepare()
     with place.server.client() as client:

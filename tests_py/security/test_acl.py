@@ -12,6 +12,7 @@ import redis
 
 from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
 from nano_graphrag_redis.acl import PLACEHOLDER, acl_line, acl_rules
+from nano_graphrag_redis.shapes import NearCacheStats
 from support.conditions import eventually
 from support.host import ROOT
 from support.servers import RedisServer
@@ -72,10 +73,15 @@ def use(settings: dict[str, Any]) -> None:
         assert storage.filter_keys(["0", "x"]) == {"x"}
         storage.index_done_callback()
         if settings.get("redis_near_cache_mb"):
-            near = lambda: storage.get_stats(light=True)["near_cache"]  # noqa: E731
+
+            def near() -> NearCacheStats:
+                stats = storage.get_stats(light=True)["near_cache"]
+                assert stats is not None
+                return stats
+
             eventually(lambda: bool(near()["tracking"]))
             eventually(lambda: storage.get_by_id("0") == {"n": 0} and near()["hits"] > 0)
-        assert storage.get_stats()["sample_memory_usage"] > 0
+        assert (storage.get_stats()["sample_memory_usage"] or 0) > 0
         assert storage.check_health()
         assert storage.delete_by_id("0") is True
         assert sorted(storage.all_keys()) == ["1", "2"]
@@ -149,11 +155,12 @@ def test_the_line_is_read_by_the_server_as_it_stands(
 
 
 def test_the_line_names_the_user_and_no_password() -> None:
-    for settings, name in [
+    users: list[tuple[dict[str, Any], str]] = [
         ({}, "nano_graphrag"),
         ({"redis_username": "ann", "redis_password": "s3cret"}, "ann"),
         ({"redis_url": "redis://bob:s3cret@cache"}, "bob"),
-    ]:
+    ]
+    for settings, name in users:
         line = acl_line(RedisConfig(**settings))
         assert line.startswith(f"ACL SETUSER {name} reset on >{PLACEHOLDER} ~nano_graphrag:* +")
         assert "s3cret" not in line

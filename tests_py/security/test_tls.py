@@ -154,7 +154,11 @@ def test_a_port_that_speaks_no_tls_is_no_server(authority: Authority, server_bin
     with RedisServer(server_binary) as plain:
         url = plain.url.replace("redis://", "rediss://")
         # A request that holds no newline, as some do by chance, waits for its end in Redis.
-        settings = {"redis_url": url, "redis_connection_timeout": 0.3} | authority.settings
+        settings: dict[str, Any] = {
+            "redis_url": url,
+            "redis_connection_timeout": 0.3,
+            **authority.settings,
+        }
         for _ in range(4):
             error = refusal(plain, **settings)
             assert isinstance(error, StorageUnavailableError)

@@ -75,4 +75,4 @@ def whole(member: Deployed) -> bool:
 
 def linked(member: Deployed) -> bool:
     told = member.as_user("operator").info("replication")
-    return told["role"] == "master" or told["master_link_status"] == "up"
+    return bool(told["role"] == "master" or told["master_link_status"] == "up")

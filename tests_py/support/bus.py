@@ -75,7 +75,7 @@ class Bus(LoopThread):
 
         listener = await asyncio.start_server(connect, "127.0.0.1", 0)
         self._listeners.append(listener)
-        port = listener.sockets[0].getsockname()[1]
+        port = int(listener.sockets[0].getsockname()[1])
         return port
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trustme
 from cryptography import x509
@@ -79,7 +80,7 @@ def self_signed(directory: Path) -> Identity:
 
 def tls_options(
     identity: Identity, *, clients: Authority | None = None, ca: Authority | None = None
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Options of a ``RedisServer(tls=True)``: its certificate, and whose clients it lets in.
 
     Args:

@@ -103,7 +103,8 @@ class RedisCluster:
     def disconnect_clients(self) -> None:
         """Ends the connections of the client; its servers end those of theirs."""
         if self._client is not None:
-            self._client.disconnect_connection_pools()
+            client: Any = self._client  # whose method redis-py leaves untyped
+            client.disconnect_connection_pools()
 
     def admin(self, server: RedisServer) -> redis.Redis:
         """A client of one server alone."""

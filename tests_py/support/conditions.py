@@ -10,7 +10,8 @@ DEADLINE = 20.0
 """Seconds in which what a test waits for has to come about."""
 
 
-def eventually(condition: Callable[[], bool], within: float = DEADLINE) -> None:
+# With `[]` for `...`, mypy refuses a lambda that binds a loop's variable as its default.
+def eventually(condition: Callable[..., bool], within: float = DEADLINE) -> None:
     """Waits for a condition; one that does not come about within so many seconds is a failure."""
     deadline = time.monotonic() + within
     while not condition():

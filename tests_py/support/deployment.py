@@ -79,7 +79,7 @@ class Deployed(RedisServer):
         names = {"nano_graphrag": "redis_password", "operator": "redis_operator_password"}
         if user == "replication":
             text = (self._passwords / "redis_replication.conf").read_text(encoding="utf-8")
-            return re.findall(r"masterauth (\S+)", text)[0]
+            return str(re.findall(r"masterauth (\S+)", text)[0])
         return (self._passwords / names[user]).read_text(encoding="utf-8")
 
     def as_user(self, user: str) -> redis.Redis:

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .servers import RedisServer
 
@@ -64,7 +65,7 @@ class Disk:
         self.binary.chmod(0o700)
 
     @contextmanager
-    def server(self, **options: str) -> Iterator[RedisServer]:
+    def server(self, **options: Any) -> Iterator[RedisServer]:
         """A server on this disk."""
         with RedisServer(self.binary, appendonly="yes", **options) as running:
             yield running

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from nano_graphrag._storage import JsonKVStorage
 
-from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
+from nano_graphrag_redis import RedisKVStorage, StorageStats, SyncRedisKVStorage
 
 RedisKind = Literal["async", "sync"]
 Kind = Literal["json"] | RedisKind
@@ -43,7 +43,7 @@ class RedisStore(Store, Protocol):
 
     def delete_by_id(self, id: str) -> bool: ...
     def delete_by_ids(self, ids: Iterable[str]) -> int: ...
-    def get_stats(self, light: bool = False) -> dict[str, Any]: ...
+    def get_stats(self, light: bool = False) -> StorageStats: ...
     def check_health(self) -> bool: ...
     def close(self) -> None: ...
 
@@ -121,7 +121,7 @@ class _AwaitedRedis(_Awaited):
     def delete_by_ids(self, ids: Iterable[str]) -> int:
         return self._run(self._storage.delete_by_ids(ids))
 
-    def get_stats(self, light: bool = False) -> dict[str, Any]:
+    def get_stats(self, light: bool = False) -> StorageStats:
         return self._run(self._storage.get_stats(light))
 
     def check_health(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 
-def commands(sent: bytes) -> Iterator[list[bytes]]:
+def commands(sent: bytes | bytearray) -> Iterator[list[bytes]]:
     """The words of each whole command."""
     at = 0
     while True:
@@ -23,7 +23,7 @@ def commands(sent: bytes) -> Iterator[list[bytes]]:
         yield words
 
 
-def replies(delivered: bytes) -> Iterator[bytes]:
+def replies(delivered: bytes | bytearray) -> Iterator[bytes]:
     """Each whole reply that is a line: ``+OK``, an error, a number. A text stands for itself."""
     at = 0
     while (head := _line(delivered, at)) is not None:
@@ -37,12 +37,12 @@ def replies(delivered: bytes) -> Iterator[bytes]:
         yield line
 
 
-def _line(wire: bytes, at: int) -> tuple[bytes, int] | None:
+def _line(wire: bytes | bytearray, at: int) -> tuple[bytes, int] | None:
     end = wire.find(b"\r\n", at)
     return None if end < 0 else (bytes(wire[at:end]), end + 2)
 
 
-def _text(wire: bytes, at: int) -> tuple[bytes, int] | None:
+def _text(wire: bytes | bytearray, at: int) -> tuple[bytes, int] | None:
     head = _line(wire, at)
     if head is None:
         return None
