@@ -2,7 +2,7 @@
 
     REDIS_URL=redis://localhost:6379 python examples/minimal.py BOOK QUESTION
 
-Run it again: the documents are known and the answer is cached, so that no language model is asked.
+Run it again: the documents are indexed and the answer is cached, so the LLM is not called.
 """
 
 import sys

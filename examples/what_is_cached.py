@@ -1,4 +1,4 @@
-"""What the cache of answers holds, by model. Blocking, and without nano-graphrag.
+"""Counts the cached LLM answers by model, with the blocking storage and without nano-graphrag.
 
 REDIS_URL=redis://localhost:6379 python examples/what_is_cached.py
 """
@@ -11,7 +11,7 @@ BATCH = 500
 
 
 def main() -> None:
-    """Read the answers in batches, so that their number costs no memory."""
+    """Read the answers in batches, so that memory does not grow with their number."""
     answers: Counter[str] = Counter()
     letters: Counter[str] = Counter()
     with SyncRedisKVStorage("llm_response_cache") as cache:

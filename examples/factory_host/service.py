@@ -1,4 +1,4 @@
-"""A host that makes its storages in a factory: one line puts ours over its own ``redis``."""
+"""A host that creates its storages in a factory: one line replaces its own ``redis`` storage."""
 
 from nano_graphrag import GraphRAG, GraphRAGConfig
 

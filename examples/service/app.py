@@ -1,4 +1,4 @@
-"""The service: ``uvicorn examples.service.app:app --workers 4``. Each worker has a GraphRAG."""
+"""The service: ``uvicorn examples.service.app:app --workers 4``, with one GraphRAG per worker."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ nano_graphrag_redis.register()  # in every worker: uvicorn starts each in a fres
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """A GraphRAG for as long as the worker lives; its stores share one set of connections."""
+    """Creates one GraphRAG for the life of the worker; its stores share their connections."""
     rag = GraphRAG(working_dir=WORKING_DIR)
     app.state.rag = rag
     yield

@@ -1,4 +1,4 @@
-"""Fills the service: ``python -m examples.service.index TEXT...``, before the workers start."""
+"""Indexes texts before the workers start: ``python -m examples.service.index TEXT...``."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ from .app import WORKING_DIR
 
 
 def main() -> None:
-    """Insert the texts; those that Redis knows already are left alone."""
+    """Insert the texts; texts that are already in Redis are skipped."""
     rag = GraphRAG(working_dir=WORKING_DIR)
     texts = [Path(name).read_text(encoding="utf-8") for name in sys.argv[1:]]
     asyncio.run(rag.ainsert(texts))
