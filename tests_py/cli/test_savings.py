@@ -58,6 +58,37 @@ def test_the_first_line_below_the_server_is_what_was_saved(stats: Callable[..., 
     assert worth == "3 LLM calls saved of 4 (75.0%); 1.50 at 0.5 a call"
 
 
+@pytest.mark.parametrize(
+    ("mode", "line"),
+    [
+        ("on", "single flight: 3 of them by waiting; 0 waited for a call that failed, 0 in vain"),
+        ("observe", "redis_single_flight=on would have saved up to 3 more"),
+    ],
+)
+def test_what_single_flight_saves_is_said(
+    stats: Callable[..., str], server: RedisServer, directory: Path, mode: str, line: str
+) -> None:
+    source = """
+    os.environ["REDIS_METRICS_DIR"] = sys.argv[2]
+    cache = RedisKVStorage(
+        "llm_response_cache", {"redis_url": URL, "redis_single_flight": sys.argv[3]}
+    )
+
+    async def complete():
+        if await cache.get_by_id("asked by all") is None:
+            await asyncio.sleep(0.2)
+            await cache.upsert({"asked by all": {"return": "answer", "model": "m"}})
+
+    async def main():
+        await asyncio.gather(*(complete() for _ in range(4)))
+        await cache.close()
+
+    asyncio.run(main())
+    """
+    run_script(source, server.url, directory, mode).cleanly()
+    assert line in stats().splitlines()
+
+
 def test_it_is_counted_by_day(stats: Callable[..., str], directory: Path) -> None:
     saved = json.loads(stats("--json", "--price-per-call", "2"))["llm"]
     today = datetime.now(timezone.utc).date()

@@ -15,6 +15,7 @@ from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE, OF
 from nano_graphrag_redis.exceptions import StorageOperationError
 from nano_graphrag_redis.migration.entries import Foreign, entries_of
 from nano_graphrag_redis.migration.work import opened
+from nano_graphrag_redis.shapes import SingleFlightStats
 from nano_graphrag_redis.snapshots import Days, merged
 
 from .output import Bars
@@ -136,6 +137,7 @@ class Figures:
         foreign_count: Keys under the prefix that no storage has made, in no namespace's figures.
         foreign: Some of them, as they may be shown.
         passed_over: Files in the directory of counters that could not be read, and why.
+        single_flight: What single flight has counted, by name; None without counters.
     """
 
     namespaces: tuple[NamespaceFigures, ...]
@@ -148,6 +150,7 @@ class Figures:
     foreign_count: int = 0
     foreign: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
+    single_flight: Mapping[str, int] | None = None
 
 
 def figures(
@@ -180,7 +183,16 @@ def figures(
         Savings.of(hits.get(LLM_CACHE, 0), misses.get(LLM_CACHE, 0), price, counted["days"]),
         *met,
         tuple(passed_over),
+        _single_flight(counted),
     )
+
+
+def _single_flight(counted: Mapping[str, Any]) -> dict[str, int]:
+    """The counters of the LLM cache that ``get_stats`` gives as ``single_flight``."""
+    counts = counted["namespaces"].get(LLM_CACHE, {"counts": {}})["counts"]
+    return {
+        name: counts.get(f"single_flight_{name}", 0) for name in SingleFlightStats.__annotations__
+    }
 
 
 def _namespaces(config: RedisConfig, bars: Bars, foreign: Foreign) -> tuple[NamespaceFigures, ...]:

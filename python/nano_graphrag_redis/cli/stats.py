@@ -64,7 +64,8 @@ def stats(
 def _report(where: str, found: Figures) -> RenderableType:
     parts: list[RenderableType] = [Text(where, "bold")]
     if found.llm is not None:
-        parts += [Text(_saved(found.llm), "bold green"), *_days(found.llm), Text()]
+        parts += [Text(_saved(found.llm), "bold green"), *_single_flight(found), *_days(found.llm)]
+        parts.append(Text())
     parts += [_namespaces(found), Text()]
     skipped = told_of_foreign(found.foreign_count, found.foreign)
     parts += [Text(line, "yellow") for line in (skipped, *found.passed_over) if line]
@@ -138,6 +139,24 @@ def _saved(llm: Savings) -> str:
         return "no answer was asked of the LLM cache yet"
     saved = f"{so_many(llm.saved, 'LLM call')} saved of {llm.asked:,} ({llm.saved / llm.asked:.1%})"
     return saved if llm.money is None else f"{saved}; {llm.money:,.2f} at {llm.price:g} a call"
+
+
+def _single_flight(found: Figures) -> list[RenderableType]:
+    """What single flight did, or would do; nothing where it is off."""
+    told = found.single_flight or {}
+    lines: list[RenderableType] = []
+    if told.get("waits") or told.get("saved"):
+        lines.append(
+            Text(
+                f"single flight: {told['saved']:,} of them by waiting; {told['promoted']:,} waited "
+                f"for a call that failed, {told['timed_out']:,} in vain"
+            )
+        )
+    if told.get("would_wait"):
+        lines.append(
+            Text(f"redis_single_flight=on would have saved up to {told['would_wait']:,} more")
+        )
+    return lines
 
 
 def _days(llm: Savings) -> list[RenderableType]:
