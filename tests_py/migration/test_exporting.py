@@ -131,3 +131,16 @@ def test_a_log_that_was_left_behind_takes_nothing_back_of_what_was_exported(
     migration.fold(working_dir)
     assert json.loads(path.read_text()) == {"a": "newer", "b": 2}
     assert not log.exists()
+
+
+def test_files_of_what_the_server_does_not_hold_are_left_and_named(
+    working_dir: Path, settings: Settings, write_file: WriteFile
+) -> None:
+    write_file("empty", {})
+    dropped = write_file("community_reports", {"report-1": {}})
+    with SyncRedisKVStorage("full_docs", settings) as storage:
+        storage.upsert(VALUES)
+    assert migration.export(working_dir, settings).left == (dropped,)
+    assert json.loads(dropped.read_text()) == {"report-1": {}}
+    named = migration.export(working_dir, settings, namespaces=["full_docs"])
+    assert named.left == ()

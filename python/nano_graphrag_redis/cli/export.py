@@ -56,6 +56,7 @@ def summary(exported: Exported) -> dict[str, object]:
         "dry_run": exported.dry_run,
         "refused": [asdict(each) for each in exported.refused],
         "foreign_keys": {"count": exported.foreign_count, "examples": exported.foreign},
+        "left": [str(path) for path in exported.left],
     }
 
 
@@ -67,6 +68,14 @@ def report(exported: Exported) -> RenderableType:
     said = [
         Text(f"{visible(each.namespace)} is left out: {visible(each.reason)}", "red")
         for each in exported.refused
+    ]
+    said += [
+        Text(
+            f"{visible(path)} is left as it is: the server holds nothing of its namespace. Delete "
+            "the file if the host is not to read it",
+            "yellow",
+        )
+        for path in exported.left
     ]
     if exported.dry_run:
         said.append(Text("nothing was written", "yellow"))

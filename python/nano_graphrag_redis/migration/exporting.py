@@ -12,7 +12,7 @@ from nano_graphrag_redis.exceptions import StorageConfigError
 
 from .entries import Foreign, namespaces_of
 from .reports import Exported, ExportedFile, RefusedNamespace, Report, Settings
-from .work import configuration, opened, run
+from .work import all_files_in, configuration, opened, run
 
 _LOG_NAME = re.compile(r"kv_store_(.+)\.changes(\.folding)?", re.DOTALL)
 
@@ -30,7 +30,8 @@ def export(
     Each file is written to a temporary file that replaces the old one once it is complete and on
     disk. Ids that expire meanwhile are left out. An existing change log is folded first, because
     folding it later would overwrite the export, for example with an old drop. Keys under the prefix
-    that do not belong to a storage are left out, and listed in the result.
+    that do not belong to a storage are left out, and listed in the result. Files of namespaces that
+    the server does not hold stay as they are, and are listed in ``left``.
 
     Args:
         directory: The target directory; created if missing.
@@ -68,9 +69,24 @@ def export(
                 run(FileWork.fold(store, directory.absolute(), ask=True), namespace, None)
             found = run(FileWork.export(store, directory, dry_run), namespace, progress)
         written.append(ExportedFile(namespace, path, found["ids"], found["size"]))
+    left = () if namespaces is not None else _left_in(directory, {file.path for file in written})
     return Exported(
-        directory, tuple(written), dry_run, tuple(refused), foreign.count, foreign.examples
+        directory, tuple(written), dry_run, tuple(refused), foreign.count, foreign.examples, left
     )
+
+
+def _left_in(directory: Path, written: Collection[Path]) -> tuple[Path, ...]:
+    """The files of a directory that hold values, without those that were written."""
+    if not directory.is_dir():
+        return ()
+    files = (file for file in all_files_in(directory).values() if file not in written)
+    return tuple(sorted(file for file in files if not _is_empty(file)))
+
+
+def _is_empty(file: Path) -> bool:
+    """Whether a file holds no ids, as the host writes it for a namespace that was dropped."""
+    with file.open("rb") as read:
+        return b"".join(read.read(64).split()) in {b"", b"{}"}
 
 
 def logs_in(directory: Path) -> list[str]:

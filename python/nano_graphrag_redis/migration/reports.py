@@ -194,6 +194,8 @@ class Exported:
         foreign_count: Number of keys under the prefix that do not belong to a storage and were
             left out.
         foreign: Some of them, safe to print.
+        left: Files in the directory that hold values of namespaces the server does not hold. They
+            were not changed; the host would read them. Empty if you named the namespaces.
     """
 
     directory: Path
@@ -202,6 +204,7 @@ class Exported:
     refused: tuple[RefusedNamespace, ...] = ()
     foreign_count: int = 0
     foreign: tuple[str, ...] = ()
+    left: tuple[Path, ...] = ()
 
     @property
     def ok(self) -> bool:

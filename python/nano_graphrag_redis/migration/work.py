@@ -58,6 +58,12 @@ def opened(
         foundation.close()
 
 
+def all_files_in(directory: Path) -> dict[str, Path]:
+    """The host's files in a directory, by namespace."""
+    matches = (_FILE_NAME.fullmatch(path.name) for path in directory.iterdir())
+    return {match[1]: directory / match[0] for match in matches if match}
+
+
 def files_in(directory: Path, namespaces: Collection[str] | None) -> Mapping[str, Path]:
     """The host's files of these namespaces, or all that are there, by namespace.
 
@@ -66,8 +72,7 @@ def files_in(directory: Path, namespaces: Collection[str] | None) -> Mapping[str
     """
     if not directory.is_dir():
         raise StorageConfigError(f"{directory} is no directory: name the host's working_dir")
-    matches = (_FILE_NAME.fullmatch(path.name) for path in directory.iterdir())
-    found = {match[1]: directory / match[0] for match in matches if match}
+    found = all_files_in(directory)
     if namespaces is None:
         if not found:
             raise StorageConfigError(
