@@ -11,6 +11,7 @@ mod jobs;
 mod json;
 mod log;
 mod metrics;
+mod packed;
 mod settings;
 mod stats;
 mod store;

@@ -3,14 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PySet};
+use pyo3::types::PyBytes;
 
 use super::asker::Asker;
 use super::bridge::{Convert, Job, Owned, Process, awaitable, block};
-use super::ids::{Id, Ids, owned};
-use super::jobs::{Fields, FilterKeys, GetMany, GetOne, Once, Upsert, items};
+use super::ids::{Id, Ids};
+use super::jobs::{AllKeys, Fields, FilterKeys, GetMany, GetOne, Items, Once, OnceWithIds, Upsert};
 use super::settings::Settings;
 use super::stats::StatsDict;
 use crate::config::StoreConfig;
@@ -93,40 +92,25 @@ impl Handle {
         ids: Ids,
         fields: Option<Py<PyAny>>,
         usable: Option<Py<PyAny>>,
-    ) -> PyResult<Box<dyn Job>> {
+    ) -> Result<Box<dyn Job>> {
         let call = self.call(py, Operation::GetByIds)?;
-        Ok(match ids {
-            Ids::Good(ids) => {
-                let ids = owned(py, &ids)?;
-                Box::new(GetMany::new(call, ids, fields.map(Fields), usable))
-            }
-            Ids::Refused(error, given) => {
-                let misses: Convert =
-                    Box::new(move |py| vec![None::<bool>; given.len()].into_py_any(py));
-                Self::refused(call, error, Some(misses))
-            }
-        })
+        Ok(Box::new(GetMany::new(
+            call,
+            ids,
+            fields.map(Fields),
+            usable,
+        )))
     }
 
     fn filter_keys(&self, py: Python<'_>, ids: Ids) -> Result<Box<dyn Job>> {
         let call = self.call(py, Operation::FilterKeys)?;
-        Ok(match ids {
-            Ids::Good(ids) => Box::new(FilterKeys::new(call, ids)),
-            Ids::Refused(error, given) => {
-                let unknown: Convert =
-                    Box::new(move |py| Ok(PySet::new(py, given)?.into_any().unbind()));
-                Self::refused(call, error, Some(unknown))
-            }
-        })
+        Ok(Box::new(FilterKeys::new(call, ids)))
     }
 
     fn upsert(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Box<dyn Job>> {
-        let items = items(data)?;
+        let items = Items::of(data)?;
         let call = self.call(py, Operation::Upsert)?;
-        Ok(match items {
-            Ok(items) => Box::new(Upsert::new(call, items)),
-            Err(error) => Self::refused(call, error, Some(Box::new(|py| Ok(py.None())))),
-        })
+        Ok(Box::new(Upsert::new(call, items)))
     }
 
     fn delete_by_id(&self, py: Python<'_>, id: Id) -> Result<Box<dyn Job>> {
@@ -139,14 +123,14 @@ impl Handle {
         })
     }
 
-    fn delete_by_ids(&self, py: Python<'_>, ids: Ids) -> PyResult<Box<dyn Job>> {
+    fn delete_by_ids(&self, py: Python<'_>, ids: Ids) -> Result<Box<dyn Job>> {
         self.once_with_ids(py, Operation::DeleteByIds, ids, |core, ids| async move {
             core.delete(ids).await
         })
     }
 
     fn clear(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
-        self.once(
+        self.walk(
             py,
             Operation::Drop,
             |core| async move { core.clear().await },
@@ -154,11 +138,7 @@ impl Handle {
     }
 
     fn all_keys(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
-        self.once(
-            py,
-            Operation::AllKeys,
-            |core| async move { core.ids().await },
-        )
+        Ok(Box::new(AllKeys::new(self.call(py, Operation::AllKeys)?)))
     }
 
     fn index_done(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
@@ -174,7 +154,7 @@ impl Handle {
     }
 
     fn stats(&self, py: Python<'_>, light: bool) -> Result<Box<dyn Job>> {
-        self.once(py, Operation::GetStats, move |core| async move {
+        self.walk(py, Operation::GetStats, move |core| async move {
             Ok(StatsDict {
                 stats: core.stats(light).await?,
                 core,
@@ -183,7 +163,7 @@ impl Handle {
     }
 
     fn repair(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
-        self.once(py, Operation::RepairRegistry, |core| async move {
+        self.walk(py, Operation::RepairRegistry, |core| async move {
             let repair = core.repair_registry().await?;
             Ok((repair.added, repair.removed))
         })
@@ -214,7 +194,7 @@ impl Handle {
         })
     }
 
-    fn memory(&self, py: Python<'_>, ids: Ids) -> PyResult<Box<dyn Job>> {
+    fn memory(&self, py: Python<'_>, ids: Ids) -> Result<Box<dyn Job>> {
         self.once_with_ids(py, Operation::Memory, ids, |core, ids| async move {
             core.mean_memory(&ids).await
         })
@@ -227,7 +207,7 @@ impl Handle {
         })
     }
 
-    fn persist(&self, py: Python<'_>, ids: Ids) -> PyResult<Box<dyn Job>> {
+    fn persist(&self, py: Python<'_>, ids: Ids) -> Result<Box<dyn Job>> {
         self.once_with_ids(py, Operation::Persist, ids, |core, ids| async move {
             core.persist(ids).await
         })
@@ -240,7 +220,7 @@ impl Handle {
     }
 
     fn registry_drift(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
-        self.once(py, Operation::RegistryDrift, |core| async move {
+        self.walk(py, Operation::RegistryDrift, |core| async move {
             let drift = core.registry_drift().await?;
             Ok(drift.map(|drift| (drift.unregistered, drift.without_value)))
         })
@@ -260,26 +240,34 @@ impl Handle {
         Ok(Box::new(Once::new(self.call(py, operation)?, body)))
     }
 
-    /// The same on ids, unless one of them is none.
+    /// The same through the whole namespace, which takes a processor's time.
+    fn walk<T, F>(
+        &self,
+        py: Python<'_>,
+        operation: Operation,
+        body: impl FnOnce(Arc<Core>) -> F,
+    ) -> Result<Box<dyn Job>>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+    {
+        Ok(Box::new(Once::new(self.call(py, operation)?, body).long()))
+    }
+
+    /// A call of one step on ids, unless one of them is none.
     fn once_with_ids<T, F>(
         &self,
         py: Python<'_>,
         operation: Operation,
         ids: Ids,
-        body: impl FnOnce(Arc<Core>, Vec<String>) -> F,
-    ) -> PyResult<Box<dyn Job>>
+        body: impl FnOnce(Arc<Core>, Vec<String>) -> F + Send + 'static,
+    ) -> Result<Box<dyn Job>>
     where
         F: Future<Output = Result<T>> + Send + 'static,
         T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
         let call = self.call(py, operation)?;
-        Ok(match ids {
-            Ids::Good(ids) => {
-                let ids = owned(py, &ids)?;
-                Box::new(Once::new(call, |core| body(core, ids)))
-            }
-            Ids::Refused(error, _) => Self::refused(call, error, None),
-        })
+        Ok(Box::new(OnceWithIds::new(call, ids, body)))
     }
 }
 

@@ -228,5 +228,10 @@ MATRIX = {
         "never complete when it is not",
         "ids missed 0 of 20,000 in 200 tries",
     ),
+    56: Fault(
+        "calls on 100,000 and 1,000,000 ids beside a task that ticks",
+        "other tasks of the event loop have their turn",
+        "at most 10 ms of work in one turn, beside the decoding of one value",
+    ),
 }
 """Every row, by its number."""

@@ -32,6 +32,7 @@ use pyo3::prelude::*;
 
 use super::exceptions::status_of;
 use super::log::tell;
+use super::packed::Packed;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Status;
 use crate::single_flight::Landing;
@@ -55,6 +56,8 @@ pub(super) enum Reply {
     Stored(String, Result<()>),
     /// The outcomes of the writes of these ids.
     StoredPiece(Vec<String>, Result<Vec<Result<()>>>),
+    /// Every id.
+    Ids(Result<Packed>),
     /// The outcome of any other call.
     Done(Result<Convert>),
     /// Another turn was asked for.
@@ -168,12 +171,32 @@ impl<'a> Spawner<'a> {
     where
         F: Future<Output = Reply> + Send + 'static,
     {
+        if store.compresses() {
+            self.run_apart(make);
+        } else {
+            self.run(make);
+        }
+    }
+
+    /// Has a future polled that takes a processor's time: by the runtime's threads, if it is a loop
+    /// that would have to wait.
+    pub(super) fn run_apart<F>(&self, make: impl FnOnce() -> F)
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
         match &self.to {
-            To::Loop { port, .. } if store.compresses() => self.run(|| {
+            To::Loop { port, .. } => self.run(|| {
                 let apart = port.process().apart(or_lost(make()));
                 async { apart.await.unwrap_or(Reply::Lost) }
             }),
-            _ => self.run(make),
+            To::Caller(_) => self.run(make),
+        }
+    }
+
+    /// Drops what may take long to free: memory that the runtime's threads have allocated.
+    pub(super) fn drop_apart<T: Send + 'static>(&self, value: T) {
+        if let To::Loop { port, .. } = &self.to {
+            port.process().runtime.spawn(async move { drop(value) });
         }
     }
 

@@ -1,8 +1,10 @@
 //! The calls, each as the steps it takes: one body for the awaiting and the blocking entry.
 
 mod exist;
+mod keys;
 mod once;
 mod read;
+mod turn;
 mod write;
 
 use pyo3::prelude::*;
@@ -11,9 +13,10 @@ use crate::error::{Error, Kind, Result};
 use crate::store::{Call, KvStore};
 
 pub(super) use exist::FilterKeys;
+pub(super) use keys::{AllKeys, OnceWithIds};
 pub(super) use once::Once;
 pub(super) use read::{Fields, GetMany, GetOne};
-pub(super) use write::{Upsert, items};
+pub(super) use write::{Items, Upsert};
 
 /// Applies the namespace's outage policy: a forgiven failure becomes None.
 fn forgiven<T>(call: &Call, outcome: Result<T>) -> PyResult<Option<T>> {
@@ -21,6 +24,12 @@ fn forgiven<T>(call: &Call, outcome: Result<T>) -> PyResult<Option<T>> {
         Ok(value) => Some(value),
         Err(error) => call.forgive(error).map(|()| None)?,
     })
+}
+
+/// The same of ids or values that the caller was wrong to give: nothing was sent.
+fn refused(call: &Call, error: Error) -> PyResult<()> {
+    let error = error.in_namespace(&call.config().namespace);
+    forgiven(call, Err::<(), _>(error)).map(drop)
 }
 
 /// A reply that the job did not ask for: a bug, to be seen and not waited with.

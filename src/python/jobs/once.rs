@@ -11,12 +11,14 @@ use crate::python::bridge::{Convert, Job, Reply, Spawner, Step};
 use crate::stack;
 use crate::store::{Call, KvStore};
 
-type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Convert>> + Send>>;
+pub(super) type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Convert>> + Send>>;
 
 /// One future and the conversion of its outcome.
 pub(in crate::python) struct Once {
     call: Call,
     pending: Option<Pending>,
+    /// Whether it is long work, which the runtime's threads do.
+    long: bool,
     /// What the caller gets for a failure that the outage policy forgives; None: it is raised.
     otherwise: Option<Convert>,
 }
@@ -35,6 +37,7 @@ impl Once {
         Self {
             call,
             pending: Some(pending),
+            long: false,
             otherwise: None,
         }
     }
@@ -44,8 +47,15 @@ impl Once {
         Self {
             call,
             pending: Some(Box::pin(async move { Err(error) })),
+            long: false,
             otherwise,
         }
+    }
+
+    /// The same, done where it keeps no event loop: a walk through the namespace.
+    pub(in crate::python) fn long(mut self) -> Self {
+        self.long = true;
+        self
     }
 
     /// The same, but a failure that the outage policy forgives gives `value`.
@@ -58,7 +68,7 @@ impl Once {
     }
 }
 
-fn convert<T>(value: T) -> Convert
+pub(super) fn convert<T>(value: T) -> Convert
 where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
@@ -72,7 +82,12 @@ impl Job for Once {
 
     fn start(&mut self, _py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         if let Some(pending) = self.pending.take() {
-            spawn.run(|| async move { Reply::Done(pending.await) });
+            let reply = || async move { Reply::Done(pending.await) };
+            if self.long {
+                spawn.run_apart(reply);
+            } else {
+                spawn.run(reply);
+            }
         }
         Ok(Step::Wait)
     }

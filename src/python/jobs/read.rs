@@ -1,17 +1,21 @@
 //! Reads: one id, or many in pieces that are decoded while the next ones are on their way.
 
 use std::collections::VecDeque;
+use std::iter::Enumerate;
 use std::sync::Arc;
+use std::vec;
 
 use bytes::Bytes;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyString};
 
-use super::{about, forgiven, unasked};
+use super::turn::Turn;
+use super::{about, forgiven, refused, unasked};
 use crate::error::Result;
 use crate::python::asker::Asker;
 use crate::python::bridge::{Job, Reply, Spawner, Step};
+use crate::python::ids::{AT_ONCE, Ids, owned, shed};
 use crate::python::json::{Failure, Projected, decode, decode_fields};
 use crate::single_flight::Landing;
 use crate::store::{Call, Pace, WINDOW};
@@ -143,23 +147,36 @@ impl Fields {
     }
 }
 
-/// Local copies decoded in one turn of the loop: about a millisecond, and then others have theirs.
-const TURN_COPIES: usize = 128;
+/// Values that came of the ids from an index on, and are not decoded yet.
+struct Piece {
+    index: usize,
+    values: vec::IntoIter<Result<Option<Bytes>>>,
+}
 
-/// The values of many ids, in order: local copies in turns, the rest in pieces.
+/// A local copy, its id, and where its value belongs.
+type Copied = (usize, Py<PyString>, Arc<[u8]>);
+
+/// The values of many ids, in order: local copies, and pieces that the server is asked for.
 pub(in crate::python) struct GetMany {
     store: Call,
     fields: Option<Fields>,
     /// Says of a value whether the caller has a use for it.
     usable: Option<Py<PyAny>>,
-    values: Vec<Option<Py<PyAny>>>,
-    copies: VecDeque<(usize, String, Arc<[u8]>)>,
-    /// Whether another turn was asked for.
-    turning: bool,
+    given: Ids,
+    /// Ids that were not looked for among the local copies yet.
+    unseen: Enumerate<vec::IntoIter<Py<PyString>>>,
+    copies: VecDeque<Copied>,
     /// What is asked of the server.
-    ids: Arc<[String]>,
+    ids: Vec<Py<PyString>>,
     /// Where its values belong; None: all in order.
     places: Option<Vec<usize>>,
+    /// What the caller gets; None until all ids were read.
+    list: Option<Py<PyList>>,
+    /// Whether requests may leave: it is known what is asked of the server.
+    begun: bool,
+    came: VecDeque<Piece>,
+    /// Whether another turn was asked for.
+    turning: bool,
     pace: Pace,
     sent: usize,
     in_flight: usize,
@@ -169,35 +186,24 @@ pub(in crate::python) struct GetMany {
 impl GetMany {
     pub(in crate::python) fn new(
         store: Call,
-        ids: Vec<String>,
+        given: Ids,
         fields: Option<Fields>,
         usable: Option<Py<PyAny>>,
     ) -> Self {
-        let values = std::iter::repeat_with(|| None).take(ids.len()).collect();
-        let mut copies = VecDeque::new();
-        let (mut rest, mut places) = (Vec::new(), Vec::new());
-        if store.has_copies() {
-            for (index, id) in ids.into_iter().enumerate() {
-                if let Some(json) = store.local(&id) {
-                    copies.push_back((index, id, json));
-                } else {
-                    rest.push(id);
-                    places.push(index);
-                }
-            }
-        } else {
-            rest = ids;
-        }
         let pace = Pace::of(&store);
         Self {
-            places: (!copies.is_empty()).then_some(places),
             store,
             fields,
             usable,
-            values,
-            copies,
+            given,
+            unseen: Vec::new().into_iter().enumerate(),
+            copies: VecDeque::new(),
+            ids: Vec::new(),
+            places: None,
+            list: None,
+            begun: false,
+            came: VecDeque::new(),
             turning: false,
-            ids: rest.into(),
             pace,
             sent: 0,
             in_flight: 0,
@@ -205,78 +211,123 @@ impl GetMany {
         }
     }
 
-    fn fill_window(&mut self, spawn: &Spawner<'_>) {
-        while self.in_flight < WINDOW && self.sent < self.ids.len() && self.failed.is_none() {
+    /// Sorts some of the ids by whether there is a local copy.
+    fn look_for_copies(&mut self, py: Python<'_>) -> PyResult<()> {
+        for (place, id) in self.unseen.by_ref().take(AT_ONCE) {
+            if let Some(json) = self.store.local(id.to_str(py)?) {
+                self.copies.push_back((place, id, json));
+            } else {
+                self.ids.push(id);
+                self.places.get_or_insert_default().push(place);
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_window(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<()> {
+        // One piece may wait to be decoded besides those under way: more would pile up.
+        while self.in_flight < WINDOW
+            && self.came.len() <= 1
+            && self.sent < self.ids.len()
+            && self.failed.is_none()
+        {
             let from = self.sent;
             let to = self.ids.len().min(from + self.pace.piece());
-            let (store, ids) = (Arc::clone(&self.store), Arc::clone(&self.ids));
+            let ids = owned(py, &self.ids[from..to])?;
+            let store = Arc::clone(&self.store);
             spawn.run_piece(&self.store, move || async move {
-                Reply::FoundPiece(from, store.get_piece(&ids[from..to]).await)
+                Reply::FoundPiece(from, store.get_piece(&ids).await)
             });
             self.sent = to;
             self.in_flight += 1;
         }
+        Ok(())
     }
 
-    /// The value of one id as the caller gets it.
-    fn given(
+    /// Puts the value of one id where it belongs.
+    fn put(
         &self,
         py: Python<'_>,
-        id: &str,
+        place: usize,
+        id: &Py<PyString>,
         found: Result<Option<impl AsRef<[u8]>>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        let (fields, usable) = (self.fields.as_ref(), self.usable.as_ref());
-        let value = value_of(py, &self.store, id, found, fields, usable)?;
-        Ok(value.map(Bound::unbind))
-    }
-
-    fn take_piece(
-        &mut self,
-        py: Python<'_>,
-        from: usize,
-        piece: Vec<Result<Option<Bytes>>>,
     ) -> PyResult<()> {
-        for (index, found) in (from..).zip(piece) {
-            let place = self.places.as_ref().map_or(index, |places| places[index]);
-            self.values[place] = self.given(py, &self.ids[index], found)?;
+        let (fields, usable) = (self.fields.as_ref(), self.usable.as_ref());
+        let value = value_of(py, &self.store, id.to_str(py)?, found, fields, usable)?;
+        match (value, &self.list) {
+            (Some(value), Some(list)) => list.bind(py).set_item(place, value),
+            _ => Ok(()), // None stands there
         }
-        Ok(())
     }
 
-    fn take_copies(&mut self, py: Python<'_>) -> PyResult<()> {
-        for _ in 0..TURN_COPIES {
-            let Some((place, id, json)) = self.copies.pop_front() else {
-                break;
+    /// Decodes until the turn is over.
+    fn decode_some(&mut self, py: Python<'_>) -> PyResult<()> {
+        let mut turn = Turn::begin();
+        while let Some(piece) = self.came.front_mut() {
+            let Some(found) = piece.values.next() else {
+                self.came.pop_front();
+                continue;
             };
-            self.values[place] = self.given(py, &id, Ok(Some(json)))?;
+            let index = piece.index;
+            piece.index += 1;
+            let bytes = found.iter().flatten().map(Bytes::len).sum();
+            let place = self.places.as_ref().map_or(index, |places| places[index]);
+            self.put(py, place, &self.ids[index], found)?;
+            if turn.is_over_after(bytes) {
+                return Ok(());
+            }
+        }
+        while let Some((place, id, json)) = self.copies.pop_front() {
+            let bytes = json.len();
+            self.put(py, place, &id, Ok(Some(json)))?;
+            if turn.is_over_after(bytes) {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn note(&mut self, taken: PyResult<()>) {
-        if let Err(error) = taken {
+    /// Decodes what there is, and asks for what comes next.
+    fn go_on(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
+        // The next piece is asked for first, so that it travels while this one is decoded.
+        self.fill_window(py, spawn)?;
+        let decoded = self.decode_some(py);
+        self.note(decoded);
+        self.fill_window(py, spawn)?;
+        self.next()
+    }
+
+    fn note(&mut self, outcome: PyResult<()>) {
+        if let Err(error) = outcome {
+            self.came.clear();
             self.copies.clear();
             self.failed.get_or_insert(error);
         }
     }
 
-    fn next(&mut self, py: Python<'_>) -> PyResult<Step> {
-        if !self.copies.is_empty() && !self.turning {
-            self.turning = true;
-            return Ok(Step::Again);
+    fn next(&mut self) -> PyResult<Step> {
+        if self.came.is_empty() && self.copies.is_empty() {
+            if self.in_flight > 0 {
+                return Ok(Step::Wait);
+            }
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            if shed(&mut self.ids) {
+                let list = self.list.take().ok_or_else(unasked)?;
+                return Ok(Step::Done(list.into_any()));
+            }
         }
-        if self.in_flight > 0 || self.turning {
-            return Ok(Step::Wait);
-        }
-        match self.failed.take() {
-            Some(error) => Err(error),
-            None => Ok(Step::Done(
-                PyList::new(py, std::mem::take(&mut self.values))?
-                    .into_any()
-                    .unbind(),
-            )),
-        }
+        self.turning = true;
+        Ok(Step::Again)
     }
+}
+
+/// A list of so many None.
+fn nones(py: Python<'_>, count: usize) -> PyResult<Py<PyList>> {
+    let one = PyList::new(py, [py.None()])?;
+    let many = one.into_sequence().repeat(count)?;
+    Ok(many.cast_into::<PyList>()?.unbind())
 }
 
 impl Job for GetMany {
@@ -285,34 +336,54 @@ impl Job for GetMany {
     }
 
     fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
-        self.fill_window(spawn);
-        let taken = self.take_copies(py);
-        self.note(taken);
-        self.next(py)
+        if self.list.is_none() {
+            if !self.given.read(py)? {
+                return Ok(Step::Again);
+            }
+            let (ids, wrong) = self.given.take();
+            let list = nones(py, ids.len())?;
+            if let Some(error) = wrong {
+                refused(&self.store, error)?;
+                return Ok(Step::Done(list.into_any()));
+            }
+            self.list = Some(list);
+            if self.store.has_copies() {
+                self.unseen = ids.into_iter().enumerate();
+            } else {
+                self.ids = ids;
+            }
+        }
+        self.look_for_copies(py)?;
+        if self.unseen.len() > 0 {
+            return Ok(Step::Again);
+        }
+        self.begun = true;
+        self.go_on(py, spawn)
     }
 
     fn resume(&mut self, py: Python<'_>, spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step> {
-        let taken = match reply {
-            Reply::Turn => {
-                self.turning = false;
-                self.take_copies(py)
-            }
-            Reply::FoundPiece(from, piece) => {
+        match reply {
+            Reply::Turn if !self.begun => return self.start(py, spawn),
+            Reply::Turn => self.turning = false,
+            Reply::FoundPiece(index, piece) => {
                 self.in_flight -= 1;
                 if let Ok(found) = &piece {
                     self.pace.learn(found);
                 }
-                // The next piece is asked for first, so that it travels while this one is decoded.
-                self.fill_window(spawn);
                 match forgiven(&self.store, piece) {
-                    Ok(Some(piece)) => self.take_piece(py, from, piece),
-                    Ok(None) => Ok(()),
-                    Err(error) => Err(error),
+                    Ok(Some(values)) if self.failed.is_none() => self.came.push_back(Piece {
+                        index,
+                        values: values.into_iter(),
+                    }),
+                    outcome => self.note(outcome.map(drop)),
                 }
             }
             _ => return Err(unasked()),
-        };
-        self.note(taken);
-        self.next(py)
+        }
+        if self.turning {
+            self.fill_window(py, spawn)?;
+            return Ok(Step::Wait);
+        }
+        self.go_on(py, spawn)
     }
 }

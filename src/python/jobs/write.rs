@@ -4,19 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyIterator, PyString};
 
-use super::{about, forgiven, unasked};
+use super::turn::Turn;
+use super::{about, forgiven, refused, unasked};
 use crate::error::{Error, Result};
 use crate::python::bridge::{Job, Reply, Spawner, Step};
-use crate::python::ids::Id;
+use crate::python::ids::{AT_ONCE, checked};
 use crate::python::json::{Failure, encoded};
 use crate::store::{Batch, Call, PIECE_BYTES, PIECE_ITEMS, WINDOW};
 
-/// Values encoded in one turn of the loop: a few milliseconds, and then others have theirs.
-const TURN_ITEMS: usize = 2048;
-const TURN_BYTES: usize = 4 << 20;
 /// Encoded bytes kept from the check until they are sent. What is beyond is encoded a second
 /// time, so that a batch of any size takes bounded memory.
 const KEPT_BYTES: usize = 16 << 20;
@@ -24,14 +23,13 @@ const KEPT_BYTES: usize = 16 << 20;
 /// Bytes of room for a value's JSON in a batch that has none yet.
 const FIRST_ROOM: usize = 2048;
 
-/// Ids and their values.
-pub(in crate::python) type Items = VecDeque<(String, Py<PyAny>)>;
-
 /// A batch on its way: checked as a whole, then sent piece by piece.
 pub(in crate::python) struct Upsert {
     store: Call,
+    /// None once all was read.
+    given: Option<Items>,
     /// What is in no piece yet. The first so many of them were checked.
-    items: Items,
+    items: VecDeque<(Py<PyString>, Py<PyAny>)>,
     checked: usize,
     /// Whether there is only one item.
     alone: bool,
@@ -44,39 +42,91 @@ pub(in crate::python) struct Upsert {
     unconfirmed: Vec<String>,
 }
 
-/// What an upsert is asked to write; the inner error is an id that is none.
-pub(in crate::python) fn items(data: &Bound<'_, PyAny>) -> PyResult<Result<Items>> {
-    let Ok(data) = data.cast::<PyDict>() else {
-        let found = data.get_type().name()?.to_string();
-        return Err(PyTypeError::new_err(format!(
-            "upsert takes a dict of id to value, not {found}"
-        )));
-    };
-    let data = if data.is_exact_instance_of::<PyDict>() {
-        data.clone()
-    } else {
-        // A subclass gives what it gives to a dict, as that of the host is.
-        let copy = PyDict::new(data.py());
-        copy.update(data.as_mapping())?;
-        copy
-    };
-    let mut items = VecDeque::with_capacity(data.len());
-    for (id, value) in &data {
-        match id.extract::<Id>()?.0 {
-            Ok(id) => items.push_back((id, value.unbind())),
-            Err(error) => return Ok(Err(error)),
+/// What an upsert is asked to write: the first [`AT_ONCE`] items are read at once, the others by
+/// [`Self::read`].
+pub(in crate::python) struct Items {
+    given: VecDeque<(Py<PyString>, Py<PyAny>)>,
+    /// Why one of the ids cannot be one.
+    refused: Option<Error>,
+    rest: Option<Py<PyIterator>>,
+}
+
+impl Items {
+    pub(in crate::python) fn of(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let Ok(data) = data.cast::<PyDict>() else {
+            let found = data.get_type().name()?.to_string();
+            return Err(PyTypeError::new_err(format!(
+                "upsert takes a dict of id to value, not {found}"
+            )));
+        };
+        let data = if data.is_exact_instance_of::<PyDict>() {
+            data.clone()
+        } else {
+            // A subclass gives what it gives to a dict, as that of the host is.
+            let copy = PyDict::new(data.py());
+            copy.update(data.as_mapping())?;
+            copy
+        };
+        let mut items = Self {
+            given: VecDeque::with_capacity(data.len()),
+            refused: None,
+            rest: None,
+        };
+        if data.len() > AT_ONCE {
+            items.rest = Some(
+                data.call_method0(intern!(data.py(), "items"))?
+                    .try_iter()?
+                    .unbind(),
+            );
+            items.read(data.py())?;
+        } else {
+            for (id, value) in &data {
+                if !items.add(&id, value)? {
+                    break;
+                }
+            }
         }
+        Ok(items)
     }
-    Ok(Ok(items))
+
+    /// Reads on. True once that was all. A dict that was changed meanwhile says so.
+    fn read(&mut self, py: Python<'_>) -> PyResult<bool> {
+        let Some(rest) = &self.rest else {
+            return Ok(true);
+        };
+        let mut rest = rest.bind(py).clone();
+        for _ in 0..AT_ONCE {
+            let Some(item) = rest.next() else {
+                self.rest = None;
+                return Ok(true);
+            };
+            let (id, value) = item?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            if !self.add(&id, value)? {
+                self.rest = None;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// False if the id cannot be one.
+    fn add(&mut self, id: &Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<bool> {
+        match checked(id)? {
+            Ok(id) => self.given.push_back((id.clone().unbind(), value.unbind())),
+            Err(error) => self.refused = Some(error),
+        }
+        Ok(self.refused.is_none())
+    }
 }
 
 impl Upsert {
-    pub(in crate::python) fn new(store: Call, items: Items) -> Self {
-        let alone = items.len() == 1;
+    pub(in crate::python) fn new(store: Call, given: Items) -> Self {
+        let alone = given.given.len() == 1;
         Self {
             store,
             alone,
-            items,
+            given: Some(given),
+            items: VecDeque::new(),
             checked: 0,
             kept: VecDeque::new(),
             kept_bytes: 0,
@@ -96,24 +146,27 @@ impl Upsert {
     ) -> Result<T, Failure> {
         let (id, value) = &self.items[index];
         let max = self.store.config().max_value_bytes;
+        let id = id.to_str(py).map_err(Failure::Raised)?;
         encoded(value.bind(py), max, |json| Ok(take(json)))
             .map_err(|failure| failure.map(|error| about(&self.store, id, error)))
     }
 
     /// Checks on until the turn is over. Pieces that were made so are kept while they are not much.
     fn check(&mut self, py: Python<'_>) -> Result<(), Failure> {
-        let (mut items, mut bytes) = (0, 0);
-        while self.checked < self.items.len() && items < TURN_ITEMS && bytes < TURN_BYTES {
-            if self.checked == 0 && self.kept_bytes < KEPT_BYTES {
+        let mut turn = Turn::begin();
+        while self.checked < self.items.len() {
+            let bytes = if self.checked == 0 && self.kept_bytes < KEPT_BYTES {
                 let piece = self.piece(py)?;
-                items += piece.len();
-                bytes += piece.json_bytes();
-                self.kept_bytes += piece.json_bytes();
+                let bytes = piece.json_bytes();
+                self.kept_bytes += bytes;
                 self.kept.push_back(piece);
+                bytes
             } else {
-                bytes += self.encoded(py, self.checked, <[u8]>::len)?;
-                items += 1;
                 self.checked += 1;
+                self.encoded(py, self.checked - 1, <[u8]>::len)?
+            };
+            if turn.is_over_after(bytes) {
+                break;
             }
         }
         Ok(())
@@ -126,7 +179,8 @@ impl Upsert {
             && piece.len() < PIECE_ITEMS
             && piece.json_bytes() < PIECE_BYTES
         {
-            let id = self.items[0].0.clone();
+            let id = self.items[0].0.to_str(py).map_err(Failure::Raised)?;
+            let id = id.to_owned();
             let store = &self.store;
             let added = self.encoded(py, 0, |json| piece.add(store, id, json));
             match added {
@@ -191,6 +245,17 @@ impl Upsert {
     }
 
     fn next(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
+        if let Some(given) = &mut self.given {
+            if !given.read(py)? {
+                return Ok(Step::Again);
+            }
+            if let Some(error) = given.refused.take() {
+                refused(&self.store, error)?;
+                return Ok(Step::Done(py.None()));
+            }
+            self.items = std::mem::take(&mut given.given);
+            self.given = None;
+        }
         if self.checked < self.items.len() {
             match self.check(py) {
                 Ok(()) => {}
@@ -212,8 +277,10 @@ impl Upsert {
             None => Ok(()),
             Some(error) => {
                 let never_sent = self.kept.drain(..).flat_map(Batch::into_ids);
-                let in_no_piece = self.items.drain(..).map(|(id, _)| id);
-                self.unconfirmed.extend(never_sent.chain(in_no_piece));
+                self.unconfirmed.extend(never_sent);
+                for (id, _) in self.items.drain(..) {
+                    self.unconfirmed.push(id.to_str(py)?.to_owned());
+                }
                 let error = match &*self.unconfirmed {
                     [id] if self.alone => error.about(id),
                     _ => error,
