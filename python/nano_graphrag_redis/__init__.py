@@ -26,7 +26,8 @@ if TYPE_CHECKING:
         StorageUnavailableError,
     )
     from .hosts import register, unregister
-    from .llm import cache_embeddings
+    from .llm.embeddings import cache_embeddings
+    from .llm.limiting import limit_llm
     from .shapes import StorageStats
     from .storage import RedisKVStorage
     from .sync import SyncRedisKVStorage
@@ -36,7 +37,8 @@ _HOMES = {
     "SyncRedisKVStorage": "sync",
     "StorageStats": "shapes",
     "RedisConfig": "config",
-    "cache_embeddings": "llm",
+    "cache_embeddings": "llm.embeddings",
+    "limit_llm": "llm.limiting",
     "register": "hosts",
     "unregister": "hosts",
     "StorageError": "exceptions",
@@ -72,6 +74,7 @@ __all__ = [
     "StorageUnavailableError",
     "SyncRedisKVStorage",
     "cache_embeddings",
+    "limit_llm",
     "register",
     "unregister",
 ]

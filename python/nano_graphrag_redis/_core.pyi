@@ -123,6 +123,14 @@ class KvStore:
 
         Each is tried in a form that changes nothing; commands without such a form are not tried.
         """
+    def limit(self, name: str, words: Sequence[str]) -> Awaitable[list[int]]:
+        """Runs the script of a rate limit; ``limits.lua`` says what it takes and gives."""
+    def count(self, what: str, number: int) -> None:
+        """Adds to a count of this namespace, by its name in ``metrics``.
+
+        Raises:
+            KeyError: There is none of this name.
+        """
     def registry_drift(self) -> Awaitable[tuple[int, int] | None]:
         """How the registry differs from the stored values, even if this storage keeps none.
 
@@ -167,6 +175,8 @@ class BlockingKvStore:
     def look(self, keys: Sequence[bytes]) -> list[tuple[str, int | None]]: ...
     def persist(self, ids: Iterable[str]) -> int: ...
     def forbidden(self) -> list[str]: ...
+    def limit(self, name: str, words: Sequence[str]) -> list[int]: ...
+    def count(self, what: str, number: int) -> None: ...
     def registry_drift(self) -> tuple[int, int] | None: ...
 
 @final

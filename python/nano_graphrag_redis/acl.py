@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from .config import RedisConfig
-from .config.namespaces import LLM_CACHE
+from .config.namespaces import LLM_CACHE, LLM_LIMITS
 
 PLACEHOLDER: Final = "PASSWORD"
 """Stands in the line where the operator puts the password."""
@@ -129,6 +129,8 @@ def _patterns(config: RedisConfig) -> list[str]:
     ]
     if LLM_CACHE in config.redis_shared_namespaces and config.redis_single_flight != "off":
         shared.append(f"{_literal(f'{prefix}:@lease:{{{prefix}:{LLM_CACHE}:')}*")
+    if LLM_LIMITS in config.redis_shared_namespaces:
+        shared.append(f"{_literal(f'{prefix}:@limit')}:*")
     if shared and config.redis_durability != "ack":
         shared.append(f"{_literal(f'{prefix}:@durability')}*")
     return [f"{_literal(f'{prefix}@{workspace}')}:*", *shared]

@@ -71,6 +71,7 @@ named! {
         Forbidden: "forbidden",
         RegistryDrift: "registry_drift",
         MigrationStep: "migration_step",
+        Limit: "limit",
     }
 }
 
@@ -105,6 +106,14 @@ named! {
         TimedOut: "single_flight_timed_out",
         /// Misses that would have waited if single flight did more than observe.
         WouldWait: "single_flight_would_wait",
+        /// Calls of a language model that a shared limit permitted.
+        Permits: "permits",
+        /// Calls that a share of the limit permitted, without asking the server.
+        LocalPermits: "local_permits",
+        /// Milliseconds that calls waited for a permit.
+        PermitWait: "permit_wait_milliseconds",
+        /// Pauses that a provider asked for.
+        Pauses: "pauses",
     }
 }
 

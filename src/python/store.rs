@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -14,7 +15,7 @@ use super::settings::Settings;
 use super::stats::StatsDict;
 use crate::config::StoreConfig;
 use crate::error::{Error, Kind, Result};
-use crate::metrics::Operation;
+use crate::metrics::{Count, Operation};
 use crate::stack;
 use crate::store::{Call, KvStore as Core};
 
@@ -219,6 +220,20 @@ impl Handle {
         })
     }
 
+    fn limit(&self, py: Python<'_>, name: String, words: Vec<String>) -> Result<Box<dyn Job>> {
+        self.once(py, Operation::Limit, move |core| async move {
+            core.limit(&name, &words).await
+        })
+    }
+
+    /// Counts what is decided in Python.
+    fn count(&self, py: Python<'_>, what: &str, number: u64) -> PyResult<()> {
+        let count = Count::ALL.iter().find(|count| count.name() == what);
+        let count = count.ok_or_else(|| PyKeyError::new_err(what.to_owned()))?;
+        self.core(py)?.counters().count(*count, number);
+        Ok(())
+    }
+
     fn registry_drift(&self, py: Python<'_>) -> Result<Box<dyn Job>> {
         self.walk(py, Operation::RegistryDrift, |core| async move {
             let drift = core.registry_drift().await?;
@@ -400,6 +415,14 @@ macro_rules! entries {
 
             fn forbidden<'py>(&self, py: Python<'py>) -> Value<'py> {
                 $run(py, || self.0.forbidden(py))
+            }
+
+            fn limit<'py>(&self, py: Python<'py>, name: String, words: Vec<String>) -> Value<'py> {
+                $run(py, || self.0.limit(py, name, words))
+            }
+
+            fn count(&self, py: Python<'_>, what: &str, number: u64) -> PyResult<()> {
+                self.0.count(py, what, number)
             }
 
             fn registry_drift<'py>(&self, py: Python<'py>) -> Value<'py> {

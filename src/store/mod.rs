@@ -6,6 +6,7 @@ mod drift;
 mod dual_write;
 mod fold;
 mod from_files;
+mod limits;
 mod local;
 mod look;
 mod pace;

@@ -212,6 +212,12 @@ MATRIX = {
         "`redis_single_flight_wait`; server away: within `redis_operation_timeout`; "
         "leases left after 11 s: 0; off: 0 extra commands",
     ),
+    49: Fault(
+        "rate limit of all workers: killed holders, skewed clocks, an outage, a 429",
+        "never more than the limit; each worker its share; no call while a provider asks to wait",
+        "at most 610 calls in 60 s of 600 a minute, use 97 %, shares within 10 %; slots back "
+        "within 15 s",
+    ),
     53: Fault(
         "every durability level under the real host: inserts, drops, re-index, restarts of server "
         "and process, barriers cut",

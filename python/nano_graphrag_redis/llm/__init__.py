@@ -1,11 +1,11 @@
-"""Wrappers for the functions with which the host calls providers, so that nothing is paid twice.
+"""Wrappers for the functions with which the host calls providers: nothing is paid twice.
 
 - ``embeddings``: ``cache_embeddings``, vectors by model and text
 - ``embedding_cache``: the cache behind it, imported on first use because it needs numpy
+- ``vectors``: a vector as JSON
+- ``limiting``: ``limit_llm``, a limit around a function
+- ``http``, ``refusals``, ``tokens``: what it sees of a call
+- ``permits``: the limit that all workers share
+- ``slots``: what a process holds of it, kept by a thread
+- ``local``: a process's part of it, while there is no server
 """
-
-from __future__ import annotations
-
-from .embeddings import cache_embeddings
-
-__all__ = ["cache_embeddings"]

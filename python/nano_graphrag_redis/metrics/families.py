@@ -16,7 +16,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from nano_graphrag_redis.config.namespaces import LLM_CACHE
+from nano_graphrag_redis.config.namespaces import LLM_CACHE, LLM_LIMITS
 from nano_graphrag_redis.visible import visible
 
 Snapshot = Mapping[str, Any]
@@ -127,6 +127,25 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "counter",
         _NAMESPACE,
         "Misses that would have waited if redis_single_flight were on; counted under 'observe'.",
+    ),
+    Family(
+        "nano_graphrag_redis_llm_permits_total",
+        "counter",
+        ("source",),
+        "Requests to language models that limit_llm permitted: from the limit that all workers "
+        "share, or from this worker's part of it while that could not be asked.",
+    ),
+    Family(
+        "nano_graphrag_redis_llm_permit_wait_seconds_total",
+        "counter",
+        (),
+        "Time that requests to language models waited for a permit.",
+    ),
+    Family(
+        "nano_graphrag_redis_llm_pauses_total",
+        "counter",
+        (),
+        "Times that a provider answered 429 with Retry-After, so that all workers paused.",
     ),
     Family(
         "redis_connection_pool_size",
@@ -262,12 +281,22 @@ def _add_namespace(
             metrics[f"nano_graphrag_redis_single_flight_{what}_total"].add_metric(
                 [namespace], counts.get(f"single_flight_{what}", 0)
             )
+    if namespace == LLM_LIMITS:
+        _add_limits(metrics, counts)
     for (direction, form), count in _BYTES.items():
         metrics["redis_value_bytes_total"].add_metric(
             [namespace, direction, form], counts.get(count, 0)
         )
     for kind, number in told["forgiven"].items():
         metrics["redis_outage_drops_total"].add_metric([namespace, kind], number)
+
+
+def _add_limits(metrics: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    for source, count in (("shared", "permits"), ("local", "local_permits")):
+        metrics["nano_graphrag_redis_llm_permits_total"].add_metric([source], counts.get(count, 0))
+    waited = counts.get("permit_wait_milliseconds", 0) / 1000
+    metrics["nano_graphrag_redis_llm_permit_wait_seconds_total"].add_metric([], waited)
+    metrics["nano_graphrag_redis_llm_pauses_total"].add_metric([], counts.get("pauses", 0))
 
 
 def _add_server(metrics: Mapping[str, Any], server: str, told: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ fn tag(key: &[u8]) -> &[u8] {
 pub(super) fn key_of<'word>(words: &[&'word [u8]]) -> Option<&'word [u8]> {
     match words.first().copied()? {
         b"MEMORY" => words.get(2).copied(),
+        b"EVAL" | b"EVALSHA" => words.get(3).copied(),
         b"PING" | b"INFO" | b"SCAN" | b"CONFIG" | b"CLIENT" | b"CLUSTER" | b"ACL" => None,
         _ => words.get(1).copied(),
     }
@@ -75,6 +76,8 @@ mod tests {
     fn a_command_says_where_its_key_is() {
         assert_eq!(key_of(&[b"SET", b"k", b"v"]), Some(&b"k"[..]));
         assert_eq!(key_of(&[b"MEMORY", b"USAGE", b"k"]), Some(&b"k"[..]));
+        let script: [&[u8]; 5] = [b"EVALSHA", b"sha", b"1", b"k", b"argument"];
+        assert_eq!(key_of(&script), Some(&b"k"[..]));
         assert_eq!(key_of(&[b"SCAN", b"0"]), None);
         assert_eq!(key_of(&[]), None);
     }

@@ -1,0 +1,525 @@
+"""One limit for all: who takes a permit, what it costs, and that nothing of it fails a call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from nano_graphrag import GraphRAG
+from nano_graphrag import _llm as host_functions
+
+from nano_graphrag_redis import (
+    RedisKVStorage,
+    StorageConfigError,
+    SyncRedisKVStorage,
+    _core,
+    limit_llm,
+)
+from nano_graphrag_redis.llm import slots
+from support.conditions import eventually
+from support.scripts import run_script
+from support.servers import RedisServer
+
+MODEL = "test-model"
+
+
+class Model:
+    """A function as the host calls it, which looks into the cache as the host's own do."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self.at_once = self.most_at_once = 0
+        self.error: Exception | None = None
+        self.seconds = 0.0
+
+    async def complete(self, prompt: str, hashing_kv: Any = None, **_: Any) -> str:
+        """Answers, and caches the answer."""
+        if hashing_kv is not None:
+            cached = await hashing_kv.get_by_id(prompt)
+            if cached is not None:
+                return str(cached["return"])
+        answer = await self.answer(prompt)
+        if hashing_kv is not None:
+            await hashing_kv.upsert({prompt: {"return": answer, "model": MODEL}})
+            await hashing_kv.index_done_callback()
+        return answer
+
+    async def answer(self, prompt: str, **_: Any) -> str:
+        """Answers, whatever is cached."""
+        self.asked.append(time.monotonic())
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(self.seconds)
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.at_once -= 1
+        return f"answer to {prompt}"
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model()
+
+
+def counts() -> dict[str, int]:
+    told = _core.metrics()["namespaces"].get("llm_limits", {"counts": {}})["counts"]
+    names = ("permits", "local_permits", "pauses")
+    return {name: told.get(name, 0) for name in names}
+
+
+def counted_since(before: dict[str, int]) -> dict[str, int]:
+    return {name: number - before[name] for name, number in counts().items()}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets others go on until it holds."""
+    while not condition():  # noqa: ASYNC110  # what another thread does, too
+        await asyncio.sleep(0.001)
+
+
+def evaluations(server: RedisServer) -> int:
+    """Scripts that the server has run."""
+    statistics: Any = server.client().info("commandstats")
+    return sum(
+        told["calls"] for name, told in statistics.items() if name.startswith("cmdstat_eval")
+    )
+
+
+def test_a_cached_answer_takes_no_permit_and_a_miss_takes_one_with_one_command(
+    model: Model, own_server: RedisServer
+) -> None:
+    settings = {"redis_url": own_server.url}
+    limited = limit_llm(model.complete, settings, model=MODEL, requests_per_minute=60_000)
+
+    async def ask() -> None:
+        async with RedisKVStorage("llm_response_cache", settings) as cache:
+            await limited("warm", hashing_kv=cache)  # the server learns the script
+            before, run = counts(), evaluations(own_server)
+            for _ in range(100):
+                await asyncio.gather(*(limited("warm", hashing_kv=cache) for _ in range(100)))
+            assert counted_since(before) == {"permits": 0, "local_permits": 0, "pauses": 0}
+            assert evaluations(own_server) == run
+            assert await limited("cold", hashing_kv=cache) == "answer to cold"
+            assert counted_since(before)["permits"] == 1
+            assert evaluations(own_server) == run + 1
+            assert await cache.get_by_id("cold") == {"return": "answer to cold", "model": MODEL}
+
+    asyncio.run(ask())
+    assert len(model.asked) == 2
+
+
+def test_a_function_that_looks_into_no_cache_is_limited_all_the_same(
+    model: Model, server: RedisServer
+) -> None:
+    settings = {"redis_url": server.url}
+    limited = limit_llm(model.answer, settings, model=MODEL, requests_per_minute=60_000)
+    before = counts()
+
+    async def ask() -> None:
+        async with RedisKVStorage("llm_response_cache", settings) as cache:
+            for number in range(5):
+                await limited(
+                    f"{number}", hashing_kv=cache
+                )  # the first shows that it does not look
+            await limited("without a cache")
+            await limited("none", hashing_kv=None)
+
+    asyncio.run(ask())
+    assert counted_since(before)["permits"] == 6
+
+
+def test_calls_start_at_the_rate_and_in_the_order_of_their_arrival(
+    model: Model, server: RedisServer
+) -> None:
+    order: list[int] = []
+
+    async def answer(number: int) -> None:
+        order.append(number)
+        await model.answer("")
+
+    limited = limit_llm(answer, {"redis_url": server.url}, model=MODEL, requests_per_minute=1200)
+
+    async def ask() -> None:
+        calls = []
+        for number in range(60):
+            calls.append(asyncio.ensure_future(limited(number)))
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*calls)
+
+    asyncio.run(ask())
+    assert order == sorted(order)
+    for first, later in zip(model.asked, model.asked[25:], strict=False):
+        assert later - first > 0.2  # 20 at once, and 20 a second; 26 take a quarter of one
+    assert model.asked[-1] - model.asked[0] > 1.9
+
+
+def test_tokens_are_limited_and_settled_by_what_was_taken(server: RedisServer) -> None:
+    started: list[float] = []
+
+    async def answer(prompt: str, **_: Any) -> dict[str, Any]:
+        started.append(time.monotonic())
+        return {"text": "", "usage": {"total_tokens": 100}}
+
+    limited = limit_llm(answer, {"redis_url": server.url}, model=MODEL, tokens_per_minute=60_000)
+
+    async def ask() -> None:
+        for _ in range(31):
+            # Estimated at 1,000, which is a second's; 900 of them come back.
+            await limited("x" * 400, max_tokens=900)
+            await asyncio.to_thread(eventually, lambda: not slots.keeper._releases)
+
+    asyncio.run(ask())
+    taken = started[-1] - started[0]
+    assert 1.5 < taken < 20  # 3,100 tokens, the first thousand at once; 31,000 would take 30 s
+
+
+def test_no_more_calls_run_at_once_than_may(model: Model, server: RedisServer) -> None:
+    model.seconds = 0.05
+    limited = limit_llm(model.answer, {"redis_url": server.url}, model=MODEL, concurrent=3)
+
+    async def ask() -> None:
+        await asyncio.gather(*(limited(f"{number}") for number in range(30)))
+
+    asyncio.run(ask())
+    assert (len(model.asked), model.most_at_once) == (30, 3)
+
+
+def test_a_call_that_fails_or_is_cancelled_gives_its_slot_back(
+    model: Model, server: RedisServer
+) -> None:
+    limited = limit_llm(model.answer, {"redis_url": server.url}, model=MODEL, concurrent=1)
+
+    async def ask() -> None:
+        for number in range(10):
+            model.error = RuntimeError("quota")
+            with pytest.raises(RuntimeError, match="quota"):
+                await limited("fails")
+            model.error, model.seconds = None, 60
+            call = asyncio.ensure_future(limited("is cancelled"))
+            waiting = asyncio.ensure_future(limited("is cancelled while it waits"))
+            await until(lambda: model.at_once > 0)
+            for task in (call, waiting):
+                task.cancel()
+            ended = await asyncio.gather(call, waiting, return_exceptions=True)
+            assert all(isinstance(each, asyncio.CancelledError) for each in ended)
+            model.seconds = 0
+            assert await limited(f"{number}") == f"answer to {number}"
+
+    began = time.monotonic()
+    asyncio.run(ask())
+    assert time.monotonic() - began < slots.SLOT_TTL
+
+
+def test_an_outage_leaves_each_worker_its_share_and_the_limit_is_shared_again(
+    model: Model, own_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"redis_url": own_server.url, "redis_max_retries": 0}
+    limited = limit_llm(model.answer, settings, model=MODEL, requests_per_minute=600, concurrent=4)
+    # Another worker, so that this one's share is half.
+    other = run_script(
+        """
+        from nano_graphrag_redis import limit_llm
+        async def answer(prompt):
+            return prompt
+        limited = limit_llm(
+            answer, {"redis_url": URL}, model="test-model", requests_per_minute=600, concurrent=4
+        )
+        asyncio.run(limited("here"))
+        """,
+        own_server.url,
+    )
+    other.cleanly()
+    model.seconds = 0.02
+
+    async def ask(count: int) -> None:
+        await asyncio.gather(*(limited(f"{number}") for number in range(count)))
+
+    asyncio.run(ask(1))
+    before = counts()
+    own_server.kill()
+    model.asked.clear()
+    model.most_at_once = 0
+    asyncio.run(ask(20))
+    assert counted_since(before)["local_permits"] == 20
+    assert model.most_at_once <= 2
+    assert model.asked[-1] - model.asked[0] > 2.5  # five at once, and five a second
+    assert "each of 2 workers keeps to its part" in caplog.text
+    own_server.start()
+    eventually(lambda: asyncio.run(ask(1)) is None and counted_since(before)["permits"] > 0)
+    assert "is shared again" in caplog.text
+
+
+def test_a_turn_that_is_too_far_off_is_taken_from_the_own_share(
+    model: Model, server: RedisServer
+) -> None:
+    limited = limit_llm(
+        model.answer, {"redis_url": server.url}, model=MODEL, requests_per_minute=0.05
+    )
+    before = counts()
+
+    async def ask() -> None:
+        for _ in range(2):
+            await limited("why?")
+
+    asyncio.run(ask())
+    assert counted_since(before) == {"permits": 1, "local_permits": 1, "pauses": 0}
+
+
+def test_a_server_that_refuses_or_forgets_the_script_fails_no_call(
+    model: Model, server: RedisServer
+) -> None:
+    settings = {"redis_url": server.url}
+    limited = limit_llm(model.answer, settings, model=MODEL, requests_per_minute=60_000)
+    before = counts()
+    asyncio.run(limited("a"))
+    server.client().script_flush()
+    asyncio.run(limited("b"))
+    assert counted_since(before)["permits"] == 2
+    (key,) = server.client().keys("nano_graphrag:@limit:*")
+    server.client().set(key, "another program's")
+    asyncio.run(limited("c"))
+    assert counted_since(before)["local_permits"] == 1
+
+
+def test_workspaces_have_limits_of_their_own_unless_they_share_them(
+    model: Model, server: RedisServer
+) -> None:
+    for settings in (
+        {},
+        {"redis_workspace": "acme"},
+        {"redis_workspace": "acme", "redis_shared_namespaces": "llm_limits"},
+    ):
+        limited = limit_llm(
+            model.answer, {"redis_url": server.url, **settings}, model=MODEL, concurrent=9
+        )
+        asyncio.run(limited("a"))
+    found: Any = server.client().keys("*limit*")
+    keys = sorted(key.decode().rpartition(":")[0] for key in found)
+    assert keys == ["nano_graphrag:@limit", "nano_graphrag@acme:@limit"]
+    assert 0 < server.client().ttl(found[0]) < 3600
+
+
+class Provider(ThreadingHTTPServer):
+    """Chat completions; refuses the requests that a test tells it to.
+
+    Attributes:
+        seen: When each request came, and whether it was refused.
+        refusals: How many of the next requests are refused.
+        headers: Of a refusal.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answering)
+        self.seen: list[tuple[float, bool]] = []
+        self.refusals = 0
+        self.refusal_headers: dict[str, str] = {}
+        self.lock = threading.Lock()
+
+
+class _Answering(BaseHTTPRequestHandler):
+    server: Provider
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        with self.server.lock:
+            refused = self.server.refusals > 0
+            self.server.refusals -= refused
+            self.server.seen.append((time.monotonic(), refused))
+        message = {"role": "assistant", "content": "an answer"}
+        body = json.dumps(
+            {"error": {"message": "slow down"}}
+            if refused
+            else {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": MODEL,
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            }
+        ).encode()
+        self.send_response(429 if refused else 200)
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **(self.server.refusal_headers if refused else {}),
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def running(provider: Provider) -> Iterator[Provider]:
+    thread = threading.Thread(target=provider.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield provider
+    finally:
+        provider.shutdown()
+        thread.join()
+        provider.server_close()
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """The service that the host's own functions ask."""
+    with running(Provider()) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{provider.server_address[1]}/v1")
+        monkeypatch.setenv("OPENAI_API_KEY", "none-needed")
+        monkeypatch.setattr(host_functions, "global_openai_async_client", None)
+        yield provider
+
+
+# The client retries twice by itself, and the host's function five times around that: no exception
+# ever reaches the caller, and between the attempts others would go on.
+def test_a_refusal_that_the_client_hides_pauses_all_and_its_repetition_takes_a_permit(
+    provider: Provider, server: RedisServer
+) -> None:
+    settings = {"redis_url": server.url}
+    provider.refusals, provider.refusal_headers = 1, {"Retry-After": "1"}
+    limited = limit_llm(
+        host_functions.gpt_4o_mini_complete, settings, model=MODEL, requests_per_minute=60_000
+    )
+    before = counts()
+
+    async def ask() -> None:
+        async with RedisKVStorage("llm_response_cache", settings) as cache:
+            calls = [asyncio.ensure_future(limited("first", hashing_kv=cache))]
+            await until(lambda: any(refused for _, refused in provider.seen))
+            await asyncio.sleep(0.1)  # for the refusal to arrive, and be shared
+            calls += [
+                asyncio.ensure_future(limited(f"{number}", hashing_kv=cache))
+                for number in range(10)
+            ]
+            assert await asyncio.gather(*calls) == ["an answer"] * 11
+        await host_functions.global_openai_async_client.close()
+
+    asyncio.run(ask())
+    ((refused_at, _), *others) = provider.seen
+    assert min(at for at, _ in others) - refused_at > 0.95
+    assert len(others) == 11
+    assert counted_since(before) == {"permits": 12, "local_permits": 0, "pauses": 1}
+
+
+def test_a_refusal_that_is_raised_pauses_all(
+    provider: Provider, server: RedisServer, model: Model
+) -> None:
+    provider.refusals, provider.refusal_headers = 1, {"Retry-After": "1"}
+    settings = {"redis_url": server.url}
+    limits: dict[str, Any] = {"model": MODEL, "requests_per_minute": 60_000}
+    refusing = limit_llm(model.answer, settings, **limits)
+    others = limit_llm(model.answer, settings, **limits)
+
+    async def ask() -> None:
+        async with openai.AsyncOpenAI(max_retries=0) as client:
+            try:
+                await client.chat.completions.create(model=MODEL, messages=[])
+            except openai.RateLimitError as error:
+                model.error = error
+        with pytest.raises(openai.RateLimitError):
+            await refusing("a")
+        model.error = None
+        await others("b")
+
+    asyncio.run(ask())
+    refused, later = model.asked
+    assert later - refused > 0.95
+
+
+def test_the_hosts_copies_of_its_configuration_leave_it_working(
+    provider: Provider, server: RedisServer, tmp_path: Path
+) -> None:
+    settings = {"redis_url": server.url}
+    limits: dict[str, Any] = {"model": MODEL, "requests_per_minute": 60_000}
+    rag = GraphRAG(
+        working_dir=str(tmp_path),
+        key_string_value_json_storage_cls=RedisKVStorage,
+        addon_params=settings,
+        best_model_func=limit_llm(host_functions.gpt_4o_complete, settings, **limits),
+        cheap_model_func=limit_llm(host_functions.gpt_4o_mini_complete, settings, **limits),
+    )
+    before = counts()
+    copied = asdict(rag)
+
+    async def ask() -> None:
+        for func in (rag.best_model_func, copied["best_model_func"], rag.cheap_model_func):
+            for _ in range(2):
+                assert await func("why?") == "an answer"
+        await host_functions.global_openai_async_client.close()
+
+    asyncio.run(ask())
+    assert len(provider.seen) == 2
+    assert counted_since(before)["permits"] == 2
+    assert asyncio.iscoroutinefunction(limit_llm(rag.best_model_func, settings, **limits))
+
+
+def test_several_loops_threads_and_a_forked_child_are_served(server: RedisServer) -> None:
+    script = """
+    from nano_graphrag_redis import limit_llm
+    running, most = [0], [0]
+    async def answer(number):
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        await asyncio.sleep(0.01)
+        running[0] -= 1
+        return number
+    limited = limit_llm(answer, {"redis_url": URL}, model="m", concurrent=4)
+    async def ask():
+        assert await asyncio.gather(*map(limited, range(20))) == list(range(20))
+    for _ in range(3):
+        asyncio.run(ask())
+    threads = [threading.Thread(target=lambda: asyncio.run(ask())) for _ in range(3)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    pid = os.fork()
+    signal.alarm(60)
+    asyncio.run(ask())
+    if pid == 0:
+        sys.exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    print(most[0] <= 4)
+    """
+    assert run_script(script, server.url).cleanly() == "True\n"
+
+
+def test_a_limit_that_is_none_is_refused(server: RedisServer) -> None:
+    async def answer(prompt: str) -> str:
+        return prompt
+
+    async def stream(prompt: str) -> Any:
+        yield prompt
+
+    with pytest.raises(ValueError, match="at least one limit of requests_per_minute, tokens"):
+        limit_llm(answer, model=MODEL)
+    for number in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"requests_per_minute={number} must be above 0"):
+            limit_llm(answer, model=MODEL, requests_per_minute=number)
+    with pytest.raises(TypeError, match="an async function that gives an answer"):
+        limit_llm(stream, model=MODEL, concurrent=1)
+    with pytest.raises(StorageConfigError, match="redis_worksapce"):
+        limit_llm(answer, {"redis_worksapce": "a"}, model=MODEL, concurrent=1)
+
+
+def test_the_documents_are_none_of_its_business(model: Model, server: RedisServer) -> None:
+    settings = {"redis_url": server.url, "redis_dual_write": True, "redis_outage_policy": "miss"}
+    limited = limit_llm(model.answer, settings, model=MODEL, concurrent=1)
+    assert asyncio.run(limited("a")) == "answer to a"
+    with SyncRedisKVStorage("full_docs", {"redis_url": server.url}) as docs:
+        assert docs.all_keys() == []
