@@ -236,6 +236,8 @@ pub struct StoreConfig {
     pub single_flight: SingleFlight,
     /// Whether the ids are kept in a registry beside the namespace.
     pub registry: bool,
+    /// Whether a drop waits for the values that take the place of the old ones.
+    pub deferred_drop: bool,
     /// The host's files, which are kept up with what is written; None: they are not.
     pub dual_write: Option<Paths>,
     /// The working directory that fills the keyspace; None where several may.
@@ -259,6 +261,7 @@ impl StoreConfig {
             near_cache_bytes: 0,
             single_flight: SingleFlight::Off,
             registry: false,
+            deferred_drop: false,
             dual_write: None,
             working_dir: None,
             server,

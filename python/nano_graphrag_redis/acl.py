@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from .config import RedisConfig
-from .config.namespaces import LLM_CACHE, LLM_LIMITS
+from .config.namespaces import LLM_CACHE, LLM_LIMITS, REPORTS
 
 PLACEHOLDER: Final = "PASSWORD"
 """Stands in the line where the operator puts the password."""
@@ -73,6 +73,8 @@ def acl_rules(config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO) 
         commands.update(_NEAR_CACHE)
     if config.redis_registry:
         commands.update(_REGISTRY)
+    if config.redis_deferred_drop:
+        commands.add("getex")
     if config.redis_cluster:
         commands.update(_CLUSTER)
     if config.redis_url.sentinel:
@@ -131,6 +133,8 @@ def _patterns(config: RedisConfig) -> list[str]:
         shared.append(f"{_literal(f'{prefix}:@lease:{{{prefix}:{LLM_CACHE}:')}*")
     if LLM_LIMITS in config.redis_shared_namespaces:
         shared.append(f"{_literal(f'{prefix}:@limit')}:*")
+    if config.redis_deferred_drop and REPORTS in config.redis_shared_namespaces:
+        shared.append(f"{_literal(f'{prefix}:@swap:{REPORTS}')}*")
     if shared and config.redis_durability != "ack":
         shared.append(f"{_literal(f'{prefix}:@durability')}*")
     return [f"{_literal(f'{prefix}@{workspace}')}:*", *shared]

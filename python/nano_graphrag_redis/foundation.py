@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ._core import FileWork, KvStore
 from .config import RedisConfig
-from .config.namespaces import LLM_CACHE
+from .config.namespaces import LLM_CACHE, REPORTS
 from .config.secrets import guarded
 from .exceptions import StorageConfigError, StorageError
 from .visible import visible
@@ -102,6 +102,12 @@ class Foundation:
             from .tracing import traced
 
             self.calls = traced(self.store, namespace, self.config)
+        # The same calls, and a drop that is to wait for nothing.
+        self.at_once = self.calls
+        if self.config.redis_deferred_drop and namespace == REPORTS:
+            from .deferred import deferring
+
+            self.calls = deferring(self.calls, self.store, namespace)
         self.ready = self._directory is None
         self._folds = self.config.redis_dual_write
         if self._folds:
@@ -110,6 +116,11 @@ class Foundation:
             from .snapshots import keep_writing
 
             keep_writing(Path(self.config.redis_metrics_dir).absolute())
+
+    def note_dropped(self) -> None:
+        """All was deleted at once: a drop of this context that still waits is done."""
+        if self.calls is not self.at_once:
+            self.calls.dropped()  # type: ignore[attr-defined]
 
     def _socket_url(self) -> str | None:
         if self._directory is None:

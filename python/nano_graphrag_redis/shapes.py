@@ -42,6 +42,13 @@ class DualWriteStats(TypedDict):
     folds: int
 
 
+class DeferredDropStats(TypedDict):
+    """Of ``redis_deferred_drop``."""
+
+    swaps: int
+    kept: int
+
+
 class StorageStats(TypedDict):
     """Counts and sizes of a namespace; see ``RedisKVStorage.get_stats``."""
 
@@ -61,3 +68,4 @@ class StorageStats(TypedDict):
     dual_write: DualWriteStats | None
     near_cache: NearCacheStats | None
     single_flight: SingleFlightStats | None
+    deferred_drop: DeferredDropStats | None

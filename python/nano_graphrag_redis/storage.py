@@ -132,14 +132,22 @@ class RedisKVStorage(BaseKVStorage[Value]):
         """Deletes the ids, and returns how many of them existed."""
         return await (self._core or await self._store()).delete_by_ids(ids)
 
-    async def drop(self) -> None:
-        """Deletes every id of the namespace, page by page so that other callers are not blocked."""
-        await (self._core or await self._store()).drop()
+    async def drop(self, *, now: bool = False) -> None:
+        """Deletes every id of the namespace, page by page so that other callers are not blocked.
+
+        Args:
+            now: Under ``redis_deferred_drop``, delete the community reports too at once, rather
+                than when the next ones are written.
+        """
+        calls = self._core or await self._store()
+        await (self._foundation.at_once if now else calls).drop()
+        if now:
+            self._foundation.note_dropped()
 
     async def index_start_callback(self) -> None:
         """Empties the namespace if ``clear_on_start`` is set; never the LLM cache."""
         if self._foundation.clears_on_start:
-            await self.drop()
+            await self.drop(now=True)
 
     async def index_done_callback(self) -> None:
         """Waits until all earlier writes have reached the level set by ``redis_durability``."""
@@ -173,6 +181,8 @@ class RedisKVStorage(BaseKVStorage[Value]):
             ``waits`` (misses that waited for another caller's answer), ``saved`` (misses that
             received it), ``promoted`` (misses that waited and then called the LLM, because the
             first caller failed), ``timed_out``, and ``would_wait`` (under ``observe``).
+            ``deferred_drop`` is None if it is off, else: ``swaps`` (how often this storage has
+            replaced all values) and ``kept`` (drops after which nothing was written).
         """
         return await (self._core or await self._store()).stats(light)
 

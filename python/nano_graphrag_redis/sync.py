@@ -89,14 +89,17 @@ class SyncRedisKVStorage(Generic[Value]):
         """Deletes the ids, and returns how many of them existed."""
         return (self._core or self._store()).delete_by_ids(ids)
 
-    def drop(self) -> None:
-        """Deletes every id of the namespace."""
-        (self._core or self._store()).drop()
+    def drop(self, *, now: bool = False) -> None:
+        """Deletes every id of the namespace; ``now`` as of ``RedisKVStorage.drop``."""
+        calls = self._core or self._store()
+        (self._foundation.at_once.blocking if now else calls).drop()
+        if now:
+            self._foundation.note_dropped()
 
     def index_start_callback(self) -> None:
         """Empties the namespace if ``clear_on_start`` is set; never the LLM cache."""
         if self._foundation.clears_on_start:
-            self.drop()
+            self.drop(now=True)
 
     def index_done_callback(self) -> None:
         """Waits until all earlier writes have reached the level set by ``redis_durability``."""

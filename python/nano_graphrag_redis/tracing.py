@@ -25,6 +25,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "get_by_ids": "GET",
     "filter_keys": "EXISTS",
     "upsert": "SET",
+    "replace": "SET",
     "delete_by_id": "UNLINK",
     "delete_by_ids": "UNLINK",
     "drop": "UNLINK",
@@ -36,7 +37,15 @@ _COMMANDS: Final[Mapping[str, str]] = {
 """Each call that has a span, and the command that does most of its work."""
 
 _ON_IDS: Final = frozenset(
-    {"get_by_id", "get_by_ids", "filter_keys", "upsert", "delete_by_id", "delete_by_ids"}
+    {
+        "get_by_id",
+        "get_by_ids",
+        "filter_keys",
+        "upsert",
+        "replace",
+        "delete_by_id",
+        "delete_by_ids",
+    }
 )
 """The calls whose first argument is an id, or some."""
 
@@ -80,7 +89,7 @@ class Spans:
         command = _COMMANDS[call]
         if call in _ON_IDS and arguments:
             ids = arguments[0]
-            if call in {"get_by_ids", "filter_keys", "upsert", "delete_by_ids"}:
+            if call in {"get_by_ids", "filter_keys", "upsert", "replace", "delete_by_ids"}:
                 ids = list(ids) if isinstance(ids, Collection) and not isinstance(ids, str) else []
                 # As the conventions have it: a batch is one of two or more.
                 if len(ids) > 1:

@@ -114,6 +114,10 @@ named! {
         PermitWait: "permit_wait_milliseconds",
         /// Pauses that a provider asked for.
         Pauses: "pauses",
+        /// Times that all values were replaced, as a deferred drop asks for.
+        Swaps: "swaps",
+        /// Deferred drops that no write followed, so that the values stayed.
+        DropsKept: "drops_kept",
     }
 }
 

@@ -62,6 +62,7 @@ pub(super) struct Settings {
     single_flight: String,
     single_flight_wait: f64,
     registry: bool,
+    deferred_drop: bool,
     dual_write_directory: Option<PathBuf>,
     working_dir: Option<String>,
 }
@@ -134,6 +135,7 @@ impl TryFrom<Settings> for StoreConfig {
             )?,
             near_cache_bytes: settings.near_cache_mb.saturating_mul(1 << 20),
             registry: settings.registry,
+            deferred_drop: settings.deferred_drop,
             dual_write: settings
                 .dual_write_directory
                 .map(|directory| Paths::new(directory, &settings.namespace))

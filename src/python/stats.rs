@@ -43,6 +43,7 @@ impl<'py> IntoPyObject<'py> for StatsDict {
         dict.set_item("dual_write", dual_write(py, &self.core)?)?;
         dict.set_item("near_cache", near_cache(py, &self.core)?)?;
         dict.set_item("single_flight", single_flight(py, &self.core)?)?;
+        dict.set_item("deferred_drop", deferred_drop(py, &self.core)?)?;
         Ok(dict)
     }
 }
@@ -75,6 +76,16 @@ fn near_cache<'py>(py: Python<'py>, core: &KvStore) -> PyResult<Option<Bound<'py
     dict.set_item("misses", stats.misses)?;
     dict.set_item("evictions", stats.evictions)?;
     dict.set_item("invalidations", stats.invalidations)?;
+    Ok(Some(dict))
+}
+
+fn deferred_drop<'py>(py: Python<'py>, core: &KvStore) -> PyResult<Option<Bound<'py, PyDict>>> {
+    if !core.config().deferred_drop {
+        return Ok(None);
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("swaps", core.counters().get(Count::Swaps))?;
+    dict.set_item("kept", core.counters().get(Count::DropsKept))?;
     Ok(Some(dict))
 }
 

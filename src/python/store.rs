@@ -114,6 +114,15 @@ impl Handle {
         Ok(Box::new(Upsert::new(call, items)))
     }
 
+    fn replace(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Box<dyn Job>> {
+        let items = items(data)?;
+        let call = self.call(py, Operation::Upsert)?;
+        Ok(match items {
+            Ok(items) => Box::new(Upsert::in_place_of_all(call, items)),
+            Err(error) => Self::refused(call, error, Some(Box::new(|py| Ok(py.None())))),
+        })
+    }
+
     fn delete_by_id(&self, py: Python<'_>, id: Id) -> Result<Box<dyn Job>> {
         let call = self.call(py, Operation::DeleteById)?;
         Ok(match id.0 {
@@ -354,6 +363,15 @@ macro_rules! entries {
 
             fn upsert<'py>(&self, data: &Bound<'py, PyAny>) -> Value<'py> {
                 $run(data.py(), || self.0.upsert(data.py(), data))
+            }
+
+            fn replace<'py>(&self, data: &Bound<'py, PyAny>) -> Value<'py> {
+                $run(data.py(), || self.0.replace(data.py(), data))
+            }
+
+            fn note_kept(&self, py: Python<'_>) -> PyResult<()> {
+                self.0.core(py)?.counters().count(Count::DropsKept, 1);
+                Ok(())
             }
 
             fn delete_by_id<'py>(&self, py: Python<'py>, id: Id) -> Value<'py> {

@@ -19,6 +19,7 @@ mod sealing;
 mod sent;
 mod single_flight;
 mod survey;
+mod swap;
 mod transfer;
 mod upkeep;
 
@@ -55,6 +56,7 @@ use sealing::Sealing;
 pub use sealing::Written;
 use single_flight::SingleFlights;
 pub use survey::{Page, Stats};
+pub use swap::Swap;
 pub use transfer::Copied;
 pub use upkeep::Repair;
 

@@ -8,13 +8,14 @@ use crate::error::{Result, is_unknown_command};
 
 /// The commands, named as rules of an ACL name them, each with arguments that find nothing to do.
 /// `@` stands for the key.
-const FORMS: [(&str, &[&str]); 21] = [
+const FORMS: [(&str, &[&str]); 22] = [
     ("client|tracking", &["CLIENT", "TRACKING", "OFF"]),
     ("cluster|info", &["CLUSTER", "INFO"]),
     ("cluster|nodes", &["CLUSTER", "NODES"]),
     ("config|get", &["CONFIG", "GET", "appendonly"]),
     ("exists", &["EXISTS", "@"]),
     ("get", &["GET", "@"]),
+    ("getex", &["GETEX", "@"]),
     ("info", &["INFO", "server"]),
     ("memory|usage", &["MEMORY", "USAGE", "@"]),
     ("ping", &["PING"]),

@@ -54,6 +54,9 @@ impl KvStore {
         {
             sent.dropped().await;
         }
+        if self.config.deferred_drop && outcome.is_ok() {
+            return self.clear_swap_mark().await;
+        }
         outcome
     }
 
@@ -98,14 +101,18 @@ impl KvStore {
 
     /// Every id, each once, in no order.
     pub async fn ids(&self) -> Result<Vec<String>> {
-        let ids = if self.registry.is_on() {
+        match self.ids_on_server().await {
+            Err(error) => self.list_instead(error).await,
+            ids => ids,
+        }
+    }
+
+    /// The same, and nobody else is asked.
+    pub(super) async fn ids_on_server(&self) -> Result<Vec<String>> {
+        if self.registry.is_on() {
             self.registered_ids().await
         } else {
             self.scanned_ids().await
-        };
-        match ids {
-            Err(error) => self.list_instead(error).await,
-            ids => ids,
         }
     }
 

@@ -212,6 +212,13 @@ MATRIX = {
         "`redis_single_flight_wait`; server away: within `redis_operation_timeout`; "
         "leases left after 11 s: 0; off: 0 extra commands",
     ),
+    48: Fault(
+        "deferred drop: readers beside an insert, the process killed before it writes new reports, "
+        "failed extractions, two writers",
+        "the old reports stay until the new ones replace them; writers take turns",
+        "queries without reports 0; old set whole 50 of 50 and 20 of 20; one writer's set, whole, "
+        "after 200 rounds",
+    ),
     49: Fault(
         "rate limit of all workers: killed holders, skewed clocks, an outage, a 429",
         "never more than the limit; each worker its share; no call while a provider asks to wait",

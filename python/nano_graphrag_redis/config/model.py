@@ -49,6 +49,7 @@ _CORE_SETTINGS = (
     "near_cache_mb",
     "single_flight_wait",
     "registry",
+    "deferred_drop",
 )
 """The settings that the core takes as they are, under the same name without ``redis_``."""
 

@@ -39,6 +39,9 @@ OF_EVERY_HOST: Final = "full_docs"
 """Whose store asks what concerns a server and no namespace: one that is made up would be counted,
 and shown by the metrics."""
 
+REPORTS: Final = "community_reports"
+"""What the host drops in each insert, and makes anew."""
+
 DEFAULT_TTLS: Final[Mapping[str, int]] = {
     "llm_response_cache": 12 * 60 * 60,
     EMBEDDING_CACHE: 12 * 60 * 60,

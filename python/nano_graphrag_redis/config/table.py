@@ -202,6 +202,12 @@ class SettingsTable(BaseModel):
         "counts take no longer when other programs fill the database. Set it in every process "
         "that writes, or in none.",
     )
+    redis_deferred_drop: Flag = Field(
+        False,
+        description="Keep the old community reports while an insert makes the new ones: drop() of "
+        "community_reports sends nothing, and the next upsert of the same insert replaces them. "
+        "drop(now=True) deletes at once.",
+    )
     redis_durability: Annotated[str, word] = Field(
         "ack",
         pattern=_DURABILITY,

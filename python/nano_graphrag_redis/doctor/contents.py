@@ -208,6 +208,24 @@ def registry_drift(patient: Patient, survey: Survey) -> Iterator[Finding]:
         )
 
 
+def interrupted_swaps(_: Patient, survey: Survey) -> Iterator[Finding]:
+    """Whether a process ended while it replaced all values of a namespace."""
+    for name in sorted(survey.beside):
+        swap, colon, namespace = name.partition(":")
+        if swap != "swap" or not colon or not survey.counts.get(namespace):
+            continue
+        if f"{name}:lease" in survey.beside:
+            continue  # its writer is at work, or has ended within the last seconds
+        yield Finding(
+            "mixed-reports",
+            Severity.WARNING,
+            f"{visible(namespace)} was half replaced when its writer ended: old and new are mixed",
+            why="queries answer from reports of two states of the graph",
+            remedy="insert a document: that replaces them all",
+            namespace=namespace,
+        )
+
+
 def working_directories(patient: Patient, survey: Survey) -> Iterator[Finding]:
     """Whether two graphs share the keyspace."""
     if patient.config.redis_workspace:
@@ -243,5 +261,6 @@ CHECKS: Final[tuple[Callable[[Patient, Survey], Iterator[Finding]], ...]] = (
     useless_answers,
     wrong_types,
     registry_drift,
+    interrupted_swaps,
     working_directories,
 )

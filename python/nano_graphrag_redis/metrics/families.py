@@ -148,6 +148,18 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "Times that a provider answered 429 with Retry-After, so that all workers paused.",
     ),
     Family(
+        "nano_graphrag_redis_deferred_drop_swaps_total",
+        "counter",
+        _NAMESPACE,
+        "Times that an insert replaced all values under redis_deferred_drop.",
+    ),
+    Family(
+        "nano_graphrag_redis_deferred_drop_kept_total",
+        "counter",
+        _NAMESPACE,
+        "Deferred drops after which the insert wrote nothing, so that the old values stayed.",
+    ),
+    Family(
         "redis_connection_pool_size",
         "gauge",
         ("server", "status"),
@@ -239,6 +251,8 @@ _OF_NAMESPACE: Final = {
     "redis_cache_misses_total": "misses",
     "redis_near_cache_hits_total": "near_cache_hits",
     "redis_near_cache_misses_total": "near_cache_misses",
+    "nano_graphrag_redis_deferred_drop_swaps_total": "swaps",
+    "nano_graphrag_redis_deferred_drop_kept_total": "drops_kept",
 }
 _OF_SINGLE_FLIGHT: Final = ("leases", "waits", "saved", "promoted", "timed_out", "would_wait")
 

@@ -37,7 +37,7 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::Status;
 use crate::single_flight::Landing;
 use crate::stack::{self, NoRoom};
-use crate::store::{Batch, Call, KvStore};
+use crate::store::{Batch, Call, KvStore, Swap};
 pub(super) use blocking::block;
 pub(super) use ports::awaitable;
 pub(super) use process::{Owned, Process, look};
@@ -58,6 +58,10 @@ pub(super) enum Reply {
     StoredPiece(Vec<String>, Result<Vec<Result<()>>>),
     /// Every id.
     Ids(Result<Packed>),
+    /// The right to replace all values.
+    Swapping(Result<Swap>),
+    /// The outcome of having replaced them.
+    Swapped(Result<()>),
     /// The outcome of any other call.
     Done(Result<Convert>),
     /// Another turn was asked for.

@@ -1,6 +1,6 @@
 //! Writes: every value is seen to be JSON before the first one leaves; a batch goes out in pieces.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use pyo3::exceptions::PyTypeError;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::python::bridge::{Job, Reply, Spawner, Step};
 use crate::python::ids::{AT_ONCE, checked};
 use crate::python::json::{Failure, encoded};
-use crate::store::{Batch, Call, PIECE_BYTES, PIECE_ITEMS, WINDOW};
+use crate::store::{Batch, Call, PIECE_BYTES, PIECE_ITEMS, Swap, WINDOW};
 
 /// Encoded bytes kept from the check until they are sent. What is beyond is encoded a second
 /// time, so that a batch of any size takes bounded memory.
@@ -40,6 +40,19 @@ pub(in crate::python) struct Upsert {
     in_flight: usize,
     failed: Option<Error>,
     unconfirmed: Vec<String>,
+    swapping: Swapping,
+}
+
+/// Whether what is written takes the place of all that was there.
+enum Swapping {
+    No,
+    /// Once all is checked; these are the ids.
+    Wanted(HashSet<String>),
+    /// The turn is waited for.
+    Beginning(HashSet<String>),
+    Begun(HashSet<String>, Swap),
+    /// All is written, and the rest is being deleted.
+    Ending,
 }
 
 /// What an upsert is asked to write: the first [`AT_ONCE`] items are read at once, the others by
@@ -134,6 +147,16 @@ impl Upsert {
             in_flight: 0,
             failed: None,
             unconfirmed: Vec::new(),
+            swapping: Swapping::No,
+        }
+    }
+
+    /// The same, in place of all that is there.
+    pub(in crate::python) fn in_place_of_all(store: Call, items: Items) -> Self {
+        let ids = items.iter().map(|(id, _)| id.clone()).collect();
+        Self {
+            swapping: Swapping::Wanted(ids),
+            ..Self::new(store, items)
         }
     }
 
@@ -223,6 +246,55 @@ impl Upsert {
         Ok(())
     }
 
+    /// Begins what has to be begun before the first write; whether that is to be waited for.
+    fn begin_swap(&mut self, spawn: &Spawner<'_>) -> bool {
+        match std::mem::replace(&mut self.swapping, Swapping::No) {
+            Swapping::Wanted(ids) => {
+                self.swapping = Swapping::Beginning(ids);
+                let store = Arc::clone(&self.store);
+                spawn.run(move || async move { Reply::Swapping(store.begin_swap().await) });
+                return true;
+            }
+            Swapping::Begun(ids, swap) => {
+                // Nothing more of it is written where another writer may have its turn.
+                if let Err(error) = swap.check() {
+                    self.failed.get_or_insert(error);
+                }
+                self.swapping = Swapping::Begun(ids, swap);
+            }
+            other => self.swapping = other,
+        }
+        false
+    }
+
+    /// Ends it after the last write; whether that is to be waited for.
+    fn end_swap(&mut self, spawn: &Spawner<'_>) -> bool {
+        if self.failed.is_some() {
+            self.swapping = Swapping::No;
+        }
+        match std::mem::replace(&mut self.swapping, Swapping::Ending) {
+            Swapping::Begun(ids, swap) => {
+                spawn.run(move || async move { Reply::Swapped(swap.end(&ids).await) });
+                true
+            }
+            other => {
+                self.swapping = other;
+                false
+            }
+        }
+    }
+
+    fn swap_begun(&mut self, begun: Result<Swap>) {
+        let before = std::mem::replace(&mut self.swapping, Swapping::No);
+        let Swapping::Beginning(ids) = before else {
+            return;
+        };
+        match begun {
+            Ok(swap) => self.swapping = Swapping::Begun(ids, swap),
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
     fn note(&mut self, id: String, outcome: Result<()>) {
         if let Err(error) = outcome {
             self.failed.get_or_insert(error);
@@ -269,8 +341,11 @@ impl Upsert {
                 return Ok(Step::Again);
             }
         }
+        if self.begin_swap(spawn) {
+            return Ok(Step::Wait);
+        }
         self.fill_window(py, spawn)?;
-        if self.in_flight > 0 {
+        if self.in_flight > 0 || self.end_swap(spawn) {
             return Ok(Step::Wait);
         }
         let outcome = match self.failed.take() {
@@ -311,6 +386,13 @@ impl Job for Upsert {
             Reply::Stored(id, outcome) => {
                 self.in_flight -= 1;
                 self.note(id, outcome);
+            }
+            Reply::Swapping(begun) => self.swap_begun(begun),
+            Reply::Swapped(outcome) => {
+                self.swapping = Swapping::No;
+                if let Err(error) = outcome {
+                    self.failed = Some(error);
+                }
             }
             Reply::Turn => {}
             _ => return Err(unasked()),
