@@ -115,12 +115,9 @@ impl Handle {
     }
 
     fn replace(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Box<dyn Job>> {
-        let items = items(data)?;
+        let items = Items::of(data)?;
         let call = self.call(py, Operation::Upsert)?;
-        Ok(match items {
-            Ok(items) => Box::new(Upsert::in_place_of_all(call, items)),
-            Err(error) => Self::refused(call, error, Some(Box::new(|py| Ok(py.None())))),
-        })
+        Ok(Box::new(Upsert::in_place_of_all(call, items)))
     }
 
     fn delete_by_id(&self, py: Python<'_>, id: Id) -> Result<Box<dyn Job>> {

@@ -60,6 +60,7 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "single_flight": "off",
         "single_flight_wait": 60.0,
         "registry": False,
+        "deferred_drop": False,
         "dual_write_directory": None,
         "working_dir": None,
     }

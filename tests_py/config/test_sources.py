@@ -52,6 +52,7 @@ VALUES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "redis_near_cache_mb": (("64", 64), ("0", 0), ("1048576", 1048576)),
     "redis_single_flight": (("on", "on"), ("Observe", "observe"), ("off", "off")),
     "redis_single_flight_wait": (("0.5", 0.5), ("2", 2), ("60", 60)),
+    "redis_deferred_drop": (("on", True), ("off", False), ("1", True)),
     "redis_cluster": (("on", True), ("off", False), ("1", True)),
     "redis_registry": (("on", True), ("off", False), ("1", True)),
     "redis_durability": (("fsync", "fsync"), ("REPLICAS:2", "replicas:2"), ("ack", "ack")),

@@ -153,9 +153,8 @@ impl Upsert {
 
     /// The same, in place of all that is there.
     pub(in crate::python) fn in_place_of_all(store: Call, items: Items) -> Self {
-        let ids = items.iter().map(|(id, _)| id.clone()).collect();
         Self {
-            swapping: Swapping::Wanted(ids),
+            swapping: Swapping::Wanted(HashSet::new()),
             ..Self::new(store, items)
         }
     }
@@ -327,6 +326,11 @@ impl Upsert {
             }
             self.items = std::mem::take(&mut given.given);
             self.given = None;
+            if let Swapping::Wanted(ids) = &mut self.swapping {
+                for (id, _) in &self.items {
+                    ids.insert(id.to_str(py)?.to_owned());
+                }
+            }
         }
         if self.checked < self.items.len() {
             match self.check(py) {
