@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from nano_graphrag_redis import RedisConfig, RedisKVStorage, SyncRedisKVStorage, migration
+from nano_graphrag_redis.cli.copy import copy
 from nano_graphrag_redis.cli.drop import drop
 from nano_graphrag_redis.cli.output import Output
 from nano_graphrag_redis.cli.prune import prune
@@ -252,20 +253,23 @@ def test_commands_that_work_in_pieces_handle_any_number_of_ids(
     for name, value in where.settings.items():
         monkeypatch.setenv(name.upper(), str(value))
 
-    def run(command: Any, *arguments: Any) -> Any:
+    def run(command: Any, *arguments: Any, **options: Any) -> Any:
         with session() as current:
-            command(current, *arguments)
+            command(current, *arguments, **options)
         return json.loads(capsys.readouterr().out)
 
     with SyncRedisKVStorage("llm_response_cache", where.settings) as cache:
         for count in around(sizes):
             for empty in (lambda _: True, lambda _: False, lambda number: number % 2):
+                where.client.flushall()
                 answers = {f"h{n}": {"return": "" if empty(n) else "yes"} for n in range(count)}
                 cache.upsert(answers)
                 none = sum(1 for answer in answers.values() if not answer["return"])
                 for dry_run in (True, False):
-                    said = run(prune, None, dry_run)
+                    said = run(prune, dry_run=dry_run)
                     same("prune", said["answers"], {"llm_response_cache": none})
+                said = run(copy, "elsewhere")
+                same("copy", said["copied"], count - none)
                 said = run(drop, "llm_response_cache", True)
                 same("drop", (said["deleted"], cache.all_keys()), (count - none, []))
     row.none("wrong counts of commands", 0, of=9 * len(around(sizes)))
