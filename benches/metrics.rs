@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use nano_graphrag_redis::client::SharedConnections;
 use nano_graphrag_redis::config::{ServerConfig, StoreConfig};
-use nano_graphrag_redis::connection::SharedConnections;
 use nano_graphrag_redis::error::Result;
 use nano_graphrag_redis::metrics::{Direction, Operation, Status};
 use nano_graphrag_redis::store::{Call, KvStore};

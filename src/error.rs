@@ -5,7 +5,7 @@ use std::fmt;
 
 use redis::{ErrorKind as RedisKind, RedisError, ServerErrorKind};
 
-use crate::visible::visible;
+use crate::printable::printable;
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -99,7 +99,7 @@ impl Error {
         let message = message.into();
         Self(Box::new(Details {
             kind,
-            message: match visible(&message) {
+            message: match printable(&message) {
                 Cow::Borrowed(_) => message,
                 Cow::Owned(shown) => shown,
             },
@@ -303,7 +303,7 @@ fn advice_for(code: &str) -> &'static str {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        let namespace = self.0.namespace.as_deref().map(visible);
+        let namespace = self.0.namespace.as_deref().map(printable);
         match (namespace, &self.0.id) {
             (Some(namespace), Some(id)) => {
                 write!(f, " (namespace '{namespace}', id '{}')", id.escape_debug())

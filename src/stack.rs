@@ -12,12 +12,12 @@ use crate::error::{Error, Kind};
 /// Kept free below the deepest level of nested data: for the calls into Python made there, and for
 /// raising an error.
 const RESERVE: usize = 32 * 1024;
-/// A thread with less than this left gets another stack for [`roomy`] work.
+/// A thread with less than this left gets another stack for [`on_large_stack`] work.
 #[cfg(any(feature = "python", test))]
 const ENOUGH: usize = 512 * 1024;
 /// The size of that other stack. Pages that are not touched take no memory.
 #[cfg(any(feature = "python", test))]
-const ROOMY: usize = 2 * 1024 * 1024;
+const LARGE_STACK: usize = 2 * 1024 * 1024;
 
 /// Whether recursion must end here. False where the system does not say how large the stack is.
 pub(crate) fn is_low() -> bool {
@@ -26,14 +26,14 @@ pub(crate) fn is_low() -> bool {
 
 /// The payload of the panic of a thread for which no larger stack could be made.
 #[cfg(any(feature = "python", test))]
-pub(crate) struct NoRoom;
+pub(crate) struct NoStack;
 
 #[cfg(feature = "python")]
-impl NoRoom {
+impl NoStack {
     /// What its caller gets.
     pub(crate) fn error() -> Error {
         let message = format!(
-            "no memory for a stack of {ROOMY} bytes, which the call needs, since this thread's own is \
+            "no memory for a stack of {LARGE_STACK} bytes, which the call needs, since this thread's own is \
              smaller than {ENOUGH}: raise the limit of memory, or threading.stack_size"
         );
         Error::new(Kind::Operation, message)
@@ -41,12 +41,12 @@ impl NoRoom {
 }
 
 /// Runs `work` where there is room for it: on this stack, or on one made for it. Panics with
-/// [`NoRoom`] where none can be made.
+/// [`NoStack`] where none can be made.
 ///
 /// `work` must not call Python, which from 3.14 on holds the stack pointer against the bounds of
 /// the stack that the thread began with.
 #[cfg(any(feature = "python", test))]
-pub(crate) fn roomy<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn on_large_stack<T>(work: impl FnOnce() -> T) -> T {
     if stacker::remaining_stack().is_some_and(|left| left >= ENOUGH) {
         return apart(work);
     }
@@ -58,12 +58,12 @@ pub(crate) fn roomy<T>(work: impl FnOnce() -> T) -> T {
 #[inline(never)]
 fn grown<T>(work: impl FnOnce() -> T) -> T {
     let mut work = Some(work);
-    let on_another = AssertUnwindSafe(|| stacker::grow(ROOMY, || work.take().map(apart)));
+    let on_another = AssertUnwindSafe(|| stacker::grow(LARGE_STACK, || work.take().map(apart)));
     match catch_unwind(on_another) {
         Ok(Some(done)) => done,
         Err(panic) if work.is_none() => resume_unwind(panic),
         // Stacker panics before it begins where the system gives no memory.
-        Ok(None) | Err(_) => resume_unwind(Box::new(NoRoom)),
+        Ok(None) | Err(_) => resume_unwind(Box::new(NoStack)),
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
             let before = stacker::remaining_stack();
             (
                 before,
-                roomy(stacker::remaining_stack),
+                on_large_stack(stacker::remaining_stack),
                 stacker::remaining_stack(),
             )
         });

@@ -9,13 +9,13 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nano_graphrag_redis::client::SharedConnections;
 use nano_graphrag_redis::config::StoreConfig;
-use nano_graphrag_redis::connection::SharedConnections;
-use nano_graphrag_redis::endpoint::Endpoint;
+use nano_graphrag_redis::config::endpoint::Endpoint;
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::store::{Batch, KvStore};
 use nano_graphrag_redis::value::Compression;
-use support::{Server, binaries, drive, driver};
+use support::{Server, binaries, drive, reactor};
 use tokio::runtime::{Builder, Runtime};
 
 /// Runs the test on each server, over the connections of the pool and over a lane.
@@ -27,7 +27,7 @@ fn on_each_server(test: impl AsyncFn(&Server)) {
     for binary in binaries() {
         let runtime = runtime();
         runtime.block_on(test(&Server::start(&binary)));
-        drive(&runtime, &driver(), test(&Server::start(&binary)));
+        drive(&runtime, &reactor(), test(&Server::start(&binary)));
     }
 }
 
@@ -48,7 +48,7 @@ async fn put(store: &KvStore, items: &[(&str, &str)]) {
     for (id, json) in items {
         batch.add(store, (*id).to_owned(), json.as_bytes());
     }
-    let (written, outcomes) = store.put(batch).await;
+    let (written, outcomes) = store.upsert(batch).await;
     assert_eq!(written.len(), items.len());
     for outcome in outcomes.unwrap() {
         outcome.unwrap();
@@ -61,7 +61,7 @@ fn values_come_back_in_the_order_of_the_ids_with_repeats_and_gaps() {
         let store = server.store("docs");
         put(&store, &[("a", "1"), ("b", "2")]).await;
         let found = store
-            .get_piece(&ids(&["b", "none", "a", "b"]))
+            .get_batch(&ids(&["b", "none", "a", "b"]))
             .await
             .unwrap();
         let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
@@ -70,8 +70,11 @@ fn values_come_back_in_the_order_of_the_ids_with_repeats_and_gaps() {
             found,
             expected.map(|json| json.map(|json| Bytes::from_static(json.as_bytes())))
         );
-        let probe = store.probe(&["a", "none", "a"]);
-        assert_eq!(store.exist(probe).await.unwrap(), [true, false, true]);
+        let exists_request = store.exists_request(&["a", "none", "a"]);
+        assert_eq!(
+            store.exists(exists_request).await.unwrap(),
+            [true, false, true]
+        );
     });
 }
 
@@ -82,7 +85,7 @@ fn a_key_of_another_type_fails_its_own_id_alone_and_is_never_absent() {
         put(&store, &[("good", "1")]).await;
         assert_eq!(server.say("LPUSH nano_graphrag:docs:list x"), ":1\r\n");
         let found = store
-            .get_piece(&ids(&["good", "list", "none"]))
+            .get_batch(&ids(&["good", "list", "none"]))
             .await
             .unwrap();
         assert_eq!(found[0].as_ref().unwrap().as_deref(), Some(&b"1"[..]));
@@ -102,9 +105,9 @@ fn clearing_a_namespace_leaves_those_that_look_alike() {
         let (glob, plain) = (server.store("t*"), server.store("t"));
         put(&glob, &[("x", "1")]).await;
         put(&plain, &[("x", "2"), ("*", "3")]).await;
-        glob.clear().await.unwrap();
-        assert!(glob.ids().await.unwrap().is_empty());
-        let mut left = plain.ids().await.unwrap();
+        glob.drop_all().await.unwrap();
+        assert!(glob.all_keys().await.unwrap().is_empty());
+        let mut left = plain.all_keys().await.unwrap();
         left.sort();
         assert_eq!(left, ids(&["*", "x"]));
     });
@@ -130,7 +133,7 @@ fn deletes_count_what_was_there() {
         put(&store, &[("a", "1"), ("b", "2")]).await;
         assert_eq!(store.delete(ids(&["a", "none"])).await.unwrap(), 1);
         assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 0);
-        assert_eq!(store.ids().await.unwrap(), ids(&["b"]));
+        assert_eq!(store.all_keys().await.unwrap(), ids(&["b"]));
     });
 }
 
@@ -178,11 +181,17 @@ fn nothing_is_asked_for_at_once_with_and_without_a_server() {
             }
             let store = KvStore::new(config, &SharedConnections::default());
             let nothing = async {
-                assert!(store.get_piece(&[]).await.unwrap().is_empty());
-                assert!(store.exist(store.probe(&[])).await.unwrap().is_empty());
+                assert!(store.get_batch(&[]).await.unwrap().is_empty());
+                assert!(
+                    store
+                        .exists(store.exists_request(&[]))
+                        .await
+                        .unwrap()
+                        .is_empty()
+                );
                 put(&store, &[]).await;
                 assert_eq!(store.delete(Vec::new()).await.unwrap(), 0);
-                assert!(store.look(Vec::new()).await.unwrap().is_empty());
+                assert!(store.inspect(Vec::new()).await.unwrap().is_empty());
                 assert_eq!(store.persist(Vec::new()).await.unwrap(), 0);
                 assert_eq!(store.mean_memory(&[]).await.unwrap(), None);
             };
@@ -248,13 +257,13 @@ fn a_thread_that_drives_keeps_one_lane_and_hands_it_on_when_it_is_done() {
     let server = Server::start(&binaries()[0]);
     let (runtime, store) = (runtime(), server.store("docs"));
     for _ in 0..3 {
-        let driver = driver();
-        drive(&runtime, &driver, async {
+        let reactor = reactor();
+        drive(&runtime, &reactor, async {
             put(&store, &[("a", "1")]).await;
             assert_eq!(store.get("a").await.unwrap().unwrap(), &b"1"[..]);
         });
-        assert_eq!(driver.lanes().len(), 1);
-        drop(driver);
+        assert_eq!(reactor.connections().len(), 1);
+        drop(reactor);
         let stats = runtime.block_on(store.stats(true)).unwrap();
         assert_eq!(
             stats.load.connections, 2,
@@ -270,9 +279,9 @@ fn a_cap_of_one_connection_leaves_it_to_the_pool() {
     config.max_connections = 1;
     let config = StoreConfig::new(config, "docs").unwrap();
     let store = KvStore::new(config, &SharedConnections::default());
-    let driver = driver();
-    drive(&runtime(), &driver, put(&store, &[("a", "1")]));
-    assert!(driver.lanes().is_empty());
+    let reactor = reactor();
+    drive(&runtime(), &reactor, put(&store, &[("a", "1")]));
+    assert!(reactor.connections().is_empty());
 }
 
 #[test]
@@ -287,11 +296,11 @@ fn a_repaired_registry_holds_exactly_what_has_a_value() {
         assert_eq!(server.say("DEL nano_graphrag:docs:gone"), ":1\r\n");
         let repair = store.repair_registry().await.unwrap();
         assert_eq!((repair.added, repair.removed), (1, 1));
-        let mut left = store.ids().await.unwrap();
+        let mut left = store.all_keys().await.unwrap();
         left.sort();
         assert_eq!(left, ids(&["a", "foreign"]));
         assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 1);
-        store.clear().await.unwrap();
+        store.drop_all().await.unwrap();
         assert_eq!(server.say("DBSIZE"), ":1\r\n");
         assert_eq!(server.say("ZCARD nano_graphrag:@registry:docs"), ":1\r\n");
     });

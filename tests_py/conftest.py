@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from nano_graphrag_redis import _core
+from nano_graphrag_redis.workers.snapshots import stop_writing
 from support.leaks import Leaks
 from support.selection import MARKERS, is_exhaustive, takes_all
 from support.servers import HAVING_CLIENTS, RedisServer, server_binaries, server_label
@@ -73,9 +74,13 @@ def _clients_disconnected() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_census_afterwards() -> Iterator[None]:
-    """Ends the background look at the servers: it has a connection of its own to each."""
+def _nothing_in_the_background_afterwards() -> Iterator[None]:
+    """Ends what a test has had the process do beside the calls.
+
+    The sample of the servers has a connection of its own to each, and the counters have a thread.
+    """
     yield
+    stop_writing()
     _core.metrics(census_every=0)
 
 

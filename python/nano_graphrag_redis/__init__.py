@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nano_graphrag_redis.integrations.hosts import register, unregister
+
     from .config import RedisConfig
     from .exceptions import (
         CircuitOpenError,
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
         StorageTimeoutError,
         StorageUnavailableError,
     )
-    from .hosts import register, unregister
     from .llm.embeddings import cache_embeddings
     from .llm.limiting import limit_llm
     from .shapes import StorageStats

@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from typing import Any, cast
 
 from ._core import BlockingKvStore, KvStore
-from .visible import visible
+from .printable import visible
 
 logger = logging.getLogger("nano_graphrag_redis")
 

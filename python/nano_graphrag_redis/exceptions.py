@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .visible import visible
+from .printable import visible
 
 __all__ = [
     "CircuitOpenError",

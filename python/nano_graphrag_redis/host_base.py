@@ -21,7 +21,7 @@ class BaseKVStorage(Generic[Value]):
 
 
 if not TYPE_CHECKING:
-    from .hosts.modules import imported
+    from .optional_imports import imported
 
     _host = imported("nano_graphrag.base")
     if _host is not None:

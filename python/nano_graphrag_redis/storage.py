@@ -11,11 +11,11 @@ from typing import Any
 from typing_extensions import Self
 
 from ._core import KvStore
+from .backend import Backend
 from .config.secrets import guarded
 from .exceptions import StorageError
-from .facade import RedisClientFacade
-from .foundation import Foundation
 from .host_base import BaseKVStorage
+from .redis_client import RedisClientFacade
 from .shapes import StorageStats, Value
 from .sync import SyncRedisKVStorage
 
@@ -54,16 +54,16 @@ class RedisKVStorage(BaseKVStorage[Value]):
     def __post_init__(self) -> None:
         # What asdict() gives, and what shows a storage's attributes, hides it as well.
         self.global_config = guarded(self.global_config)
-        self._foundation = Foundation(self.namespace, self.global_config)
+        self._backend = Backend(self.namespace, self.global_config)
         # None until an embedded server was joined; see _store.
-        self._core: KvStore | None = self._foundation.calls if self._foundation.ready else None
+        self._core: KvStore | None = self._backend.calls if self._backend.ready else None
 
     def __repr__(self) -> str:
-        return f"RedisKVStorage({self.namespace!r}, {self._foundation.config.redis_url!r})"
+        return f"RedisKVStorage({self.namespace!r}, {self._backend.config.redis_url!r})"
 
     async def _store(self) -> KvStore:
-        await asyncio.to_thread(self._foundation.join_server)
-        self._core = self._foundation.calls
+        await asyncio.to_thread(self._backend.join_server)
+        self._core = self._backend.calls
         return self._core
 
     async def all_keys(self) -> list[str]:
@@ -140,13 +140,13 @@ class RedisKVStorage(BaseKVStorage[Value]):
                 than when the next ones are written.
         """
         calls = self._core or await self._store()
-        await (self._foundation.at_once if now else calls).drop()
+        await (self._backend.at_once if now else calls).drop()
         if now:
-            self._foundation.note_dropped()
+            self._backend.note_dropped()
 
     async def index_start_callback(self) -> None:
         """Empties the namespace if ``clear_on_start`` is set; never the LLM cache."""
-        if self._foundation.clears_on_start:
+        if self._backend.clears_on_start:
             await self.drop(now=True)
 
     async def index_done_callback(self) -> None:
@@ -198,10 +198,10 @@ class RedisKVStorage(BaseKVStorage[Value]):
 
         With ``redis_dual_write``, brings the JSON file up to date first.
         """
-        if self._foundation.closes_at_once:
-            self._foundation.close()
+        if self._backend.closes_at_once:
+            self._backend.close()
         else:
-            await asyncio.to_thread(self._foundation.close)
+            await asyncio.to_thread(self._backend.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -217,7 +217,7 @@ class RedisKVStorage(BaseKVStorage[Value]):
     @property
     def sync(self) -> SyncRedisKVStorage[Value]:
         """The blocking storage on the same connections; closing one closes both."""
-        return SyncRedisKVStorage(self.namespace, self.global_config, foundation=self._foundation)
+        return SyncRedisKVStorage(self.namespace, self.global_config, backend=self._backend)
 
     # What the factory host's backup and health route reach for.
 
@@ -227,8 +227,8 @@ class RedisKVStorage(BaseKVStorage[Value]):
 
     @property
     def _prefix(self) -> str:
-        return self._foundation.store.prefix
+        return self._backend.store.prefix
 
     @property
     def _redis_client(self) -> RedisClientFacade:
-        return RedisClientFacade(self._foundation.store, self._ensure_initialized)
+        return RedisClientFacade(self._backend.store, self._ensure_initialized)

@@ -9,9 +9,9 @@ from typing import Any, Generic
 from typing_extensions import Self
 
 from ._core import BlockingKvStore
+from .backend import Backend
 from .config.secrets import guarded
 from .exceptions import StorageError
-from .foundation import Foundation
 from .shapes import StorageStats, Value
 
 
@@ -42,21 +42,21 @@ class SyncRedisKVStorage(Generic[Value]):
         namespace: str,
         global_config: Mapping[str, Any] | None = None,
         *,
-        foundation: Foundation | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.namespace = namespace
         self.global_config = global_config = guarded(global_config or {})
-        self._foundation = foundation or Foundation(namespace, self.global_config)
+        self._backend = backend or Backend(namespace, self.global_config)
         # None until an embedded server was joined; see _store.
-        ready = self._foundation.ready
-        self._core: BlockingKvStore | None = self._foundation.calls.blocking if ready else None
+        ready = self._backend.ready
+        self._core: BlockingKvStore | None = self._backend.calls.blocking if ready else None
 
     def __repr__(self) -> str:
-        return f"SyncRedisKVStorage({self.namespace!r}, {self._foundation.config.redis_url!r})"
+        return f"SyncRedisKVStorage({self.namespace!r}, {self._backend.config.redis_url!r})"
 
     def _store(self) -> BlockingKvStore:
-        self._foundation.join_server()
-        self._core = self._foundation.calls.blocking
+        self._backend.join_server()
+        self._core = self._backend.calls.blocking
         return self._core
 
     def all_keys(self) -> list[str]:
@@ -92,13 +92,13 @@ class SyncRedisKVStorage(Generic[Value]):
     def drop(self, *, now: bool = False) -> None:
         """Deletes every id of the namespace; ``now`` as of ``RedisKVStorage.drop``."""
         calls = self._core or self._store()
-        (self._foundation.at_once.blocking if now else calls).drop()
+        (self._backend.at_once.blocking if now else calls).drop()
         if now:
-            self._foundation.note_dropped()
+            self._backend.note_dropped()
 
     def index_start_callback(self) -> None:
         """Empties the namespace if ``clear_on_start`` is set; never the LLM cache."""
-        if self._foundation.clears_on_start:
+        if self._backend.clears_on_start:
             self.drop(now=True)
 
     def index_done_callback(self) -> None:
@@ -124,7 +124,7 @@ class SyncRedisKVStorage(Generic[Value]):
 
         With ``redis_dual_write``, brings the JSON file up to date first.
         """
-        self._foundation.close()
+        self._backend.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def so_many(count: int, what: str, plural: str | None = None) -> str:
+def plural(count: int, what: str, plural: str | None = None) -> str:
     """A number of things.
 
     Args:
@@ -11,7 +11,7 @@ def so_many(count: int, what: str, plural: str | None = None) -> str:
         what: One of them.
         plural: Several of them, where an ``s`` does not make it so.
 
-    >>> so_many(1, "id"), so_many(1200, "id"), so_many(0, "entry", "entries")
+    >>> plural(1, "id"), plural(1200, "id"), plural(0, "entry", "entries")
     ('1 id', '1,200 ids', '0 entries')
     """
     return f"{count:,} {what if count == 1 else plural or f'{what}s'}"

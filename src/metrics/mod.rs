@@ -4,13 +4,15 @@
 //! connections owns. A [`Ledger`] adds up those of a process, also of what is closed by now. What
 //! goes up and down (connections, copies) is not counted here but asked for where it is.
 
-mod ledger;
-mod server;
-mod store;
+mod server_counters;
+mod store_counters;
+mod totals;
 
-pub use ledger::{Counters, Ledger, Totals};
-pub use server::ServerCount;
-pub use store::{BUCKETS, Count, Direction, Operation, Status, StoreCounters, StoreTotals};
+pub use server_counters::ServerCount;
+pub use store_counters::{
+    BUCKETS, Count, Direction, Operation, Status, StoreCounters, StoreTotals,
+};
+pub use totals::{Counters, Ledger, Totals};
 
 /// All that a process has counted.
 #[derive(Default)]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{Progress, Step};
 use crate::error::Result;
-use crate::json_files::lock::check_owner;
-use crate::json_files::{FileWriter, Item, Paths, Sorted, Sorter};
-use crate::store::{KvStore, Pace};
+use crate::files::lock::check_owner;
+use crate::files::{FileWriter, Item, Paths, Sorted, Sorter};
+use crate::store::{BatchSizer, KvStore};
 
 /// What was written.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub struct Export {
     store: Arc<KvStore>,
     paths: Paths,
     state: State,
-    pace: Pace,
+    batch_sizer: BatchSizer,
     dry: bool,
     found: u64,
     /// What was written, at the end.
@@ -55,7 +55,7 @@ impl Export {
                 cursor: 0,
                 sorter: Sorter::default(),
             },
-            pace: Pace::default(),
+            batch_sizer: BatchSizer::default(),
             dry,
             found: 0,
             exported: None,
@@ -93,7 +93,7 @@ impl Export {
                 mut ids,
             } => {
                 let mut batch = Vec::new();
-                while batch.len() < self.pace.ids() {
+                while batch.len() < self.batch_sizer.ids() {
                     match sorted.next_id()? {
                         Some(item) => batch.push(item.id),
                         None => break,
@@ -122,7 +122,7 @@ impl Export {
 
     /// Writes those of the ids that are still there; counts them.
     async fn write(&mut self, ids: &[String], mut writer: Option<&mut FileWriter>) -> Result<u64> {
-        let found = self.pace.fetch(&self.store, ids).await?;
+        let found = self.batch_sizer.fetch(&self.store, ids).await?;
         let mut written = 0;
         for (id, json) in ids.iter().zip(found) {
             let Some(json) = json? else {

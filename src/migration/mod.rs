@@ -1,17 +1,17 @@
 //! Long work between files and the server, a step at a time: whoever does it may report and stop in
 //! between.
 
-mod check;
-mod compare;
-mod copying;
 mod export;
+mod migrate;
+mod plan;
+mod verify;
 
 use crate::error::{Error, Kind, Result};
-use crate::json_files::JsonFile;
-pub use check::{Check, Checked};
-pub use compare::{Compared, Comparison, Differences};
-pub use copying::{Copies, Copying};
+use crate::files::JsonFile;
 pub use export::{Export, Exported};
+pub use migrate::{Copies, Copying};
+pub use plan::{Check, Checked};
+pub use verify::{Compared, Comparison, Differences};
 
 /// Bytes of a file that are read over in one step.
 const STEP_BYTES: u64 = 8 << 20;

@@ -16,16 +16,18 @@
 //! next moment. A primary that was not known before takes all copies with it, before the first
 //! answer of it is read.
 
-mod copies;
-mod feed;
+mod entries;
+#[cfg(test)]
+mod tests;
+mod tracking;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use copies::{Copies, Copy};
-use feed::Feed;
-pub(crate) use feed::{ONE_SERVER, Prefix};
+use entries::{Copies, Copy};
+use tracking::Tracking;
+pub(crate) use tracking::{ONE_SERVER, Prefix};
 
 use crate::metrics::{Count, Counters, ServerCount, StoreCounters};
 
@@ -37,7 +39,7 @@ const STRIPES: usize = 4096;
 pub(crate) struct NearCache {
     state: Mutex<State>,
     stripes: RandomState,
-    feed: Feed,
+    tracking: Tracking,
     counters: Arc<Counters>,
 }
 
@@ -91,14 +93,14 @@ impl NearCache {
                 generations: vec![0; STRIPES].into(),
             }),
             stripes: RandomState::new(),
-            feed: Feed::new(),
+            tracking: Tracking::new(),
             counters,
         }
     }
 
     /// What the tracking connection keeps up to date.
-    pub(crate) fn feed(&self) -> &Feed {
-        &self.feed
+    pub(crate) fn tracking(&self) -> &Tracking {
+        &self.tracking
     }
 
     /// Allows at least `budget` bytes: of several stores, the one that asks for most decides.
@@ -157,21 +159,21 @@ impl NearCache {
 
     /// The tracking connection of this number is lost: what has changed since will not be told.
     pub(crate) fn lost(&self, session: u64) {
-        if self.feed.end(session) {
+        if self.tracking.end(session) {
             self.empty();
         }
     }
 
     /// There is a server that is not listened to yet; the highest number that one has.
     pub(crate) fn suspend(&self, generation: u32) {
-        self.feed.suspend(generation);
+        self.tracking.suspend(generation);
         self.empty();
     }
 
     /// Copies are kept as long as each of these servers is heard. Told by who knows of the servers
     /// up to this number.
     pub(crate) fn expect(&self, generation: u32, servers: Vec<u32>) {
-        self.feed.expect(generation, servers);
+        self.tracking.expect(generation, servers);
     }
 
     /// To be held while keys are written.
@@ -230,7 +232,7 @@ impl Namespace {
         cache.allow(budget);
         Self {
             cache: Arc::clone(cache),
-            prefix: cache.feed.prefix(prefix),
+            prefix: cache.tracking.prefix(prefix),
             counters,
         }
     }
@@ -238,7 +240,7 @@ impl Namespace {
     /// The JSON of a key, where there is a copy that may be served.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
         let now = Instant::now();
-        if !self.cache.feed.vouches(&self.prefix, now) {
+        if !self.cache.tracking.vouches(&self.prefix, now) {
             return None;
         }
         let mut state = self.cache.lock();
@@ -261,7 +263,7 @@ impl Namespace {
         let state = self.cache.lock();
         // Asked with the lock held: a connection that was lost by then has either taken away the
         // assent or will raise the epoch noted here.
-        if !self.cache.feed.vouches(&self.prefix, asked) {
+        if !self.cache.tracking.vouches(&self.prefix, asked) {
             return None;
         }
         let generations = stripes
@@ -315,7 +317,7 @@ impl Namespace {
     }
 
     pub(crate) fn stats(&self) -> NearCacheStats {
-        let tracking = self.cache.feed.vouches(&self.prefix, Instant::now());
+        let tracking = self.cache.tracking.vouches(&self.prefix, Instant::now());
         let held = self.cache.held();
         NearCacheStats {
             tracking,
@@ -329,6 +331,3 @@ impl Namespace {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

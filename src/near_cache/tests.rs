@@ -13,11 +13,13 @@ fn tracked() -> (Arc<NearCache>, Namespace, u64) {
 }
 
 fn on(cache: &NearCache) -> u64 {
-    let session = cache.feed.begin(ONE_SERVER);
+    let session = cache.tracking.begin(ONE_SERVER);
     cache
-        .feed
+        .tracking
         .renew(session, Instant::now() + Duration::from_secs(60));
-    cache.feed.tracks(session, &cache.feed.untracked(session));
+    cache
+        .tracking
+        .tracks(session, &cache.tracking.untracked(session));
     session
 }
 
@@ -102,10 +104,10 @@ fn nothing_is_kept_or_served_while_the_connection_is_away() {
 fn a_lease_that_has_run_out_serves_nothing_until_it_is_renewed() {
     let (cache, namespace, session) = tracked();
     fill(&namespace, b"1");
-    cache.feed.renew(session, Instant::now());
+    cache.tracking.renew(session, Instant::now());
     assert!(namespace.get(KEY).is_none() && begin(&namespace).is_none());
     cache
-        .feed
+        .tracking
         .renew(session, Instant::now() + Duration::from_secs(60));
     assert!(
         namespace.get(KEY).is_some(),
@@ -130,9 +132,9 @@ fn a_prefix_that_is_not_tracked_yet_has_no_copies() {
     let (cache, _, session) = tracked();
     let second = Namespace::new(&cache, b"p:m:", 1 << 20, StoreCounters::new("docs"));
     assert!(second.begin(&[b"p:m:id".to_vec()]).is_none());
-    let untracked = cache.feed.untracked(session);
+    let untracked = cache.tracking.untracked(session);
     assert_eq!(untracked[0].text(), b"p:m:");
-    cache.feed.tracks(session, &untracked);
+    cache.tracking.tracks(session, &untracked);
     assert!(second.begin(&[b"p:m:id".to_vec()]).is_some());
 }
 
@@ -159,10 +161,12 @@ fn the_store_that_asks_for_most_decides_the_budget() {
 
 /// A connection to this server that has been heard.
 fn heard(cache: &NearCache, server: u32) -> u64 {
-    let session = cache.feed.begin(server);
-    cache.feed.tracks(session, &cache.feed.untracked(session));
+    let session = cache.tracking.begin(server);
+    cache
+        .tracking
+        .tracks(session, &cache.tracking.untracked(session));
     let until = Instant::now() + Duration::from_secs(60);
-    cache.feed.renew(session, until);
+    cache.tracking.renew(session, until);
     session
 }
 
@@ -175,7 +179,7 @@ fn of_several_servers_each_has_to_be_heard() {
     assert!(begin(&namespace).is_none());
     heard(&cache, 2);
     fill(&namespace, b"1");
-    cache.feed.renew(first, Instant::now());
+    cache.tracking.renew(first, Instant::now());
     assert!(namespace.get(KEY).is_none(), "one of them is silent");
     cache.lost(first);
     heard(&cache, 1);

@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use super::bridge::{Owned, look};
+use super::bridge::{Owned, observe_process};
 use crate::single_flight::{Flights, Lease};
 
 /// The task that awaits a call.
@@ -93,7 +93,7 @@ struct TaskEnd(Owned<Farewell>);
 #[pymethods]
 impl TaskEnd {
     fn __call__(&self, _task: &Bound<'_, PyAny>) {
-        look();
+        observe_process();
         if let Some(farewell) = self.0.get() {
             farewell.say();
         }

@@ -3,17 +3,17 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::printable::printable;
 use crate::store::KvStore;
-use crate::visible::visible;
 
 const LOGGER: &str = "nano_graphrag_redis";
 
 /// Logs what has been found since the last call: what it is about, and where, as `extra`.
-pub(super) fn tell(py: Python<'_>, store: &KvStore) -> PyResult<()> {
+pub(super) fn report(py: Python<'_>, store: &KvStore) -> PyResult<()> {
     for notice in store.notices() {
         let extra = PyDict::new(py);
         extra.set_item("event", notice.event.name())?;
-        extra.set_item("namespace", visible(&store.config().namespace))?;
+        extra.set_item("namespace", printable(&store.config().namespace))?;
         extra.set_item("endpoint", store.config().server.endpoint.to_string())?;
         let options = PyDict::new(py);
         options.set_item("extra", extra)?;
@@ -23,7 +23,7 @@ pub(super) fn tell(py: Python<'_>, store: &KvStore) -> PyResult<()> {
         } else {
             "info"
         };
-        let line = visible(&notice.line);
+        let line = printable(&notice.line);
         logger.call_method(level, ("%s", line), Some(&options))?;
     }
     Ok(())

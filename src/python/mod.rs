@@ -2,19 +2,16 @@
 
 mod asker;
 mod bridge;
-#[cfg(feature = "bench")]
-pub use json::codec;
+mod classes;
 mod exceptions;
-mod files;
 mod ids;
-mod jobs;
 mod json;
 mod log;
-mod metrics;
+mod operations;
 mod packed;
-mod settings;
-mod stats;
-mod store;
+
+#[cfg(feature = "bench")]
+pub use json::codec;
 
 #[pyo3::pymodule(name = "_core")]
 mod core {
@@ -23,11 +20,11 @@ mod core {
     #[pymodule_export]
     use super::bridge::close_at_exit;
     #[pymodule_export]
-    use super::files::{FileWork, JsonFile, file_of};
+    use super::classes::file_work::{FileWork, JsonFile, file_of};
     #[pymodule_export]
-    use super::metrics::metrics;
+    use super::classes::kv_store::{BlockingKvStore, KvStore};
     #[pymodule_export]
-    use super::store::{BlockingKvStore, KvStore};
+    use super::classes::metrics::metrics;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,4 +1,4 @@
-//! Many texts in one piece of memory.
+//! Many texts in one batch of memory.
 
 /// Texts on their way between an event loop's thread and those of the runtime. A million small
 /// allocations would be freed by the other side, which keeps the loop: an allocator merges them at

@@ -1,7 +1,7 @@
 //! Writes on their way to the server: the ids, and the bytes of the wire that set them.
 
 use super::KvStore;
-use crate::connection::Commands;
+use crate::client::Commands;
 
 /// Bytes of the wire around a key and a value: lengths, the command's name, a time to live.
 const FRAME: usize = 96;

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use redis::{Script, Value};
 
 use super::{KvStore, first};
-use crate::connection::{Answer, Request, command};
+use crate::client::{Reply, Request, command};
 use crate::error::Result;
 
 /// What the script is and takes stands in it.
@@ -20,13 +20,13 @@ impl KvStore {
     pub async fn limit(&self, name: &str, words: &[String]) -> Result<Vec<i64>> {
         // Beside the namespaces: no value, and no id.
         let key = self.config.keyspace.key_beside(&format!("limit:{name}"));
-        let answer = self.run("EVALSHA", SCRIPT.get_hash(), &key, words).await?;
-        let answer = if is_unknown_script(&answer) {
+        let reply = self.run("EVALSHA", SCRIPT.get_hash(), &key, words).await?;
+        let reply = if is_unknown_script(&reply) {
             self.run("EVAL", SOURCE, &key, words).await?
         } else {
-            answer
+            reply
         };
-        match self.answer(answer)? {
+        match self.reply(reply)? {
             Value::Array(numbers) => numbers
                 .into_iter()
                 .map(|number| match number {
@@ -38,7 +38,7 @@ impl KvStore {
         }
     }
 
-    async fn run(&self, name: &str, script: &str, key: &[u8], words: &[String]) -> Result<Answer> {
+    async fn run(&self, name: &str, script: &str, key: &[u8], words: &[String]) -> Result<Reply> {
         let arguments = [script.as_bytes(), b"1", key].into_iter();
         let run = command(name, arguments.chain(words.iter().map(String::as_bytes)));
         Ok(first(self.send(&Request::resendable([run])).await?))
@@ -46,6 +46,6 @@ impl KvStore {
 }
 
 /// Whether the server has not seen the script yet, or has forgotten it.
-fn is_unknown_script(answer: &Answer) -> bool {
-    matches!(answer, Answer::Other(Value::ServerError(error)) if error.code() == "NOSCRIPT")
+fn is_unknown_script(reply: &Reply) -> bool {
+    matches!(reply, Reply::Other(Value::ServerError(error)) if error.code() == "NOSCRIPT")
 }

@@ -1,72 +1,72 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
+mod all_keys;
 mod batch;
+mod batch_sizer;
 mod call;
-mod drift;
+mod compression;
+mod delete;
+mod drop;
 mod dual_write;
-mod fold;
-mod from_files;
+mod durability;
+mod filter_keys;
+mod get;
+mod import;
+mod inspect;
 mod limits;
-mod local;
-mod look;
-mod pace;
-mod probe;
-mod proof;
+mod near_cache;
+pub mod outage_policy;
+mod permissions;
 mod registry;
-mod rights;
-mod roll;
-mod sealing;
-mod sent;
+mod scan;
 mod single_flight;
-mod survey;
+pub(crate) mod startup_checks;
+mod stats;
 mod swap;
-mod transfer;
-mod upkeep;
+mod upsert;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use bytes::Bytes;
 use futures_util::future::join;
 use redis::Value;
 
+use crate::client::{Commands, Connections, Node, Reply, Request, SharedConnections};
 use crate::config::StoreConfig;
-use crate::connection::{Answer, Commands, Connections, Node, Request, SharedConnections, command};
-use crate::durability::Change;
 use crate::error::{Error, Kind, Result};
-use crate::first_use::FirstUse;
-use crate::json_files::log::{Lines, Mark};
+use crate::log_events::{Event, Notice, Notices};
 use crate::metrics::StoreCounters;
 use crate::near_cache::Namespace;
-use crate::notices::{Event, Notice, Notices};
-use crate::outage::Outage;
 pub use batch::Batch;
+pub use batch_sizer::BatchSizer;
+use batch_sizer::Largest;
 pub use call::Call;
-pub use drift::Drift;
+use compression::Compressor;
+pub use compression::Written;
 use dual_write::DualWrite;
 pub use dual_write::DualWriteStats;
-pub use fold::{Folded, fold};
-use from_files::FromFiles;
-pub use look::Looked;
-use pace::Largest;
-pub use pace::Pace;
-pub use probe::Probe;
-use registry::{Registry, new_mark};
-use sealing::Sealing;
-pub use sealing::Written;
+pub use dual_write::compaction::{Compacted, compact};
+use dual_write::fallback::FileFallback;
+pub use filter_keys::ExistsRequest;
+pub use import::Copied;
+pub use inspect::Inspected;
+use outage_policy::Outage;
+use registry::Registry;
+pub use registry::drift::Drift;
+pub use registry::maintenance::Repair;
+pub use scan::Page;
 use single_flight::SingleFlights;
-pub use survey::{Page, Stats};
+use startup_checks::StartupChecks;
+pub use stats::Stats;
 pub use swap::Swap;
-pub use transfer::Copied;
-pub use upkeep::Repair;
 
 /// Ids in one request that moves values. Small enough that others' requests get in between, large enough that
 /// the cost of a request is shared.
-pub const PIECE_ITEMS: usize = 64;
+pub const BATCH_ITEMS: usize = 64;
 /// Bytes of values in one write request, beyond which it takes no further item.
-pub const PIECE_BYTES: usize = 1 << 20;
+pub const BATCH_BYTES: usize = 1 << 20;
 /// Ids in one request that moves no values: existence, deletion.
-pub const KEY_PIECE: usize = 512;
+pub const KEY_BATCH: usize = 512;
 /// Requests of one batch under way at a time.
 pub const WINDOW: usize = 4;
 /// Bytes of the wire around a key: lengths, the command's name.
@@ -78,15 +78,15 @@ pub struct KvStore {
     connections: Arc<Connections>,
     counters: StoreCounters,
     outage: Outage,
-    first_use: FirstUse,
+    startup_checks: StartupChecks,
     near: Option<Namespace>,
     notices: Arc<Notices>,
     /// Seconds that a value lives, as the wire has them.
     ttl: Option<String>,
-    sealing: Sealing,
+    compressor: Compressor,
     registry: Registry,
     dual_write: Option<DualWrite>,
-    from_files: Option<FromFiles>,
+    file_fallback: Option<FileFallback>,
     single_flight: Option<SingleFlights>,
     largest: Largest,
     /// How many of the drops that servers lost were reported to whoever uses this store, or came
@@ -112,14 +112,14 @@ impl KvStore {
             reported_drops: connections.drops_lost_so_far().into(),
             connections,
             outage: Outage::new(config.outage_policy, counters.clone()),
-            first_use: FirstUse::new(&config),
+            startup_checks: StartupChecks::new(&config),
             notices: Arc::default(),
             ttl: config.ttl.map(|seconds| seconds.to_string()),
-            sealing: Sealing::new(config.compression, counters.clone()),
+            compressor: Compressor::new(config.compression, counters.clone()),
             counters,
             registry: Registry::new(&config),
             dual_write: DualWrite::new(&config, me, shared.turn()),
-            from_files: FromFiles::new(&config),
+            file_fallback: FileFallback::new(&config),
             single_flight: SingleFlights::new(&config, shared.flights()),
             largest: Largest::default(),
             met_foreign: AtomicBool::new(false),
@@ -137,7 +137,7 @@ impl KvStore {
         self.config.compression.is_on()
     }
 
-    /// What the looks at first use found and nobody has been told yet.
+    /// What the looks at first use found and nobody has reported yet.
     pub fn notices(&self) -> Vec<Notice> {
         let mut notices = self.connections.take_notices();
         notices.append(&mut self.notices.take());
@@ -151,13 +151,13 @@ impl KvStore {
             .outage
             .forgive(error.in_namespace(&self.config.namespace))?
         {
-            self.tell(event, &line);
+            self.report(event, &line);
         }
         Ok(())
     }
 
-    /// Has a line about this namespace told.
-    fn tell(&self, event: Event, line: &str) {
+    /// Keeps a line about this namespace for the log.
+    fn report(&self, event: Event, line: &str) {
         let namespace = &self.config.namespace;
         self.notices.push(event, format!("{namespace}: {line}"));
     }
@@ -170,108 +170,6 @@ impl KvStore {
     /// What its failures have meant to callers.
     pub fn outage(&self) -> &Outage {
         &self.outage
-    }
-
-    /// The value of one id, as JSON bytes; None if it is absent.
-    pub async fn get(&self, id: &str) -> Result<Option<Bytes>> {
-        if let Some(json) = self.local(id) {
-            return Ok(Some(Bytes::from_owner(json)));
-        }
-        let found = self.get_piece(&[id.to_owned()]).await;
-        found
-            .map_err(|error| error.about(id))?
-            .pop()
-            .unwrap_or(Ok(None))
-    }
-
-    /// The values of up to [`PIECE_ITEMS`] ids, in order, from the server: one bad value fails only
-    /// its own id.
-    pub async fn get_piece(&self, ids: &[String]) -> Result<Vec<Result<Option<Bytes>>>> {
-        let found = match &self.near {
-            Some(near) => self.get_and_keep(near, ids).await,
-            None => self.fetch(ids).await,
-        };
-        match found {
-            Ok(found) => {
-                self.largest.note(&found);
-                Ok(found)
-            }
-            Err(error) => self.read_instead(error, ids).await,
-        }
-    }
-
-    /// The same, and nothing is kept of it, nor is anybody else asked.
-    pub(crate) async fn fetch(&self, ids: &[String]) -> Result<Vec<Result<Option<Bytes>>>> {
-        let answers = self
-            .send(
-                &self
-                    .commands("GET", ids.iter().map(String::as_str))
-                    .resendable(),
-            )
-            .await?;
-        Ok(ids
-            .iter()
-            .zip(answers)
-            .map(|(id, value)| self.found(id, value))
-            .collect())
-    }
-
-    /// Writes a batch. Gives its ids back with an outcome for each, or the failure of them all.
-    pub async fn put(&self, mut batch: Batch) -> (Vec<String>, Result<Vec<Result<()>>>) {
-        if batch.is_empty() {
-            return (Vec::new(), Ok(Vec::new())); // there is no ZADD of no members
-        }
-        let lines = self.lines_of(&batch);
-        self.sealing.seal(self, &mut batch);
-        let Batch { ids, sets, .. } = batch;
-        let outcomes = self.set_and_tell(&ids, sets, lines).await;
-        (ids, outcomes)
-    }
-
-    async fn set_and_tell(
-        &self,
-        ids: &[String],
-        sets: Commands,
-        lines: Option<Lines>,
-    ) -> Result<Vec<Result<()>>> {
-        self.claim_files().await?;
-        let change = self.change(ids.iter().map(String::as_str));
-        let sent = self.sent(Mark::SetAsked, ids);
-        let digests = self.digests(&sets);
-        let (outcomes, registered) = self.set(ids, sets).await;
-        drop(change);
-        if let Ok(outcomes) = &outcomes {
-            self.note_written(ids, outcomes);
-        }
-        if let Some(mut sent) = sent {
-            sent.note(&outcomes, |number| digests.change(number));
-            sent.log(&outcomes, lines).await;
-        }
-        registered.and(outcomes)
-    }
-
-    /// What the server said of each id, and whether they were registered.
-    async fn set(&self, ids: &[String], sets: Commands) -> (Result<Vec<Result<()>>>, Result<()>) {
-        let around = self.registry.around(ids.iter());
-        let (mut before, mut after) = (Commands::default(), Commands::default());
-        before.extend(&around.before);
-        after.extend(&around.after);
-        let request = Commands::in_order([before, sets, after]);
-        let answers = match self.send(&request).await {
-            Ok(answers) => answers,
-            Err(error) => return (Err(error), Ok(())),
-        };
-        let (answers, registered) = self.within(&around, answers);
-        if registered.is_ok() {
-            let _ = self.sweep_if_due().await; // another write will, if this one cannot
-        }
-        let outcome = |(id, value): (&String, _)| {
-            self.answer(value)
-                .map(|_| ())
-                .map_err(|error| error.about(id))
-        };
-        let outcomes = ids.iter().zip(answers).map(outcome).collect();
-        (Ok(outcomes), registered)
     }
 
     /// One command of this name for each id. No command has two keys, which may be of two servers.
@@ -288,83 +186,11 @@ impl KvStore {
         commands
     }
 
-    /// Deletes ids and counts those that were there. Never sent twice: the count would lie.
-    pub async fn delete(&self, ids: Vec<String>) -> Result<u64> {
-        self.claim_files().await?;
-        let mut deleted = 0;
-        let mark = new_mark();
-        for start in (0..ids.len()).step_by(KEY_PIECE) {
-            let piece = &ids[start..ids.len().min(start + KEY_PIECE)];
-            let _change = self.change(piece.iter().map(String::as_str));
-            let sent = self.sent(Mark::DeleteAsked, piece);
-            let outcomes = self.unlink(mark, piece).await;
-            if let Some(mut sent) = sent {
-                sent.note(&outcomes, |_| Some(Change::Deleted));
-                let mut lines = Lines::default();
-                for id in piece {
-                    lines.mark(Mark::Delete, id);
-                }
-                sent.log(&outcomes, Some(lines)).await;
-            }
-            let (mut failed, mut unconfirmed) = (None, Vec::new());
-            match outcomes {
-                Ok(outcomes) => {
-                    for (id, outcome) in piece.iter().zip(outcomes) {
-                        match outcome {
-                            Ok(count) => deleted += count,
-                            Err(error) => {
-                                failed.get_or_insert(error);
-                                unconfirmed.push(id.clone());
-                            }
-                        }
-                    }
-                }
-                Err(error) => {
-                    failed = Some(error);
-                    unconfirmed.extend_from_slice(piece);
-                }
-            }
-            if let Some(error) = failed {
-                let error = match &*ids {
-                    [id] => error.about(id),
-                    _ => error,
-                };
-                unconfirmed.extend_from_slice(&ids[start + piece.len()..]);
-                return Err(error.with_unconfirmed(unconfirmed));
-            }
-        }
-        if !ids.is_empty() {
-            // What this leaves behind, if it fails, is swept away later: the ids are gone.
-            let _ = self.unregister(mark).await;
-        }
-        Ok(deleted)
-    }
-
-    /// How many there were of each id, which are deleted and marked for the registry.
-    async fn unlink(&self, mark: i64, ids: &[String]) -> Result<Vec<Result<u64>>> {
-        let marked = self.mark(mark, ids).await;
-        marked.map_err(|error| error.after_sending(false))?; // no UNLINK was
-        let unlinks = self.commands("UNLINK", ids.iter().map(String::as_str));
-        let answers = self.send(&unlinks.once()).await?.into_iter();
-        let counts = answers.map(|answer| match self.answer(answer)? {
-            Value::Int(count) => Ok(count.unsigned_abs()),
-            _ => Err(self.unexpected("UNLINK").after_sending(true)),
-        });
-        Ok(counts.collect())
-    }
-
-    /// The JSON bytes under a key of any namespace.
-    pub async fn get_key(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let request = Request::resendable([command("GET", [key])]);
-        let answer = self.send(&request).await?.pop();
-        self.found(&String::from_utf8_lossy(key), answer.unwrap_or_default())
-    }
-
     /// Whether each server answers, within the operation's deadline.
     pub async fn ping(&self) -> Result<()> {
         let ping = Request::resendable([redis::cmd("PING")]);
         for node in self.primaries().await? {
-            self.answer(first(self.send_to(&node, &ping).await?))?;
+            self.reply(first(self.send_to(&node, &ping).await?))?;
         }
         Ok(())
     }
@@ -383,7 +209,7 @@ impl KvStore {
     }
 
     /// Sends a request and waits for its answers.
-    async fn send(&self, request: &Request) -> Result<Vec<Answer>> {
+    async fn send(&self, request: &Request) -> Result<Vec<Reply>> {
         if request.is_empty() {
             return Ok(Vec::new()); // no server has answered, so that an outage is not over
         }
@@ -391,7 +217,7 @@ impl KvStore {
     }
 
     /// The same of a node, for what is no key's.
-    async fn send_to(&self, node: &Arc<Node>, request: &Request) -> Result<Vec<Answer>> {
+    async fn send_to(&self, node: &Arc<Node>, request: &Request) -> Result<Vec<Reply>> {
         self.asked(self.connections.send_to(node, request)).await
     }
 
@@ -406,37 +232,25 @@ impl KvStore {
             self.connections.track(&self.notices);
         }
         self.connections.prepare_barriers();
-        let answer = if self.first_use.is_due() {
+        let reply = if self.startup_checks.is_due() {
             // Beside the question, so that a first call takes no longer than any other; apart from it
             // in memory, which every call would have to take.
-            let look = Box::pin(self.first_use.look(&self.connections, &self.notices));
+            let look = Box::pin(self.startup_checks.run(&self.connections, &self.notices));
             join(answered, look).await.0
         } else {
             answered.await
         };
-        let answer = answer.map_err(|error| error.in_namespace(&self.config.namespace))?;
+        let reply = reply.map_err(|error| error.in_namespace(&self.config.namespace))?;
         if let Some(line) = self.outage.answered() {
-            self.tell(Event::OutageEnded, &line);
+            self.report(Event::OutageEnded, &line);
         }
-        Ok(answer)
+        Ok(reply)
     }
 
-    fn answer(&self, answer: Answer) -> Result<Value> {
-        answer
+    fn reply(&self, reply: Reply) -> Result<Value> {
+        reply
             .value()
             .map_err(|error| error.in_namespace(&self.config.namespace))
-    }
-
-    fn found(&self, id: &str, answer: Answer) -> Result<Option<Bytes>> {
-        let opened = match answer.checked() {
-            Ok(Answer::Text(stored)) => {
-                sealing::open(stored, self.config.max_value_bytes, &self.counters).map(Some)
-            }
-            Ok(Answer::Other(Value::Nil)) => Ok(None),
-            Ok(_) => Err(self.unexpected("GET")),
-            Err(error) => Err(error),
-        };
-        opened.map_err(|error| error.about(id).in_namespace(&self.config.namespace))
     }
 
     fn unexpected(&self, command: &str) -> Error {
@@ -447,6 +261,6 @@ impl KvStore {
 }
 
 /// The answer of a request of one command.
-fn first(answers: Vec<Answer>) -> Answer {
-    answers.into_iter().next().unwrap_or_default()
+fn first(replies: Vec<Reply>) -> Reply {
+    replies.into_iter().next().unwrap_or_default()
 }

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::KvStore;
+use crate::client::{Commands, Reply, Request, command};
 use crate::config::{SingleFlight, StoreConfig};
-use crate::connection::{Answer, Commands, Request, command};
 use crate::error::Result;
 use crate::metrics::Count;
 use crate::single_flight::{Flights, Flown, Joined, Landing, Route, Seen};
@@ -320,12 +320,12 @@ impl KvStore {
         commands.add("GET", lease, &[]);
         let values = self.commands("GET", id.into_iter());
         let request = Commands::in_order([commands, values]);
-        let mut answers = self.send(&request).await?.into_iter();
-        let mut next = || answers.next().unwrap_or_default();
-        self.answer(next())?;
+        let mut replies = self.send(&request).await?.into_iter();
+        let mut next = || replies.next().unwrap_or_default();
+        self.reply(next())?;
         let ours = match next().checked()? {
-            Answer::Text(holder) => holder == token,
-            Answer::Other(_) | Answer::Lost(_) => false,
+            Reply::Text(holder) => holder == token,
+            Reply::Other(_) | Reply::Lost(_) => false,
         };
         let value = match id {
             Some(id) => self.found(id, next())?,
@@ -338,8 +338,8 @@ impl KvStore {
     async fn release(&self, flight: &Flown, until: Option<Instant>) {
         if until.is_some_and(|until| Instant::now() + MARGIN < until) {
             // Sent once: sent again, it could find another's.
-            let unlink = command("UNLINK", [flight.route.lease.as_bytes()]);
-            let _ = self.send(&Request::once(&unlink)).await; // or it runs out
+            let delete_batch = command("UNLINK", [flight.route.lease.as_bytes()]);
+            let _ = self.send(&Request::once(&delete_batch)).await; // or it runs out
         }
     }
 }

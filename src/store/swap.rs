@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
 use super::{KvStore, first};
-use crate::connection::{Request, command};
+use crate::client::{Request, command};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Count;
 
@@ -120,10 +120,10 @@ impl Swap {
             return;
         }
         let look = Request::resendable([command("GET", [&*self.lease.key])]);
-        let Ok(answers) = self.store.send(&look).await else {
+        let Ok(replies) = self.store.send(&look).await else {
             return;
         };
-        let found = self.store.answer(first(answers));
+        let found = self.store.reply(first(replies));
         if found.is_ok_and(|found| self.lease.is_ours(&found)) {
             let release = Request::once(&command("UNLINK", [&*self.lease.key]));
             let _ = self.store.send(&release).await;
@@ -175,9 +175,9 @@ impl KvStore {
             take.arg("NX").arg("PX").arg(LEASE.as_millis());
             // One that was sent again may have been done before: the value tells.
             let look = command("GET", [&*lease.key]);
-            let mut answers = self.send(&Request::resendable([take, look])).await?;
-            let found = self.answer(answers.pop().unwrap_or_default())?;
-            self.all(answers)?;
+            let mut replies = self.send(&Request::resendable([take, look])).await?;
+            let found = self.reply(replies.pop().unwrap_or_default())?;
+            self.all(replies)?;
             if lease.is_ours(&found) {
                 lease.set_sure_until(asked + LEASE);
                 return Ok(lease);
@@ -198,8 +198,8 @@ impl KvStore {
         while since.elapsed() < LONGEST {
             sleep(RENEWAL).await;
             let asked = Instant::now();
-            let answers = self.send(&Request::resendable([lease.prolong()])).await;
-            match answers.and_then(|answers| self.answer(first(answers))) {
+            let replies = self.send(&Request::resendable([lease.prolong()])).await;
+            match replies.and_then(|replies| self.reply(first(replies))) {
                 Ok(found) if lease.is_ours(&found) => lease.set_sure_until(asked + LEASE),
                 Ok(_) => return lease.set_sure_until(asked), // it ran out, or was lost with its server
                 Err(_) => {}                                 // what was certain before still is

@@ -82,7 +82,7 @@ impl Compression {
 
     /// What is stored for a value: a frame where one is asked for and smaller, else its JSON.
     #[must_use]
-    pub fn seal<'json>(&self, json: &'json [u8]) -> Cow<'json, [u8]> {
+    pub fn compress<'json>(&self, json: &'json [u8]) -> Cow<'json, [u8]> {
         if json.len() < self.min_bytes {
             return Cow::Borrowed(json);
         }
@@ -107,12 +107,12 @@ mod tests {
         let long = vec![b'1'; 2000];
         for codec in ["zstd", "lz4"] {
             let compression = Compression::new(codec, 2000, None).unwrap();
-            assert!(compression.seal(&long).len() < 100);
-            assert_eq!(&*compression.seal(&long[1..]), &long[1..]);
+            assert!(compression.compress(&long).len() < 100);
+            assert_eq!(&*compression.compress(&long[1..]), &long[1..]);
             let eager = Compression::new(codec, 0, None).unwrap();
-            assert_eq!(&*eager.seal(b"{}"), b"{}");
+            assert_eq!(&*eager.compress(b"{}"), b"{}");
         }
-        assert_eq!(&*Compression::default().seal(&long), &long[..]);
+        assert_eq!(&*Compression::default().compress(&long), &long[..]);
     }
 
     #[test]

@@ -67,9 +67,9 @@ pub(super) fn decompress(frame: &[u8], max: usize) -> Result<Vec<u8>, Unreadable
 
 /// The size that the header tells: the eight bytes behind FLG and BD, if the fourth bit of FLG is set.
 fn content_size(frame: &[u8]) -> Option<u64> {
-    let told = frame.get(4)? & 0b1000 != 0;
+    let declared = frame.get(4)? & 0b1000 != 0;
     let size = frame.get(6..14)?.try_into().ok()?;
-    told.then_some(u64::from_le_bytes(size))
+    declared.then_some(u64::from_le_bytes(size))
 }
 
 /// The bytes of frames, and whether more were asked for than there are.

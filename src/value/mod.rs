@@ -101,7 +101,7 @@ mod tests {
     fn frames(json: &[u8]) -> [Vec<u8>; 2] {
         ["zstd", "lz4"].map(|codec| {
             let compression = Compression::new(codec, 0, None).unwrap();
-            compression.seal(json).into_owned()
+            compression.compress(json).into_owned()
         })
     }
 

@@ -50,8 +50,8 @@ pub(super) fn compress(json: &[u8], level: i32) -> Option<Vec<u8>> {
 /// make this take is bounded by `max`, whatever it claims.
 pub(super) fn decompress(frame: &[u8], max: usize) -> Result<Vec<u8>, Unreadable> {
     let damaged = |said: &str| Unreadable::Damaged("zstd", said.to_owned());
-    let told = get_frame_content_size(frame).map_err(|_| damaged("its header"))?;
-    let mut room = match told {
+    let declared = get_frame_content_size(frame).map_err(|_| damaged("its header"))?;
+    let mut room = match declared {
         Some(size) => usize::try_from(size).unwrap_or(usize::MAX),
         None => frame.len().saturating_mul(GROWTH).max(FIRST_GUESS).min(max),
     };

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Wake};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use nano_graphrag_redis::client::{DriveOutcome, Reactor, SharedConnections, Waiting};
 use nano_graphrag_redis::config::{ServerConfig, StoreConfig};
-use nano_graphrag_redis::connection::{Driven, Driver, SharedConnections, Waiting};
 use nano_graphrag_redis::store::KvStore;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -19,8 +19,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 const READ_INTERVAL: Duration = Duration::from_millis(5);
 
 /// For a thread that blocks.
-pub(crate) fn driver() -> Arc<Driver> {
-    Driver::new(Waiting::AtMost(READ_INTERVAL))
+pub(crate) fn reactor() -> Arc<Reactor> {
+    Reactor::new(Waiting::AtMost(READ_INTERVAL))
 }
 
 struct Unpark(Thread);
@@ -34,7 +34,7 @@ impl Wake for Unpark {
 /// Runs a future on this thread, which drives the lanes it opens.
 pub(crate) fn drive<T>(
     runtime: &tokio::runtime::Runtime,
-    driver: &Arc<Driver>,
+    reactor: &Arc<Reactor>,
     future: impl Future<Output = T>,
 ) -> T {
     let waker = Arc::new(Unpark(thread::current())).into();
@@ -42,12 +42,12 @@ pub(crate) fn drive<T>(
     loop {
         {
             let _runtime = runtime.enter();
-            let _driver = driver.enter();
+            let _driver = reactor.enter();
             if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return done;
             }
         }
-        if driver.drive() == Driven::Nothing {
+        if reactor.drive() == DriveOutcome::NoConnections {
             thread::park_timeout(READ_INTERVAL);
         }
     }
@@ -121,9 +121,9 @@ impl Server {
         let exchange = || -> std::io::Result<String> {
             let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
             socket.write_all(format!("{command}\r\n").as_bytes())?;
-            let mut answer = [0; 4096];
-            let length = socket.read(&mut answer)?;
-            Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+            let mut reply = [0; 4096];
+            let length = socket.read(&mut reply)?;
+            Ok(String::from_utf8_lossy(&reply[..length]).into_owned())
         };
         exchange().unwrap_or_default()
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nano_graphrag_redis import snapshots
+from nano_graphrag_redis.workers import snapshots
 from support.scripts import run_script
 from support.servers import RedisServer, server_binaries
 

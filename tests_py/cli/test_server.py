@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nano_graphrag_redis import SyncRedisKVStorage
-from nano_graphrag_redis.embedded.keeper import dismiss_keeper, facts_of, keeper_of
+from nano_graphrag_redis.embedded.holder import dismiss_holder, facts_of, holder_of
 from support.conditions import eventually
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     """A directory whose server, if one was started, has ended after the test."""
     home = tmp_path / "server"
     yield home
-    dismiss_keeper(home)
+    dismiss_holder(home)
 
 
 def told(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -68,11 +68,11 @@ def test_a_server_that_others_use_is_not_stopped(command: Command, home: Path) -
 
 def test_the_server_ends_with_a_keeper_that_is_killed(command: Command, home: Path) -> None:
     command("server", "start", str(home))
-    keeper = keeper_of(home)
+    keeper = holder_of(home)
     assert keeper is not None
     os.kill(keeper, signal.SIGKILL)
     eventually(lambda: not facts_of(home))
-    assert keeper_of(home) is None
+    assert holder_of(home) is None
 
 
 def test_the_directory_is_that_of_the_setting(command: Command, home: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_server_that_does_not_start_says_why(command: Command, home: Path) -> 
     refused = command("server", "start", str(home), REDIS_SERVER_BIN="/bin/false")
     assert refused.returncode == 3
     assert "/bin/false" in refused.stderr
-    assert keeper_of(home) is None
+    assert holder_of(home) is None
 
 
 def test_the_directory_may_be_named_by_its_url(

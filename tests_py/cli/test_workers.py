@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import nano_graphrag_redis
-from nano_graphrag_redis import snapshots
+from nano_graphrag_redis.workers import snapshots
 from support.conditions import eventually
 from support.servers import RedisServer
 
@@ -149,7 +149,7 @@ def test_a_host_on_json_loads_nothing_of_ours_where_nobody_counts(
     source = FACTORY_HOST.replace(
         "sys.stdin.read()", "print([m for m in COSTLY if m in sys.modules])"
     )
-    costly = ["nano_graphrag_redis.snapshots", "nano_graphrag_redis.storage"]
+    costly = ["nano_graphrag_redis.workers.snapshots", "nano_graphrag_redis.storage"]
     (tmp_path / "app.py").write_text(f"COSTLY = {costly}\n{source}")
     ended = command("run", "app.py", STORAGE_KV_BACKEND="json")
     assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr

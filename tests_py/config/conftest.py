@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nano_graphrag_redis.config import notices
+from nano_graphrag_redis.config import warn_once
 
 
 @pytest.fixture
@@ -15,6 +15,6 @@ def warnings_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> Callable[[], list[str]]:
     """The warnings so far about settings, in a process that had said none before the test."""
-    monkeypatch.setattr(notices, "_said", set())
+    monkeypatch.setattr(warn_once, "_said", set())
     caplog.set_level(logging.WARNING, logger="nano_graphrag_redis")
     return lambda: [r.getMessage() for r in caplog.records if r.name == "nano_graphrag_redis"]

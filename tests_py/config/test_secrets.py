@@ -14,9 +14,9 @@ from urllib.parse import unquote
 import pytest
 
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
+from nano_graphrag_redis.backend import Backend
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.exceptions import StorageConfigError
-from nano_graphrag_redis.foundation import Foundation
 
 CANARY = "s3cret-c4nary"
 URL = f"redis://ann:{CANARY}@cache:6379/1"
@@ -223,7 +223,7 @@ def test_no_storage_shows_a_password(kind: type[Any], settings: dict[str, Any]) 
     storage = kind("full_docs", settings)
     frozen = RedisConfig.from_global_config(settings)
     assert not holds(shown(storage) + shown(storage.global_config) + repr(vars(storage)))
-    assert not holds(shown(storage._foundation) + repr(vars(storage._foundation)))
+    assert not holds(shown(storage._backend) + repr(vars(storage._backend)))
     assert not holds(repr(frozen.core_settings("full_docs")))
     if kind is not SyncRedisKVStorage:
         assert not holds(shown(dataclasses.replace(storage, namespace="text_chunks")))
@@ -244,7 +244,7 @@ def test_no_storage_shows_a_password(kind: type[Any], settings: dict[str, Any]) 
         {"redis_url": f"redis://:{CANARY}@h:bad"},
     ],
 )
-@pytest.mark.parametrize("kind", [Foundation, SyncRedisKVStorage, RedisConfig.from_global_config])
+@pytest.mark.parametrize("kind", [Backend, SyncRedisKVStorage, RedisConfig.from_global_config])
 def test_no_variable_of_a_frame_in_a_traceback_holds_a_password(
     kind: Callable[..., object], settings: dict[str, Any]
 ) -> None:

@@ -43,7 +43,9 @@ def advice() -> list[str]:
     """What the core tells an operator to do, in the two places that tell the most."""
     classified = (ROOT / "src" / "error.rs").read_text(encoding="utf-8")
     classified = classified.partition("fn classify(")[2].partition("impl fmt::Display")[0]
-    refused = (ROOT / "src" / "connection" / "tls" / "refusal.rs").read_text(encoding="utf-8")
+    refused = (ROOT / "src" / "client" / "transport" / "tls" / "errors.rs").read_text(
+        encoding="utf-8"
+    )
     texts = re.findall(r'"([^"\n]{25,})"', classified + refused)
     return [text for text in texts if " " in text and not text.startswith("a certificate ")]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nano_graphrag_redis import embedded
-from nano_graphrag_redis.embedded.sockets import make_reachable
+from nano_graphrag_redis.embedded.socket_paths import make_reachable
 from nano_graphrag_redis.exceptions import StorageConfigError
 from support.members import Member, client, eventually, is_answering, is_running, server_pid
 

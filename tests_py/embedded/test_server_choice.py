@@ -13,7 +13,7 @@ import pytest
 
 import nano_graphrag_redis
 from nano_graphrag_redis import embedded
-from nano_graphrag_redis.embedded.versions import Server, from_info, identify
+from nano_graphrag_redis.embedded.server_version import Server, from_info, identify
 from nano_graphrag_redis.exceptions import StorageConfigError
 from support.members import Member, client, eventually, is_locked
 from support.servers import RedisServer, server_binaries

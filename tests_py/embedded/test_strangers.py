@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from nano_graphrag_redis import SyncRedisKVStorage
-from nano_graphrag_redis.embedded.keeper import (
-    dismiss_keeper,
+from nano_graphrag_redis.embedded.holder import (
+    dismiss_holder,
     facts_of,
+    holder_of,
     is_kept,
-    keeper_of,
-    leave_keeper,
+    leave_holder,
 )
 from nano_graphrag_redis.exceptions import StorageConfigError
 from support.members import Member, eventually
@@ -28,11 +28,11 @@ STRANGER = 12345
 @pytest.fixture
 def kept(directory: Path) -> Iterator[Path]:
     """A directory with a keeper, who is gone after the test."""
-    leave_keeper(directory)
+    leave_holder(directory)
     yield directory
     os.chown(directory, os.geteuid(), -1)
     directory.chmod(0o700)
-    dismiss_keeper(directory)
+    dismiss_holder(directory)
 
 
 @pytest.fixture
@@ -50,14 +50,14 @@ def test_dismissing_a_keeper_signals_no_process_whose_number_is_on_paper(
 ) -> None:
     # As a keeper in a container of its own writes it: the number is another process's here.
     (kept / "keeper.lock").write_text(written.format(pid=bystander.pid))
-    keeper_of(kept)
-    assert dismiss_keeper(kept)
+    holder_of(kept)
+    assert dismiss_holder(kept)
     assert not facts_of(kept)
     assert bystander.poll() is None
 
 
 def test_a_keeper_that_is_asked_to_end_by_a_signal_leaves_its_server(kept: Path) -> None:
-    keeper = keeper_of(kept)
+    keeper = holder_of(kept)
     assert keeper is not None
     os.kill(keeper, 15)
     eventually(lambda: not is_kept(kept))
@@ -91,8 +91,8 @@ def test_a_dismissal_that_cannot_be_handed_over_harms_nothing(
 STOP = """
 import sys
 from pathlib import Path
-from nano_graphrag_redis.embedded.keeper import dismiss_keeper
-print(dismiss_keeper(Path(sys.argv[1])))
+from nano_graphrag_redis.embedded.holder import dismiss_holder
+print(dismiss_holder(Path(sys.argv[1])))
 """
 
 

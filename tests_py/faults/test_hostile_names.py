@@ -19,9 +19,8 @@ import typer.main
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage, exceptions
 from nano_graphrag_redis.cli import main
 from nano_graphrag_redis.cli.app import app
-from nano_graphrag_redis.config import notices
-from nano_graphrag_redis.snapshots import stop_writing
-from nano_graphrag_redis.visible import visible, visible_json
+from nano_graphrag_redis.config import warn_once
+from nano_graphrag_redis.printable import visible, visible_json
 from support.hostile import TRICKS, foreign_keys, names, raw_in
 from support.servers import RedisServer
 
@@ -101,7 +100,6 @@ def commands(tmp_path: Path, id: str, namespace: str) -> dict[str, list[list[str
 
 
 @pytest.mark.row(42)
-@pytest.mark.usefixtures("no_counters_afterwards")
 def test_no_command_shows_a_character_raw_or_a_credential_or_stops_at_a_foreign_key(
     row: Row, server: RedisServer, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,13 +148,6 @@ def fill(client: redis.Redis, ids: list[str], spaces: list[str]) -> None:
     client.set("nano_graphrag:text_chunks:of-it", json.dumps({"full_doc_id": "whole"}))
     client.set(f"nano_graphrag:text_chunks:{ids[0]}", b"\x1bno JSON\xff")
     client.lpush(f"nano_graphrag:text_chunks:{ids[1]}", b"\x1b")
-
-
-@pytest.fixture
-def no_counters_afterwards() -> Iterator[None]:
-    """Ends what the commands run in this process begin to write."""
-    yield
-    stop_writing()
 
 
 def counters(directory: Path, spaces: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +200,7 @@ def test_the_hosts_backup_meets_no_key_that_it_cannot_decode(
         server.client().set(key, b"theirs")
     storage = open_storage()
     storage.sync.upsert({"mine": {"a": 1}})
-    notices._said.clear()
+    warn_once._said.clear()
     cursor, keys = asyncio.run(storage._redis_client.scan(0, match="*", count=1000))
     assert cursor == 0
     assert b"nano_graphrag:full_docs:mine" in keys

@@ -18,8 +18,8 @@ from nano_graphrag_redis import SyncRedisKVStorage, migration
 from nano_graphrag_redis.acl import acl_rules
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.doctor import Severity
-from nano_graphrag_redis.doctor.patient import Patient
-from nano_graphrag_redis.doctor.server import rights
+from nano_graphrag_redis.doctor.checks.server import rights
+from nano_graphrag_redis.doctor.target import Target
 from nano_graphrag_redis.exceptions import StorageUnavailableError
 from support.cluster import RedisCluster
 from support.conditions import eventually
@@ -315,8 +315,8 @@ def test_a_user_who_may_not_ask_what_moves_misses_nothing_either(
             walks += 1
     said = [r for r in caplog.records if "CLUSTER NODES is refused" in r.getMessage()]
     assert len(said) == 1
-    with Patient(RedisConfig(**own)) as patient:
-        (finding,) = rights(patient)
+    with Target(RedisConfig(**own)) as target:
+        (finding,) = rights(target)
     assert finding.severity is Severity.WARNING
     assert "may not call cluster|nodes" in finding.title
     row.none("ids missed without CLUSTER NODES", max(missed), of=len(values))

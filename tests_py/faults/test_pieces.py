@@ -18,8 +18,8 @@ from nano_graphrag_redis.cli.drop import drop
 from nano_graphrag_redis.cli.output import Output
 from nano_graphrag_redis.cli.prune import prune
 from nano_graphrag_redis.cli.session import Session
-from nano_graphrag_redis.doctor.patient import Patient
-from nano_graphrag_redis.doctor.survey import take
+from nano_graphrag_redis.doctor.keyspace_scan import take
+from nano_graphrag_redis.doctor.target import Target
 from support.cluster import ClusterClient, RedisCluster
 from support.pieces import limits
 from support.servers import RedisServer
@@ -157,9 +157,9 @@ def files_are_moved(
     same("export", (exported.files[0].ids, json.loads(path.read_bytes())), (count, values))
     assert migration.verify(path.parent, settings).ok
     with SyncRedisKVStorage(NAMESPACE, settings) as store:
-        with Patient(RedisConfig.from_global_config(settings)) as patient:
-            survey = take(patient)
-        same("survey", (survey.counts[NAMESPACE], dict(survey.corrupt)), (count, {}))
+        with Target(RedisConfig.from_global_config(settings)) as target:
+            keyspace = take(target)
+        same("survey", (keyspace.counts[NAMESPACE], dict(keyspace.corrupt)), (count, {}))
         blocking = store._core
         assert blocking is not None
         if settings.get("redis_registry"):
@@ -196,9 +196,9 @@ async def scanned(settings: dict[str, Any]) -> set[bytes]:
 
 
 def test_the_limits_are_found_in_the_sources() -> None:
-    expected = {"src/store/mod.rs: PIECE_ITEMS", "src/store/mod.rs: KEY_PIECE"}
+    expected = {"src/store/mod.rs: BATCH_ITEMS", "src/store/mod.rs: KEY_BATCH"}
     assert expected <= ITEMS.keys()
-    assert {"src/store/mod.rs: PIECE_BYTES", "src/migration/mod.rs: STEP_BYTES"} <= BYTES.keys()
+    assert {"src/store/mod.rs: BATCH_BYTES", "src/migration/mod.rs: STEP_BYTES"} <= BYTES.keys()
 
 
 # A piece without an id was sent, and its answer waited for until the deadline.
@@ -207,7 +207,7 @@ def test_any_number_of_ids_is_handled_as_one_by_one(row: Row, where: Where, tmp_
     compared = 0
     counts = around(ITEMS.values())
     if not row.full:
-        counts = [count for count in counts if count <= 2 * ITEMS["src/store/mod.rs: KEY_PIECE"]]
+        counts = [count for count in counts if count <= 2 * ITEMS["src/store/mod.rs: KEY_BATCH"]]
     for place, count in enumerate(counts):
         both = row.full or count < MUCH
         for beside in (False, True) if both else (place % 2 == 0,):
@@ -284,7 +284,7 @@ def session() -> Iterator[Session]:
 @pytest.mark.row(37)
 def test_keys_that_are_no_ids_are_passed_over_in_whole_pages(row: Row, where: Where) -> None:
     settings = where.settings | {"redis_registry": True}
-    for count in around([ITEMS["src/store/mod.rs: PIECE_ITEMS"]]):
+    for count in around([ITEMS["src/store/mod.rs: BATCH_ITEMS"]]):
         where.client.flushall()
         for number in range(count):
             where.client.set(PREFIX.encode() + b"\xff%d" % number, b"1")
@@ -305,7 +305,7 @@ def test_keys_that_are_no_ids_are_passed_over_in_whole_pages(row: Row, where: Wh
 @pytest.mark.row(37)
 def test_a_barrier_proves_any_number_of_writes(row: Row, server_binary: Path) -> None:
     with RedisServer(server_binary, appendonly="yes", appendfsync="always") as server:
-        for count in around([ITEMS["src/connection/barrier/mod.rs: PIECE"]]):
+        for count in around([ITEMS["src/client/durability/mod.rs: RECHECK_BATCH"]]):
             settings = {"redis_url": server.url, "redis_durability": "fsync"}
             with SyncRedisKVStorage(
                 NAMESPACE, settings | {"redis_workspace": f"w{count}"}

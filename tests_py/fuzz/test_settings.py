@@ -46,6 +46,12 @@ made_up = st.builds(
 urls = made_up | st.sampled_from([path.read_bytes().decode(errors="replace") for path in KEPT])
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings name directories, which are made where the process is."""
+    monkeypatch.chdir(tmp_path)
+
+
 @dataclasses.dataclass
 class Mine(RedisKVStorage):
     """A user's own, whose repr shows every field."""

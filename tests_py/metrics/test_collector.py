@@ -108,7 +108,7 @@ def test_a_large_database_is_sampled() -> None:
     ):
         client = server.client()
         client.mset({f"foreign:{i}": "x" for i in range(30_000)})
-        client.mset({f"{storage._foundation.store.prefix}{i}": "1" for i in range(10_000)})
+        client.mset({f"{storage._backend.store.prefix}{i}": "1" for i in range(10_000)})
         storage.check_health()
         eventually(lambda: share_of(namespace) not in (None, (0, 0)))
         pages = client.info("commandstats")["cmdstat_scan"]["calls"]

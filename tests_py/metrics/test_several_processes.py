@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from nano_graphrag_redis import _core, snapshots
+from nano_graphrag_redis import _core
+from nano_graphrag_redis.workers import snapshots
 from support.conditions import DEADLINE, eventually
 from support.scripts import run_script
 from support.servers import RedisServer, server_binaries

@@ -324,7 +324,7 @@ for n in range(200):
     if n % 60 == 59:
         # As once a minute, by whoever comes first.
         from nano_graphrag_redis._core import FileWork
-        FileWork.fold(docs._foundation.store.blocking, sys.argv[2], ask=True).step()
+        FileWork.fold(docs._backend.calls.blocking, sys.argv[2], ask=True).step()
 """
 
 

@@ -32,7 +32,7 @@ def limits() -> tuple[dict[str, int], dict[str, int]]:
             if "BYTES" in name or "<<" in value or "1024" in value:
                 of_bytes.add(full_name)
     window = _named("WINDOW", constants)
-    for name in ("PIECE_ITEMS", "KEY_PIECE"):
+    for name in ("BATCH_ITEMS", "KEY_BATCH"):
         constants[f"WINDOW * {name}"] = window * _named(name, constants)
     items = {name: value for name, value in constants.items() if name not in of_bytes}
     return items, {name: constants[name] for name in sorted(of_bytes)}

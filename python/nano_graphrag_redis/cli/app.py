@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nano_graphrag_redis._core import __version__
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.printable import visible
 
 from . import run
 from .copy import copy

@@ -9,9 +9,9 @@ import typer
 from nano_graphrag_redis.answers import model_of
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import LLM_CACHE
-from nano_graphrag_redis.migration.work import opened
-from nano_graphrag_redis.visible import visible
-from nano_graphrag_redis.wording import so_many
+from nano_graphrag_redis.migration.common import opened
+from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.wording import plural
 
 from .arguments import DryRun
 from .cached import Model, batches
@@ -72,7 +72,7 @@ def copy(
     session.output.show(
         {"dry_run": dry_run, "copied": copied, "already_there": there},
         lambda: (
-            f"{'would copy' if dry_run else 'copied'} {so_many(copied, 'answer')} to "
+            f"{'would copy' if dry_run else 'copied'} {plural(copied, 'answer')} to "
             f"{visible(to_workspace) or 'outside every workspace'}; {there:,} were there already"
         ),
     )

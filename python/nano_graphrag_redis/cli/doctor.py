@@ -13,11 +13,11 @@ from rich.text import Text
 from nano_graphrag_redis import doctor as diagnosis
 from nano_graphrag_redis.acl import acl_line
 from nano_graphrag_redis.doctor import Finding, Repaired, Severity
-from nano_graphrag_redis.visible import visible
-from nano_graphrag_redis.wording import so_many
+from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.wording import plural
 
-from .exits import Exit
-from .log import untold
+from .exit_codes import Exit
+from .log_output import untold
 from .output import Bars
 from .session import Session
 
@@ -120,7 +120,7 @@ def _report(repaired: list[Repaired], findings: list[Finding], *, marks: bool) -
         if finding.repairable:
             lines.append(Text("  --repair mends it", "cyan"))
     errors, warnings = (_count(findings, each) for each in (Severity.ERROR, Severity.WARNING))
-    summary = f"{so_many(errors, 'error')}, {so_many(warnings, 'warning')}"
+    summary = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
     lines.append(Text(summary, "bold red" if errors else "bold green"))
     return Group(*lines)
 

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from nano_graphrag_redis.exceptions import StorageConfigError
-from nano_graphrag_redis.migration.work import opened
-from nano_graphrag_redis.visible import visible
-from nano_graphrag_redis.wording import so_many
+from nano_graphrag_redis.migration.common import opened
+from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.wording import plural
 
 from .arguments import Namespace
-from .exits import Exit
+from .exit_codes import Exit
 from .namespaces import refused
 from .session import Session
 
@@ -33,7 +33,7 @@ def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | Non
         if not ids and (mistyped := refused(session, [namespace])):
             return mistyped
         named = visible(namespace)
-        question = f"Delete {so_many(len(ids), 'id')} of {named} at {session.where}?"
+        question = f"Delete {plural(len(ids), 'id')} of {named} at {session.where}?"
         if not yes and not _agreed(question):
             session.output.say("nothing was deleted")
             return Exit.USAGE
@@ -53,7 +53,7 @@ def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | Non
         )
     session.output.show(
         {"namespace": namespace, "deleted": deleted},
-        lambda: f"deleted {so_many(deleted, 'id')} of {named}",
+        lambda: f"deleted {plural(deleted, 'id')} of {named}",
     )
     return None
 

@@ -12,11 +12,11 @@ from rich.text import Text
 
 from nano_graphrag_redis import migration
 from nano_graphrag_redis.migration import Exported
-from nano_graphrag_redis.migration.entries import told_of_foreign
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.migration.keyspace_entries import told_of_foreign
+from nano_graphrag_redis.printable import visible
 
 from .arguments import DryRun, Only, told
-from .exits import Exit
+from .exit_codes import Exit
 from .namespaces import refused
 from .output import size, table
 from .session import Session

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from nano_graphrag_redis.migration.entries import entries_of
-from nano_graphrag_redis.migration.work import opened
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.migration.common import opened
+from nano_graphrag_redis.migration.keyspace_entries import entries_of
+from nano_graphrag_redis.printable import visible
 
 from .arguments import Id, Namespace
-from .exits import Exit
+from .exit_codes import Exit
 from .namespaces import no_namespace
 from .output import document
 from .session import Session

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nano_graphrag_redis.migration.work import opened
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.migration.common import opened
+from nano_graphrag_redis.printable import visible
 
 from .arguments import Namespace
-from .exits import Exit
+from .exit_codes import Exit
 from .namespaces import refused
 from .session import Session
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from nano_graphrag_redis.exceptions import StorageConfigError
-from nano_graphrag_redis.snapshots import merged
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.workers.snapshots import merged
 
 from .session import Session
 

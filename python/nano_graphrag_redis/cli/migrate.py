@@ -11,11 +11,11 @@ from rich.text import Text
 
 from nano_graphrag_redis import migration
 from nano_graphrag_redis.migration import Migrated
-from nano_graphrag_redis.visible import visible
-from nano_graphrag_redis.wording import so_many
+from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.wording import plural
 
 from .arguments import Directory, DryRun, Only, told
-from .exits import Exit
+from .exit_codes import Exit
 from .output import size, table
 from .session import Session
 
@@ -51,7 +51,7 @@ def migrate(
         )
     ids = sum(file.ids for file in plan.files)
     session.output.say(
-        f"{so_many(ids, 'id')} in {so_many(len(plan.files), 'file')} ({size(plan.size)}) "
+        f"{plural(ids, 'id')} in {plural(len(plan.files), 'file')} ({size(plan.size)}) "
         f"{'goes' if ids == 1 else 'go'} to {session.where}"
     )
     for notice in plan.notices():

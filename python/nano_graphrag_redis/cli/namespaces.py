@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from nano_graphrag_redis.config.namespaces import KNOWN_NAMESPACES
-from nano_graphrag_redis.migration.entries import entries_of
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.migration.keyspace_entries import entries_of
+from nano_graphrag_redis.printable import visible
 
-from .exits import Exit
+from .exit_codes import Exit
 from .session import Session
 
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nano_graphrag_redis.exceptions import StorageError
-from nano_graphrag_redis.visible import visible, visible_json
+from nano_graphrag_redis.printable import visible, visible_json
 
 PROGRAM = "nano-graphrag-redis"
 

@@ -11,12 +11,12 @@ import typer
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.answers import is_empty, is_unparseable, model_of
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
-from nano_graphrag_redis.migration.work import opened
-from nano_graphrag_redis.visible import visible
-from nano_graphrag_redis.wording import so_many
+from nano_graphrag_redis.migration.common import opened
+from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.wording import plural
 
 from .cached import Caches, Model, batches
-from .exits import Exit
+from .exit_codes import Exit
 from .namespaces import refused
 from .output import Bars
 from .session import Session
@@ -86,7 +86,7 @@ def prune(
     kind = "unparseable " if unparseable else kind
     said = [f"{'would delete' if dry_run else 'deleted'} {_answers(pruned, kind)}"]
     if expired is not None:
-        entries = so_many(sum(expired.values()), "registry entry", "registry entries")
+        entries = plural(sum(expired.values()), "registry entry", "registry entries")
         said.append(f"removed {entries} without a value")
     session.output.show(
         {"dry_run": dry_run, "answers": pruned, "registry_entries": expired},
@@ -133,5 +133,5 @@ def _expired(session: Session) -> dict[str, int]:
 
 def _answers(pruned: dict[str, int], kind: str) -> str:
     return ", ".join(
-        f"{so_many(count, f'{kind}answer')} of {visible(name)}" for name, count in pruned.items()
+        f"{plural(count, f'{kind}answer')} of {visible(name)}" for name, count in pruned.items()
     )

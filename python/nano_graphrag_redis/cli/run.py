@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 import nano_graphrag_redis
 from nano_graphrag_redis.config import RedisConfig, kv_backend
 from nano_graphrag_redis.exceptions import StorageConfigError, StorageError
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.printable import visible
 
 _PROGRAM = "nano-graphrag-redis"
 
@@ -43,7 +43,9 @@ PYTHONHASHSEED is set to 0 unless it is set: nano-graphrag orders ties by string
 with different seeds would build different prompts and share no answers.
 """
 
-AUTOREGISTER: Final = Path(nano_graphrag_redis.__path__[0]).resolve() / "autoregister"
+AUTOREGISTER: Final = (
+    Path(nano_graphrag_redis.__path__[0]).resolve() / "integrations" / "autoregister"
+)
 """The directory whose ``sitecustomize`` every Python below ``run`` imports."""
 
 _PYTHON_FILES: Final = {".py", ".pyw", ".pyc", ".pyz"}

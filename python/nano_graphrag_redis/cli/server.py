@@ -10,7 +10,7 @@ import typer
 from nano_graphrag_redis.config.url import RedisUrl, embedded_url, redacted
 from nano_graphrag_redis.exceptions import StorageConfigError
 
-from .exits import Exit
+from .exit_codes import Exit
 from .session import Session
 
 Directory = Annotated[
@@ -25,19 +25,19 @@ Directory = Annotated[
 
 def start(session: Session, directory: Directory = None) -> None:
     """Start the embedded server of a directory, and keep it running until stop."""
-    from nano_graphrag_redis.embedded.keeper import leave_keeper
+    from nano_graphrag_redis.embedded.holder import leave_holder
 
     home = _home(session, directory)
-    leave_keeper(home)
+    leave_holder(home)
     _show(session, home)
 
 
 def stop(session: Session, directory: Directory = None) -> Exit | None:
     """Stop the embedded server of a directory. Exits 1 if others still use it."""
-    from nano_graphrag_redis.embedded.keeper import dismiss_keeper
+    from nano_graphrag_redis.embedded.holder import dismiss_holder
 
     home = _home(session, directory)
-    ended = dismiss_keeper(home)
+    ended = dismiss_holder(home)
     _show(session, home)
     return None if ended else Exit.FOUND
 
@@ -49,7 +49,7 @@ def status(session: Session, directory: Directory = None) -> Exit | None:
 
 
 def _show(session: Session, home: Path) -> bool:
-    from nano_graphrag_redis.embedded.keeper import facts_of, is_kept
+    from nano_graphrag_redis.embedded.holder import facts_of, is_kept
 
     facts, kept = facts_of(home), is_kept(home)
     found: dict[str, Any] = {"url": embedded_url(home), "running": bool(facts)}

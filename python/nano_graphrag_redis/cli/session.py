@@ -15,10 +15,10 @@ from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import EVERY_NAMESPACE
 from nano_graphrag_redis.config.sources import Origin, read
 from nano_graphrag_redis.exceptions import StorageError
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.printable import visible
 
-from .exits import Exit, exit_of
-from .log import told_once
+from .exit_codes import Exit, exit_of
+from .log_output import told_once
 from .output import Output
 
 _WHERE = "Connection (other settings come from the environment)"

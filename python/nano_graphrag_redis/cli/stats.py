@@ -11,13 +11,13 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from nano_graphrag_redis.migration.entries import told_of_foreign
-from nano_graphrag_redis.visible import visible
-from nano_graphrag_redis.wording import so_many
+from nano_graphrag_redis.migration.keyspace_entries import told_of_foreign
+from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.wording import plural
 
-from .figures import Figures, Savings, figures
 from .output import size, table
 from .session import Session
+from .stats_data import Figures, Savings, figures
 
 Watch = Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")]
 Every = Annotated[float, typer.Option("--every", min=0.1, help="Refresh interval in seconds.")]
@@ -112,9 +112,9 @@ def _server(found: Figures) -> str:
     clients, expired = (round(said[name]) for name in ("connected_clients", "expired_keys"))
     ours = "" if found.connections is None else f" ({found.connections:,} of this service)"
     return (
-        f"server: {size(said['used_memory'])}{most}, {so_many(clients, 'connection')}{ours}, "
+        f"server: {size(said['used_memory'])}{most}, {plural(clients, 'connection')}{ours}, "
         f"{said['instantaneous_ops_per_sec']:,.0f} commands/s{hits}, "
-        f"{so_many(expired, 'key')} expired, {said['evicted_keys']:,.0f} evicted"
+        f"{plural(expired, 'key')} expired, {said['evicted_keys']:,.0f} evicted"
     )
 
 
@@ -137,7 +137,7 @@ def _operations(found: Figures) -> RenderableType:
 def _saved(llm: Savings) -> str:
     if not llm.asked:
         return "no answer was asked of the LLM cache yet"
-    saved = f"{so_many(llm.saved, 'LLM call')} saved of {llm.asked:,} ({llm.saved / llm.asked:.1%})"
+    saved = f"{plural(llm.saved, 'LLM call')} saved of {llm.asked:,} ({llm.saved / llm.asked:.1%})"
     return saved if llm.money is None else f"{saved}; {llm.money:,.2f} at {llm.price:g} a call"
 
 

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from nano_graphrag_redis import migration
 from nano_graphrag_redis.migration import Verified, VerifiedNamespace
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.printable import visible
 
 from .arguments import Directory, Only, told
-from .exits import Exit
+from .exit_codes import Exit
 from .output import table
 from .session import Session
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 from . import sources
+from .did_you_mean import meant_by_namespace
 from .namespaces import (
     DEFAULT_OUTAGE_POLICIES,
     DEFAULT_TTLS,
@@ -19,12 +20,11 @@ from .namespaces import (
     LLM_CACHE,
     MUST_NOT_EXPIRE,
 )
-from .notices import warn_once
-from .refusal import explain
 from .secrets import Hidden, guarded
-from .spelling import meant_by_namespace
-from .table import SettingsTable
-from .values import ZSTD_LEVELS, check_name
+from .settings import SettingsTable
+from .validation_errors import explain
+from .value_types import ZSTD_LEVELS, check_name
+from .warn_once import warn_once
 
 _CORE_SETTINGS = (
     "cluster",

@@ -13,12 +13,12 @@ from typing import Literal, cast
 
 from nano_graphrag_redis.exceptions import StorageConfigError
 
+from .did_you_mean import is_slip_of_ours, meant_by_key
 from .namespaces import EVERY_NAMESPACE, KNOWN_NAMESPACES, PER_NAMESPACE, environment_names
-from .notices import warn_once
 from .secrets import SECRETS
-from .spelling import is_slip_of_ours, meant_by_key
-from .unread import warn_of_unread
+from .unread_variables import warn_of_unread
 from .url import holds_password
+from .warn_once import warn_once
 
 SettingPath = tuple[str, ...]
 """A setting, or a setting and a namespace."""

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Final
 
 from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.doctor.checks.workers import examine_workers
 from nano_graphrag_redis.exceptions import StorageAuthError, StorageError, StorageOperationError
 
-from . import contents, server
+from .checks import contents, server
 from .findings import Finding, Severity
-from .patient import Patient
-from .survey import Progress, take
-from .workers import examine_workers
+from .keyspace_scan import Progress, take
+from .target import Target
 
-Check = Callable[[Patient], Iterator[Finding]]
+Check = Callable[[Target], Iterator[Finding]]
 
 SERVER_CHECKS: Final[tuple[Check, ...]] = (
     server.version,
@@ -52,19 +52,19 @@ def examine(
     """
     if metrics_dir is not None:
         yield from examine_workers(metrics_dir)
-    with Patient(config) as patient:
+    with Target(config) as target:
         try:
-            patient.any_store.ping()
+            target.any_store.ping()
         except StorageOperationError:
             pass  # an error is an answer: a server that cannot persist refuses even a PING
         except StorageError as error:
             yield _unreachable(error)
             return
         for check in SERVER_CHECKS:
-            yield from check(patient)
-        survey = take(patient, progress)
+            yield from check(target)
+        keyspace = take(target, progress)
         for check_contents in contents.CHECKS:
-            yield from check_contents(patient, survey)
+            yield from check_contents(target, keyspace)
 
 
 def _unreachable(error: StorageError) -> Finding:

@@ -7,12 +7,12 @@ from typing import Final
 
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import MUST_NOT_EXPIRE
-from nano_graphrag_redis.wording import so_many
+from nano_graphrag_redis.doctor.checks.contents import interrupted
+from nano_graphrag_redis.wording import plural
 
-from .contents import interrupted
 from .findings import Repaired, examples
-from .patient import Patient
-from .survey import DOCUMENTS, Progress, Survey, take
+from .keyspace_scan import DOCUMENTS, KeyspaceScan, Progress, take
+from .target import Target
 
 
 def repair(config: RedisConfig, progress: Progress | None = None) -> Iterator[Repaired]:
@@ -35,55 +35,55 @@ def repair(config: RedisConfig, progress: Progress | None = None) -> Iterator[Re
         StorageError: The server is not there, went away, or refused a command.
         StorageConfigError: A setting is invalid.
     """
-    with Patient(config, mends=True) as patient:
-        survey = take(patient, progress)
+    with Target(config, mends=True) as target:
+        keyspace = take(target, progress)
         for mend in REPAIRS:
-            yield from mend(patient, survey)
+            yield from mend(target, keyspace)
 
 
-def _forget_interrupted(patient: Patient, survey: Survey) -> Iterator[Repaired]:
-    ids = interrupted(patient, survey)
+def _forget_interrupted(target: Target, keyspace: KeyspaceScan) -> Iterator[Repaired]:
+    ids = interrupted(target, keyspace)
     if ids:
-        count = patient.store(DOCUMENTS).delete_by_ids(ids)
+        count = target.store(DOCUMENTS).delete_by_ids(ids)
         yield Repaired(
             "documents-without-chunks",
-            f"forgot {so_many(count, 'document')} indexed half-way, to be inserted again",
+            f"forgot {plural(count, 'document')} indexed half-way, to be inserted again",
             DOCUMENTS,
             examples(ids),
             count,
         )
 
 
-def _let_live(patient: Patient, survey: Survey) -> Iterator[Repaired]:
+def _let_live(target: Target, keyspace: KeyspaceScan) -> Iterator[Repaired]:
     for namespace in MUST_NOT_EXPIRE:
-        ids = survey.expiring[namespace]
-        if ids and not patient.config.ttl_for(namespace):
-            count = patient.store(namespace).persist(sorted(ids))
+        ids = keyspace.expiring[namespace]
+        if ids and not target.config.ttl_for(namespace):
+            count = target.store(namespace).persist(sorted(ids))
             yield Repaired(
                 "ttl",
-                f"let {so_many(count, 'id')} of {namespace} live for ever",
+                f"let {plural(count, 'id')} of {namespace} live for ever",
                 namespace,
                 examples(ids),
                 count,
             )
 
 
-def _register(patient: Patient, survey: Survey) -> Iterator[Repaired]:
-    if not patient.config.redis_registry:
+def _register(target: Target, keyspace: KeyspaceScan) -> Iterator[Repaired]:
+    if not target.config.redis_registry:
         return
-    for namespace in sorted(survey.counts):
-        store = patient.store(namespace)
+    for namespace in sorted(keyspace.counts):
+        store = target.store(namespace)
         if store.registry_drift() not in {None, (0, 0)}:
             added, removed = store.repair()
             yield Repaired(
                 "registry-drift",
-                f"the registry of {namespace} got {so_many(added, 'id')} and lost {removed:,}",
+                f"the registry of {namespace} got {plural(added, 'id')} and lost {removed:,}",
                 namespace,
                 count=added + removed,
             )
 
 
-REPAIRS: Final[tuple[Callable[[Patient, Survey], Iterator[Repaired]], ...]] = (
+REPAIRS: Final[tuple[Callable[[Target, KeyspaceScan], Iterator[Repaired]], ...]] = (
     _forget_interrupted,
     _let_live,
     _register,

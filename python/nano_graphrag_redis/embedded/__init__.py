@@ -3,14 +3,14 @@
 All processes that name the directory share one server on a Unix socket; it stops when the last of
 them leaves. In reading order:
 
-- ``members``: ``acquire`` and ``release``, by which a process joins and leaves a directory
-- ``guardian``: the small process that runs the server and stops it after the last member
-- ``launch``: how a member starts a guardian
-- ``binaries``: which server binary is run, and where it is found
-- ``versions``: which server wrote the files, and which may read them
-- ``keeper``: a member that only keeps the server running, for ``server start``
+- ``clients``: ``acquire`` and ``release``, by which a process joins and leaves a directory
+- ``supervisor``: the small process that runs the server and stops it after the last member
+- ``launch``: how a member starts a supervisor
+- ``server_binary``: which server binary is run, and where it is found
+- ``server_version``: which server wrote the files, and which may read them
+- ``holder``: a member that only keeps the server running, for ``server start``
 - ``ownership``: checks that the directory belongs to this user alone
-- ``sockets``: the path of the socket, however long the directory's name
+- ``socket_paths``: the path of the socket, however long the directory's name
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if sys.platform == "win32":
         "set REDIS_URL to a running server"
     )
 
-from nano_graphrag_redis.embedded.members import acquire, release
-from nano_graphrag_redis.embedded.sockets import socket_path
+from nano_graphrag_redis.embedded.clients import acquire, release
+from nano_graphrag_redis.embedded.socket_paths import socket_path
 
 __all__ = ["acquire", "release", "socket_path"]

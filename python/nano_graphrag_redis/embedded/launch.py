@@ -1,4 +1,4 @@
-"""How a member starts the guardian of a directory."""
+"""How a member starts the supervisor of a directory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nano_graphrag_redis.embedded import guardian
-from nano_graphrag_redis.embedded.binaries import find_server
-from nano_graphrag_redis.embedded.versions import check_readable
+from nano_graphrag_redis.embedded import supervisor
+from nano_graphrag_redis.embedded.server_binary import find_server
+from nano_graphrag_redis.embedded.server_version import check_readable
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 LOG = "server.log"
@@ -20,7 +20,7 @@ _LOG_LINES = 10
 
 _SERVER_SETTINGS = {
     "port": "0",
-    "unixsocket": guardian.SOCKET,
+    "unixsocket": supervisor.SOCKET,
     "unixsocketperm": "700",
     "daemonize": "no",
     "logfile": "",
@@ -43,15 +43,15 @@ def server_command(home: Path) -> list[str]:
     return [str(binary), *options]
 
 
-def start_guardian(home: Path, lock: int, command: Sequence[str]) -> None:
-    """Starts the guardian of ``home`` and returns once it is on its own.
+def start_supervisor(home: Path, lock: int, command: Sequence[str]) -> None:
+    """Starts the supervisor of ``home`` and returns once it is on its own.
 
     It runs in a session of its own, is no child of this process, and writes to the log alone.
 
     Args:
         home: The directory to guard.
-        lock: Descriptor of the guardian's lock, held; the guardian keeps it until it ends.
-        command: What ``server_command`` gave; empty for a server that runs and lost its guardian.
+        lock: Descriptor of the supervisor's lock, held; the supervisor keeps it until it ends.
+        command: What ``server_command`` gave; empty for a server that runs and lost its supervisor.
 
     Raises:
         StorageConfigError: No Python runs it.
@@ -60,7 +60,7 @@ def start_guardian(home: Path, lock: int, command: Sequence[str]) -> None:
     with (home / LOG).open("ab") as log:
         started = subprocess.run(
             # -I -S: neither the environment's nor the site's Python settings concern it.
-            [python, "-I", "-S", guardian.__file__, *command],
+            [python, "-I", "-S", supervisor.__file__, *command],
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -76,7 +76,7 @@ def start_guardian(home: Path, lock: int, command: Sequence[str]) -> None:
 
 
 def log_tail(home: Path) -> str:
-    """The last lines that the server, or its guardian, has logged in ``home``."""
+    """The last lines that the server, or its supervisor, has logged in ``home``."""
     try:
         lines = (home / LOG).read_text(errors="replace").splitlines()
     except OSError as error:

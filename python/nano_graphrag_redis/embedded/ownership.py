@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from nano_graphrag_redis.embedded.guardian import SOCKET
+from nano_graphrag_redis.embedded.supervisor import SOCKET
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 

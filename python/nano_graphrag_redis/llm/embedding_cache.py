@@ -10,12 +10,12 @@ from typing import Any, Final
 import numpy as np
 
 from nano_graphrag_redis._core import KvStore
+from nano_graphrag_redis.backend import Backend
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import EMBEDDING_CACHE
-from nano_graphrag_redis.config.notices import warn_once
+from nano_graphrag_redis.config.warn_once import warn_once
 from nano_graphrag_redis.exceptions import StorageError
-from nano_graphrag_redis.foundation import Foundation
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.printable import visible
 
 from .vectors import Vector, decoded, encoded
 
@@ -46,7 +46,7 @@ class EmbeddingCache:
                 "redis_dual_write": False,
             }
         )
-        self._foundation = Foundation(EMBEDDING_CACHE, config)
+        self._backend = Backend(EMBEDDING_CACHE, config)
         self._model = model
         self._dimension = dimension
         self._salt = f"{dimension}:{len(model)}:{model}:"
@@ -97,9 +97,9 @@ class EmbeddingCache:
         return {id: (row, value) for id, row, value in pairs if value is not None}
 
     async def _store(self) -> KvStore:
-        if not self._foundation.ready:
-            await asyncio.to_thread(self._foundation.join_server)
-        return self._foundation.calls
+        if not self._backend.ready:
+            await asyncio.to_thread(self._backend.join_server)
+        return self._backend.calls
 
     async def _read(self, ids: list[str]) -> dict[str, Vector]:
         def is_vector(value: Any) -> bool:

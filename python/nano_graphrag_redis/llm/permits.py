@@ -19,11 +19,11 @@ from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple
 
 from nano_graphrag_redis._core import BlockingKvStore, KvStore
+from nano_graphrag_redis.backend import Backend
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import LLM_LIMITS
 from nano_graphrag_redis.exceptions import StorageError
-from nano_graphrag_redis.foundation import Foundation
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.printable import visible
 
 from . import slots
 from .local import POLL, LocalLimit, Rates, SlotCount
@@ -60,7 +60,7 @@ class SharedLimit:
             update={"redis_outage_policy": {LLM_LIMITS: "raise"}, "redis_dual_write": False}
         )
         self.rates = rates
-        self._foundation = Foundation(LLM_LIMITS, config)
+        self._backend = Backend(LLM_LIMITS, config)
         self._model = model
         # A name of any length and characters, in a key that can be read.
         self._name = hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -183,16 +183,16 @@ class SharedLimit:
         permit.end()
 
     async def _store(self) -> KvStore:
-        if not self._foundation.ready:
-            await asyncio.to_thread(self._foundation.join_server)
-        return self._foundation.store
+        if not self._backend.ready:
+            await asyncio.to_thread(self._backend.join_server)
+        return self._backend.store
 
     def _blocking(self) -> BlockingKvStore:
-        return self._foundation.store.blocking
+        return self._backend.store.blocking
 
     def _count(self, what: Counted, number: int) -> None:
         with suppress(StorageError):
-            self._foundation.store.count(what, number)
+            self._backend.store.count(what, number)
 
     def _tell(self, error: StorageError) -> None:
         if not self._away:

@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.metrics.families import FAMILIES, metrics_of
-from nano_graphrag_redis.snapshots import CENSUS_EVERY, counted, merged
-from nano_graphrag_redis.workers import this_worker
+from nano_graphrag_redis.workers.identity import this_worker
+from nano_graphrag_redis.workers.snapshots import CENSUS_EVERY, counted, merged
 
 _registered: dict[CollectorRegistry, StorageCollector] = {}
 

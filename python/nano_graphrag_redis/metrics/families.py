@@ -17,7 +17,7 @@ from prometheus_client.core import (
 )
 
 from nano_graphrag_redis.config.namespaces import LLM_CACHE, LLM_LIMITS
-from nano_graphrag_redis.visible import visible
+from nano_graphrag_redis.printable import visible
 
 Snapshot = Mapping[str, Any]
 """What ``_core.metrics()`` gives, or the sum of several."""

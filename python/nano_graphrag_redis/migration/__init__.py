@@ -10,10 +10,9 @@ raised there stops the operation. An operation that stopped for any reason is sa
 because it skips what has been copied. They block: from a coroutine, use ``asyncio.to_thread``.
 """
 
-from .compare import verify
-from .copying import migrate
-from .exporting import export, fold
-from .planning import plan
+from .export_files import export, fold
+from .migrate_files import migrate
+from .plan_files import plan
 from .reports import (
     Exported,
     ExportedFile,
@@ -29,6 +28,7 @@ from .reports import (
     Verified,
     VerifiedNamespace,
 )
+from .verify_files import verify
 
 __all__ = [
     "Exported",

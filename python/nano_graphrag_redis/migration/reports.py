@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from nano_graphrag_redis._core import FileWork
 from nano_graphrag_redis.config import RedisConfig
-from nano_graphrag_redis.wording import so_many
+from nano_graphrag_redis.wording import plural
 
 Settings = RedisConfig | Mapping[str, Any] | None
 """A ``RedisConfig``, a host's ``global_config``, or None for the environment."""
@@ -87,7 +87,7 @@ class Plan:
     def notices(self) -> list[str]:
         """What to report before starting, one sentence each: how many ids will expire, and when."""
         return [
-            f"{so_many(file.ids, _noun(file))} of {file.namespace} will expire {_span(file.ttl)} "
+            f"{plural(file.ids, _noun(file))} of {file.namespace} will expire {_span(file.ttl)} "
             "after being copied, what is on the server already when its own time is up"
             for file in self.expiring
         ]
@@ -277,5 +277,5 @@ def _span(seconds: int) -> str:
     """
     for unit, size in (("hour", 3600), ("minute", 60), ("second", 1)):
         if seconds % size == 0:
-            return so_many(seconds // size, unit)
+            return plural(seconds // size, unit)
     raise AssertionError  # every number is divisible by one

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use pyo3::prelude::*;
 
-use super::gate::{self, Pass};
-use super::{Futures, Job, Process, Reply, Spawner, Step, Tasks, To, advance, caught, lost};
-use crate::connection::{Driven, Driver, Waiting};
+use super::exit_gate::{self, Pass};
+use super::{Completion, Futures, Job, Process, Spawner, Step, Tasks, To, advance, caught, lost};
+use crate::client::{DriveOutcome, Reactor, Waiting};
 use crate::stack;
 
 /// How often a waiting thread looks for signals: well under what a person notices after Ctrl-C.
@@ -30,22 +30,22 @@ pub(in crate::python) fn block<E: Into<PyErr>>(
 }
 
 fn run(py: Python<'_>, mut job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
-    let _pass = gate::hold(py)?;
+    let _pass = exit_gate::hold(py)?;
     let waiter = Waiter {
         process: Process::current(py)?,
-        driver: Driver::new(Waiting::AtMost(READ_INTERVAL)),
+        reactor: Reactor::new(Waiting::AtMost(READ_INTERVAL)),
         waker: Waker::from(Arc::new(Unpark(thread::current()))),
     };
     let spawner = Spawner::new(To::Caller(RefCell::default()), Tasks::default());
     let mut step = advance(py, job.as_mut(), &spawner, None)?;
     loop {
-        let reply = match step {
+        let completion = match step {
             Step::Done(value) => return Ok(value.into_bound(py)),
-            Step::Again => Reply::Turn,
+            Step::Again => Completion::Turn,
             Step::Wait => waiter.wait(py, &spawner)?,
         };
         py.check_signals()?;
-        step = advance(py, job.as_mut(), &spawner, Some(reply))?;
+        step = advance(py, job.as_mut(), &spawner, Some(completion))?;
     }
 }
 
@@ -61,25 +61,26 @@ impl Wake for Unpark {
 /// A thread that blocks. A caller that is interrupted drops it, and what it waited for.
 struct Waiter {
     process: &'static Process,
-    driver: Arc<Driver>,
+    reactor: Arc<Reactor>,
     waker: Waker,
 }
 
 impl Waiter {
     /// The next reply of the futures that were spawned.
-    fn wait(&self, py: Python<'_>, spawner: &Spawner<'_>) -> PyResult<Reply> {
+    fn wait(&self, py: Python<'_>, spawner: &Spawner<'_>) -> PyResult<Completion> {
         let To::Caller(held) = &spawner.to else {
             return Err(lost().into());
         };
         // Taken out, since they travel with the thread while that is detached.
         let mut futures = held.take();
         loop {
-            let (reply, back, _pass) = py.detach(move || stack::roomy(|| self.receive(futures)));
+            let (completion, back, _pass) =
+                py.detach(move || stack::on_large_stack(|| self.receive(futures)));
             futures = back;
-            match reply {
-                Poll::Ready(reply) => {
+            match completion {
+                Poll::Ready(completion) => {
                     *held.borrow_mut() = futures;
-                    return reply.ok_or_else(|| lost().into());
+                    return completion.ok_or_else(|| lost().into());
                 }
                 Poll::Pending => py.check_signals()?,
             }
@@ -88,29 +89,32 @@ impl Waiter {
 
     /// Polls until there is a reply, or it is time to look for signals. The pass is to be held
     /// until this thread is attached again.
-    fn receive(&self, mut futures: Futures<Reply>) -> (Poll<Option<Reply>>, Futures<Reply>, Pass) {
+    fn receive(
+        &self,
+        mut futures: Futures<Completion>,
+    ) -> (Poll<Option<Completion>>, Futures<Completion>, Pass) {
         let until = Instant::now() + SIGNAL_INTERVAL;
-        let reply = loop {
+        let completion = loop {
             let polled = self.poll(&mut futures);
             if polled.is_ready() {
                 break polled;
             }
-            if self.driver.drive() == Driven::Nothing {
+            if self.reactor.drive() == DriveOutcome::NoConnections {
                 thread::park_timeout(until.saturating_duration_since(Instant::now()));
             }
             if Instant::now() >= until {
                 break self.poll(&mut futures);
             }
         };
-        match gate::enter() {
-            Some(pass) => (reply, futures, pass),
-            None => gate::park_for_ever(),
+        match exit_gate::enter() {
+            Some(pass) => (completion, futures, pass),
+            None => exit_gate::park_for_ever(),
         }
     }
 
-    fn poll(&self, futures: &mut Futures<Reply>) -> Poll<Option<Reply>> {
+    fn poll(&self, futures: &mut Futures<Completion>) -> Poll<Option<Completion>> {
         let _runtime = self.process.runtime.enter();
-        let _driver = self.driver.enter();
+        let _driver = self.reactor.enter();
         futures.poll_next_unpin(&mut Context::from_waker(&self.waker))
     }
 }

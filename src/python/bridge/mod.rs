@@ -2,22 +2,23 @@
 //! the interpreter's lock, signals and fork.
 //!
 //! A [`Job`] is one call. It runs attached to Python, spawns futures, and is resumed with the
-//! [`Reply`] of each. Futures are polled on the thread of their caller, who drives the sockets they
-//! use: the event loop's own thread ([`port`]), or the thread that blocks ([`blocking`]). The
+//! [`Completion`] of each. Futures are polled on the thread of their caller, who drives the sockets they
+//! use: the event loop's own thread ([`driver`]), or the thread that blocks ([`blocking`]). The
 //! runtime keeps the time and the connections that are shared; its threads own no Python object
 //! and, but for loops that cannot watch a socket, never take the interpreter's lock.
 
-mod bell;
+mod batching;
 mod blocking;
-mod calls;
-mod doorbell;
-mod gate;
-mod gather;
-mod numbers;
-mod port;
-mod ports;
+mod event_loop;
+mod exit_gate;
+mod integer_map;
+mod loop_driver;
+mod loop_drivers;
+mod loop_waker;
+mod pending_calls;
 mod process;
-mod watch;
+mod socket_watcher;
+mod wake_channel;
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,31 +32,31 @@ use futures_util::stream::FuturesUnordered;
 use pyo3::prelude::*;
 
 use super::exceptions::status_of;
-use super::log::tell;
+use super::log::report;
 use super::packed::Packed;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Status;
 use crate::single_flight::Landing;
-use crate::stack::{self, NoRoom};
+use crate::stack::{self, NoStack};
 use crate::store::{Batch, Call, KvStore, Swap};
 pub(super) use blocking::block;
-pub(super) use ports::awaitable;
-pub(super) use process::{Owned, Process, look};
+pub(super) use loop_drivers::awaitable;
+pub(super) use process::{Owned, Process, observe_process};
 
 /// What came of a future that a job spawned.
-pub(super) enum Reply {
+pub(super) enum Completion {
     /// The value of one id.
     Found(Result<Option<Bytes>>),
     /// What became of waiting for the value of one id.
     Landed(Landing),
-    /// The values of the piece of ids that starts at this index.
-    FoundPiece(usize, Result<Vec<Result<Option<Bytes>>>>),
-    /// Whether each id exists of the piece that starts at this index.
-    Exist(usize, Result<Vec<bool>>),
+    /// The values of the batch of ids that starts at this index.
+    FoundBatch(usize, Result<Vec<Result<Option<Bytes>>>>),
+    /// Whether each id exists of the batch that starts at this index.
+    Exists(usize, Result<Vec<bool>>),
     /// The outcome of the write of this id.
     Stored(String, Result<()>),
     /// The outcomes of the writes of these ids.
-    StoredPiece(Vec<String>, Result<Vec<Result<()>>>),
+    StoredBatch(Vec<String>, Result<Vec<Result<()>>>),
     /// Every id.
     Ids(Result<Packed>),
     /// The right to replace all values.
@@ -90,7 +91,12 @@ pub(super) trait Job: Send {
     /// The first step.
     fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step>;
     /// The step after a reply.
-    fn resume(&mut self, py: Python<'_>, spawn: &Spawner<'_>, reply: Reply) -> PyResult<Step>;
+    fn resume(
+        &mut self,
+        py: Python<'_>,
+        spawn: &Spawner<'_>,
+        completion: Completion,
+    ) -> PyResult<Step>;
 }
 
 /// Takes a job a step on, the first one without a reply. The one place where a call is seen to end.
@@ -98,11 +104,11 @@ fn advance(
     py: Python<'_>,
     job: &mut dyn Job,
     spawn: &Spawner<'_>,
-    reply: Option<Reply>,
+    completion: Option<Completion>,
 ) -> PyResult<Step> {
-    let step = match reply {
-        Some(Reply::Lost) => Err(lost().into()),
-        Some(reply) => job.resume(py, spawn, reply),
+    let step = match completion {
+        Some(Completion::Lost) => Err(lost().into()),
+        Some(completion) => job.resume(py, spawn, completion),
         None => job.start(py, spawn),
     };
     match &step {
@@ -110,7 +116,7 @@ fn advance(
         Ok(Step::Done(_)) => job.call().end(Status::Ok),
         Err(error) => job.call().end(status_of(py, error)),
     }
-    tell(py, job.call())?;
+    report(py, job.call())?;
     step
 }
 
@@ -118,14 +124,17 @@ fn advance(
 pub(super) struct Spawner<'a> {
     to: To<'a>,
     tasks: RefCell<Tasks>,
-    gathered: Cell<bool>,
+    batched: Cell<bool>,
 }
 
 enum To<'a> {
     /// The job of this ticket on an event loop.
-    Loop { port: &'a port::Port, ticket: u64 },
+    Loop {
+        driver: &'a loop_driver::LoopDriver,
+        ticket: u64,
+    },
     /// The thread that blocks.
-    Caller(RefCell<Futures<Reply>>),
+    Caller(RefCell<Futures<Completion>>),
 }
 
 /// Futures that one thread polls.
@@ -148,7 +157,7 @@ impl<'a> Spawner<'a> {
         Self {
             to,
             tasks: RefCell::new(tasks),
-            gathered: Cell::new(false),
+            batched: Cell::new(false),
         }
     }
 
@@ -156,12 +165,12 @@ impl<'a> Spawner<'a> {
     /// a future takes tens of kilobytes wherever it is moved through.
     pub(super) fn run<F>(&self, make: impl FnOnce() -> F)
     where
-        F: Future<Output = Reply> + Send + 'static,
+        F: Future<Output = Completion> + Send + 'static,
     {
-        stack::roomy(|| match &self.to {
-            To::Loop { port, ticket } => {
+        stack::on_large_stack(|| match &self.to {
+            To::Loop { driver, ticket } => {
                 let (task, registration) = AbortHandle::new_pair();
-                port.run(*ticket, Abortable::new(or_lost(make()), registration));
+                driver.run(*ticket, Abortable::new(or_lost(make()), registration));
                 self.tasks.borrow_mut().0.push(task);
             }
             // Dropped with its caller's call.
@@ -171,9 +180,9 @@ impl<'a> Spawner<'a> {
 
     /// Has a future polled that moves many values. Where they are compressed, which takes longer than
     /// an event loop may be kept waiting, the runtime's threads poll it.
-    pub(super) fn run_piece<F>(&self, store: &Arc<KvStore>, make: impl FnOnce() -> F)
+    pub(super) fn run_batch<F>(&self, store: &Arc<KvStore>, make: impl FnOnce() -> F)
     where
-        F: Future<Output = Reply> + Send + 'static,
+        F: Future<Output = Completion> + Send + 'static,
     {
         if store.compresses() {
             self.run_apart(make);
@@ -186,12 +195,12 @@ impl<'a> Spawner<'a> {
     /// that would have to wait.
     pub(super) fn run_apart<F>(&self, make: impl FnOnce() -> F)
     where
-        F: Future<Output = Reply> + Send + 'static,
+        F: Future<Output = Completion> + Send + 'static,
     {
         match &self.to {
-            To::Loop { port, .. } => self.run(|| {
-                let apart = port.process().apart(or_lost(make()));
-                async { apart.await.unwrap_or(Reply::Lost) }
+            To::Loop { driver, .. } => self.run(|| {
+                let apart = driver.process().apart(or_lost(make()));
+                async { apart.await.unwrap_or(Completion::Lost) }
             }),
             To::Caller(_) => self.run(make),
         }
@@ -199,21 +208,21 @@ impl<'a> Spawner<'a> {
 
     /// Drops what may take long to free: memory that the runtime's threads have allocated.
     pub(super) fn drop_apart<T: Send + 'static>(&self, value: T) {
-        if let To::Loop { port, .. } = &self.to {
-            port.process().runtime.spawn(async move { drop(value) });
+        if let To::Loop { driver, .. } = &self.to {
+            driver.process().runtime.spawn(async move { drop(value) });
         }
     }
 
     /// Reads one id; a loop gathers the reads of one turn.
     pub(super) fn read(&self, store: &Arc<KvStore>, id: String) {
         match &self.to {
-            To::Loop { port, ticket } => {
-                self.gathered.set(true);
-                port.gather_read(*ticket, store, id);
+            To::Loop { driver, ticket } => {
+                self.batched.set(true);
+                driver.batch_read(*ticket, store, id);
             }
             To::Caller(_) => {
                 let store = Arc::clone(store);
-                self.run(move || async move { Reply::Found(store.get(&id).await) });
+                self.run(move || async move { Completion::Found(store.get(&id).await) });
             }
         }
     }
@@ -221,15 +230,15 @@ impl<'a> Spawner<'a> {
     /// Writes a batch of one id; a loop gathers the writes of one turn.
     pub(super) fn write(&self, store: &Arc<KvStore>, only: Batch) {
         match &self.to {
-            To::Loop { port, ticket } => {
-                self.gathered.set(true);
-                port.gather_write(*ticket, store, only);
+            To::Loop { driver, ticket } => {
+                self.batched.set(true);
+                driver.batch_write(*ticket, store, only);
             }
             To::Caller(_) => {
                 let store = Arc::clone(store);
                 self.run(move || async move {
-                    let (ids, outcomes) = store.put(only).await;
-                    Reply::StoredPiece(ids, outcomes)
+                    let (ids, outcomes) = store.upsert(only).await;
+                    Completion::StoredBatch(ids, outcomes)
                 });
             }
         }
@@ -237,19 +246,19 @@ impl<'a> Spawner<'a> {
 }
 
 /// The future's reply; one that panics must not leave its caller waiting.
-async fn or_lost(future: impl Future<Output = Reply>) -> Reply {
+async fn or_lost(future: impl Future<Output = Completion>) -> Completion {
     AssertUnwindSafe(future)
         .catch_unwind()
         .await
-        .unwrap_or(Reply::Lost)
+        .unwrap_or(Completion::Lost)
 }
 
 /// The same of what runs at once: to Python a panic is an error like any other, not an exception
 /// that passes every `except Exception`.
 fn caught<T>(call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        Err(if payload.is::<NoRoom>() {
-            NoRoom::error().into()
+        Err(if payload.is::<NoStack>() {
+            NoStack::error().into()
         } else {
             lost().into()
         })
@@ -269,5 +278,5 @@ fn lost() -> Error {
 /// Lets no thread back into Python any more; registered with `atexit`.
 #[pyfunction]
 pub(super) fn close_at_exit(py: Python<'_>) {
-    py.detach(gate::close);
+    py.detach(exit_gate::close);
 }

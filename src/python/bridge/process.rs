@@ -1,4 +1,4 @@
-//! What belongs to one process: the runtime, the connections, the ports of its event loops.
+//! What belongs to one process: the runtime, the connections, the loop drivers of its event loops.
 //!
 //! A forked child has the memory of its parent but not its threads: a runtime without workers,
 //! locks that nobody will release, sockets that are the parent's. So the child makes everything
@@ -13,8 +13,7 @@ use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-use super::ports::Ports;
-use crate::connection::{SharedConnections, keep_census};
+use crate::client::{SharedConnections, keep_keyspace_stats};
 use crate::error::{Error, Kind, Result};
 use crate::stack;
 
@@ -28,10 +27,9 @@ pub(in crate::python) struct Process {
     id: u32,
     pub(super) runtime: Runtime,
     pub(in crate::python) connections: SharedConnections,
-    pub(super) ports: Ports,
-    /// Milliseconds between two looks at what lies on the servers; 0 while nobody wants any.
+    /// Milliseconds between two checks at what lies on the servers; 0 while nobody wants any.
     census_every: AtomicU64,
-    census_begun: AtomicBool,
+    stats_begun: AtomicBool,
 }
 
 /// The number of this process when Python last called. To ask the system takes a few hundred
@@ -39,7 +37,7 @@ pub(in crate::python) struct Process {
 static HERE: AtomicU32 = AtomicU32::new(0);
 
 /// Asks which process this is, as everyone does who was just called by Python: it may have forked.
-pub(in crate::python) fn look() {
+pub(in crate::python) fn observe_process() {
     HERE.store(std::process::id(), Relaxed);
 }
 
@@ -50,19 +48,19 @@ static CURRENT: Mutex<Option<&'static Process>> = Mutex::new(None);
 impl Process {
     /// This process's state, made at first use and again in a forked child.
     pub(in crate::python) fn current(attached: Python<'_>) -> Result<&'static Self> {
-        look();
-        Self::seen(attached)
+        observe_process();
+        Self::observed(attached)
     }
 
     /// The same, for who comes after a look.
-    pub(super) fn seen(_attached: Python<'_>) -> Result<&'static Self> {
+    pub(super) fn observed(_attached: Python<'_>) -> Result<&'static Self> {
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(process) = *current
             && process.is_current()
         {
             return Ok(process);
         }
-        let process = stack::roomy(Self::new)?;
+        let process = stack::on_large_stack(Self::new)?;
         *current = Some(process);
         Ok(process)
     }
@@ -72,22 +70,24 @@ impl Process {
             id: HERE.load(Relaxed),
             runtime: runtime()?,
             connections: SharedConnections::default(),
-            ports: Ports::default(),
             census_every: AtomicU64::new(0),
-            census_begun: AtomicBool::new(false),
+            stats_begun: AtomicBool::new(false),
         })))
     }
 
     /// Has the servers looked at so often, in the background, from now on; zero is never.
-    pub(in crate::python) fn keep_census(&'static self, every: Duration) {
+    pub(in crate::python) fn keep_keyspace_stats(&'static self, every: Duration) {
         let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
         self.census_every.store(every, Relaxed);
-        if every > 0 && !self.census_begun.swap(true, Relaxed) {
+        if every > 0 && !self.stats_begun.swap(true, Relaxed) {
             let every = || match self.census_every.load(Relaxed) {
                 0 => None,
                 milliseconds => Some(Duration::from_millis(milliseconds)),
             };
-            stack::roomy(|| self.runtime.spawn(keep_census(&self.connections, every)));
+            stack::on_large_stack(|| {
+                self.runtime
+                    .spawn(keep_keyspace_stats(&self.connections, every))
+            });
         }
     }
 

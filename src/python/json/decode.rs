@@ -5,9 +5,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
-use super::{Failure, Result, keys, room};
-use crate::json_text::cursor::{Cursor, Number, Text, Unescaped};
-use crate::json_text::plain_prefix;
+use super::{Failure, Result, key_cache, scratch_buffer};
+use crate::json::cursor::{Cursor, Number, Text, Unescaped};
+use crate::json::plain_prefix;
 
 /// Digits that fit an `i64` whatever they are.
 const SMALL_INT_DIGITS: usize = 18;
@@ -45,7 +45,7 @@ impl<'py, 'json> Parser<'py, 'json> {
         Self {
             py,
             cursor: Cursor { json, at: 0 },
-            unescaped: room::take(),
+            unescaped: scratch_buffer::take(),
             items: Vec::new(),
         }
     }
@@ -144,7 +144,7 @@ impl<'py, 'json> Parser<'py, 'json> {
         self.cursor.opening_quote_of_a_key()?;
         let text = self.read()?;
         let key = match text {
-            Text::Plain(bytes) => self.made(keys::key(self.py, bytes))?,
+            Text::Plain(bytes) => self.made(key_cache::key(self.py, bytes))?,
             _ => self.text(text)?,
         };
         self.cursor.colon()?;
@@ -203,7 +203,7 @@ impl<'py, 'json> Parser<'py, 'json> {
 
 impl Drop for Parser<'_, '_> {
     fn drop(&mut self) {
-        room::leave(std::mem::take(&mut self.unescaped));
+        scratch_buffer::leave(std::mem::take(&mut self.unescaped));
     }
 }
 

@@ -4,10 +4,10 @@ use pyo3::exceptions::{PyException, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
-use super::text::{self, Unwritten};
-use super::{Failure, MAX_DEPTH, Result, room};
+use super::strings::{self, Unwritten};
+use super::{Failure, MAX_DEPTH, Result, scratch_buffer};
 use crate::error::{Error, Kind};
-use crate::json_text::write_float;
+use crate::json::write_float;
 use crate::stack;
 use crate::value::{admit, too_large};
 
@@ -26,14 +26,14 @@ pub(crate) fn encoded<T>(
     max: usize,
     take: impl FnOnce(&[u8]) -> Result<T>,
 ) -> Result<T> {
-    let mut json = room::take();
+    let mut json = scratch_buffer::take();
     let bounds = Bounds {
         depth: 0,
         bytes: max,
     };
     let written = write(value, &mut json, bounds).and_then(|()| bounds.hold(&json));
     let taken = written.and_then(|()| take(&json));
-    room::leave(json);
+    scratch_buffer::leave(json);
     taken
 }
 
@@ -279,7 +279,7 @@ fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>, bounds: Bounds) -> 
     if text.code_point_len().unwrap_or(0) > room {
         return Err(too_large(bounds.bytes).into());
     }
-    text::write(text, out).or_else(|unwritten| match unwritten {
+    strings::write(text, out).or_else(|unwritten| match unwritten {
         Unwritten::LoneSurrogate => {
             refuse("the text holds a lone surrogate, which UTF-8 cannot hold: repair the text")
         }

@@ -8,14 +8,14 @@ pub mod codec;
 mod decode;
 mod encode;
 mod fields;
-mod keys;
-mod room;
-mod text;
+mod key_cache;
+mod scratch_buffer;
+mod strings;
 
 use pyo3::prelude::*;
 
 use crate::error::Error;
-use crate::json_text::cursor::Fault;
+use crate::json::cursor::Fault;
 pub(super) use decode::decode;
 pub(super) use encode::encoded;
 pub(super) use fields::{Projected, decode_fields};

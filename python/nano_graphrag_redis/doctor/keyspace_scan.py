@@ -1,0 +1,161 @@
+"""One walk over the keyspace, which every check of the contents shares."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from nano_graphrag_redis.answers import is_empty, is_unparseable
+from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
+from nano_graphrag_redis.exceptions import CorruptValueError
+from nano_graphrag_redis.migration.keyspace_entries import Foreign, parted
+
+from .target import Target
+
+Progress = Callable[[int], None]
+
+PAGE: Final = 512
+"""Keys that one SCAN looks at; the values of one page are in memory at a time."""
+
+DOCUMENTS: Final = "full_docs"
+CHUNKS: Final = "text_chunks"
+DOCUMENT_OF: Final = "full_doc_id"
+"""The field of a chunk that names its document."""
+
+
+@dataclass
+class KeyspaceScan:
+    """What the walk has met.
+
+    Attributes:
+        counts: Keys, by namespace.
+        expiring: The ids that have a TTL, by namespace.
+        foreign: The ids whose key is no string, with its type, by namespace.
+        corrupt: The ids whose value cannot be read, by namespace.
+        documents: The ids of documents that have text.
+        chunks_of: For each document that a chunk names, the chunks that name it.
+        empty_answers: The ids of cached answers that are null or blank.
+        unparseable_answers: The ids of cached answers whose JSON the host cannot parse.
+        beside: The keys beside the namespaces, by what follows the ``@``.
+        unowned: The keys that no storage has made.
+    """
+
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    expiring: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    foreign: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    corrupt: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    documents: set[str] = field(default_factory=set)
+    chunks_of: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    empty_answers: set[str] = field(default_factory=set)
+    unparseable_answers: set[str] = field(default_factory=set)
+    beside: set[str] = field(default_factory=set)
+    unowned: Foreign = field(default_factory=Foreign)
+
+
+def take(target: Target, progress: Progress | None = None) -> KeyspaceScan:
+    """Walks over every key of the keyspace, and reads every value."""
+    keyspace = KeyspaceScan()
+    met = 0
+    own = target.root_of(DOCUMENTS)
+    shared = {target.root_of(name) for name in HOST_NAMESPACES} - {own}
+    for root in (own, *sorted(shared)):
+        for keys in _pages(target, root):
+            by_namespace: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+            for key in set(keys):
+                name = key.removeprefix(root)
+                if name.startswith(b"@"):
+                    with suppress(UnicodeDecodeError):
+                        keyspace.beside.add(name[1:].decode())
+                    continue
+                entry = parted(name)
+                if entry is None:
+                    keyspace.unowned.add(key)
+                elif _is_ours(target, entry[0], root):
+                    by_namespace[entry[0]].append((entry[1], key))
+            for namespace, found in by_namespace.items():
+                _look(target, keyspace, namespace, found)
+            met += len(keys)
+            if progress:
+                progress(met)
+    return keyspace
+
+
+def chunked_documents(target: Target) -> set[str]:
+    """The documents that have chunks now."""
+    keyspace = KeyspaceScan()
+    prefix = target.store(CHUNKS).prefix.encode()
+    for keys in _pages(target, prefix):
+        found = [(key.removeprefix(prefix).decode(errors="replace"), key) for key in keys]
+        _look(target, keyspace, CHUNKS, found)
+    return set(keyspace.chunks_of)
+
+
+def _pages(target: Target, prefix: bytes) -> Iterator[list[bytes]]:
+    cursor, store = 0, target.any_store
+    pattern = re.sub(rb"([*?\[\]^\-\\])", rb"\\\1", prefix) + b"*"
+    while True:
+        cursor, keys = store.scan(cursor, pattern, PAGE)
+        yield [key for key in keys if key.startswith(prefix)]
+        if cursor == 0:
+            return
+
+
+def _is_ours(target: Target, namespace: str, root: bytes) -> bool:
+    return target.root_of(namespace) == root
+
+
+def _look(
+    target: Target, keyspace: KeyspaceScan, namespace: str, found: list[tuple[str, bytes]]
+) -> None:
+    if not found:
+        return
+    keyspace.counts[namespace] += len(found)
+    readable = []
+    looked = target.store(namespace).look([key for _, key in found])
+    for (id, _), (kind, ttl) in zip(found, looked, strict=True):
+        if ttl is not None:
+            keyspace.expiring[namespace].add(id)
+        if kind == "string":
+            readable.append(id)
+        elif kind != "none":
+            keyspace.foreign[namespace][id] = kind
+    for id, value in _values(target, keyspace, namespace, readable):
+        _note(keyspace, namespace, id, value)
+
+
+def _note(keyspace: KeyspaceScan, namespace: str, id: str, value: Any) -> None:
+    """Sorts a value by what the checks ask of it."""
+    if namespace == LLM_CACHE:
+        if is_empty(value):
+            keyspace.empty_answers.add(id)
+        elif is_unparseable(value):
+            keyspace.unparseable_answers.add(id)
+    elif not isinstance(value, dict):
+        return
+    elif namespace == DOCUMENTS and str(value.get("content") or "").strip():
+        keyspace.documents.add(id)
+    elif namespace == CHUNKS and isinstance(document := value.get(DOCUMENT_OF), str):
+        keyspace.chunks_of[document].add(id)
+
+
+def _values(
+    target: Target, keyspace: KeyspaceScan, namespace: str, ids: Sequence[str]
+) -> list[tuple[str, Any]]:
+    """The values of those of the ids that can be read; the others are noted."""
+    if not ids:
+        return []
+    store = target.store(namespace)
+    try:
+        return list(zip(ids, store.get_by_ids(ids), strict=True))
+    except CorruptValueError:
+        pass  # one of them: asked for one by one, each fails by itself
+    values = []
+    for id in ids:
+        with suppress(CorruptValueError):
+            values.append((id, store.get_by_id(id)))
+    keyspace.corrupt[namespace].update({*ids} - {id for id, _ in values})
+    return values

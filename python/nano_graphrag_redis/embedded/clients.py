@@ -1,0 +1,197 @@
+"""A process's part in an embedded directory: join its server or start it, and leave."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+
+from nano_graphrag_redis.embedded import supervisor
+from nano_graphrag_redis.embedded.launch import log_tail, server_command, start_supervisor
+from nano_graphrag_redis.embedded.ownership import check_ours
+from nano_graphrag_redis.embedded.server_version import from_info, record
+from nano_graphrag_redis.embedded.socket_paths import make_reachable, socket_path
+from nano_graphrag_redis.exceptions import (
+    StorageConfigError,
+    StorageError,
+    StorageUnavailableError,
+)
+
+START_TIMEOUT = 30.0
+"""Seconds without any answer until a server counts as not starting; "loading" is an answer."""
+_POLL_INTERVAL = 0.01
+"""Seconds between two looks at a server that is starting or ending."""
+
+_members: dict[Path, Member] = {}
+_mutex = threading.Lock()
+
+
+def acquire(directory: Path) -> None:
+    """Joins the server of ``directory``, or starts it; blocks until it answers.
+
+    Each call wants one ``release``. A process that ends without it, however it ends, has left.
+    A server that has crashed since an earlier call is started again.
+
+    Args:
+        directory: The same directory is the same server by any of its names. A relative one is
+            taken from the current working directory, so resolve it once if that may change.
+
+    Raises:
+        StorageConfigError: The directory, the server program or its version will not do.
+        StorageUnavailableError: The server does not start; the message ends with its log.
+    """
+    home = directory.resolve()
+    with _mutex:
+        member = _members.setdefault(home, Member(home))
+        member.holders += 1
+    try:
+        member.wait_for_server()
+    except BaseException as error:
+        release(home)
+        if isinstance(error, OSError) and not isinstance(error, StorageError):
+            raise StorageConfigError(
+                f"REDIS_URL=embedded://{home} cannot be used ({error}): "
+                "name a directory on a local disk that this user may write"
+            ) from error
+        raise
+
+
+def release(directory: Path) -> None:
+    """Takes one ``acquire`` back; a directory that is not held is left alone."""
+    home = directory.resolve()
+    with _mutex:
+        member = _members.get(home)
+        if member is None:
+            return
+        member.holders -= 1
+        if not member.holders:
+            del _members[home]
+            member.leave()
+
+
+class Member:
+    """This process as a member of one directory.
+
+    Args:
+        home: The directory, resolved.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.holders = 0
+        self._lock: int | None = None
+
+    def wait_for_server(self) -> None:
+        """Returns when the server answers and this process is among its members."""
+        deadline = time.monotonic() + START_TIMEOUT
+        started = False
+        while time.monotonic() < deadline:
+            with _mutex:
+                joined = self._join()
+                if joined:
+                    started = self._start_if_unguarded(again=started) or started
+            answer = self._ask(b"PING") if joined else b""
+            if answer == supervisor.PONG and (info := self._ask(b"INFO server")):
+                record(self.home, from_info(info.decode()))
+                return
+            if answer.startswith(b"-LOADING"):
+                deadline = time.monotonic() + START_TIMEOUT
+            time.sleep(_POLL_INTERVAL)
+        raise self._unavailable(f"has not answered for {START_TIMEOUT:.0f} s")
+
+    def leave(self) -> None:
+        """Ends the membership; with it the server, if no other process is a member."""
+        self.leave_a_guardian()
+        if self._lock is not None:
+            # Closed, never unlocked: a forked process shares this very lock and goes on.
+            os.close(self._lock)
+            self._lock = None
+
+    def leave_a_guardian(self) -> None:
+        """Sees to it that somebody will end the server, should its supervisor have been killed."""
+        if self._lock is None:
+            return  # it has not joined: there is no server that it would leave
+        with contextlib.suppress(OSError, StorageConfigError):
+            lock = try_lock(self.home / supervisor.GUARDIAN_LOCK, fcntl.LOCK_EX)
+            if lock is None:
+                return
+            try:
+                if self._ask(b"PING"):
+                    start_supervisor(self.home, lock, ())
+            finally:
+                os.close(lock)
+
+    def _join(self) -> bool:
+        """True with this process among the members, False while a supervisor ends the server."""
+        path = self.home / supervisor.MEMBERS_LOCK
+        if self._lock is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._lock), path.stat()):
+                    return True
+            # Somebody removed the directory: what we hold is a lock on nothing.
+            os.close(self._lock)
+            self._lock = None
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_ours(self.home)
+        self._lock = try_lock(path, fcntl.LOCK_SH)
+        return self._lock is not None
+
+    def _start_if_unguarded(self, *, again: bool) -> bool:
+        lock = try_lock(self.home / supervisor.GUARDIAN_LOCK, fcntl.LOCK_EX)
+        if lock is None:
+            return False
+        try:
+            if again:
+                raise self._unavailable("ended before it answered")
+            start_supervisor(self.home, lock, server_command(self.home))
+            return True
+        finally:
+            os.close(lock)
+
+    def _ask(self, command: bytes) -> bytes:
+        """The server's answer, empty while there is none."""
+        make_reachable(self.home)
+        if self._lock is not None:
+            check_ours(self.home)  # the socket may have come meanwhile
+        try:
+            return supervisor.ask(str(socket_path(self.home)), command)
+        except OSError:
+            return b""
+
+    def _unavailable(self, what: str) -> StorageUnavailableError:
+        return StorageUnavailableError(
+            f"the server of embedded://{self.home} {what}: see the end of its log\n"
+            f"{log_tail(self.home)}"
+        )
+
+
+def try_lock(path: Path, kind: int) -> int | None:
+    """The descriptor of a lock file, locked; None when others hold it."""
+    lock = supervisor.open_lock(path)
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BaseException as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return lock
+
+
+@atexit.register
+def _leave_no_server_unguarded() -> None:
+    """The locks stay held: what runs at exit after this may still use the server."""
+    with _mutex:
+        for member in _members.values():
+            member.leave_a_guardian()
+
+
+# A child forked by one thread while another starts a guardian would keep that guardian's lock, and
+# ``_mutex`` would stay locked in it for ever.
+os.register_at_fork(
+    before=_mutex.acquire, after_in_parent=_mutex.release, after_in_child=_mutex.release
+)

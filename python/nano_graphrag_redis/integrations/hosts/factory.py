@@ -1,0 +1,62 @@
+"""The factory host: registers our loader for ``redis`` in its ``StorageFactory``.
+
+Its JSON storages are not replaced; before one is created, its file is brought up to date.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from contextlib import ExitStack
+from typing import Any
+
+from nano_graphrag_redis.optional_imports import imported
+from nano_graphrag_redis.workers.host_choice import host_chose_json
+
+from .json_files import bring_up_to_date
+from .storage_class import redis_storage
+
+
+def register(undo: ExitStack) -> bool:
+    """Registers with the factory, if the host has one; ``undo`` gets the callback to unregister."""
+    module = imported("nano_graphrag._storage.factory")
+    if module is None:
+        return False
+    # It fills the registry only while that is empty: ours alone in it would lose the JSON backend.
+    module._register_backends()
+    loaders = module.StorageFactory._kv_backends
+    before = {name: loader for name, loader in loaders.items() if name == "redis"}
+    module.StorageFactory.register_kv("redis", redis_storage)
+
+    def restore() -> None:
+        if loaders.get("redis") is redis_storage:  # else someone registered after us
+            del loaders["redis"]
+            loaders.update(before)
+
+    undo.callback(restore)
+    _look_at_files_first(module.StorageFactory, undo)
+    return True
+
+
+def _look_at_files_first(factory: Any, undo: ExitStack) -> None:
+    original = vars(factory)["create_kv_storage"]
+    signature = inspect.signature(original.__func__)
+
+    @functools.wraps(original.__func__)
+    def up_to_date(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        asked = signature.bind(cls, *args, **kwargs).arguments
+        settings = asked["global_config"]
+        if asked["backend"] == "json":
+            host_chose_json()
+            if "working_dir" in settings:
+                bring_up_to_date(settings["working_dir"], settings, [asked["namespace"]])
+        return original.__func__(cls, *args, **kwargs)
+
+    wrapper = classmethod(up_to_date)
+
+    def restore() -> None:
+        if vars(factory).get("create_kv_storage") is wrapper:  # else someone wrapped it after us
+            factory.create_kv_storage = original
+
+    factory.create_kv_storage = wrapper
+    undo.callback(restore)

@@ -1,0 +1,134 @@
+"""``export`` and ``fold``: from Redis, or from a log of changes, to the host's files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from nano_graphrag_redis._core import FileWork, file_of
+from nano_graphrag_redis.exceptions import StorageConfigError
+
+from .common import all_files_in, configuration, opened, run
+from .keyspace_entries import Foreign, namespaces_of
+from .reports import Exported, ExportedFile, RefusedNamespace, Report, Settings
+
+_LOG_NAME = re.compile(r"kv_store_(.+)\.changes(\.folding)?", re.DOTALL)
+
+
+def export(
+    directory: str | os.PathLike[str],
+    settings: Settings = None,
+    *,
+    namespaces: Collection[str] | None = None,
+    dry_run: bool = False,
+    progress: Report | None = None,
+) -> Exported:
+    """Writes namespaces as the host's own files: indent 2, not ASCII-escaped, ids sorted.
+
+    Each file is written to a temporary file that replaces the old one once it is complete and on
+    disk. Ids that expire meanwhile are left out. An existing change log is folded first, because
+    folding it later would overwrite the export, for example with an old drop. Keys under the prefix
+    that do not belong to a storage are left out, and listed in the result. Files of namespaces that
+    the server does not hold stay as they are, and are listed in ``left``.
+
+    Args:
+        directory: The target directory; created if missing.
+        settings: The settings of the server.
+        namespaces: Only these; None for all in the keyspace, except those that are not valid file
+            names, which are listed in ``refused``.
+        dry_run: Only count.
+        progress: Called with the progress.
+
+    Raises:
+        StorageConfigError: A namespace you named is not a valid file name, or the file follows
+            another workspace or key prefix under ``redis_dual_write``.
+        CorruptValueError: The server holds a value that is not JSON. The old file is kept.
+        JsonFileError: An existing file or log cannot be read or written.
+        StorageUnavailableError, StorageOperationError: The server failed.
+    """
+    directory = Path(directory)
+    config = configuration(settings)
+    if not dry_run:
+        directory.mkdir(parents=True, exist_ok=True)
+    logged = () if dry_run else logs_in(directory)
+    written, refused = [], []
+    foreign = Foreign()
+    found_there = namespaces_of(config, foreign) if namespaces is None else namespaces
+    for namespace in dict.fromkeys(found_there):
+        try:
+            path = file_of(directory, namespace)
+        except StorageConfigError as error:
+            if namespaces is not None:
+                raise
+            refused.append(RefusedNamespace(namespace, str(error)))
+            continue
+        with opened(namespace, config) as store:
+            if namespace in logged:
+                run(FileWork.fold(store, directory.absolute(), ask=True), namespace, None)
+            found = run(FileWork.export(store, directory, dry_run), namespace, progress)
+        written.append(ExportedFile(namespace, path, found["ids"], found["size"]))
+    left = () if namespaces is not None else _left_in(directory, {file.path for file in written})
+    return Exported(
+        directory, tuple(written), dry_run, tuple(refused), foreign.count, foreign.examples, left
+    )
+
+
+def _left_in(directory: Path, written: Collection[Path]) -> tuple[Path, ...]:
+    """The files of a directory that hold values, without those that were written."""
+    if not directory.is_dir():
+        return ()
+    files = (file for file in all_files_in(directory).values() if file not in written)
+    return tuple(sorted(file for file in files if not _is_empty(file)))
+
+
+def _is_empty(file: Path) -> bool:
+    """Whether a file holds no ids, as the host writes it for a namespace that was dropped."""
+    with file.open("rb") as read:
+        return b"".join(read.read(64).split()) in {b"", b"{}"}
+
+
+def logs_in(directory: Path) -> list[str]:
+    """The namespaces that have a change log in a directory."""
+    if not directory.is_dir():
+        return []
+    names = (_LOG_NAME.fullmatch(path.name) for path in directory.iterdir())
+    return sorted({match[1] for match in names if match})
+
+
+def fold(
+    directory: str | os.PathLike[str],
+    settings: Settings = None,
+    *,
+    namespaces: Collection[str] | None = None,
+) -> Exported:
+    """Brings the files of ``redis_dual_write`` up to date, for example after a crash.
+
+    Reads the values of the ids in the change log from the server, if the settings name one. Uses
+    the logged values for ids that the server does not have, and if the server is down. Does
+    nothing without a log.
+
+    Args:
+        directory: The host's ``working_dir``.
+        settings: The settings of the server.
+        namespaces: Only these; None for every log in the directory.
+
+    Raises:
+        StorageConfigError: A namespace is not a valid file name, or its log belongs to another
+            workspace or key prefix than the settings name.
+        JsonFileError: A file or a log cannot be read or written.
+    """
+    directory = Path(directory).absolute()
+    config = configuration(settings)
+    # Else it would be whoever listens at the default address.
+    ask = "redis_url" in config.model_fields_set
+    found = logs_in(directory)
+    folded = []
+    for namespace in found if namespaces is None else dict.fromkeys(namespaces):
+        with opened(namespace, config) as store:
+            result = run(FileWork.fold(store, directory, ask), namespace, None)
+        if result["ids"] is not None:
+            path = file_of(directory, namespace)
+            folded.append(ExportedFile(namespace, path, result["ids"], result["size"]))
+    return Exported(directory, tuple(folded), dry_run=False)

@@ -1,0 +1,73 @@
+"""``verify``: are the host's files and Redis the same?"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nano_graphrag_redis._core import BlockingKvStore, FileWork
+
+from .common import configuration, files_in, opened, run, steadily
+from .keyspace_entries import namespaces_of
+from .reports import Report, Settings, Verified, VerifiedNamespace
+
+
+def verify(
+    directory: str | os.PathLike[str],
+    settings: Settings = None,
+    *,
+    namespaces: Collection[str] | None = None,
+    progress: Report | None = None,
+) -> Verified:
+    """Compares the host's files with the server, id by id; writes nothing.
+
+    Two values are equal if ``json.loads`` returns the same for both, including types and the bits
+    of floats; the order of a dict's keys does not matter. A value on the server that cannot be
+    read differs. A namespace that exists only on the server is compared with an empty file.
+
+    Args:
+        directory: The host's ``working_dir``.
+        settings: The settings of the server.
+        namespaces: Only these; None for every file in the directory and every namespace in the
+            keyspace, which requires scanning the whole database.
+        progress: Called with the progress.
+
+    Raises:
+        JsonFileError: A file is damaged, or kept changing.
+        StorageUnavailableError, StorageOperationError: The server failed.
+    """
+    config = configuration(settings)
+    compared = []
+    for namespace, path in files_in(Path(directory), namespaces).items():
+        with opened(namespace, config) as store:
+            compared.append(_compare(store, namespace, path, progress))
+    if namespaces is None:
+        known = {each.namespace for each in compared}
+        for namespace in (name for name in namespaces_of(config) if name not in known):
+            with opened(namespace, config) as store, _empty_file() as path:
+                compared.append(_compare(store, namespace, path, progress))
+    return Verified(tuple(compared))
+
+
+def _compare(
+    store: BlockingKvStore, namespace: str, path: Path, progress: Report | None
+) -> VerifiedNamespace:
+    def compare(readable: Path) -> VerifiedNamespace:
+        found = run(FileWork.compare(store, readable), namespace, progress)
+        for kind in ("differing", "missing", "extra"):
+            found[kind] = tuple(found[kind])
+        return VerifiedNamespace(namespace, **found)
+
+    return steadily(path, compare)
+
+
+@contextmanager
+def _empty_file() -> Iterator[Path]:
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        file.write(b"{}")
+        file.flush()
+        os.utime(file.name, (0, 0))  # nobody is writing it
+        yield Path(file.name)

@@ -1,0 +1,79 @@
+//! What goes on beside the calls: the probes of a server that is away, and the care of idle
+//! connections.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Connections;
+use super::backoff::jitter;
+use super::node::Node;
+use crate::log_events::Event;
+use crate::metrics::ServerCount;
+
+/// First pause between two probes of an unreachable server.
+pub(super) const FIRST_PROBE: Duration = Duration::from_millis(20);
+
+impl Connections {
+    /// An operation failed; the breaker counts those that found no server.
+    pub(super) fn count_failure(self: &Arc<Self>, node: &Arc<Node>, outage: bool) {
+        if !outage {
+            node.breaker.answered();
+        } else if node.breaker.failed() {
+            self.counters.count(ServerCount::BreakerOpened, 1);
+            let line = format!(
+                "{}: calls fail at once from now on, since several in a row found no server; it is probed, and they pass again as soon as it answers",
+                node.endpoint()
+            );
+            self.notices.push(Event::BreakerOpen, line);
+            tokio::spawn(Self::probe_until_back(Arc::clone(self), Arc::clone(node)));
+        }
+    }
+
+    /// Pings until the server answers, then closes its breaker. Ends when no store is left, or the
+    /// server is none of them any more.
+    async fn probe_until_back(connections: Arc<Self>, node: Arc<Node>) {
+        let recovery = connections.config.breaker_recovery;
+        let (connections, node) = (Arc::downgrade(&connections), Arc::downgrade(&node));
+        let mut pause = FIRST_PROBE.min(recovery);
+        loop {
+            sleep(pause.mul_f64(jitter())).await;
+            let (Some(connections), Some(node)) = (connections.upgrade(), node.upgrade()) else {
+                return;
+            };
+            if connections.topology.has_recovered(&node).await {
+                node.breaker.close();
+                connections.counters.count(ServerCount::BreakerClosed, 1);
+                let line = format!("{}: the server answers, calls pass again", node.endpoint());
+                connections.notices.push(Event::BreakerClosed, line);
+                return;
+            }
+            pause = (pause * 2).min(recovery);
+        }
+    }
+
+    /// Looks after idle connections for as long as a store uses them.
+    pub(super) fn maintain(self: &Arc<Self>) {
+        // Loaded first: the line stays shared between cores.
+        if self.maintained.load(Relaxed) || self.maintained.swap(true, Relaxed) {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        let interval = self.config.health_check_interval;
+        if interval.is_zero() {
+            return;
+        }
+        let task = tokio::spawn(async move {
+            loop {
+                sleep(interval).await;
+                let Some(connections) = weak.upgrade() else {
+                    return;
+                };
+                connections.topology.maintain().await;
+            }
+        });
+        let _ = self.maintenance.set(task.abort_handle()); // only one caller comes here
+    }
+}

@@ -1,0 +1,190 @@
+//! One server: the connections to it, one attempt over them, and the breaker that spares callers
+//! the wait for a server that is away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use redis::aio::ConnectionLike;
+use redis::{RedisError, Value};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::checkout::Checkout;
+use super::circuit_breaker::CircuitBreaker;
+use super::pool::Pool;
+use super::protocol::reply::refuses_for_now;
+use super::transport::auth_limiter::AuthLimiter;
+use super::{Reply, Request};
+use crate::config::ServerConfig;
+use crate::config::endpoint::Endpoint;
+use crate::error::{Error, Kind, Result};
+
+/// One server of a topology. Opens nothing until something is asked of it.
+pub(crate) struct Node {
+    /// The settings of the set, with this server's endpoint.
+    pub(super) config: ServerConfig,
+    pub(super) pool: Arc<Pool>,
+    pub(super) breaker: CircuitBreaker,
+    prewarmed: AtomicBool,
+}
+
+/// Why an attempt failed, and whether anything may have reached the server.
+pub(super) struct FailedAttempt {
+    pub(super) error: RedisError,
+    pub(super) sent: bool,
+    /// Whether it was a direct connection that had been lost, perhaps long before this request.
+    pub(super) stale: bool,
+    /// What was answered all the same: the first commands of the request.
+    pub(super) replies: Vec<Reply>,
+}
+
+impl FailedAttempt {
+    pub(super) fn unsent(error: RedisError) -> Self {
+        Self {
+            error,
+            sent: false,
+            stale: false,
+            replies: Vec::new(),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn new(config: ServerConfig) -> Arc<Self> {
+        Self::with_auth_limiter(config, Arc::default())
+    }
+
+    /// One of several for the same server, at which they count their logins together.
+    pub(super) fn with_auth_limiter(
+        config: ServerConfig,
+        auth_limiter: Arc<AuthLimiter>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            pool: Pool::new(&config, auth_limiter),
+            breaker: CircuitBreaker::new(config.breaker_failures),
+            prewarmed: AtomicBool::new(!config.prewarm),
+            config,
+        })
+    }
+
+    /// Where it is.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.config.endpoint
+    }
+
+    /// Sends a request and waits for its answers, one a command: once, within the socket timeout.
+    pub(super) async fn attempt(
+        self: &Arc<Self>,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Vec<Reply>, FailedAttempt> {
+        if request.is_empty() {
+            return Ok(Vec::new());
+        }
+        let checkout = timeout_at(deadline, Checkout::acquire(&self.pool)).await;
+        let checkout = checkout
+            .map_err(|_| FailedAttempt::unsent(self.pool.connector.not_in_time()))?
+            .map_err(FailedAttempt::unsent)?;
+        let limit = deadline.min(Instant::now() + self.config.socket_timeout);
+        if !request.resendable {
+            // It has one try, so that is not to be wasted on a connection that died while idle.
+            let ping = Request::resendable([redis::cmd("PING")]);
+            if let Err(partial) = checkout.exchange_until(&ping, limit).await {
+                checkout.discard(&self.pool);
+                let stale = checkout.is_lost_connection(&partial.error);
+                return Err(FailedAttempt {
+                    stale,
+                    ..FailedAttempt::unsent(partial.error)
+                });
+            }
+        }
+        let partial = match checkout.exchange_until(request, limit).await {
+            Ok(values) => match values.first() {
+                Some(Reply::Other(Value::ServerError(error))) if refuses_for_now(error.code()) => {
+                    return Err(FailedAttempt::unsent(error.clone().into()));
+                }
+                _ => return Ok(values),
+            },
+            Err(partial) => partial,
+        };
+        // A connection that failed or fell silent is not trusted with another request.
+        checkout.discard(&self.pool);
+        Err(FailedAttempt {
+            stale: checkout.is_lost_connection(&partial.error),
+            error: partial.error,
+            sent: true,
+            replies: partial.replies,
+        })
+    }
+
+    /// Asks something once that no caller waits for. What becomes of it is no word on the server:
+    /// the breaker hears of calls alone.
+    pub(crate) async fn query_once(
+        self: &Arc<Self>,
+        request: &Request,
+    ) -> Result<Vec<Reply>, Error> {
+        let deadline = Instant::now() + self.config.operation_timeout;
+        let replies = self.attempt(request, deadline).await;
+        replies.map_err(|failed| Error::from_redis(&failed.error))
+    }
+
+    /// An operation was answered: the first one has the minimum of connections opened.
+    pub(super) fn answered(&self) {
+        self.breaker.answered();
+        if !self.prewarmed.load(Relaxed) && !self.prewarmed.swap(true, Relaxed) {
+            self.pool
+                .multiplexed
+                .spawn_growth(self.config.min_connections);
+        }
+    }
+
+    /// Whether the server answers a PING. An error answered is an answer: the breaker asks for a
+    /// server, not for a permission.
+    pub(super) async fn answers_ping(self: &Arc<Self>) -> bool {
+        let deadline = Instant::now() + self.config.socket_timeout;
+        let ping = Request::resendable([redis::cmd("PING")]);
+        match self.attempt(&ping, deadline).await {
+            Ok(_) => true,
+            Err(failed) => !Error::from_redis(&failed.error).is_outage(),
+        }
+    }
+
+    /// What a call is told while the breaker is open.
+    pub(super) fn refused(&self) -> Error {
+        let endpoint = &self.config.endpoint;
+        let message = format!(
+            "{endpoint}: not tried, since the operations before it found no server; check that it runs, calls pass again as soon as it answers"
+        );
+        Error::new(Kind::CircuitOpen, message)
+    }
+
+    /// Closes what was idle since the last call, beyond the minimum, and tries what stays.
+    pub(super) async fn maintain(&self) {
+        let spare = self.pool.permits.taken();
+        let spare = spare.saturating_sub(self.config.min_connections);
+        self.pool.direct.shrink(spare);
+        for lease in self.pool.multiplexed.shrink() {
+            let mut connection = lease.connection();
+            let ping = redis::cmd("PING");
+            let reply = connection.req_packed_command(&ping);
+            if !matches!(timeout(self.config.socket_timeout, reply).await, Ok(Ok(_))) {
+                self.pool.multiplexed.discard(&lease);
+            }
+        }
+    }
+
+    /// Sockets with a request under way.
+    pub(super) fn busy(&self) -> usize {
+        self.pool.multiplexed.busy() + self.pool.direct.busy()
+    }
+
+    /// Ends its connections for good: it is not the server to ask any more.
+    pub(super) fn abandon(&self) {
+        self.pool.direct.close();
+        self.pool.multiplexed.close();
+    }
+
+    /// Requests under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.pool.multiplexed.in_flight() + self.pool.direct.in_flight()
+    }
+}

@@ -1,0 +1,371 @@
+//! A Redis Cluster: its map, kept up to date, and the way of each command to the primary of its
+//! slot.
+//!
+//! Nothing here is the redis crate's cluster client: over nodes of our own, direct connections, deadlines, what is
+//! sent once and whose answers were lost are what they are with one server.
+
+mod hash_slot;
+mod redirect;
+mod routing;
+mod scan_cursor;
+mod server_view;
+mod slot_map;
+mod slot_states;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::{ErrorKind, RedisError, Value};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::client::Reply;
+use crate::client::node::Node;
+use crate::client::protocol::request::{Request, command};
+use crate::client::transport::auth_limiter::AuthLimiter;
+use crate::config::ServerConfig;
+use crate::config::endpoint::Endpoint;
+use crate::error::{Error, Kind, Result};
+use hash_slot::slot_of;
+use server_view::{ServerView, TrustedView};
+use slot_map::SlotMap;
+
+/// Least time between two questions for the map that nobody waits for.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long one server is waited for before another is asked as well.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Keys that are tried to find one of a node: it is found after as many as there are nodes, as a
+/// rule, and never where the beginning has a hash tag.
+const TRIES: u32 = 16_384;
+
+/// What a question for the map has come to; None while it is under way.
+type Outcome = Option<Result<(), Error>>;
+
+pub(in crate::client) struct Cluster {
+    config: ServerConfig,
+    map: RwLock<Arc<SlotMap>>,
+    refreshing: Mutex<Refreshing>,
+    scans: scan_cursor::Scans,
+    /// At servers that are asked for the map only, from one look to the next.
+    auth_limiter: Mutex<HashMap<Endpoint, Arc<AuthLimiter>>>,
+    /// How the map was known that is in use.
+    trusted: Mutex<TrustedView>,
+    /// Servers that have refused commands since the last check, since for them the cluster is down.
+    suspected: Mutex<HashSet<Endpoint>>,
+    /// Says that the map has changed.
+    changes: watch::Sender<()>,
+    /// Called with the highest number of a server when there is one more, before anybody can ask it.
+    on_new_server: OnceLock<Box<dyn Fn(u32) + Send + Sync>>,
+    /// Stands for the cluster while it has no map: its breaker counts in vain asked seeds.
+    entry: Arc<Node>,
+}
+
+#[derive(Default)]
+struct Refreshing {
+    outcome: Option<watch::Receiver<Outcome>>,
+    last: Option<Instant>,
+}
+
+impl Cluster {
+    pub(in crate::client) fn new(config: &ServerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            map: RwLock::new(Arc::new(SlotMap::unknown())),
+            refreshing: Mutex::default(),
+            scans: scan_cursor::Scans::default(),
+            auth_limiter: Mutex::default(),
+            trusted: Mutex::default(),
+            suspected: Mutex::default(),
+            changes: watch::Sender::default(),
+            on_new_server: OnceLock::new(),
+            entry: Node::new(config.clone()),
+            config: config.clone(),
+        })
+    }
+
+    /// The map as it is known, which is asked for at first.
+    async fn map(self: &Arc<Self>) -> Result<Arc<SlotMap>> {
+        let map = self.known();
+        if map.version > 0 {
+            return Ok(map);
+        }
+        self.refresh().await?;
+        Ok(self.known())
+    }
+
+    fn known(&self) -> Arc<SlotMap> {
+        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The servers that are known.
+    pub(in crate::client) fn nodes(&self) -> Vec<Arc<Node>> {
+        self.known().nodes().to_vec()
+    }
+
+    /// Those that have slots.
+    pub(in crate::client) async fn primaries(self: &Arc<Self>) -> Result<Vec<Arc<Node>>> {
+        Ok(self.map().await?.primaries())
+    }
+
+    /// A key that begins so and belongs to a slot of this node; None if there is none.
+    pub(in crate::client) fn key_on(&self, node: &Arc<Node>, beginning: &[u8]) -> Option<Vec<u8>> {
+        let map = self.known();
+        let numbered = |number: u32| [beginning, b":", number.to_string().as_bytes()].concat();
+        (0..TRIES).map(numbered).find(|key| {
+            let owner = map.owner(slot_of(key));
+            owner.is_some_and(|owner| Arc::ptr_eq(owner, node))
+        })
+    }
+
+    /// What stands for the cluster where no server of it is known.
+    pub(in crate::client) fn entry(&self) -> &Arc<Node> {
+        &self.entry
+    }
+
+    /// Whether calls to this node may pass again.
+    pub(in crate::client) async fn has_recovered(self: &Arc<Self>, node: &Arc<Node>) -> bool {
+        let refreshed = self.refresh().await.is_ok();
+        if Arc::ptr_eq(node, &self.entry) {
+            return refreshed;
+        }
+        node.answers_ping().await
+    }
+
+    /// Has the map asked for now, and waits until that is done.
+    pub(in crate::client) async fn refresh(self: &Arc<Self>) -> Result<()> {
+        let mut outcome = self.begin_refresh(Duration::ZERO);
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            Err(_) => Err(Error::new(
+                Kind::Unavailable,
+                "the look for the cluster was broken off",
+            )),
+        }
+    }
+
+    /// Has the map asked for, not too often: many may find that it is old.
+    pub(in crate::client) fn refresh_soon(self: &Arc<Self>) {
+        self.begin_refresh(PAUSE);
+    }
+
+    /// Has the map asked for once, however many want it.
+    fn begin_refresh(self: &Arc<Self>, pause: Duration) -> watch::Receiver<Outcome> {
+        let mut refreshing = self.refreshing();
+        if let Some(outcome) = &refreshing.outcome {
+            return outcome.clone();
+        }
+        let (done, outcome) = watch::channel(None);
+        refreshing.outcome = Some(outcome.clone());
+        let not_before = refreshing.last.map(|last| last + pause);
+        drop(refreshing);
+        let cluster = Arc::clone(self);
+        // On the runtime: who wanted it may be cancelled, or its loop kept by other work.
+        tokio::spawn(async move {
+            if let Some(moment) = not_before {
+                sleep_until(moment).await;
+            }
+            let refreshed = cluster.query_servers().await;
+            let mut refreshing = cluster.refreshing();
+            refreshing.last = Some(Instant::now());
+            refreshing.outcome = None;
+            drop(refreshing);
+            let _ = done.send(Some(refreshed)); // nobody may wait
+        });
+        outcome
+    }
+
+    /// Asks one server after the other, and the next ones too while the first keep silent, until one
+    /// gives an answer beyond doubt. Of doubtful answers, those of all servers are compared.
+    async fn query_servers(&self) -> Result<()> {
+        let trusted = self.trusted().clone();
+        let mut candidates = VecDeque::from(self.candidates());
+        let mut met: HashSet<_> = candidates
+            .iter()
+            .map(|node| node.endpoint().clone())
+            .collect();
+        let mut asked = FuturesUnordered::new();
+        let mut best: Option<ServerView> = None;
+        let mut failure = Error::new(Kind::Unavailable, "the cluster has no server to ask");
+        loop {
+            let at_once = if best.is_some() { candidates.len() } else { 1 };
+            let next = candidates.drain(..at_once.min(candidates.len()));
+            asked.extend(next.map(|node| self.ask(node)));
+            let more = !candidates.is_empty();
+            let patience = if more || best.is_some() {
+                PATIENCE
+            } else {
+                Duration::MAX
+            };
+            match timeout(patience, asked.next()).await {
+                Ok(Some(Ok(view))) if view.is_certain(&trusted) => {
+                    self.learn(view);
+                    return Ok(());
+                }
+                Ok(Some(Ok(view))) => {
+                    for endpoint in view.endpoints() {
+                        if met.insert(endpoint.clone()) {
+                            candidates.push_back(Node::new(self.config.at(endpoint.clone())));
+                        }
+                    }
+                    best = Some(view.or(best, &trusted));
+                }
+                Ok(Some(Err(error))) => failure = error,
+                Ok(None) | Err(_) if !more => break,
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let view = best.ok_or(failure)?;
+        if !view.is_worse_than(&trusted) {
+            self.learn(view);
+        }
+        Ok(())
+    }
+
+    /// Whom to ask: primaries first, of those the ones that were not missed lately.
+    fn candidates(&self) -> Vec<Arc<Node>> {
+        let map = self.known();
+        let mut candidates = map.nodes().to_vec();
+        let suspected = self.suspected().clone();
+        candidates
+            .sort_by_key(|node| (suspected.contains(node.endpoint()), node.breaker.is_open()));
+        let others = map.replicas().iter().chain([&self.config.endpoint]);
+        let mut before = self
+            .auth_limiter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut auth_limiter = HashMap::new();
+        for endpoint in others.chain(&self.config.seeds) {
+            if candidates.iter().all(|node| node.endpoint() != endpoint) {
+                let own = before.remove(endpoint).unwrap_or_default();
+                auth_limiter.insert(endpoint.clone(), Arc::clone(&own));
+                let config = self.config.at(endpoint.clone());
+                candidates.push(Node::with_auth_limiter(config, own));
+            }
+        }
+        *before = auth_limiter;
+        candidates
+    }
+
+    async fn ask(&self, node: Arc<Node>) -> Result<ServerView> {
+        let deadline = Instant::now() + self.config.operation_timeout;
+        let cluster = |what: &str| command("CLUSTER", [what.as_bytes()]);
+        let slots = Request::resendable([cluster("SLOTS"), cluster("INFO")]);
+        let refused = |error: &RedisError| {
+            let error = Error::from_redis(error);
+            Error::new(error.kind(), format!("{}: {error}", node.endpoint()))
+        };
+        let replies = node.attempt(&slots, deadline).await;
+        let replies = replies.map_err(|failed| refused(&failed.error))?;
+        let mut replies = replies.into_iter();
+        let reply = match replies.next() {
+            Some(Reply::Other(Value::ServerError(error))) => {
+                if error
+                    .details()
+                    .is_some_and(|said| said.contains("cluster support disabled"))
+                {
+                    let message = format!(
+                        "{}: redis_cluster is on, and this server is of no cluster",
+                        node.endpoint()
+                    );
+                    return Err(Error::new(Kind::Config, message));
+                }
+                return Err(refused(&error.into()));
+            }
+            Some(Reply::Other(value)) => value,
+            _ => Value::Nil,
+        };
+        let info = replies.next().unwrap_or_default().value();
+        let info = info.unwrap_or(Value::Nil); // not permitted
+        let suspected = self.suspected().contains(node.endpoint());
+        let view = ServerView::read(reply, &info, node.endpoint(), suspected);
+        view.filter(|view| !view.ranges.is_empty()).ok_or_else(|| {
+            refused(&RedisError::from((
+                ErrorKind::Parse,
+                "a cluster without slots",
+            )))
+        })
+    }
+
+    fn learn(&self, view: ServerView) {
+        *self.trusted() = view.trusted();
+        self.suspected().clear();
+        let ranges = view.ranges;
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let next = map.next(&self.config, ranges);
+        if !next.changes_nothing() {
+            self.install(&mut map, next);
+        }
+    }
+
+    fn install(&self, map: &mut Arc<SlotMap>, next: SlotMap) {
+        if next.last_number() > map.last_number()
+            && let Some(callback) = self.on_new_server.get()
+        {
+            callback(next.last_number());
+        }
+        *map = Arc::new(next);
+        self.changes.send_replace(());
+    }
+
+    /// Has this called when there is a server more; once, by who is first.
+    pub(in crate::client) fn on_new_server(&self, callback: impl Fn(u32) + Send + Sync + 'static) {
+        let _ = self.on_new_server.set(Box::new(callback));
+    }
+
+    /// Rings when the map has changed.
+    pub(in crate::client) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The servers that are known, each with its number, and the highest number there has been.
+    pub(in crate::client) fn servers(&self) -> (u32, Vec<(u32, Arc<Node>)>) {
+        let map = self.known();
+        let servers = map
+            .numbered_nodes()
+            .map(|(number, node)| (number, Arc::clone(node)));
+        (map.last_number(), servers.collect())
+    }
+
+    /// Servers have said where slots are now.
+    fn moved(self: &Arc<Self>, slots: &[(u16, Endpoint)]) {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let next = map.moved(&self.config, slots);
+        self.install(&mut map, next);
+        drop(map);
+        self.refresh_soon();
+    }
+
+    /// The server at a place that another has named.
+    fn at(&self, endpoint: &Endpoint) -> Arc<Node> {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = map.at(endpoint) {
+            return Arc::clone(node);
+        }
+        let (next, node) = map.with(&self.config, endpoint);
+        self.install(&mut map, next);
+        node
+    }
+
+    /// For this server the cluster is down: another is to be asked who has its slots.
+    fn suspect(&self, node: &Node) {
+        self.suspected().insert(node.endpoint().clone());
+    }
+
+    fn suspected(&self) -> MutexGuard<'_, HashSet<Endpoint>> {
+        let suspected = self.suspected.lock();
+        suspected.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trusted(&self) -> MutexGuard<'_, TrustedView> {
+        self.trusted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refreshing(&self) -> MutexGuard<'_, Refreshing> {
+        self.refreshing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

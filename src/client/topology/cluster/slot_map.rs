@@ -1,0 +1,331 @@
+//! Who has which slots, as a server of the cluster tells it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use redis::Value;
+
+use super::hash_slot::SLOTS;
+use crate::client::node::Node;
+use crate::config::ServerConfig;
+use crate::config::endpoint::Endpoint;
+
+/// Stands for no primary.
+const NOBODY: u16 = u16::MAX;
+
+/// The primaries and their slots. Never changed: a new one takes its place.
+#[derive(Clone)]
+pub(super) struct SlotMap {
+    /// Counts the maps there have been; 0 for the one before anybody was asked.
+    pub(super) version: u32,
+    /// Others too that slots are on their way to.
+    nodes: Vec<Arc<Node>>,
+    /// A number for each of the nodes that no other ever had, from 1.
+    numbers: Vec<u32>,
+    /// The highest number there has been.
+    last_number: u32,
+    /// For each slot, the place of its primary among the nodes.
+    owners: Box<[u16]>,
+    /// For each slot, the version in which it was given to that primary.
+    given: Box<[u32]>,
+    /// Where else to ask.
+    replicas: Vec<Endpoint>,
+}
+
+/// A run of slots: first, last, their primary and its replicas.
+pub(super) type Range = (u16, u16, Endpoint, Vec<Endpoint>);
+
+impl SlotMap {
+    pub(super) fn unknown() -> Self {
+        Self {
+            version: 0,
+            nodes: Vec::new(),
+            numbers: Vec::new(),
+            last_number: 0,
+            given: vec![0; SLOTS.into()].into(),
+            owners: vec![NOBODY; SLOTS.into()].into(),
+            replicas: Vec::new(),
+        }
+    }
+
+    /// The map that follows this one. A server that was in it keeps its connections.
+    pub(super) fn next(&self, config: &ServerConfig, ranges: Vec<Range>) -> Self {
+        let mut next = Self {
+            last_number: self.last_number,
+            ..Self::unknown()
+        };
+        for (first, last, primary, replicas) in ranges {
+            let owner = next.place(self, config, primary);
+            for slot in first..=last.min(SLOTS - 1) {
+                next.owners[usize::from(slot)] = owner;
+            }
+            next.replicas.extend(replicas);
+        }
+        next.replicas.sort_by_key(ToString::to_string);
+        next.replicas.dedup();
+        next.follow(self);
+        next
+    }
+
+    /// Notes which slots were given to others since the map before.
+    fn follow(&mut self, before: &Self) {
+        self.version = before.version + 1;
+        for slot in 0..SLOTS {
+            let place = usize::from(slot);
+            let same = match (self.owner(slot), before.owner(slot)) {
+                (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+                (now, before) => now.is_none() && before.is_none(),
+            };
+            self.given[place] = if same {
+                before.given[place]
+            } else {
+                self.version
+            };
+        }
+    }
+
+    /// The servers that are known, with their numbers.
+    pub(super) fn numbered_nodes(&self) -> impl Iterator<Item = (u32, &Arc<Node>)> {
+        self.numbers.iter().copied().zip(&self.nodes)
+    }
+
+    /// The highest number that a server has had.
+    pub(super) fn last_number(&self) -> u32 {
+        self.last_number
+    }
+
+    /// The primary of this number.
+    pub(super) fn numbered(&self, number: u32) -> Option<&Arc<Node>> {
+        let mut nodes = self.numbered_nodes();
+        nodes
+            .find(|(known, _)| *known == number)
+            .map(|(_, node)| node)
+    }
+
+    /// The same with slots given to others; what a server says of one slot.
+    pub(super) fn moved(&self, config: &ServerConfig, slots: &[(u16, Endpoint)]) -> Self {
+        let mut next = self.clone();
+        for (slot, endpoint) in slots {
+            let owner = next.place(self, config, endpoint.clone());
+            if let Some(slot) = next.owners.get_mut(usize::from(*slot)) {
+                *slot = owner;
+            }
+        }
+        next.follow(self);
+        next
+    }
+
+    /// The place of the primary at `endpoint`, which is made unless it is known.
+    fn place(&mut self, before: &Self, config: &ServerConfig, endpoint: Endpoint) -> u16 {
+        let place = self
+            .nodes
+            .iter()
+            .position(|node| *node.endpoint() == endpoint);
+        let place = place.unwrap_or_else(|| {
+            let mut known = before.numbered_nodes();
+            let known = known.find(|(_, node)| *node.endpoint() == endpoint);
+            let (node, number) = if let Some((number, node)) = known {
+                (Arc::clone(node), number)
+            } else {
+                self.last_number += 1;
+                (Node::new(config.at(endpoint)), self.last_number)
+            };
+            self.nodes.push(node);
+            self.numbers.push(number);
+            self.nodes.len() - 1
+        });
+        u16::try_from(place).unwrap_or(NOBODY)
+    }
+
+    /// The same with a server that has no slot yet.
+    pub(super) fn with(&self, config: &ServerConfig, endpoint: &Endpoint) -> (Self, Arc<Node>) {
+        let mut next = self.clone();
+        let place = next.place(self, config, endpoint.clone());
+        let node = Arc::clone(&next.nodes[usize::from(place)]);
+        (next, node)
+    }
+
+    /// The server at this place.
+    pub(super) fn at(&self, endpoint: &Endpoint) -> Option<&Arc<Node>> {
+        self.nodes.iter().find(|node| node.endpoint() == endpoint)
+    }
+
+    pub(super) fn owner(&self, slot: u16) -> Option<&Arc<Node>> {
+        let owner = self.owners.get(usize::from(slot))?;
+        self.nodes.get(usize::from(*owner))
+    }
+
+    /// The number of a slot's primary.
+    pub(super) fn number_of_owner(&self, slot: u16) -> Option<u32> {
+        let owner = self.owners.get(usize::from(slot))?;
+        self.numbers.get(usize::from(*owner)).copied()
+    }
+
+    /// Whether this server has any.
+    pub(super) fn has_slots(&self, node: &Arc<Node>) -> bool {
+        self.primaries()
+            .iter()
+            .any(|known| Arc::ptr_eq(known, node))
+    }
+
+    /// Those of the servers that have slots.
+    pub(super) fn primaries(&self) -> Vec<Arc<Node>> {
+        let mut has_slots = vec![false; self.nodes.len()];
+        for owner in &self.owners {
+            if let Some(has_slots) = has_slots.get_mut(usize::from(*owner)) {
+                *has_slots = true;
+            }
+        }
+        let nodes = self.nodes.iter().zip(has_slots);
+        nodes
+            .filter(|(_, has)| *has)
+            .map(|(node, _)| Arc::clone(node))
+            .collect()
+    }
+
+    /// The servers that are known, of which those that slots are on their way to have none yet.
+    pub(super) fn nodes(&self) -> &[Arc<Node>] {
+        &self.nodes
+    }
+
+    pub(super) fn replicas(&self) -> &[Endpoint] {
+        &self.replicas
+    }
+
+    /// Whether all slots are still where the map before this one has them.
+    pub(super) fn changes_nothing(&self) -> bool {
+        self.given.iter().all(|given| *given < self.version)
+    }
+}
+
+/// Reads the answer to CLUSTER SLOTS that `asked` gave; None if it is of another form.
+pub(super) fn read(reply: Value, asked: &Endpoint) -> Option<Vec<Range>> {
+    let Value::Array(ranges) = reply else {
+        return None;
+    };
+    ranges
+        .into_iter()
+        .map(|range| read_range(range, asked))
+        .collect()
+}
+
+/// The names of the servers in the answer to CLUSTER SLOTS.
+pub(super) fn names(reply: &Value) -> HashSet<Vec<u8>> {
+    let parts = |value: &Value| match value {
+        Value::Array(parts) => parts.clone(),
+        _ => Vec::new(),
+    };
+    let ranges = parts(reply).into_iter();
+    let servers = ranges.flat_map(|range| parts(&range).into_iter().skip(2));
+    let names = servers.filter_map(|server| match parts(&server).into_iter().nth(2) {
+        Some(Value::BulkString(name)) => Some(name),
+        _ => None,
+    });
+    names.collect()
+}
+
+fn read_range(range: Value, asked: &Endpoint) -> Option<Range> {
+    let Value::Array(range) = range else {
+        return None;
+    };
+    let mut parts = range.into_iter();
+    let (Some(Value::Int(first)), Some(Value::Int(last))) = (parts.next(), parts.next()) else {
+        return None;
+    };
+    let mut servers = parts.map(|server| read_server(server, asked));
+    let primary = servers.next()??;
+    let slots = (u16::try_from(first).ok()?, u16::try_from(last).ok()?);
+    Some((slots.0, slots.1, primary, servers.collect::<Option<_>>()?))
+}
+
+fn read_server(server: Value, asked: &Endpoint) -> Option<Endpoint> {
+    let Value::Array(server) = server else {
+        return None;
+    };
+    let mut parts = server.into_iter();
+    let host = match parts.next()? {
+        Value::BulkString(host) => String::from_utf8(host).ok()?,
+        // It does not know how it is reached: as it was.
+        Value::Nil => String::new(),
+        _ => return None,
+    };
+    let Value::Int(port) = parts.next()? else {
+        return None;
+    };
+    asked.neighbour(&host, u16::try_from(port).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(host: Value, port: i64) -> Value {
+        Value::Array(vec![host, Value::Int(port)])
+    }
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    #[test]
+    fn a_map_is_read_whatever_the_servers_know_of_their_names() {
+        let asked = Endpoint::parse("redis://seed:1").unwrap();
+        let reply = Value::Array(vec![
+            Value::Array(vec![
+                Value::Int(0),
+                Value::Int(9),
+                server(text(""), 1),
+                server(text("r"), 4),
+            ]),
+            Value::Array(vec![Value::Int(10), Value::Int(19), server(Value::Nil, 2)]),
+            Value::Array(vec![
+                Value::Int(20),
+                Value::Int(16383),
+                server(text("?"), 3),
+            ]),
+        ]);
+        let config = ServerConfig::new("redis://seed:1").unwrap();
+        let map = SlotMap::unknown().next(&config, read(reply, &asked).unwrap());
+        let at = |slot| map.owner(slot).unwrap().endpoint().to_string();
+        assert_eq!(at(9), "redis://seed:1/0");
+        assert_eq!(at(10), "redis://seed:2/0");
+        assert_eq!(at(16383), "redis://seed:3/0");
+        assert_eq!((map.nodes().len(), map.replicas().len()), (3, 1));
+        let moved = map.moved(&config, &[(9, asked.neighbour("new", 5).unwrap())]);
+        assert_eq!(
+            moved.owner(9).unwrap().endpoint().to_string(),
+            "redis://new:5/0"
+        );
+        assert!(Arc::ptr_eq(moved.owner(8).unwrap(), map.owner(8).unwrap()));
+        assert!(!moved.changes_nothing() && !map.changes_nothing());
+        assert!(map.moved(&config, &[]).changes_nothing());
+        assert_eq!(moved.number_of_owner(9), Some(4));
+        assert!(!map.has_slots(moved.owner(9).unwrap()));
+        assert!(Arc::ptr_eq(
+            moved.numbered(4).unwrap(),
+            moved.owner(9).unwrap()
+        ));
+    }
+
+    #[test]
+    fn what_is_no_map_is_none() {
+        let asked = Endpoint::parse("redis://seed:1").unwrap();
+        for reply in [
+            Value::Nil,
+            Value::Array(vec![Value::Nil]),
+            Value::Array(vec![Value::Array(vec![Value::Int(0)])]),
+            Value::Array(vec![Value::Array(vec![
+                Value::Int(0),
+                Value::Int(70_000),
+                server(text("h"), 1),
+            ])]),
+            Value::Array(vec![Value::Array(vec![
+                Value::Int(0),
+                Value::Int(1),
+                server(text("h"), -1),
+            ])]),
+        ] {
+            assert!(read(reply, &asked).is_none());
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A look: what the sentinels say, and whether the server they name agrees.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout};
+
+use super::query::{self, MasterAddress};
+use super::{Known, Sentinels, broken_off};
+use crate::client::node::Node;
+use crate::config::endpoint::Endpoint;
+use crate::error::{Error, Kind, Result};
+use crate::log_events::Event;
+
+/// How long the others are waited for when one sentinel has answered: theirs may be a newer word.
+const OTHERS: Duration = Duration::from_millis(150);
+
+impl Sentinels {
+    /// The master by the newest word, which takes the place of the one that is known.
+    pub(super) async fn find(self: &Arc<Self>) -> Result<Arc<Node>> {
+        let began = Instant::now();
+        let found = self.newest_master().await?;
+        let before = self.known().master.clone();
+        let endpoint = self.config.endpoint.neighbour(&found.host, found.port);
+        let endpoint = endpoint.ok_or_else(broken_off)?;
+        if let Some(master) = &before {
+            let same = *master.endpoint() == endpoint;
+            // A sentinel that was away may say again what was true before a failover.
+            let older = found.epoch <= self.known().epoch;
+            if same || (older && query::is_master(master).await.unwrap_or(false)) {
+                self.keep(found.epoch, began);
+                return Ok(Arc::clone(master));
+            }
+        }
+        let node = self.candidate(endpoint);
+        match query::is_master(&node).await {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(self.unusable(&node, Kind::Unavailable, "it is a replica itself"));
+            }
+            Err(error) => return Err(self.unusable(&node, error.kind(), &error.to_string())),
+        }
+        {
+            let mut known = self.known();
+            *known = Known {
+                master: Some(Arc::clone(&node)),
+                epoch: found.epoch,
+                term: known.term + 1,
+                refreshed: Some(began),
+                tried: Some(began),
+                suspect: false,
+                candidate: None,
+            };
+        }
+        self.entry.breaker.answered();
+        match before {
+            // Whoever waits there is notified, and asks the new one.
+            Some(before) => {
+                let (old, new) = (before.endpoint(), node.endpoint());
+                let line = format!(
+                    "{new} is the master {:?} now, in place of {old}",
+                    self.master
+                );
+                self.notices.push(Event::Failover, line);
+                before.abandon();
+            }
+            None => self.watch(),
+        }
+        Ok(node)
+    }
+
+    fn keep(&self, epoch: u64, began: Instant) {
+        let mut known = self.known();
+        known.epoch = known.epoch.max(epoch);
+        known.refreshed = Some(began);
+        known.suspect = false;
+    }
+
+    /// The server that may become the master. The same one at each look: it knows how often it has
+    /// refused us.
+    fn candidate(&self, endpoint: Endpoint) -> Arc<Node> {
+        let mut known = self.known();
+        let before = known.candidate.take();
+        let node = before
+            .filter(|node| *node.endpoint() == endpoint)
+            .unwrap_or_else(|| Node::new(self.config.at(endpoint)));
+        known.candidate = Some(Arc::clone(&node));
+        node
+    }
+
+    fn unusable(&self, node: &Node, kind: Kind, why: &str) -> Error {
+        let message = format!(
+            "the sentinels name {} as the master {:?}: {why}",
+            node.endpoint(),
+            self.master
+        );
+        Error::new(kind, message)
+    }
+
+    /// Asks all sentinels; of those that answer the one whose word is the newest.
+    async fn newest_master(&self) -> Result<MasterAddress> {
+        let mut asked: FuturesUnordered<_> = self
+            .asked
+            .iter()
+            .map(|sentinel| async move {
+                let found = query::of_sentinel(sentinel, &self.master).await;
+                found.map_err(|error| (sentinel, error))
+            })
+            .collect();
+        let mut newest: Option<MasterAddress> = None;
+        let mut failures = Vec::new();
+        loop {
+            let patience = if newest.is_some() {
+                OTHERS
+            } else {
+                Duration::MAX
+            };
+            match timeout(patience, asked.next()).await {
+                Ok(Some(Ok(found))) => {
+                    if newest
+                        .as_ref()
+                        .is_none_or(|newest| found.epoch > newest.epoch)
+                    {
+                        newest = Some(found);
+                    }
+                }
+                Ok(Some(Err(failure))) => failures.push(failure),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        newest.ok_or_else(|| self.unanswered(&failures))
+    }
+
+    /// Who was asked for what, and what each said.
+    fn unanswered(&self, failures: &[(&Arc<Node>, Error)]) -> Error {
+        let said: Vec<String> = failures
+            .iter()
+            .map(|(sentinel, error)| format!("{}: {error}", sentinel.endpoint()))
+            .collect();
+        let kind = if failures.iter().all(|(_, error)| error.kind() == Kind::Auth) {
+            Kind::Auth
+        } else {
+            Kind::Unavailable
+        };
+        let message = format!(
+            "no sentinel says where the master {:?} is ({})",
+            self.master,
+            said.join("; ")
+        );
+        Error::new(kind, message)
+    }
+}

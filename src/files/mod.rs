@@ -1,0 +1,57 @@
+//! The files of the host's `JsonKVStorage`, `kv_store_{namespace}.json`: read and written in a
+//! stream, in memory that grows with the largest value and not with the file.
+//!
+//! Beside a file that dual writing keeps lies the [`log`] of what has changed since.
+
+pub mod change_log;
+pub(crate) mod changes;
+mod external_sort;
+pub(crate) mod lock;
+mod paths;
+mod reader;
+mod snapshot;
+mod value_scanner;
+mod writer;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use crate::error::{Error, Kind};
+pub use external_sort::{Item, Sorted, Sorter};
+pub use paths::Paths;
+pub use reader::{Entry, JsonFile, Signature};
+pub use snapshot::View;
+pub(crate) use snapshot::read_at;
+pub use writer::FileWriter;
+pub(crate) use writer::{LAYOUT, is_at, sync_directory};
+
+/// Opens a file of ours: never through a link, which may lead anywhere.
+fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    regular(options.open(path)?)
+}
+
+/// Opens a file to be read, through links too.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    regular(options.read(true).open(path)?)
+}
+
+/// Only a file of bytes is read or written. A pipe, which the flags above keep from being waited for,
+/// would never end.
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
+}
+
+/// A failure of the file system, with what was being done to which file.
+pub(crate) fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {
+    Error::new(Kind::File, format!("{} {}: {error}", doing, path.display()))
+}

@@ -1,0 +1,7 @@
+//! The classes and functions that Python sees, and what crosses the boundary with them.
+
+pub(super) mod file_work;
+pub(super) mod kv_store;
+pub(super) mod metrics;
+pub(super) mod settings;
+pub(super) mod stats;

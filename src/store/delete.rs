@@ -1,0 +1,76 @@
+//! `delete_by_id`, `delete_by_ids`: ids that are deleted, and how many there were.
+
+use redis::Value;
+
+use super::registry::new_mark;
+use super::{KEY_BATCH, KvStore};
+use crate::client::durability::acknowledged::Change;
+use crate::error::Result;
+use crate::files::change_log::{Lines, Mark};
+
+impl KvStore {
+    /// Deletes ids and counts those that were there. Never sent twice: the count would lie.
+    pub async fn delete(&self, ids: Vec<String>) -> Result<u64> {
+        self.claim_files().await?;
+        let mut deleted = 0;
+        let mark = new_mark();
+        for start in (0..ids.len()).step_by(KEY_BATCH) {
+            let chunk = &ids[start..ids.len().min(start + KEY_BATCH)];
+            let _change = self.change(chunk.iter().map(String::as_str));
+            let tracker = self.track_write(Mark::DeleteAsked, chunk);
+            let outcomes = self.delete_batch(mark, chunk).await;
+            if let Some(mut tracker) = tracker {
+                tracker.note(&outcomes, |_| Some(Change::Deleted));
+                let mut lines = Lines::default();
+                for id in chunk {
+                    lines.mark(Mark::Delete, id);
+                }
+                tracker.log(&outcomes, Some(lines)).await;
+            }
+            let (mut failed, mut unconfirmed) = (None, Vec::new());
+            match outcomes {
+                Ok(outcomes) => {
+                    for (id, outcome) in chunk.iter().zip(outcomes) {
+                        match outcome {
+                            Ok(count) => deleted += count,
+                            Err(error) => {
+                                failed.get_or_insert(error);
+                                unconfirmed.push(id.clone());
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    unconfirmed.extend_from_slice(chunk);
+                }
+            }
+            if let Some(error) = failed {
+                let error = match &*ids {
+                    [id] => error.about(id),
+                    _ => error,
+                };
+                unconfirmed.extend_from_slice(&ids[start + chunk.len()..]);
+                return Err(error.with_unconfirmed(unconfirmed));
+            }
+        }
+        if !ids.is_empty() {
+            // What this leaves behind, if it fails, is swept away later: the ids are gone.
+            let _ = self.unregister(mark).await;
+        }
+        Ok(deleted)
+    }
+
+    /// How many there were of each id, which are deleted and marked for the registry.
+    async fn delete_batch(&self, mark: i64, ids: &[String]) -> Result<Vec<Result<u64>>> {
+        let marked = self.mark(mark, ids).await;
+        marked.map_err(|error| error.after_sending(false))?; // no UNLINK was
+        let unlinks = self.commands("UNLINK", ids.iter().map(String::as_str));
+        let replies = self.send(&unlinks.once()).await?.into_iter();
+        let counts = replies.map(|reply| match self.reply(reply)? {
+            Value::Int(count) => Ok(count.unsigned_abs()),
+            _ => Err(self.unexpected("UNLINK").after_sending(true)),
+        });
+        Ok(counts.collect())
+    }
+}

@@ -1,0 +1,245 @@
+//! Dual writing: what the server has confirmed goes into a log beside the host's file, and from time
+//! to time the log is compacted into the file.
+
+pub(super) mod compaction;
+pub(super) mod fallback;
+mod log_lock;
+pub(super) mod write_tracker;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+use super::{Batch, KvStore};
+use crate::config::StoreConfig;
+use crate::error::{Kind, Result};
+use crate::files::change_log::{ChangeLog, Flight, Lines, Mark};
+use crate::log_events::Event;
+use compaction::compact;
+use log_lock::with_patience;
+
+/// Milliseconds between two compactions of one file.
+const COMPACT_INTERVAL: u64 = 60_000;
+/// Time from a change to the compaction, if that is due: others come with it.
+const COMPACT_DELAY: Duration = Duration::from_secs(1);
+/// How many times longer than it takes a file is left alone after it: a large one is compacted less
+/// often.
+const COMPACT_REST: u64 = 10;
+
+/// Bytes of a line around an id and a value.
+const LINE: usize = 32;
+
+/// The log of one namespace, and when it is to be compacted.
+pub(super) struct DualWrite {
+    log: ChangeLog,
+    store: Weak<KvStore>,
+    /// Whether the files are known to be ours to write.
+    claimed: AtomicBool,
+    scheduled: AtomicBool,
+    /// Whether the last attempt to log failed: that is reported once, as is its end.
+    unlogged: AtomicBool,
+    /// The same of compaction.
+    uncompacted: AtomicBool,
+    compactions: AtomicU64,
+    /// Milliseconds between two compactions.
+    interval: AtomicU64,
+    /// Held by the one of the process's stores that compacts.
+    turn: Arc<Mutex<()>>,
+}
+
+/// What [`KvStore::dual_write`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DualWriteStats {
+    /// Changes that this store has logged.
+    pub logged: u64,
+    /// Changes that could not be logged when they were made, or are not known to have been made.
+    pub late: u64,
+    /// How often this store has compacted the log into the file.
+    pub compactions: u64,
+}
+
+impl DualWrite {
+    /// None where the settings do not ask for it.
+    pub(super) fn new(
+        config: &StoreConfig,
+        store: &Weak<KvStore>,
+        turn: Arc<Mutex<()>>,
+    ) -> Option<Self> {
+        let paths = config.dual_write.clone()?;
+        Some(Self {
+            log: ChangeLog::new(paths, config.keyspace.prefix()),
+            store: Weak::clone(store),
+            claimed: AtomicBool::new(false),
+            scheduled: AtomicBool::new(false),
+            unlogged: AtomicBool::new(false),
+            uncompacted: AtomicBool::new(false),
+            compactions: AtomicU64::new(0),
+            interval: AtomicU64::new(COMPACT_INTERVAL),
+            turn,
+        })
+    }
+
+    /// Notes ids whose change could not be logged, or is not known to have been done.
+    pub(super) fn keep(&self, mark: Mark, ids: &[String]) {
+        self.log.keep(mark, ids);
+    }
+
+    /// How many drops were logged until now; None where that cannot be said.
+    pub(super) fn drops(&self) -> Option<u64> {
+        self.log.drops()
+    }
+
+    async fn append(&self, lines: &Lines, flight: Option<Flight<'_>>) -> Result<()> {
+        with_patience(&self.log, || self.log.try_append(lines, flight)).await
+    }
+
+    async fn append_kept(&self) -> Result<()> {
+        with_patience(&self.log, || self.log.try_append_kept()).await
+    }
+
+    /// Has the log compacted in a while, unless that is arranged already.
+    fn schedule(&self, after: Duration) {
+        if self.scheduled.load(Relaxed) || self.scheduled.swap(true, Relaxed) {
+            return;
+        }
+        let (store, turn) = (Weak::clone(&self.store), Arc::clone(&self.turn));
+        tokio::spawn(async move {
+            sleep(after).await;
+            // One thread of those few that may block is enough for it.
+            let _turn = turn.lock().await;
+            // Files are read and written there, which no socket waits for.
+            let compacting = tokio::task::spawn_blocking(move || {
+                if let Some(store) = store.upgrade() {
+                    Handle::current().block_on(store.compact_when_due());
+                }
+            });
+            let _ = compacting.await;
+        });
+    }
+}
+
+impl KvStore {
+    /// An error if the files that are to follow a change are another's: it is not even sent. That they
+    /// cannot be written is told when it has been done.
+    pub(super) async fn claim_files(&self) -> Result<()> {
+        let Some(dual) = &self.dual_write else {
+            return Ok(());
+        };
+        if dual.claimed.load(Relaxed) {
+            return Ok(());
+        }
+        match with_patience(&dual.log, || dual.log.try_claim()).await {
+            Ok(()) => dual.claimed.store(true, Relaxed),
+            Err(error) if error.kind() == Kind::Config => {
+                return Err(error.in_namespace(&self.config.namespace));
+            }
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What dual writing has done; None where it is off.
+    pub fn dual_write(&self) -> Option<DualWriteStats> {
+        let dual = self.dual_write.as_ref()?;
+        let (logged, late) = dual.log.counts();
+        let compactions = dual.compactions.load(Relaxed);
+        Some(DualWriteStats {
+            logged,
+            late,
+            compactions,
+        })
+    }
+
+    /// The lines that a batch is logged by, once it is confirmed.
+    pub(super) fn lines_of(&self, batch: &Batch) -> Option<Lines> {
+        self.dual_write.as_ref()?;
+        let ids = batch.ids.iter().map(String::len).sum::<usize>();
+        let mut lines = Lines::with_capacity(batch.json_bytes + ids + batch.ids.len() * LINE);
+        for (id, json) in batch.ids.iter().zip(batch.sets.arguments(2)) {
+            lines.set(id, json);
+        }
+        Some(lines)
+    }
+
+    /// Logs what is kept, and lines. What cannot be logged is reported once, and asked of the server when
+    /// the log is compacted: a write that the server has confirmed does not fail for it. False if it could
+    /// not.
+    pub(super) async fn log(&self, lines: &Lines, flight: Option<Flight<'_>>) -> bool {
+        let Some(dual) = &self.dual_write else {
+            return true;
+        };
+        if lines.is_empty() && !dual.log.has_kept() {
+            return true;
+        }
+        match dual.append(lines, flight).await {
+            Ok(()) => {
+                if dual.unlogged.swap(false, Relaxed) {
+                    self.note("changes are logged again");
+                }
+                dual.schedule(COMPACT_DELAY);
+                true
+            }
+            Err(error) => {
+                if !dual.unlogged.swap(true, Relaxed) {
+                    self.note(&format!("the files fall behind the server: {error}"));
+                }
+                false
+            }
+        }
+    }
+
+    fn note(&self, line: &str) {
+        self.report(Event::DualWrite, line);
+    }
+
+    /// Has everything in the log that is to be there, before it is compacted.
+    pub async fn keep_up(&self) -> Result<()> {
+        match &self.dual_write {
+            Some(dual) => dual.append_kept().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same in its time, unless another process does it; and again when there is more.
+    async fn compact_when_due(&self) {
+        let Some(dual) = &self.dual_write else { return };
+        dual.scheduled.store(false, Relaxed);
+        let paths = dual.log.paths();
+        let compacted = std::fs::metadata(&paths.file).and_then(|found| found.modified());
+        let since = compacted.ok().and_then(|moment| moment.elapsed().ok());
+        let interval = Duration::from_millis(dual.interval.load(Relaxed));
+        let early = since.map_or(Duration::ZERO, |since| interval.saturating_sub(since));
+        if !early.is_zero() {
+            return dual.schedule(early);
+        }
+        let began = Instant::now();
+        let _ = dual.append_kept().await; // is tried again with the next change
+        match compact(self, paths, true, false).await {
+            Ok(compacted) => {
+                dual.compactions
+                    .fetch_add(u64::from(compacted.is_some()), Relaxed);
+                let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(COMPACT_INTERVAL);
+                let interval = COMPACT_INTERVAL.max(took.saturating_mul(COMPACT_REST));
+                dual.interval.store(interval, Relaxed);
+                if compacted.is_some() && dual.uncompacted.swap(false, Relaxed) {
+                    self.note("the file follows the log of changes again");
+                }
+                if paths.have_changes() {
+                    dual.schedule(Duration::from_millis(interval));
+                }
+            }
+            Err(error) => {
+                if !dual.uncompacted.swap(true, Relaxed) {
+                    self.note(&format!(
+                        "the log of changes grows, the file does not follow: {error}"
+                    ));
+                }
+                dual.schedule(interval);
+            }
+        }
+    }
+}

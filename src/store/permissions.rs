@@ -1,0 +1,66 @@
+//! What this user may not do: each command in a form that changes nothing, under a key where nothing is.
+
+use redis::Value;
+
+use super::KvStore;
+use crate::client::{Reply, Request, command};
+use crate::error::{Result, is_unknown_command};
+
+/// The commands, named as rules of an ACL name them, each with arguments that find nothing to do.
+/// `@` stands for the key.
+const FORMS: [(&str, &[&str]); 22] = [
+    ("client|tracking", &["CLIENT", "TRACKING", "OFF"]),
+    ("cluster|info", &["CLUSTER", "INFO"]),
+    ("cluster|nodes", &["CLUSTER", "NODES"]),
+    ("config|get", &["CONFIG", "GET", "appendonly"]),
+    ("exists", &["EXISTS", "@"]),
+    ("get", &["GET", "@"]),
+    ("getex", &["GETEX", "@"]),
+    ("info", &["INFO", "server"]),
+    ("memory|usage", &["MEMORY", "USAGE", "@"]),
+    ("ping", &["PING"]),
+    ("pttl", &["PTTL", "@"]),
+    ("scan", &["SCAN", "0", "COUNT", "1"]),
+    ("set", &["SET", "@", "", "XX"]),
+    ("unlink", &["UNLINK", "@"]),
+    ("wait", &["WAIT", "0", "1"]),
+    ("waitaof", &["WAITAOF", "0", "0", "1"]),
+    ("zadd", &["ZADD", "@", "XX", "0", ""]),
+    ("zcount", &["ZCOUNT", "@", "0", "0"]),
+    ("zrangebyscore", &["ZRANGEBYSCORE", "@", "0", "0"]),
+    ("zremrangebyscore", &["ZREMRANGEBYSCORE", "@", "0", "0"]),
+    ("zscan", &["ZSCAN", "@", "0"]),
+    ("zscore", &["ZSCORE", "@", ""]),
+];
+
+fn is_refused(rule: &str, reply: &Reply) -> bool {
+    let Reply::Other(Value::ServerError(error)) = reply else {
+        return false;
+    };
+    // Servers before Redis 7.2 have no WAITAOF; that it is missing is known from the version.
+    let unknown = rule != "waitaof" && error.details().is_some_and(is_unknown_command);
+    error.code() == "NOPERM" || unknown
+}
+
+impl KvStore {
+    /// The commands that this user is refused, or that were taken from the server by another name, of
+    /// those that are ever sent. Tries each.
+    pub async fn forbidden(&self) -> Result<Vec<&'static str>> {
+        let key = self.config.keyspace.key_beside("doctor"); // where nothing is ever kept
+        let mut forbidden = Vec::new();
+        for (rule, form) in FORMS {
+            let words = form.iter().map(|word| match *word {
+                "@" => &*key,
+                word => word.as_bytes(),
+            });
+            let mut words = words.collect::<Vec<_>>().into_iter();
+            let name = words.next().unwrap_or_default();
+            let form = command(&String::from_utf8_lossy(name), words);
+            let replies = self.send(&Request::resendable([form])).await?;
+            if replies.iter().any(|reply| is_refused(rule, reply)) {
+                forbidden.push(rule);
+            }
+        }
+        Ok(forbidden)
+    }
+}

@@ -1,0 +1,175 @@
+//! The upkeep of the registry: what was there before it, what has expired, what went unseen.
+
+use redis::Value;
+
+use super::listing::{LOSSES, Listing};
+use super::{is_stale, new_mark, new_token, score_of};
+use crate::client::{Request, command};
+use crate::error::{Error, Kind, Result};
+use crate::store::{KEY_BATCH, KvStore, first};
+
+/// What [`KvStore::repair_registry`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repair {
+    /// Ids that had a value and were not registered.
+    pub added: u64,
+    /// Ids that were registered and had no value.
+    pub removed: u64,
+}
+
+impl KvStore {
+    /// Registers every value there is and removes every id that has none, whatever was written,
+    /// deleted or evicted without the registry's knowledge. Refused where this store keeps none.
+    pub async fn repair_registry(&self) -> Result<Repair> {
+        if !self.registry.is_on() {
+            let message = "redis_registry is off, so there is no registry to repair";
+            return Err(Error::new(Kind::Config, message).in_namespace(&self.config.namespace));
+        }
+        let mut repair = Repair {
+            added: self.adopt().await?,
+            removed: 0,
+        };
+        let mut listing = Listing::default();
+        while let Some(page) = self.next_members(&mut listing).await? {
+            let (_, suspects) = self.checked_members(page).await?;
+            repair.removed += self.sweep(&suspects).await?;
+        }
+        Ok(repair)
+    }
+
+    /// Registers the values that are there, and then says so. It may break off, or run twice at
+    /// once: what is registered already stays as it is. Where the registry was lost meanwhile, it begins anew.
+    pub(in crate::store) async fn adopt(&self) -> Result<u64> {
+        let mut added = 0;
+        for _ in 0..LOSSES {
+            let complete = self.tokens().await?.pop();
+            let token = complete.clone().unwrap_or_else(new_token);
+            if complete.is_none() {
+                let begin = self.registry.begin_adoption(&token);
+                self.counted("ZADD", begin).await?;
+            }
+            added += self.register_all().await?;
+            let end = complete
+                .is_none()
+                .then(|| self.registry.end_adoption(&token));
+            // A token tells that it was done, also where the answer was lost and it was sent again; or that another
+            // who adopted was done first, and removed ours.
+            let asked = end.into_iter().chain([self.registry.tokens()]);
+            let mut replies = self.send(&Request::resendable(asked)).await?;
+            let tokens = self.reply(replies.pop().unwrap_or_default())?;
+            self.all(replies)?;
+            if !self.read_tokens(tokens)?.is_empty() {
+                self.counted("ZREMRANGEBYSCORE", self.registry.forget_adoptions())
+                    .await?;
+                return Ok(added);
+            }
+        }
+        Err(self.lost_too_often())
+    }
+
+    /// Registers the values that are there; counts those that were not.
+    async fn register_all(&self) -> Result<u64> {
+        let (mut added, mut cursor) = (0, 0);
+        loop {
+            let (next, keys) = self.own_page(cursor).await?;
+            for chunk in keys.chunks(KEY_BATCH) {
+                let scored = self.scored(self.ids_of(chunk).into_iter()).await?;
+                added += self.zadd(&["NX"], &scored).await?;
+            }
+            if next == 0 {
+                return Ok(added);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Looks in the registry for what has expired, where and when that is due.
+    pub(in crate::store) async fn sweep_if_due(&self) -> Result<()> {
+        if !self.registry.is_due() {
+            return Ok(());
+        }
+        loop {
+            let replies = self
+                .send(&Request::resendable([self.registry.stale()]))
+                .await?;
+            let stale: Vec<Vec<u8>> = redis::from_redis_value(self.reply(first(replies))?)
+                .map_err(|_| self.unexpected("ZRANGEBYSCORE"))?;
+            // Another program may have added what is no id.
+            let stale = stale.into_iter().map(String::from_utf8);
+            let stale: Vec<String> = stale.filter_map(Result::ok).collect();
+            if stale.is_empty() || self.sweep(&stale).await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes those of the ids that have no value, and gives the others their score; counts the
+    /// removed. It goes about it as a delete does: mark, look, and remove what has the mark.
+    pub(in crate::store) async fn sweep(&self, suspects: &[String]) -> Result<u64> {
+        let mut removed = 0;
+        for chunk in suspects.chunks(KEY_BATCH) {
+            let mark = new_mark();
+            self.mark(mark, chunk).await?;
+            let alive = self.scored(chunk.iter().map(String::as_str)).await?;
+            self.zadd(&["XX"], &alive).await?;
+            removed += self.unregister(mark).await?;
+        }
+        Ok(removed)
+    }
+
+    /// Those of the members that have a value, and those whose entry is to be looked into.
+    pub(in crate::store) async fn checked_members(
+        &self,
+        members: Vec<(String, f64)>,
+    ) -> Result<(Vec<String>, Vec<String>)> {
+        let (mut alive, mut suspects) = (Vec::new(), Vec::new());
+        for chunk in members.chunks(KEY_BATCH) {
+            let exist = chunk
+                .iter()
+                .map(|(id, _)| command("EXISTS", [&*self.key(id)]));
+            let replies = self.send(&Request::resendable(exist)).await?;
+            for ((id, score), reply) in chunk.iter().zip(replies) {
+                let exists = self.reply(reply)? != Value::Int(0);
+                if exists {
+                    alive.push(id.clone());
+                }
+                if !exists || is_stale(*score) {
+                    suspects.push(id.clone());
+                }
+            }
+        }
+        Ok((alive, suspects))
+    }
+
+    /// Gives ids that are registered the score that their value's time to live asks for.
+    pub(in crate::store) async fn score_anew(&self, ids: impl Iterator<Item = &str>) -> Result<()> {
+        if self.registry.is_on() {
+            let alive = self.scored(ids).await?;
+            self.zadd(&["XX"], &alive).await?;
+        }
+        Ok(())
+    }
+
+    /// The scores of those of the ids that have a value.
+    async fn scored<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Result<Vec<(i64, &'a str)>> {
+        let ids: Vec<_> = ids.collect();
+        let asked = ids.iter().map(|id| command("PTTL", [&*self.key(id)]));
+        let replies = self.send(&Request::resendable(asked)).await?;
+        let mut scored = Vec::new();
+        for (id, reply) in ids.into_iter().zip(replies) {
+            let Value::Int(left) = self.reply(reply)? else {
+                return Err(self.unexpected("PTTL"));
+            };
+            scored.extend(score_of(left).map(|score| (score, id)));
+        }
+        Ok(scored)
+    }
+
+    async fn zadd(&self, flags: &[&str], members: &[(i64, &str)]) -> Result<u64> {
+        if members.is_empty() {
+            return Ok(0);
+        }
+        let zadd = self.registry.register(flags, members.iter().copied());
+        self.counted("ZADD", zadd).await
+    }
+}

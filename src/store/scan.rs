@@ -1,0 +1,86 @@
+//! What walks the namespace: its ids, its end, its figures.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::KvStore;
+use crate::error::Result;
+use crate::log_events::Event;
+
+/// COUNT of a SCAN: the server is busy for about 0.7 ms a call, and more would save little.
+const SCAN_COUNT: usize = 1000;
+
+/// One page of a SCAN: the cursor to go on with (0 at the end), and the keys. On a cluster the cursor
+/// says which server the walk is at, too.
+pub type Page = (u128, Vec<Vec<u8>>);
+
+impl KvStore {
+    /// The same, and nobody else is asked.
+    pub(super) async fn ids_on_server(&self) -> Result<Vec<String>> {
+        if self.registry.is_on() {
+            self.registered_ids().await
+        } else {
+            self.scanned_ids().await
+        }
+    }
+
+    async fn scanned_ids(&self) -> Result<Vec<String>> {
+        let mut ids = HashSet::new();
+        let mut cursor = 0;
+        loop {
+            let (next, keys) = self.own_page(cursor).await?;
+            ids.extend(self.ids_of(&keys).into_iter().map(str::to_owned));
+            if next == 0 {
+                return Ok(ids.into_iter().collect());
+            }
+            cursor = next;
+        }
+    }
+
+    /// The ids of keys. The pattern of a SCAN is escaped; the prefix is checked again all the same
+    /// before anything is deleted.
+    pub(crate) fn ids_of<'key>(&self, keys: &'key [Vec<u8>]) -> Vec<&'key str> {
+        let ids = keys.iter().map(|key| self.config.keyspace.id_of(key));
+        let ids: Vec<_> = ids.flatten().collect();
+        if ids.len() < keys.len() {
+            self.report_foreign(keys);
+        }
+        ids
+    }
+
+    /// Reports once, that keys of the namespace are passed over: no id is spelled so.
+    fn report_foreign(&self, keys: &[Vec<u8>]) {
+        let keyspace = &self.config.keyspace;
+        let foreign = keys.iter().find(|key| {
+            key.starts_with(keyspace.prefix().as_bytes()) && keyspace.id_of(key).is_none()
+        });
+        if let Some(key) = foreign
+            && !self.met_foreign.swap(true, Relaxed)
+        {
+            self.report(
+                Event::ForeignKeys,
+                &format!(
+                    "keys that are no UTF-8, such as '{}', are no ids and are skipped: another program writes under this redis_key_prefix",
+                    key.escape_ascii()
+                ),
+            );
+        }
+    }
+
+    /// One page of a SCAN, of the keys of this namespace and what else its pattern matches.
+    pub(crate) async fn own_page(&self, cursor: u128) -> Result<Page> {
+        self.scan(
+            cursor,
+            self.config.keyspace.pattern().as_bytes(),
+            SCAN_COUNT,
+        )
+        .await
+    }
+
+    /// One page of a SCAN with any pattern, over every key of the database.
+    pub async fn scan(&self, cursor: u128, pattern: &[u8], count: usize) -> Result<Page> {
+        let count = count.to_string();
+        let arguments: [&[u8]; 4] = [b"MATCH", pattern, b"COUNT", count.as_bytes()];
+        self.asked(self.connections.scan(cursor, &arguments)).await
+    }
+}
