@@ -13,9 +13,9 @@ from support.deployment import DEPLOY
 from support.prometheus import PATIENCE, Prometheus, scraping
 
 AT_WORK = """
-import sys, time
+import asyncio, sys, time
 from prometheus_client import start_http_server
-from nano_graphrag_redis import SyncRedisKVStorage
+from nano_graphrag_redis import SyncRedisKVStorage, limit_llm
 from nano_graphrag_redis.metrics import register
 
 register().census_every = 0.5
@@ -24,6 +24,10 @@ away = {"redis_url": "redis://127.0.0.1:1", "redis_max_retries": 1}
 documents = SyncRedisKVStorage("full_docs", there)
 answers = SyncRedisKVStorage("llm_response_cache", there)
 unread = SyncRedisKVStorage("llm_response_cache", away)
+async def model(prompt, **_):
+    return "dead"
+limited = limit_llm(model, {"redis_url": sys.argv[1]}, model="m", requests_per_minute=6000)
+loop = asyncio.new_event_loop()
 http, _ = start_http_server(0, addr="127.0.0.1")
 print(http.server_port, flush=True)
 ends = time.monotonic() + 300  # whatever becomes of the test
@@ -35,6 +39,7 @@ while time.monotonic() < ends:
         answers.get_by_id("answer-1")
     answers.get_by_id("answer-2")
     unread.get_by_id("answer-1")
+    loop.run_until_complete(limited("Who is dead?"))
     time.sleep(0.05)
 """
 
