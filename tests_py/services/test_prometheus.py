@@ -10,9 +10,9 @@ from nano_graphrag_redis.metrics.families import FAMILIES, Family
 from support.prometheus import Prometheus, scraping
 
 SERVICE = """
-import sys, threading
+import asyncio, sys, threading
 from prometheus_client import start_http_server
-from nano_graphrag_redis import SyncRedisKVStorage
+from nano_graphrag_redis import SyncRedisKVStorage, limit_llm
 from nano_graphrag_redis.metrics import register
 
 url = sys.argv[1]
@@ -24,6 +24,10 @@ documents.upsert({"doc-1": {"content": "Marley was dead: to begin with."}})
 for id in ("doc-1", "doc-1", "doc-2"):
     documents.get_by_id(id)
 answers.get_by_id("question")
+async def model(prompt, **_):
+    return "dead"
+limited = limit_llm(model, {"redis_url": url}, model="m", requests_per_minute=6000)
+asyncio.run(limited("Who is dead?"))
 http, _ = start_http_server(0, addr="127.0.0.1")
 print(http.server_port, flush=True)
 threading.Event().wait()
