@@ -25,7 +25,7 @@ class SyncRedisKVStorage(Generic[Value]):
     Args:
         namespace: The host's namespace, such as ``full_docs``.
         global_config: Settings named ``redis_*``; the environment supplies the rest.
-        foundation: The internals of another storage, to share them; only ``.sync`` passes one.
+        backend: The internals of another storage, to share them; only ``.sync`` passes one.
 
     Raises:
         StorageConfigError: A setting is invalid or not supported yet.

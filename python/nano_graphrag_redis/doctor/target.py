@@ -37,18 +37,18 @@ class Target:
                 "working_dir": config.working_dir if follow else None,
             }
         )
-        self._foundations: dict[str, Backend] = {}
+        self._backends: dict[str, Backend] = {}
         self._sections: dict[str, list[tuple[str, Facts]]] = {}
         self.refused: dict[str, StorageOperationError] = {}
         """The sections of INFO that were asked for and refused, each with the error."""
 
     def store(self, namespace: str) -> BlockingKvStore:
         """The store of a namespace, as every process with these settings has it."""
-        backend = self._foundations.get(namespace)
+        backend = self._backends.get(namespace)
         if backend is None:
             backend = Backend(namespace, self._own_config)
             backend.join_server()
-            self._foundations[namespace] = backend
+            self._backends[namespace] = backend
         return backend.store.blocking
 
     @property
@@ -84,7 +84,7 @@ class Target:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for backend in self._foundations.values():
+        for backend in self._backends.values():
             backend.close()
 
 
