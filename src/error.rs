@@ -5,75 +5,39 @@ use std::fmt;
 
 use redis::{ErrorKind as RedisKind, RedisError, ServerErrorKind};
 
+use crate::enumeration::enumeration;
 use crate::printable::printable;
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of failure an [`Error`] is. Each kind is one exception class in Python.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// No server could be reached, or it could not serve (loading, cluster down).
-    Unavailable,
-    /// Refused at once: recent operations failed for want of a server.
-    CircuitOpen,
-    /// No answer within the deadline. A write may or may not have been applied.
-    Timeout,
-    /// The server answered with an error: wrong type, full, read-only, no permission.
-    Operation,
-    /// One side did not accept who the other is: refused credentials, an untrusted certificate.
-    Auth,
-    /// A value cannot be stored; nothing was written.
-    Serialization,
-    /// Stored bytes cannot be read as a value.
-    Corrupt,
-    /// A JSON file of the host cannot be read or written.
-    File,
-    /// A setting is wrong.
-    Config,
-    /// Used after `close`.
-    Closed,
-    /// Writes are less safe than the settings ask.
-    Durability,
-}
-
-impl Kind {
-    /// Every kind, in the order of their places in statistics.
-    pub const ALL: [Self; 11] = [
-        Self::Unavailable,
-        Self::CircuitOpen,
-        Self::Timeout,
-        Self::Operation,
-        Self::Auth,
-        Self::Serialization,
-        Self::Corrupt,
-        Self::File,
-        Self::Config,
-        Self::Closed,
-        Self::Durability,
-    ];
-
-    /// Its place in [`ALL`](Self::ALL).
-    pub(crate) fn place(self) -> usize {
-        Self::ALL.iter().position(|kind| *kind == self).unwrap_or(0)
-    }
-
-    /// Its name in statistics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unavailable => "unavailable",
-            Self::CircuitOpen => "circuit_open",
-            Self::Timeout => "timeout",
-            Self::Operation => "operation",
-            Self::Auth => "auth",
-            Self::Serialization => "serialization",
-            Self::Corrupt => "corrupt",
-            Self::File => "file",
-            Self::Config => "config",
-            Self::Closed => "closed",
-            Self::Durability => "durability",
-        }
+enumeration! {
+    /// What kind of failure an [`Error`] is. Each kind is one exception class in Python.
+    Kind {
+        /// No server could be reached, or it could not serve (loading, cluster down).
+        Unavailable: "unavailable",
+        /// Refused at once: recent operations failed for want of a server.
+        CircuitOpen: "circuit_open",
+        /// No answer within the deadline. A write may or may not have been applied.
+        Timeout: "timeout",
+        /// The server answered with an error: wrong type, full, read-only, no permission.
+        Operation: "operation",
+        /// One side did not accept who the other is: refused credentials, an untrusted certificate.
+        Auth: "auth",
+        /// A value cannot be stored; nothing was written.
+        Serialization: "serialization",
+        /// Stored bytes cannot be read as a value.
+        Corrupt: "corrupt",
+        /// A JSON file of the host cannot be read or written.
+        File: "file",
+        /// A setting is wrong.
+        Config: "config",
+        /// Used after `close`.
+        Closed: "closed",
+        /// Writes are less safe than the settings ask.
+        Durability: "durability",
+        /// There is no memory for a value.
+        Memory: "memory",
     }
 }
 
@@ -90,6 +54,7 @@ struct Details {
     unconfirmed: Option<Vec<String>>,
     levels: Option<(String, String)>,
     may_be_done: bool,
+    refuses_writes: bool,
 }
 
 impl Error {
@@ -108,6 +73,7 @@ impl Error {
             unconfirmed: None,
             levels: None,
             may_be_done: false,
+            refuses_writes: false,
         }))
     }
 
@@ -177,6 +143,12 @@ impl Error {
         self.0.may_be_done
     }
 
+    /// Whether the server serves, and does not take this write: it is full, a replica, cannot persist, has too few
+    /// replicas, or this user may not. What only reads may be had all the same.
+    pub(crate) fn refuses_writes(&self) -> bool {
+        self.0.refuses_writes
+    }
+
     /// The level of durability that was asked for, and the one there is.
     #[must_use]
     pub fn levels(&self) -> Option<(&str, &str)> {
@@ -202,7 +174,12 @@ impl Error {
             return own.clone();
         }
         let (kind, advice) = classify(error);
-        Self::new(kind, format!("{}; {advice}", said(error)))
+        let mut classified = Self::new(kind, format!("{}; {advice}", said(error)));
+        classified.0.refuses_writes = matches!(
+            error.code(),
+            Some("OOM" | "READONLY" | "MISCONF" | "NOREPLICAS" | "NOPERM")
+        );
+        classified
     }
 }
 

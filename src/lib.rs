@@ -7,7 +7,7 @@
 //! - [`store`]: [`KvStore`](store::KvStore), the host's contract over bytes: one file an operation or feature
 //! - [`client`]: a Redis client for this job: bytes in, replies out; it knows no JSON, no host and no Python
 //! - [`near_cache`]: local copies of values, kept right by the server's own invalidation
-//! - [`single_flight`]: of several tasks that miss one id at once, one makes the value and the others wait
+//! - [`local_single_flight`]: of several tasks that miss one id at once, one makes the value and the others wait
 //! - [`log_events`]: lines for the log, kept until someone who can write one comes by
 //! - [`metrics`]: what is counted, and the sums over what is closed by now
 //! - [`config`]: validated settings, named defaults with units; endpoints, levels of durability
@@ -15,29 +15,38 @@
 //! - [`keyspace`]: ids <-> Redis keys
 //! - [`files`]: the host's own files, read and written in a stream; the change log beside them
 //! - `json`: the grammar of JSON, and documents written anew
+//! - `memory`: memory of a value's size, which may be refused
+//! - `mutex`: locks that outlive a panic
+//! - `panics`: panics of libraries that are errors to us
 //! - `stack`: what is left of a thread's stack, and a larger one for work that needs more
 //! - `fuzz`: inputs of a corpus, mutated; in tests only
 //! - [`error`]: the error, its kinds, and the one place that classifies a redis error
+//! - `enumeration`: enumerations whose variants are listed once
 //! - [`printable`]: text as it may be shown, whoever wrote it
 //!
 //! All but `python` builds and tests without Python: `cargo test --no-default-features`.
 
 pub mod client;
 pub mod config;
+mod enumeration;
 pub mod error;
 pub mod files;
 #[cfg(test)]
 mod fuzz;
 mod json;
 pub mod keyspace;
+pub mod local_single_flight;
 pub mod log_events;
+mod memory;
 pub mod metrics;
 pub mod migration;
+mod mutex;
 pub mod near_cache;
+#[cfg(feature = "python")]
+mod panics;
 pub mod printable;
 #[cfg(feature = "python")]
 mod python;
-pub mod single_flight;
 mod stack;
 pub mod store;
 pub mod value;

@@ -1,7 +1,8 @@
 //! Lines for the log, kept until someone who can write one comes by.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+
+use crate::mutex::Mutex;
 
 /// What a line is about: one for each change of state, and none for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +29,14 @@ pub enum Event {
     NearCacheOff,
     /// Others keep a registry that this process does not keep.
     RegistryUnknown,
+    /// The server does not take the registry of what is there.
+    RegistryRefused,
     /// The host's files do not follow.
     DualWrite,
     /// This user is refused a command, without which something takes longer.
     PermissionMissing,
+    /// Changes are not recorded.
+    Changes,
     /// Keys of another program lie in a namespace.
     ForeignKeys,
 }
@@ -52,8 +57,10 @@ impl Event {
             Self::Origin => "origin",
             Self::NearCacheOff => "near_cache_off",
             Self::RegistryUnknown => "registry_unknown",
+            Self::RegistryRefused => "registry_refused",
             Self::DualWrite => "dual_write",
             Self::PermissionMissing => "permission_missing",
+            Self::Changes => "changes",
             Self::ForeignKeys => "foreign_keys",
         }
     }
@@ -84,10 +91,7 @@ pub(crate) struct Notices {
 impl Notices {
     pub(crate) fn push(&self, event: Event, line: impl Into<String>) {
         let line = line.into();
-        self.kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Notice { event, line });
+        self.kept.lock().push(Notice { event, line });
         self.any.store(true, Relaxed);
     }
 
@@ -97,6 +101,6 @@ impl Notices {
         if !self.any.load(Relaxed) || !self.any.swap(false, Relaxed) {
             return Vec::new();
         }
-        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.kept.lock())
     }
 }

@@ -1,111 +1,152 @@
-//! One connection that a caller's own thread drives: no other thread is woken for a call.
+//! One pipelined connection: a socket, the [`Pipeline`] over it, and whoever drives the two.
 //!
-//! Requests are answered in the order in which they were sent, so a queue of those who wait is all
-//! there is to match. Whoever drives the direct connection (an event loop that watches the socket, a thread that
-//! blocks on it) moves the bytes; whoever waits holds the receiving end of a channel.
+//! A caller's own thread drives a direct connection, so that no other thread is woken for a call: an event loop that
+//! watches the socket, or a thread that blocks on it. A task of the runtime drives a shared one.
 
-use std::collections::VecDeque;
-use std::io;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use redis::{ErrorKind, RedisError};
-use tokio::sync::oneshot;
+use redis::RedisError;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
-use super::Reply;
 use super::permits::Permit;
-use super::protocol::read_buffer::ReadBuffer;
+use super::protocol::pipeline::{PartialReply, Pipeline, Replies};
 use super::protocol::request::Request;
-use super::transport::socket::{Socket, waits};
+use super::transport::connector::Connector;
+use super::transport::socket::{Socket, Waiting, waits};
+use super::{Reply, deadline, timed_out};
+use crate::mutex::Mutex;
 
-/// Bytes of requests that are sent in one write.
-const SMALL: usize = 64 * 1024;
+/// How late a deadline is looked at by a thread that does nothing else.
+const LATE: Duration = Duration::from_millis(30);
+/// How often a late look is forgiven: a thread that is always late would wait for ever.
+const FORGIVEN: usize = 3;
 
-type Replies = Result<Vec<Reply>, PartialReply>;
-
-/// Why a request was not answered in full, and the answers that came: of its first commands.
-pub(super) struct PartialReply {
-    pub(super) error: RedisError,
-    pub(super) replies: Vec<Reply>,
-}
-
-impl From<RedisError> for PartialReply {
-    fn from(error: RedisError) -> Self {
-        Self {
-            error,
-            replies: Vec::new(),
-        }
-    }
-}
-
-/// A connection that its caller's own thread drives.
+/// A connection that many requests share.
 pub struct Connection {
     socket: Socket,
-    state: Mutex<State>,
+    pipeline: Mutex<Pipeline>,
     in_flight: AtomicUsize,
     used: AtomicBool,
     closed: AtomicBool,
     permit: Mutex<Option<Permit>>,
-}
-
-#[derive(Default)]
-struct State {
-    /// What is to be sent.
-    out: VecDeque<Bytes>,
-    read_buffer: ReadBuffer,
-    waiting: VecDeque<Waiter>,
-}
-
-struct Waiter {
-    wanted: usize,
-    replies: Vec<Reply>,
-    to: oneshot::Sender<Replies>,
+    /// Wakes the task that drives it, if one does, to send what the socket did not take at once.
+    held_back: Notify,
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, permit: Permit) -> Self {
-        Self {
+    pub(super) fn new(socket: Socket, pipeline: Pipeline, permit: Option<Permit>) -> Arc<Self> {
+        let connection = Arc::new(Self {
             socket,
-            state: Mutex::default(),
+            pipeline: Mutex::new(pipeline),
             in_flight: AtomicUsize::new(0),
             used: AtomicBool::new(true),
             closed: AtomicBool::new(false),
-            permit: Mutex::new(Some(permit)),
+            permit: Mutex::new(permit),
+            held_back: Notify::new(),
+        });
+        if connection.socket.is_of_runtime() {
+            tokio::spawn(Arc::clone(&connection).keep_driven());
+        }
+        connection
+    }
+
+    /// Drives it to its end.
+    async fn keep_driven(self: Arc<Self>) {
+        while !self.is_closed() {
+            {
+                let mut ready = pin!(self.socket.ready(self.has_more_to_send()));
+                let mut held_back = pin!(self.held_back.notified());
+                poll_fn(|context| {
+                    let woken = ready.as_mut().poll(context).is_ready()
+                        | held_back.as_mut().poll(context).is_ready();
+                    if woken {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    }
+                })
+                .await;
+            }
+            while self.drive() {}
         }
     }
 
-    /// Queues the commands; the next [`Connection::drive`] sends them.
-    pub(super) fn exchange(&self, request: &Request) -> oneshot::Receiver<Replies> {
-        let (to, replies) = oneshot::channel();
-        self.in_flight.fetch_add(1, Relaxed);
-        let mut state = self.lock();
-        state.out.extend(request.wire.iter().cloned());
-        state.waiting.push_back(Waiter {
-            wanted: request.replies,
-            replies: Vec::with_capacity(request.replies),
-            to,
-        });
-        drop(state);
+    /// Sends the commands, and waits for the answer of each, but not beyond `limit`.
+    pub(super) async fn exchange_until(&self, request: &Request, limit: Instant) -> Replies {
         self.used.store(true, Relaxed);
+        self.exchange_within(request, limit).await
+    }
+
+    async fn exchange_within(&self, request: &Request, mut limit: Instant) -> Replies {
+        let mut replies = pin!(self.exchange(request));
+        let mut forgiven = 0;
+        loop {
+            if let Ok(replies) = timeout_at(limit, &mut replies).await {
+                deadline::postpone(limit.elapsed());
+                return replies;
+            }
+            // The thread that drives a direct connection may have been kept from it by work of its own, with the
+            // answers waiting in the socket: time in which it did not look does not count.
+            let late = limit.elapsed();
+            if late < LATE || forgiven == FORGIVEN || self.socket.is_of_runtime() {
+                break;
+            }
+            limit = Instant::now() + late / 2;
+            forgiven += 1;
+        }
+        // Who waits on a connection that ends learns it at once, and what has come of the answers.
+        self.close();
+        replies.await.map_err(|partial| PartialReply {
+            error: timed_out(),
+            ..partial
+        })
+    }
+
+    async fn exchange(&self, request: &Request) -> Replies {
+        let replies = {
+            let mut pipeline = self.pipeline.lock();
+            let replies = pipeline.send(request);
+            self.in_flight.store(pipeline.in_flight(), Relaxed);
+            replies
+        };
         if self.is_closed() {
             self.fail(None);
+        } else if self.socket.is_of_runtime() {
+            self.send();
         }
-        replies
+        replies.await.unwrap_or_else(|_| {
+            let error = std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into();
+            let replies = Vec::new();
+            Err(PartialReply { error, replies })
+        })
+    }
+
+    /// The same of what is no call's use of it: an answer for each command, or why there is none.
+    pub(super) async fn ask(
+        &self,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Vec<Reply>, RedisError> {
+        let replies = self.exchange_within(request, Instant::now() + patience);
+        replies.await.map_err(|partial| partial.error)
     }
 
     /// Sends what is queued and hands out what has come, as far as both go without waiting, or
     /// with one wait where the socket has a time to wait. True if more may have come.
     pub fn drive(&self) -> bool {
-        let mut state = self.lock();
-        let before = state.waiting.len();
-        let outcome = state
-            .write(&self.socket)
-            .map_err(RedisError::from)
-            .and_then(|()| state.read(&self.socket));
-        let after = state.waiting.len();
-        drop(state);
-        self.in_flight.fetch_sub(before - after, Relaxed);
+        let mut pipeline = self.pipeline.lock();
+        let outcome = match self.write(&mut pipeline) {
+            Ok(()) => self.read(&mut pipeline, Socket::read),
+            Err(error) => Err(self.ended(&mut pipeline, error)),
+        };
+        self.in_flight.store(pipeline.in_flight(), Relaxed);
+        drop(pipeline);
         match outcome {
             Ok(more) => more,
             Err(error) => {
@@ -117,23 +158,28 @@ impl Connection {
 
     /// Sends what is queued, without looking for answers.
     pub fn send(&self) {
-        let outcome = self.lock().write(&self.socket);
+        let mut pipeline = self.pipeline.lock();
+        let outcome = self.write(&mut pipeline);
+        let outcome = outcome.map_err(|error| self.ended(&mut pipeline, error));
+        let held_back = pipeline.has_output();
+        drop(pipeline);
         if let Err(error) = outcome {
-            self.fail(Some(&error.into()));
+            self.fail(Some(&error));
+        } else if self.socket.is_of_runtime() && (held_back || self.socket.holds_back()) {
+            self.held_back.notify_one();
         }
     }
 
     /// Whether bytes are left that the socket did not take.
     #[must_use]
     pub fn has_more_to_send(&self) -> bool {
-        let waits = !self.lock().out.is_empty() || self.socket.holds_back();
+        let waits = self.pipeline.lock().has_output() || self.socket.holds_back();
         waits && !self.is_closed()
     }
 
     /// Whether nobody waits for anything on it, and nothing came that nobody waited for.
     pub(super) fn is_at_rest(&self) -> bool {
-        let state = self.lock();
-        state.waiting.is_empty() && !state.read_buffer.has_rest() && !self.is_closed()
+        self.pipeline.lock().is_at_rest() && !self.is_closed()
     }
 
     /// Requests that wait for answers.
@@ -165,100 +211,126 @@ impl Connection {
         self.socket.descriptor()
     }
 
-    fn fail(&self, error: Option<&RedisError>) {
-        if !self.closed.swap(true, Relaxed) {
-            self.socket.shut();
-        }
-        drop(
-            self.permit
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
-        let mut state = self.lock();
-        let waiting = std::mem::take(&mut state.waiting);
-        state.out.clear();
-        drop(state);
-        self.in_flight.fetch_sub(waiting.len(), Relaxed);
-        for waiter in waiting {
-            let error = error.cloned().unwrap_or_else(closed);
-            let replies = waiter.replies;
-            // One that does not wait any more is not missed.
-            let _ = waiter.to.send(Err(PartialReply { error, replies }));
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while it was held leaves queues that are still valid queues.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn write(&mut self, socket: &Socket) -> Result<(), io::Error> {
-        socket.flush()?;
-        self.join_small();
-        while let Some(next) = self.out.front_mut() {
-            match socket.write(next) {
-                Ok(count) if count == next.len() => drop(self.out.pop_front()),
-                Ok(count) => next.advance(count),
+    fn write(&self, pipeline: &mut Pipeline) -> Result<(), RedisError> {
+        self.socket.flush()?;
+        while let Some(bytes) = pipeline.output() {
+            match self.socket.write(bytes) {
+                Ok(count) => pipeline.sent(count),
                 Err(error) if waits(&error) => return Ok(()),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
 
-    /// Small requests leave in one go: a system call costs more than a copy.
-    fn join_small(&mut self) {
-        let bytes = self.out.iter().map(Bytes::len).sum::<usize>();
-        if self.out.len() > 1 && bytes <= SMALL {
-            let mut joined = Vec::with_capacity(bytes);
-            for request in self.out.drain(..) {
-                joined.extend_from_slice(&request);
-            }
-            self.out.push_back(joined.into());
-        }
-    }
-
     /// Reads once; true if there may be more.
-    fn read(&mut self, socket: &Socket) -> Result<bool, RedisError> {
-        let free_space = self.read_buffer.free_space();
-        let (received, space) = (socket.read(free_space), free_space.len());
-        self.read_buffer
-            .received(received.as_ref().map_or(0, |count| *count));
+    fn read(
+        &self,
+        pipeline: &mut Pipeline,
+        read: fn(&Socket, &mut [u8]) -> std::io::Result<usize>,
+    ) -> Result<bool, RedisError> {
+        let free_space = pipeline.free_space()?;
+        let (received, space) = (read(&self.socket, free_space), free_space.len());
+        pipeline.received(received.as_ref().map_or(0, |count| *count))?;
         match received {
-            Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            Ok(count) => self.hand_out().map(|()| count == space),
+            Ok(0) => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+            Ok(count) => Ok(count == space),
             Err(error) if waits(&error) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Gives every whole answer to who waits for it.
-    fn hand_out(&mut self) -> Result<(), RedisError> {
-        while let Some(reply) = self.read_buffer.reply()? {
-            let Some(waiter) = self.waiting.front_mut() else {
-                let what = "an answer that nobody asked for: is it a Redis server?";
-                return Err((ErrorKind::Parse, what).into());
-            };
-            waiter.replies.push(reply);
-            if waiter.replies.len() == waiter.wanted
-                && let Some(waiter) = self.waiting.pop_front()
-            {
-                // One that does not wait any more is not missed: its answers are taken all the same.
-                let _ = waiter.to.send(Ok(waiter.replies));
-            }
+    /// A peer that takes nothing more may have answered before: that is read first.
+    fn ended(&self, pipeline: &mut Pipeline, error: RedisError) -> RedisError {
+        while matches!(self.read(pipeline, Socket::read_what_is_left), Ok(true)) {}
+        error
+    }
+
+    fn fail(&self, error: Option<&RedisError>) {
+        if !self.closed.swap(true, Relaxed) {
+            self.socket.shut();
+            self.held_back.notify_one();
         }
-        Ok(())
+        drop(self.permit.lock().take());
+        let mut pipeline = self.pipeline.lock();
+        pipeline.end(error);
+        self.in_flight.store(pipeline.in_flight(), Relaxed);
     }
 }
 
-/// Whether a socket only had nothing to take or to give in time.
-fn closed() -> RedisError {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        "the connection was closed",
-    )
-    .into()
+/// A connection of one owner, driven by the runtime and ended with its owner.
+pub(super) struct OwnConnection(Arc<Connection>);
+
+impl OwnConnection {
+    /// Opens one that takes no permit.
+    pub(super) async fn open(
+        connector: &Connector,
+        pipeline: Pipeline,
+    ) -> Result<Self, RedisError> {
+        let socket = Socket::new(connector.connect().await?, Waiting::Runtime)?;
+        Ok(Self(Connection::new(socket, pipeline, None)))
+    }
+
+    /// The answer to each command, or why there is none.
+    pub(super) async fn ask(
+        &self,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Vec<Reply>, RedisError> {
+        self.0.ask(request, patience).await
+    }
+}
+
+impl Drop for OwnConnection {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::client::transport::stream::Stream;
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_more_has_its_replies_read_first() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let socket = Socket::new(Stream::Unix(ours), Waiting::Never).unwrap();
+        let connection = Connection::new(socket, Pipeline::default(), None);
+        let limit = Instant::now() + Duration::from_secs(10);
+        let ping = Request::resendable([redis::cmd("PING")]);
+        let mut answered = Box::pin(connection.exchange_until(&ping, limit));
+        assert!(answered.as_mut().now_or_never().is_none());
+        connection.send();
+        theirs.write_all(b"+PONG\r\n").await.unwrap();
+        drop(theirs);
+        let mut refused = Box::pin(connection.exchange_until(&ping, limit));
+        assert!(refused.as_mut().now_or_never().is_none());
+        connection.drive();
+        assert!(answered.await.is_ok());
+        assert!(refused.await.is_err());
+    }
+
+    // Who sends over a shared connection meets its end before the runtime has heard of the answers in it.
+    #[tokio::test]
+    async fn the_runtime_need_not_know_of_replies_for_them_to_be_read_first() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.writable().await.unwrap();
+        let socket = Socket::new(Stream::Unix(ours), Waiting::Runtime).unwrap();
+        socket.ready(true).await;
+        let connection = Connection::new(socket, Pipeline::default(), None);
+        let limit = Instant::now() + Duration::from_secs(10);
+        let ping = Request::resendable([redis::cmd("PING")]);
+        let mut answered = Box::pin(connection.exchange_until(&ping, limit));
+        assert!(answered.as_mut().now_or_never().is_none());
+        theirs.try_write(b"+PONG\r\n").unwrap();
+        drop(theirs);
+        let refused = connection.exchange_until(&ping, limit).now_or_never();
+        assert!(refused.is_some_and(|replies| replies.is_err()));
+        assert!(answered.await.is_ok());
+    }
 }

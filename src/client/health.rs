@@ -1,14 +1,14 @@
 //! What goes on beside the calls: the probes of a server that is away, and the care of idle
 //! connections.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::Connections;
-use super::backoff::jitter;
+use super::backoff::Backoff;
 use super::node::Node;
 use crate::log_events::Event;
 use crate::metrics::ServerCount;
@@ -28,18 +28,21 @@ impl Connections {
                 node.endpoint()
             );
             self.notices.push(Event::BreakerOpen, line);
-            tokio::spawn(Self::probe_until_back(Arc::clone(self), Arc::clone(node)));
+            let (connections, node) = (Arc::downgrade(self), Arc::downgrade(node));
+            tokio::spawn(Self::probe_until_back(
+                connections,
+                node,
+                self.config.breaker_recovery,
+            ));
         }
     }
 
     /// Pings until the server answers, then closes its breaker. Ends when no store is left, or the
     /// server is none of them any more.
-    async fn probe_until_back(connections: Arc<Self>, node: Arc<Node>) {
-        let recovery = connections.config.breaker_recovery;
-        let (connections, node) = (Arc::downgrade(&connections), Arc::downgrade(&node));
-        let mut pause = FIRST_PROBE.min(recovery);
+    async fn probe_until_back(connections: Weak<Self>, node: Weak<Node>, recovery: Duration) {
+        let mut backoff = Backoff::new(FIRST_PROBE, recovery);
         loop {
-            sleep(pause.mul_f64(jitter())).await;
+            sleep(backoff.pause()).await;
             let (Some(connections), Some(node)) = (connections.upgrade(), node.upgrade()) else {
                 return;
             };
@@ -50,7 +53,6 @@ impl Connections {
                 connections.notices.push(Event::BreakerClosed, line);
                 return;
             }
-            pause = (pause * 2).min(recovery);
         }
     }
 

@@ -7,27 +7,28 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::select;
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
+use redis::{Cmd, PushKind, RedisError, Value};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::backoff::jitter;
+use super::backoff::Backoff;
+use super::connection::OwnConnection;
 use super::health::FIRST_PROBE;
 use super::node::Node;
-use super::pool::multiplexed;
+use super::protocol::pipeline::Pipeline;
 use super::topology::cluster::Cluster;
 use super::transport::connector::Connector;
-use super::{command, timed_out};
+use super::{Reply, Request, command};
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::log_events::{Event, Notices};
 use crate::metrics::Counters;
+use crate::mutex::Mutex;
 use crate::near_cache::{NearCache, ONE_SERVER, Prefix};
 
 /// Pause before a server that refused to track is asked again: someone may have allowed it.
@@ -94,7 +95,7 @@ impl Invalidation {
 
     fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         let task = tokio::spawn(task).abort_handle();
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        *self.task.lock() = Some(task);
     }
 
     /// A prefix may have been added.
@@ -105,7 +106,7 @@ impl Invalidation {
 
 impl Drop for Invalidation {
     fn drop(&mut self) {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = self.task.lock();
         if let Some(task) = task.take() {
             task.abort();
         }
@@ -207,14 +208,15 @@ impl Drop for Session<'_> {
 
 impl Listener {
     async fn keep_on(self) {
-        let (mut pause, mut hung_up) = (FIRST_PROBE, 0);
+        let first = || Backoff::new(FIRST_PROBE, self.config.breaker_recovery);
+        let (mut backoff, mut hung_up) = (first(), 0);
         loop {
             let began = Instant::now();
             let reached = AtomicBool::new(false);
             let error = self.serve(&reached).await;
             let reason = Error::from_redis(&error);
             if began.elapsed() > self.config.breaker_recovery {
-                (pause, hung_up) = (FIRST_PROBE, 0);
+                (backoff, hung_up) = (first(), 0);
             }
             if reason.is_outage() {
                 let cut = reached.into_inner() && error.code().is_none();
@@ -222,8 +224,7 @@ impl Listener {
                 if hung_up == HUNG_UP {
                     self.report("the connection ends where the cache is asked for, as at a proxy that knows no HELLO or CLIENT TRACKING");
                 }
-                sleep(pause.mul_f64(jitter())).await;
-                pause = (pause * 2).min(self.config.breaker_recovery);
+                sleep(backoff.pause()).await;
                 continue;
             }
             self.report(&reason.to_string());
@@ -262,37 +263,34 @@ impl Listener {
         let on_push = {
             let (cache, gone, lost) = (Arc::clone(&cache), Arc::clone(&gone), Arc::clone(&lost));
             // Called by the connection's own task, in the order in which things arrive.
-            move |push: PushInfo| {
-                match push.kind {
-                    PushKind::Invalidate => invalidate(&cache, &push.data),
-                    PushKind::Disconnection => {
-                        cache.lost(session);
-                        lost.store(true, Relaxed);
-                        gone.notify_one();
-                    }
-                    _ => {}
+            move |said: Option<(PushKind, Vec<Value>)>| match said {
+                Some((PushKind::Invalidate, keys)) => invalidate(&cache, &keys),
+                Some(_) => {}
+                None => {
+                    cache.lost(session);
+                    lost.store(true, Relaxed);
+                    gone.notify_one();
                 }
-                Ok::<(), std::convert::Infallible>(())
             }
         };
-        let stream = self.connector.connect().await?;
+        let pipeline = Pipeline::with_push(Box::new(on_push));
+        let connection = OwnConnection::open(&self.connector, pipeline).await?;
         reached.store(true, Relaxed);
-        let opened = multiplexed::connect_with_push(stream, on_push).await?;
-        let mut connection = opened.handle();
         // Asked twice within the socket timeout: an answer that is late by half of it is too late.
         let half = self.config.socket_timeout / 2;
         let pause = match self.member {
             Some(_) => half.min(CLUSTER_PAUSE),
             None => half,
         };
+        ask(&connection, half, command("HELLO", [&b"3"[..]])).await?;
         while !lost.load(Relaxed) {
             wake.borrow_and_update();
             let new = cache.tracking().untracked(session);
             let asked = Instant::now();
             if !new.is_empty() {
-                ask(&mut connection, half, &track(&new)).await?;
+                ask(&connection, half, track(&new)).await?;
             }
-            if let Err(error) = self.ask_for_life(&mut connection, half).await {
+            if let Err(error) = self.ask_for_life(&connection, half).await {
                 if let Some(member) = &self.member {
                     member.cluster.refresh_soon();
                 }
@@ -311,29 +309,33 @@ impl Listener {
     /// Asks what only a server answers whose word on its keys counts.
     async fn ask_for_life(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &OwnConnection,
         patience: Duration,
     ) -> Result<(), RedisError> {
         let question = match &self.member {
             Some(member) => member.question(self.shared.cache.tracking().any_prefix().as_ref()),
             None => redis::cmd("PING"),
         };
-        match ask(connection, patience, &question).await {
+        match ask(connection, patience, question).await {
             // The slot is on its way to another server; as long as it is, this one has it.
             Err(error) if error.code() == Some("ASK") => Ok(()),
-            reply => reply.map(|_| ()),
+            reply => reply,
         }
     }
 }
 
 async fn ask(
-    connection: &mut MultiplexedConnection,
+    connection: &OwnConnection,
     patience: Duration,
-    command: &Cmd,
-) -> Result<Value, RedisError> {
-    timeout(patience, command.query_async(connection))
-        .await
-        .map_err(|_| timed_out())?
+    command: Cmd,
+) -> Result<(), RedisError> {
+    let request = Request::resendable([command]);
+    for reply in connection.ask(&request, patience).await? {
+        if let Reply::Other(Value::ServerError(error)) = reply {
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }
 
 /// Prefixes that are tracked already stay so; the server refuses one that is named again.

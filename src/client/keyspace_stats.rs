@@ -1,37 +1,95 @@
-//! How many keys each namespace has and what they take, from a bounded look at each server now and
-//! then: the figures of a metric, taken in the background and never while somebody waits for them.
+//! How many keys each namespace has and what they take, how the servers are, and whether they answer:
+//! the figures of metrics, sampled in the background and never while a caller waits for them.
 //!
 //! SCAN meets keys in the order of their hashes, so the first few pages of it are a random sample of
 //! the database; where they are all of it, the counts are exact.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join_all;
 use redis::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::protocol::resp::{info_field, memory_usages};
 use super::{Connections, Node, Request, SharedConnections, command};
 use crate::error::{Error, Kind, Result};
+use crate::mutex::Mutex;
 
 /// COUNT of a SCAN, as where a namespace is walked.
 const SCAN_COUNT: &[u8] = b"1000";
-/// Pages of SCAN that are looked at; beyond these keys the counts are estimates.
+/// Pages of SCAN that are read; beyond these keys the counts are estimates.
 const PAGES: usize = 10;
 /// Keys of a namespace whose memory is asked for, on each server.
 const MEASURED: usize = 32;
-/// How often it is looked for sets of connections that are due.
+/// How often sets of connections are checked for being due.
 const TICK: Duration = Duration::from_secs(1);
+/// Pause between two pings of a set's servers, for the metric that says whether they answer.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// How long a ping may take; a server that needs longer counts as down.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a sample at all servers of a set has found.
 #[derive(Clone, Debug)]
 pub struct KeyspaceStats {
     /// When.
     pub taken: SystemTime,
-    /// Keys that the servers have evicted since they started; None where INFO is forbidden.
-    pub evicted_keys: Option<u64>,
+    /// What the servers say of themselves; None where INFO is forbidden.
+    pub servers: Option<ServerStats>,
     /// By namespace.
     pub namespaces: BTreeMap<String, NamespaceStats>,
+}
+
+/// What the servers of a set say of themselves, all primaries together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Keys that they have evicted since they started.
+    pub evicted_keys: u64,
+    /// Bytes of memory that they use.
+    pub used_memory: u64,
+    /// Bytes that they may use; None while one of them has no limit.
+    pub max_memory: Option<u64>,
+    /// Whether their last snapshot and their last write to the append-only file succeeded.
+    pub persistence_ok: bool,
+}
+
+impl ServerStats {
+    const OF_NONE: Self = Self {
+        evicted_keys: 0,
+        used_memory: 0,
+        max_memory: Some(0),
+        persistence_ok: true,
+    };
+
+    /// Reads the sections `stats`, `memory` and `persistence` of INFO.
+    fn parse(info: &str) -> Self {
+        let field = |name| info_field(info, name);
+        let number = |name| field(name).and_then(|value| value.parse::<u64>().ok());
+        // A field that this version of the server does not have is no failure.
+        let succeeded = |name| field(name).is_none_or(|status| status == "ok");
+        Self {
+            evicted_keys: number("evicted_keys").unwrap_or(0),
+            used_memory: number("used_memory").unwrap_or(0),
+            max_memory: number("maxmemory").filter(|most| *most > 0),
+            persistence_ok: succeeded("rdb_last_bgsave_status")
+                && succeeded("aof_last_write_status")
+                && succeeded("aof_last_bgrewrite_status"),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            evicted_keys: self.evicted_keys + other.evicted_keys,
+            used_memory: self.used_memory + other.used_memory,
+            max_memory: self
+                .max_memory
+                .zip(other.max_memory)
+                .map(|(one, more)| one + more),
+            persistence_ok: self.persistence_ok && other.persistence_ok,
+        }
+    }
 }
 
 /// A namespace's share of the servers.
@@ -51,13 +109,15 @@ pub(super) struct KnownNamespaces(Mutex<State>);
 struct State {
     /// What keys start with, and the namespace.
     prefixes: BTreeMap<Vec<u8>, String>,
-    tried: Option<Instant>,
+    sampled: Option<Instant>,
+    pinged: Option<Instant>,
     keyspace_stats: Option<KeyspaceStats>,
+    up: Option<bool>,
 }
 
 impl KnownNamespaces {
     pub(super) fn add(&self, prefix: &str, namespace: &str) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if !state.prefixes.contains_key(prefix.as_bytes()) {
             state
                 .prefixes
@@ -65,37 +125,38 @@ impl KnownNamespaces {
         }
     }
 
-    /// Whether the last check is too long ago; if so, one is taken now.
-    fn is_due(&self, every: Duration) -> bool {
-        let mut state = self.lock();
-        let is_due = state.tried.is_none_or(|tried| tried.elapsed() >= every);
-        if is_due {
-            state.tried = Some(Instant::now());
-        }
-        is_due
+    /// Whether the last sample is too long ago; if so, one is taken now.
+    fn is_sample_due(&self, every: Duration) -> bool {
+        is_due(&mut self.0.lock().sampled, every)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while it was held leaves a map that is still a valid map.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_ping_due(&self, every: Duration) -> bool {
+        is_due(&mut self.0.lock().pinged, every)
     }
 }
 
-/// Looks at the servers of every set that is in use, again and again.
-/// `every` says how often: never, while it gives nothing.
+fn is_due(last: &mut Option<Instant>, every: Duration) -> bool {
+    let due = last.is_none_or(|last| last.elapsed() >= every);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
+}
+
+/// Pings and samples the servers of every set that is in use, again and again.
+/// `every` is the pause between samples: none are taken while it gives nothing.
 pub async fn keep_keyspace_stats(shared: &SharedConnections, every: impl Fn() -> Option<Duration>) {
     loop {
         let Some(pause) = every() else {
             sleep(TICK).await;
             continue;
         };
-        for connections in shared.in_use() {
-            // What opens nothing itself until it is used is not opened by being watched.
-            if connections.load().connections > 0 && connections.known.is_due(pause) {
-                // One that fails leaves the figures as they were: the calls themselves tell of it.
-                let _ = connections.collect_keyspace_stats().await;
-            }
-        }
+        let in_use = shared.in_use();
+        // A set that no call was made to opens no connection for the sake of metrics. One is watched from its
+        // first call, even if that found no server.
+        let used = in_use.iter().filter(|set| set.maintained.load(Relaxed));
+        // All at once: the pings of the others go on while one keeps silent.
+        join_all(used.map(|connections| connections.look_after(pause))).await;
         sleep(TICK.min(pause)).await;
     }
 }
@@ -109,14 +170,50 @@ impl Connections {
     /// What the last check found.
     #[must_use]
     pub fn keyspace_stats(&self) -> Option<KeyspaceStats> {
-        self.known.lock().keyspace_stats.clone()
+        self.known.0.lock().keyspace_stats.clone()
+    }
+
+    /// Whether all servers answered the last ping; None before the first.
+    #[must_use]
+    pub fn is_up(&self) -> Option<bool> {
+        self.known.0.lock().up
+    }
+
+    /// Pings and samples its servers, if either is due.
+    async fn look_after(self: &Arc<Self>, pause: Duration) {
+        if self.known.is_ping_due(PING_EVERY.min(pause)) {
+            self.ping().await;
+        }
+        if self.is_up() == Some(true) && self.known.is_sample_due(pause) {
+            // A sample that fails leaves the figures as they were, and their time says so.
+            let _ = self.collect_keyspace_stats().await;
+        }
+    }
+
+    async fn ping(self: &Arc<Self>) {
+        let answered = async {
+            for node in self.primaries().await? {
+                // A user who may not PING is refused by a server that is up.
+                match Self::asked(&node, command("PING", [])).await {
+                    Err(error) if error.kind() != Kind::Operation => return Err(error),
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        let up = matches!(timeout(PING_TIMEOUT, answered).await, Ok(Ok(())));
+        self.known.0.lock().up = Some(up);
+        if !up {
+            // While nobody calls, nobody else learns of a failover, and a server that was replaced counts as down.
+            self.topology.refresh_soon();
+        }
     }
 
     async fn collect_keyspace_stats(self: &Arc<Self>) -> Result<()> {
-        let prefixes = self.known.lock().prefixes.clone();
+        let prefixes = self.known.0.lock().prefixes.clone();
         let mut keyspace_stats = KeyspaceStats {
             taken: SystemTime::now(),
-            evicted_keys: Some(0),
+            servers: Some(ServerStats::OF_NONE),
             namespaces: BTreeMap::new(),
         };
         for namespace in prefixes.values() {
@@ -127,11 +224,14 @@ impl Connections {
             keyspace_stats.namespaces.insert(namespace.clone(), nothing);
         }
         for node in self.primaries().await? {
-            let evicted = Self::evicted_keys(&node).await?;
-            keyspace_stats.evicted_keys = sum(keyspace_stats.evicted_keys, evicted);
+            let server = Self::server_stats(&node).await?;
+            keyspace_stats.servers = keyspace_stats
+                .servers
+                .zip(server)
+                .map(|(sum, more)| sum.plus(more));
             Self::count(&node, &prefixes, &mut keyspace_stats.namespaces).await?;
         }
-        self.known.lock().keyspace_stats = Some(keyspace_stats);
+        self.known.0.lock().keyspace_stats = Some(keyspace_stats);
         Ok(())
     }
 
@@ -189,29 +289,23 @@ impl Connections {
         let asked = keys.iter().step_by(keys.len().div_ceil(MEASURED));
         let usages = asked.map(|key| command("MEMORY", [b"USAGE", &***key]));
         let replies = node.query_once(&Request::resendable(usages)).await?;
-        let (mut bytes, mut measured) = (0.0, 0.0);
-        for usage in replies {
-            // A key that is gone by now, or a user who may not ask, gives no figure.
-            if let Ok(Value::Int(usage)) = usage.value() {
-                #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-                let usage = usage as f64;
-                bytes += usage;
-                measured += 1.0;
-            }
-        }
-        Ok((measured > 0.0).then(|| bytes / measured))
+        let usages = memory_usages(replies);
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let mean = usages.iter().sum::<u64>() as f64 / usages.len() as f64;
+        Ok((!usages.is_empty()).then_some(mean))
     }
 
-    async fn evicted_keys(node: &Arc<Node>) -> Result<Option<u64>> {
-        let info = match Self::asked(node, command("INFO", [&b"stats"[..]])).await {
-            Ok(info) => info,
-            Err(error) if error.kind() == Kind::Operation => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let text: String = redis::from_redis_value(info).unwrap_or_default();
-        let mut lines = text.lines();
-        let evicted = lines.find_map(|line| line.strip_prefix("evicted_keys:"));
-        Ok(evicted.and_then(|evicted| evicted.trim().parse().ok()))
+    async fn server_stats(node: &Arc<Node>) -> Result<Option<ServerStats>> {
+        let mut text = String::new();
+        for section in ["stats", "memory", "persistence"] {
+            let info = match Self::asked(node, command("INFO", [section.as_bytes()])).await {
+                Ok(info) => info,
+                Err(error) if error.kind() == Kind::Operation => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            text.push_str(&redis::from_redis_value::<String>(info).unwrap_or_default());
+        }
+        Ok(Some(ServerStats::parse(&text)))
     }
 
     async fn number(node: &Arc<Node>, asked: redis::Cmd) -> Result<Option<u64>> {
@@ -229,6 +323,28 @@ impl Connections {
     }
 }
 
-fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    Some(one? + other?)
+#[cfg(test)]
+mod tests {
+    use super::ServerStats;
+
+    #[test]
+    fn what_a_server_says_of_itself_is_read() {
+        let info = "# Stats\r\nevicted_keys:7\r\n# Memory\r\nused_memory:100\r\nused_memory_rss:900\r\nmaxmemory:200\r\nmaxmemory_policy:noeviction\r\n# Persistence\r\nrdb_last_bgsave_status:ok\r\naof_last_write_status:ok\r\n";
+        let stats = ServerStats::parse(info);
+        let expected = ServerStats {
+            evicted_keys: 7,
+            used_memory: 100,
+            max_memory: Some(200),
+            persistence_ok: true,
+        };
+        assert_eq!(stats, expected);
+    }
+
+    #[test]
+    fn a_failed_snapshot_and_a_server_without_a_limit_count_for_the_whole_set() {
+        let failed = ServerStats::parse("rdb_last_bgsave_status:err\r\nmaxmemory:0\r\n");
+        let sum = ServerStats::parse("maxmemory:200\r\n").plus(failed);
+        assert!(!sum.persistence_ok);
+        assert_eq!(sum.max_memory, None);
+    }
 }

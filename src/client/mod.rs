@@ -3,20 +3,25 @@
 //! `Connections::send` is the only way out of this process. From the top down:
 //!
 //! - [`topology`]: which server a request goes to: one server, the slots of a cluster, the master that sentinels name
-//! - [`retry`], [`backoff`]: what is sent again, how often, after which pause
+//! - [`delivery`]: the loop that sends a request until it is answered, how often
+//! - [`backoff`]: after which pause; [`deadline`]: until when
+//! - [`backlog`]: work that no caller waits for and an ending process should not lose
 //! - [`health`], [`circuit_breaker`]: servers that are away, connections that are idle
+//! - [`transaction`]: commands of which all take effect at once, or none
 //! - [`durability`]: the barrier behind `index_done_callback`
 //! - [`invalidation`]: what the server says of changed keys, for the near cache
-//! - [`keyspace_stats`]: a sample of what each namespace takes, for metrics
-//! - [`node`]: one server; [`checkout`]: the connection of one attempt, a direct one if the caller has a [`reactor`]
-//! - [`pool`]: the open connections to one server, direct ones and multiplexed ones, within its [`permits`]
-//! - [`connection`]: a direct connection: pipelined, and driven by its caller's own thread
-//! - [`transport`]: sockets, TLS, the handshake; [`protocol`]: requests, replies and RESP, without I/O
+//! - [`keyspace_stats`]: samples of the servers and of what each namespace takes, for metrics
+//! - [`node`]: one server, and one attempt at it
+//! - [`pool`]: the connections to one server, within its [`permits`]; [`reactor`]: those that a caller's own thread drives
+//! - [`connection`]: a pipelined connection, and whoever drives it
+//! - [`transport`]: sockets, TLS, the handshake; [`protocol`]: the pipeline, requests, replies and RESP, without I/O
 
+mod backlog;
 mod backoff;
-mod checkout;
 mod circuit_breaker;
 mod connection;
+pub(crate) mod deadline;
+mod delivery;
 pub(crate) mod durability;
 mod health;
 mod invalidation;
@@ -26,35 +31,34 @@ mod permits;
 mod pool;
 mod protocol;
 mod reactor;
-mod retry;
-mod scan;
-mod shared;
+mod shared_connections;
 mod topology;
+pub(crate) mod transaction;
 mod transport;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use redis::RedisError;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::ServerConfig;
-use crate::error::{Error, Result};
-use crate::log_events::{Event, Notice, Notices};
+use crate::error::Result;
+use crate::log_events::{Notice, Notices};
 use crate::metrics::{Counters, ServerCount, StoreCounters};
+use crate::mutex::Mutex;
 use crate::near_cache::{self, NearCache};
+pub(crate) use backlog::Backlog;
 pub use connection::Connection;
 use durability::Barrier;
 use invalidation::Invalidation;
-pub use keyspace_stats::{KeyspaceStats, NamespaceStats, keep_keyspace_stats};
+pub use keyspace_stats::{KeyspaceStats, NamespaceStats, ServerStats, keep_keyspace_stats};
 pub(crate) use node::Node;
-pub(crate) use protocol::reply::Reply;
 pub(crate) use protocol::request::{Commands, Request, command};
+pub(crate) use protocol::resp::{Reply, info_field, memory_usages};
 pub use reactor::{DriveOutcome, Entered, Reactor};
-use retry::RetryState;
-pub use shared::SharedConnections;
+pub use shared_connections::SharedConnections;
 use topology::Topology;
 pub use transport::socket::Waiting;
 
@@ -111,170 +115,34 @@ impl Connections {
 
     /// The servers that hold values.
     pub(crate) async fn primaries(&self) -> Result<Vec<Arc<Node>>> {
-        match &self.topology {
-            Topology::Cluster(cluster) => cluster.primaries().await,
-            Topology::One(_) | Topology::Sentinel(_) => Ok(vec![self.topology.node().await?]),
-        }
+        self.topology.primaries().await
     }
 
-    /// A key that begins with `beginning` and is kept by this node; None if none is.
-    fn key_on(&self, node: &Arc<Node>, beginning: &[u8]) -> Option<Vec<u8>> {
-        match &self.topology {
-            Topology::Cluster(cluster) => cluster.key_on(node, beginning),
-            Topology::One(_) | Topology::Sentinel(_) => Some(beginning.to_owned()),
-        }
-    }
-
-    /// Sends a request and waits for its answers, one a command, within the operation's deadline.
-    ///
-    /// A request of no commands asks no server: it is answered at once, even where none is there.
-    pub(crate) async fn send(self: &Arc<Self>, request: &Request) -> Result<Vec<Reply>> {
-        if request.is_empty() {
-            return Ok(Vec::new());
-        }
-        // Whoever asks for no retries asks that no write lands after what others have written since, whatever the
-        // reason is that it would be sent again for.
-        let once = (self.config.max_retries == 0 && request.writes && request.resendable)
-            .then(|| request.to_be_sent_once());
-        let request = once.as_ref().unwrap_or(request);
-        match &self.topology {
-            Topology::Cluster(cluster) => {
-                self.maintain();
-                let answered = cluster.send(self, request).await;
-                if answered.is_ok() {
-                    self.note_connected(cluster.entry());
-                }
-                answered
-            }
-            Topology::One(_) | Topology::Sentinel(_) => self.persist(None, request).await,
-        }
-    }
-
-    /// The same to one of the servers: what is asked of a server and not of a key.
-    pub(crate) async fn send_to(
+    /// One page of SCAN with these arguments after the cursor, over all keys of all servers; the
+    /// number to go on with, 0 at the end, and what the server said.
+    pub(crate) async fn scan(
         self: &Arc<Self>,
-        node: &Arc<Node>,
-        request: &Request,
-    ) -> Result<Vec<Reply>> {
-        if request.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.persist(Some(node), request).await
-    }
-
-    /// Sends a request to the node, or to the one that has the values now, until it is answered.
-    async fn persist(
-        self: &Arc<Self>,
-        fixed: Option<&Arc<Node>>,
-        request: &Request,
-    ) -> Result<Vec<Reply>> {
-        self.maintain();
-        let mut retry_state = RetryState::new(&self.config);
-        let mut kept = Vec::new();
-        loop {
-            let node = match self.find(fixed, retry_state.deadline).await {
-                Ok(node) => node,
-                Err(error) => {
-                    let Some(pause) = retry_state.pause_after_failure(error.is_outage()) else {
-                        self.count_failure(self.topology.entry(), error.is_outage());
-                        return unless_done(kept, request, retry_state.ended_by(error));
-                    };
-                    self.count_retry();
-                    sleep(pause).await;
-                    continue;
-                }
-            };
-            if retry_state.failed == 0 && node.breaker.is_open() {
-                return Err(retry_state.ended_by(node.refused()));
-            }
-            let sent = Instant::now();
-            let mut failed = match node.attempt(request, retry_state.deadline).await {
-                Ok(replies) if self.topology.is_demoted(&node, &replies) => {
-                    let Some(pause) = retry_state.pause_after_failure(true) else {
-                        let replies = replies.into_iter();
-                        return Ok(replies
-                            .map(|reply| match topology::sentinel::refusal(&node, &reply) {
-                                Some(error) => Reply::Lost(retry_state.ended_by(error)),
-                                None => reply,
-                            })
-                            .collect());
-                    };
-                    self.count_retry();
-                    sleep(pause).await;
-                    continue;
-                }
-                Ok(replies) if self.topology.believes(&node, sent).await => {
-                    node.answered();
-                    self.note_connected(&node);
-                    let replies = replies.into_iter();
-                    return Ok(replies.map(|reply| retry_state.answered(reply)).collect());
-                }
-                Ok(_) => topology::sentinel::disowned(),
-                Err(failed) => failed,
-            };
-            self.topology.failed(&node, &failed);
-            if failed.replies.len() > kept.len() && self.topology.believes(&node, sent).await {
-                kept = std::mem::take(&mut failed.replies);
-            }
-            let Some(pause) = retry_state.pause_after(request.resendable, &failed) else {
-                let error = retry_state.give_up(&node.config, request.resendable, &failed);
-                self.count_failure(&node, error.is_outage());
-                return unless_done(kept, request, error);
-            };
-            self.count_retry();
-            if !pause.is_zero() {
-                sleep(pause).await;
-            }
-        }
-    }
-
-    /// The node that is asked for, or the one that has the values now.
-    async fn find(&self, fixed: Option<&Arc<Node>>, deadline: Instant) -> Result<Arc<Node>> {
-        match (fixed, &self.topology) {
-            (Some(node), Topology::One(_) | Topology::Cluster(_)) => Ok(Arc::clone(node)),
-            // The only one there is, whatever has become of the one that was.
-            _ => match timeout_at(deadline, self.topology.node()).await {
-                Ok(found) => found,
-                Err(_) => Err(Error::from_redis(&timed_out())),
-            },
-        }
-    }
-
-    fn count_retry(&self) {
-        self.counters.count(ServerCount::Retries, 1);
-    }
-
-    fn note_connected(&self, node: &Node) {
-        // Loaded first: the line stays shared between cores.
-        if !self.connected.load(Relaxed) && !self.connected.swap(true, Relaxed) {
-            let line = format!("{}: connected", node.endpoint());
-            self.notices.push(Event::Connected, line);
-        }
+        place: u128,
+        arguments: &[&[u8]],
+    ) -> Result<(u128, Vec<Vec<u8>>)> {
+        self.topology.scan(self, place, arguments).await
     }
 
     /// What concerns all stores and nobody has reported yet.
     pub(crate) fn take_notices(&self) -> Vec<Notice> {
         let mut notices = self.notices.take();
-        if let Topology::Sentinel(sentinels) = &self.topology {
-            notices.append(&mut sentinels.notices.take());
-        }
+        notices.append(&mut self.topology.notices());
         notices
     }
 
     /// True the first time it is asked about `mark`: what concerns all stores is done by one.
     pub(crate) fn is_new(&self, mark: &[u8]) -> bool {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(mark.to_vec())
+        self.seen.lock().insert(mark.to_vec())
     }
 
     /// Lets `mark` be asked about again.
     pub(crate) fn forget(&self, mark: &[u8]) {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(mark);
+        self.seen.lock().remove(mark);
     }
 
     /// The near cache, if any store over these connections has one.
@@ -300,7 +168,7 @@ impl Connections {
         if !self.invalidation.is_due() {
             return;
         }
-        if let Topology::Cluster(cluster) = &self.topology {
+        if let Some(cluster) = self.topology.cluster() {
             self.invalidation.begin_all(cluster, notices);
         } else if let Some(node) = self.topology.nodes().first() {
             self.invalidation.begin(node, notices);
@@ -345,16 +213,6 @@ impl Drop for Connections {
             task.abort();
         }
     }
-}
-
-/// The error that ended an operation; where the first commands of the request were answered, only
-/// for the rest: what was done is not said to be unknown because of what followed it.
-fn unless_done(mut kept: Vec<Reply>, request: &Request, error: Error) -> Result<Vec<Reply>> {
-    if kept.is_empty() {
-        return Err(error);
-    }
-    kept.resize(request.replies, Reply::Lost(error));
-    Ok(kept)
 }
 
 fn timed_out() -> RedisError {

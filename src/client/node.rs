@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use redis::aio::ConnectionLike;
 use redis::{RedisError, Value};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use super::checkout::Checkout;
 use super::circuit_breaker::CircuitBreaker;
+use super::deadline;
 use super::pool::Pool;
-use super::protocol::reply::refuses_for_now;
+use super::protocol::resp::refuses_for_now;
+use super::reactor::checkout;
 use super::transport::auth_limiter::AuthLimiter;
 use super::{Reply, Request};
 use crate::config::ServerConfig;
@@ -31,7 +31,7 @@ pub(crate) struct Node {
 pub(super) struct FailedAttempt {
     pub(super) error: RedisError,
     pub(super) sent: bool,
-    /// Whether it was a direct connection that had been lost, perhaps long before this request.
+    /// Whether the connection had been lost, perhaps long before this request.
     pub(super) stale: bool,
     /// What was answered all the same: the first commands of the request.
     pub(super) replies: Vec<Reply>,
@@ -80,24 +80,27 @@ impl Node {
         if request.is_empty() {
             return Ok(Vec::new());
         }
-        let checkout = timeout_at(deadline, Checkout::acquire(&self.pool)).await;
-        let checkout = checkout
-            .map_err(|_| FailedAttempt::unsent(self.pool.connector.not_in_time()))?
+        let not_in_time = || FailedAttempt::unsent(self.pool.connector.not_in_time());
+        if Instant::now() >= deadline {
+            return Err(not_in_time());
+        }
+        let connection = timeout_at(deadline, checkout(&self.pool)).await;
+        let connection = connection
+            .map_err(|_| not_in_time())?
             .map_err(FailedAttempt::unsent)?;
         let limit = deadline.min(Instant::now() + self.config.socket_timeout);
         if !request.resendable {
             // It has one try, so that is not to be wasted on a connection that died while idle.
             let ping = Request::resendable([redis::cmd("PING")]);
-            if let Err(partial) = checkout.exchange_until(&ping, limit).await {
-                checkout.discard(&self.pool);
-                let stale = checkout.is_lost_connection(&partial.error);
+            if let Err(partial) = connection.exchange_until(&ping, limit).await {
+                self.pool.discard(&connection);
                 return Err(FailedAttempt {
-                    stale,
+                    stale: !partial.error.is_timeout(),
                     ..FailedAttempt::unsent(partial.error)
                 });
             }
         }
-        let partial = match checkout.exchange_until(request, limit).await {
+        let partial = match connection.exchange_until(request, limit).await {
             Ok(values) => match values.first() {
                 Some(Reply::Other(Value::ServerError(error))) if refuses_for_now(error.code()) => {
                     return Err(FailedAttempt::unsent(error.clone().into()));
@@ -107,9 +110,10 @@ impl Node {
             Err(partial) => partial,
         };
         // A connection that failed or fell silent is not trusted with another request.
-        checkout.discard(&self.pool);
+        self.pool.discard(&connection);
+        let no_memory = Error::from_redis(&partial.error).kind() == Kind::Memory;
         Err(FailedAttempt {
-            stale: checkout.is_lost_connection(&partial.error),
+            stale: !partial.error.is_timeout() && !no_memory,
             error: partial.error,
             sent: true,
             replies: partial.replies,
@@ -122,7 +126,7 @@ impl Node {
         self: &Arc<Self>,
         request: &Request,
     ) -> Result<Vec<Reply>, Error> {
-        let deadline = Instant::now() + self.config.operation_timeout;
+        let deadline = deadline::current(self.config.operation_timeout);
         let replies = self.attempt(request, deadline).await;
         replies.map_err(|failed| Error::from_redis(&failed.error))
     }
@@ -131,9 +135,7 @@ impl Node {
     pub(super) fn answered(&self) {
         self.breaker.answered();
         if !self.prewarmed.load(Relaxed) && !self.prewarmed.swap(true, Relaxed) {
-            self.pool
-                .multiplexed
-                .spawn_growth(self.config.min_connections);
+            self.pool.spawn_growth(self.config.min_connections);
         }
     }
 
@@ -161,30 +163,32 @@ impl Node {
     pub(super) async fn maintain(&self) {
         let spare = self.pool.permits.taken();
         let spare = spare.saturating_sub(self.config.min_connections);
-        self.pool.direct.shrink(spare);
-        for lease in self.pool.multiplexed.shrink() {
-            let mut connection = lease.connection();
-            let ping = redis::cmd("PING");
-            let reply = connection.req_packed_command(&ping);
-            if !matches!(timeout(self.config.socket_timeout, reply).await, Ok(Ok(_))) {
-                self.pool.multiplexed.discard(&lease);
+        let ping = Request::resendable([redis::cmd("PING")]);
+        for connection in self.pool.shrink(spare) {
+            if connection
+                .ask(&ping, self.config.socket_timeout)
+                .await
+                .is_err()
+            {
+                connection.close();
             }
         }
     }
 
     /// Sockets with a request under way.
     pub(super) fn busy(&self) -> usize {
-        self.pool.multiplexed.busy() + self.pool.direct.busy()
+        let open = self.pool.open_connections().into_iter();
+        open.filter(|connection| connection.in_flight() > 0).count()
     }
 
     /// Ends its connections for good: it is not the server to ask any more.
     pub(super) fn abandon(&self) {
-        self.pool.direct.close();
-        self.pool.multiplexed.close();
+        self.pool.close();
     }
 
     /// Requests under way.
     pub(super) fn in_flight(&self) -> usize {
-        self.pool.multiplexed.in_flight() + self.pool.direct.in_flight()
+        let open = self.pool.open_connections().into_iter();
+        open.map(|connection| connection.in_flight()).sum()
     }
 }

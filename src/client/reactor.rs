@@ -2,21 +2,21 @@
 //!
 //! A caller enters its reactor while it polls futures of this crate, as one enters a runtime. What
 //! they send then goes over a direct connection of the reactor's own, one for each server, and no thread is woken
-//! for it; without a reactor, or without a permit for one more socket, it goes over the pool.
+//! for it; without a reactor, or without a permit for one more socket, it goes over a shared one of the pool.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use redis::RedisError;
 
 use super::connection::Connection;
 use super::pool::Pool;
-use super::transport::socket::{Socket, Waiting};
+use super::transport::socket::Waiting;
+use crate::mutex::Mutex;
 
-/// Requests under way on a direct connection beyond which the pool takes over: its connections have threads of
-/// their own to read with.
+/// Requests under way on a direct connection beyond which the shared ones take over: the runtime's threads drive those.
 const BUSY_AT: usize = 64;
 
 /// The direct connections of one caller, one for each server.
@@ -64,6 +64,19 @@ impl Drop for Entered {
     }
 }
 
+/// The connection for one attempt: the direct one of this thread's reactor; without one, a shared one.
+pub(super) async fn checkout(pool: &Arc<Pool>) -> Result<Arc<Connection>, RedisError> {
+    let Some(reactor) = Reactor::current() else {
+        return pool.shared().await;
+    };
+    match reactor.connection(pool).await {
+        Ok(Some(connection)) => Ok(connection),
+        Ok(None) => pool.shared().await,
+        // A server that takes no more clients still serves those it has.
+        Err(error) => pool.least_busy().ok_or(error),
+    }
+}
+
 impl Reactor {
     /// A reactor without direct connections, whose sockets wait like this.
     #[must_use]
@@ -85,7 +98,7 @@ impl Reactor {
         }
     }
 
-    pub(super) fn current() -> Option<Arc<Self>> {
+    fn current() -> Option<Arc<Self>> {
         CURRENT.with_borrow(Clone::clone)
     }
 
@@ -103,7 +116,7 @@ impl Reactor {
             return Ok(Some(connection));
         }
         if self.waits()
-            && let Some(connection) = pool.direct.take_idle()
+            && let Some(connection) = pool.take_idle()
         {
             self.own(pool, &connection);
             return Ok(Some(connection));
@@ -113,20 +126,18 @@ impl Reactor {
             return Ok(None);
         };
         // On the runtime: it goes on while the caller's thread is kept by other work.
-        let (connector, waiting) = (Arc::clone(&pool.connector), self.waiting);
-        let opened = tokio::spawn(async move { (Socket::open(&connector, waiting).await, permit) });
-        let (opened, permit) = opened
+        let (shared, waiting) = (Arc::clone(pool), self.waiting);
+        let opened = tokio::spawn(async move { shared.open(waiting, permit).await });
+        let connection = opened
             .await
-            .map_err(|error| RedisError::from(std::io::Error::other(error)))?;
-        let connection = Arc::new(Connection::new(opened?, permit));
-        pool.direct.add(&connection);
+            .map_err(|error| RedisError::from(std::io::Error::other(error)))??;
         self.own(pool, &connection);
         Ok(Some(connection))
     }
 
     /// One for each server: one that does not answer keeps nobody from the others.
     fn opening(&self, pool: &Arc<Pool>) -> Opening {
-        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opening = self.opening.lock();
         opening.retain(|(server, _)| server.strong_count() > 0);
         let server = Arc::as_ptr(pool);
         if let Some((_, known)) = opening.iter().find(|(known, _)| known.as_ptr() == server) {
@@ -138,7 +149,7 @@ impl Reactor {
     }
 
     fn own(&self, pool: &Arc<Pool>, connection: &Arc<Connection>) {
-        self.lock().push(Owned {
+        self.connections.lock().push(Owned {
             pool: Arc::downgrade(pool),
             connection: Arc::clone(connection),
         });
@@ -147,7 +158,7 @@ impl Reactor {
 
     fn find(&self, pool: &Arc<Pool>) -> Option<Arc<Connection>> {
         let server = Arc::as_ptr(pool);
-        let connections = self.lock();
+        let connections = self.connections.lock();
         let mut of_server = connections
             .iter()
             .filter(|owned| owned.pool.as_ptr() == server);
@@ -189,7 +200,8 @@ impl Reactor {
     /// The direct connections, closed ones too.
     #[must_use]
     pub fn connections(&self) -> Vec<Arc<Connection>> {
-        self.lock()
+        self.connections
+            .lock()
             .iter()
             .map(|owned| Arc::clone(&owned.connection))
             .collect()
@@ -204,25 +216,21 @@ impl Reactor {
     /// Lets go of closed direct connections, and returns the open ones.
     #[must_use]
     pub fn open_connections(&self) -> Vec<Arc<Connection>> {
-        self.lock().retain(|owned| !owned.connection.is_closed());
-        self.connections()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Owned>> {
         self.connections
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|owned| !owned.connection.is_closed());
+        self.connections()
     }
 }
 
 impl Drop for Reactor {
     fn drop(&mut self) {
-        for owned in std::mem::take(&mut *self.lock()) {
+        for owned in std::mem::take(&mut *self.connections.lock()) {
             // An answer that still comes is its asker's and reaches nobody, but the connection's next user would
             // wait behind it.
             match owned.pool.upgrade() {
                 Some(pool) if self.waits() && owned.connection.is_at_rest() => {
-                    pool.direct.give_back(owned.connection);
+                    pool.give_back(owned.connection);
                 }
                 _ => owned.connection.close(),
             }

@@ -45,6 +45,15 @@ pub enum SingleFlight {
     On(Duration),
 }
 
+/// Who is said to have made a change, beside the number of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// The name of this machine.
+    pub host: String,
+    /// A name that the deployment chose; empty for none.
+    pub name: String,
+}
+
 /// What happens when the server fails an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutagePolicy {
@@ -227,6 +236,8 @@ pub struct StoreConfig {
     pub keyspace: Keyspace,
     /// Seconds a value lives; None is for ever.
     pub ttl: Option<NonZeroU64>,
+    /// Seconds that reads may prolong its life to in all; None: they prolong nothing.
+    pub ttl_max_age: Option<NonZeroU64>,
     /// What a failure means to the caller.
     pub outage_policy: OutagePolicy,
     /// See [`MAX_VALUE_BYTES`].
@@ -239,6 +250,8 @@ pub struct StoreConfig {
     pub single_flight: SingleFlight,
     /// Whether the ids are kept in a registry beside the namespace.
     pub registry: bool,
+    /// Who writes, where changes are recorded in a stream beside the namespace; None: they are not.
+    pub changes: Option<Changes>,
     /// Whether a drop waits for the values that take the place of the old ones.
     pub deferred_drop: bool,
     /// The host's files, which are kept up with what is written; None: they are not.
@@ -258,12 +271,14 @@ impl StoreConfig {
             namespace: namespace.to_owned(),
             keyspace: Keyspace::new("nano_graphrag", "", namespace)?,
             ttl: None,
+            ttl_max_age: None,
             outage_policy: OutagePolicy::Raise,
             max_value_bytes: MAX_VALUE_BYTES,
             compression: Compression::default(),
             near_cache_bytes: 0,
             single_flight: SingleFlight::Off,
             registry: false,
+            changes: None,
             deferred_drop: false,
             dual_write: None,
             working_dir: None,

@@ -12,13 +12,14 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::json_writer::is_at;
 use super::lock::FilesLock;
-use super::writer::is_at;
 use super::{Paths, open_own};
 use crate::error::Result;
 use crate::json::write_utf8;
+use crate::memory;
+use crate::mutex::Mutex;
 
 /// Bytes of lines that are kept for later when the log cannot be written.
 const KEPT_BYTES: usize = 4 << 20;
@@ -62,19 +63,17 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// For about so many bytes.
-    #[must_use]
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(bytes),
-            ends: Vec::new(),
-            drop: false,
-        }
+    /// For about so many bytes, if there is memory for them.
+    pub fn with_capacity(bytes: usize) -> Result<Self> {
+        let mut lines = Self::default();
+        memory::reserve(&mut lines.bytes, bytes)?;
+        Ok(lines)
     }
 
     /// A value was set. `json` is in one line.
     pub fn set(&mut self, id: &str, json: &[u8]) {
         self.open("set", Some(id));
+        memory::claim(&mut self.bytes, json.len() + 3);
         self.bytes.push(b',');
         self.bytes.extend_from_slice(json);
         self.close();
@@ -99,7 +98,15 @@ impl Lines {
         if (0..self.ends.len()).all(&wanted) {
             return self;
         }
-        let mut chosen = Self::with_capacity(self.bytes.len());
+        let mut chosen = Self::default();
+        let length = |number: usize| {
+            let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+            self.ends[number] - start
+        };
+        let bytes = (0..self.ends.len())
+            .filter(|number| wanted(*number))
+            .map(length);
+        memory::claim(&mut chosen.bytes, bytes.sum());
         let mut start = 0;
         for (number, &end) in self.ends.iter().enumerate() {
             if wanted(number) {
@@ -191,13 +198,13 @@ impl ChangeLog {
     /// Makes sure that the files are of this log's owner, who has them from now on. False if another
     /// process has the lock.
     pub fn try_claim(&self) -> Result<bool> {
-        Ok(self.open().lock.hold(|_| Ok(()))?.is_some())
+        Ok(self.open.lock().lock.hold(|_| Ok(()))?.is_some())
     }
 
     /// How many drops were logged, by all processes; None where that cannot be said.
     #[must_use]
     pub fn drops(&self) -> Option<u64> {
-        self.open().lock.drops()
+        self.open.lock().lock.drops()
     }
 
     /// Appends lines, and those that were kept. False if another process has the lock: it has it
@@ -206,7 +213,7 @@ impl ChangeLog {
     /// `flight` is of the writes that the lines tell of: if a drop was logged while they were on the
     /// way, it may have deleted what they wrote. Whether it has, the server is asked.
     pub fn try_append(&self, lines: &Lines, flight: Option<Flight<'_>>) -> Result<bool> {
-        let mut open = self.open();
+        let mut open = self.open.lock();
         let Open { lock, log, kept } = &mut *open;
         let appended = lock.hold(|held| {
             let mut raced = Lines::default();
@@ -251,12 +258,12 @@ impl ChangeLog {
     /// Whether anything was kept.
     #[must_use]
     pub fn has_kept(&self) -> bool {
-        !self.open().kept.is_empty()
+        !self.open.lock().kept.is_empty()
     }
 
     /// Notes ids whose change could not be logged, or is not known to have been done.
     pub fn keep(&self, mark: Mark, ids: &[String]) {
-        let mut open = self.open();
+        let mut open = self.open.lock();
         if mark.is_of_all() {
             self.failed.fetch_add(1, Relaxed);
             open.kept.drop_all();
@@ -267,10 +274,6 @@ impl ChangeLog {
                 open.kept.mark(mark, id);
             }
         }
-    }
-
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,28 +3,29 @@
 //!
 //! Beside a file that dual writing keeps lies the [`log`] of what has changed since.
 
+pub(crate) mod change_index;
 pub mod change_log;
-pub(crate) mod changes;
 mod external_sort;
+mod json_reader;
+mod json_writer;
 pub(crate) mod lock;
 mod paths;
-mod reader;
-mod snapshot;
 mod value_scanner;
-mod writer;
+mod view;
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Kind};
+pub use change_index::Skipped;
 pub use external_sort::{Item, Sorted, Sorter};
+pub use json_reader::{Entry, JsonFile, Signature};
+pub use json_writer::FileWriter;
+pub(crate) use json_writer::{LAYOUT, is_at, sync_directory};
 pub use paths::Paths;
-pub use reader::{Entry, JsonFile, Signature};
-pub use snapshot::View;
-pub(crate) use snapshot::read_at;
-pub use writer::FileWriter;
-pub(crate) use writer::{LAYOUT, is_at, sync_directory};
+pub use view::View;
+pub(crate) use view::read_at;
 
 /// Opens a file of ours: never through a link, which may lead anywhere.
 fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
@@ -53,5 +54,9 @@ fn regular(file: File) -> io::Result<File> {
 
 /// A failure of the file system, with what was being done to which file.
 pub(crate) fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {
-    Error::new(Kind::File, format!("{} {}: {error}", doing, path.display()))
+    let kind = match error.kind() {
+        io::ErrorKind::OutOfMemory => Kind::Memory,
+        _ => Kind::File,
+    };
+    Error::new(kind, format!("{} {}: {error}", doing, path.display()))
 }

@@ -2,7 +2,11 @@
 
 use super::{copy_plain, plain_prefix};
 use crate::error::{Error, Kind};
+use crate::memory;
 use crate::stack;
+
+/// Bytes of a text that room is made for at a time.
+const PIECE: usize = 4096;
 
 /// Deeper than what this library writes: others may have written up to `json`'s own limit.
 const MAX_READ_DEPTH: usize = 1000;
@@ -70,10 +74,20 @@ pub(crate) trait Unescaped {
 
 impl Unescaped for Vec<u8> {
     fn add_plain(&mut self, bytes: &[u8]) -> usize {
-        copy_plain(bytes, self)
+        let mut added = 0;
+        for piece in bytes.chunks(PIECE) {
+            memory::claim(self, piece.len());
+            let plain = copy_plain(piece, self);
+            added += plain;
+            if plain < piece.len() {
+                break;
+            }
+        }
+        added
     }
 
     fn add(&mut self, bytes: &[u8]) {
+        memory::claim(self, bytes.len());
         self.extend_from_slice(bytes);
     }
 }

@@ -6,6 +6,8 @@ mod rewrite;
 mod string;
 
 pub(crate) use number::write_float;
+#[cfg(feature = "python")]
+pub(crate) use rewrite::SLACK;
 pub(crate) use rewrite::{Layout, rewrite};
 pub(crate) use string::write_utf8;
 #[cfg(strings_in_place)]

@@ -5,6 +5,12 @@ use std::collections::HashMap;
 
 use super::cursor::{Cursor, Number, Result, Text};
 use super::{write_float, write_utf8};
+use crate::memory;
+
+/// Bytes that are kept free for what is short: brackets, a float, a word.
+pub(crate) const SLACK: usize = 64;
+/// Bytes that putting an object's members in order takes of each.
+const OF_A_MEMBER: usize = 128;
 
 /// Digits that an integer may have before Python refuses to read it.
 const MAX_INT_DIGITS: usize = 4300;
@@ -30,7 +36,7 @@ pub(crate) fn rewrite(json: &[u8], layout: Layout, out: &mut Vec<u8>) -> Result<
         cursor.at = error.valid_up_to();
         return cursor.corrupt("bytes that are no UTF-8");
     }
-    out.reserve(json.len());
+    memory::claim(out, json.len() + SLACK);
     let base = match layout {
         Layout::Indented(base) => base,
         Layout::Compact | Layout::Sorted => 0,
@@ -68,6 +74,7 @@ struct Writer<'json, 'out> {
 
 impl Writer<'_, '_> {
     fn value(&mut self, depth: usize) -> Result<()> {
+        memory::claim(self.out, SLACK);
         match self.cursor.next_token() {
             Some(b'"') => self.string(),
             Some(b'{') => self.object(depth),
@@ -101,7 +108,10 @@ impl Writer<'_, '_> {
                     .corrupt("an integer of more digits than Python reads");
             }
             Number::Int(b"-0", _) => self.out.push(b'0'),
-            Number::Int(text, _) => self.out.extend_from_slice(text),
+            Number::Int(text, _) => {
+                memory::claim(self.out, text.len() + SLACK);
+                self.out.extend_from_slice(text);
+            }
         }
         Ok(())
     }
@@ -113,6 +123,7 @@ impl Writer<'_, '_> {
         unescaped.clear();
         match cursor.string(unescaped)? {
             Text::Plain(text) => {
+                memory::claim(self.out, text.len() + SLACK);
                 self.out.push(b'"');
                 self.out.extend_from_slice(text);
                 self.out.push(b'"');
@@ -149,14 +160,22 @@ impl Writer<'_, '_> {
             self.member(inner)?;
             ended = self.cursor.ends(b'}')?;
         }
+        // What follows is in proportion to the members, of which each takes several bytes of text.
+        if memory::look_for((self.members.len() - first) * OF_A_MEMBER).is_err() {
+            memory::unwind();
+        }
         let written = self.members.split_off(first);
         if let Some(order) = self.order(&written) {
-            let before = self.out.split_off(start);
+            let mut before = Vec::new();
+            memory::claim(&mut before, self.out.len() - start);
+            before.extend_from_slice(&self.out[start..]);
+            self.out.truncate(start);
             let mut separator = Separator::None;
             for member in order {
                 separator = separator.next();
                 self.separate(separator, inner);
                 let bytes = &before[member.start - start..member.end - start];
+                memory::claim(self.out, bytes.len() + SLACK);
                 self.out.extend_from_slice(bytes);
             }
         }
@@ -175,6 +194,7 @@ impl Writer<'_, '_> {
             self.out.push(b' ');
         }
         self.value(inner)?;
+        memory::claim(&mut self.members, 1);
         self.members.push(Member {
             start,
             key_end,
@@ -244,8 +264,9 @@ impl Writer<'_, '_> {
 
     fn line(&mut self, depth: usize) {
         if self.is_indented() {
-            self.out.push(b'\n');
             let spaces = 2 * (self.base + depth);
+            memory::claim(self.out, spaces + SLACK);
+            self.out.push(b'\n');
             self.out.resize(self.out.len() + spaces, b' ');
         }
     }
@@ -278,6 +299,7 @@ impl Separator {
 /// Appends a string that holds lone surrogates, which stay escapes: UTF-8 has no bytes for them.
 /// `json` is its text with the quotes, known to be a JSON string.
 fn write_with_surrogates(json: &[u8], out: &mut Vec<u8>) {
+    memory::claim(out, 2 * json.len() + SLACK);
     out.push(b'"');
     let mut at = 1;
     while at + 1 < json.len() {

@@ -1,6 +1,13 @@
 //! Text, in whichever form it is kept, written as a JSON string: UTF-8, and what must be is escaped.
 
+use super::rewrite::SLACK;
 use super::{BLOCK, is_special, plain_in_block};
+use crate::memory;
+
+/// Units for which there is made room at a time, however long what is written for them.
+const PIECE: usize = 4096;
+/// Bytes that a unit may take beyond its first: those of an escape.
+const LONGEST: usize = 5;
 
 /// The first half or the second half of a pair, without the other: no UTF-8 can hold it.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,8 +70,21 @@ pub(crate) fn write_string<F: Form>(
     mut text: &[F::Unit],
     out: &mut Vec<u8>,
 ) -> Result<(), LoneSurrogate> {
-    out.reserve(text.len() + BLOCK + 2);
+    let longest = LONGEST * text.len().min(PIECE);
+    memory::claim(out, text.len() + longest + BLOCK + SLACK);
     out.push(b'"');
+    while !text.is_empty() {
+        let (piece, rest) = text.split_at(text.len().min(PIECE));
+        memory::claim(out, piece.len() + LONGEST * piece.len() + BLOCK + SLACK);
+        write_piece::<F>(piece, out)?;
+        text = rest;
+    }
+    out.push(b'"');
+    Ok(())
+}
+
+/// Writes a part of a text, for which there is room.
+fn write_piece<F: Form>(mut text: &[F::Unit], out: &mut Vec<u8>) -> Result<(), LoneSurrogate> {
     // Each block is written as it is and then looked at: most need no more than that.
     while let Some((block, rest)) = text.split_first_chunk::<BLOCK>() {
         let written = write_block::<F>(block, BLOCK, out)?;
@@ -79,7 +99,6 @@ pub(crate) fn write_string<F: Form>(
         block[..text.len()].copy_from_slice(text);
         text = &text[write_block::<F>(&block, text.len(), out)?..];
     }
-    out.push(b'"');
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Counters, Totals};
+use crate::enumeration::enumeration;
 use crate::error::Kind;
 
 /// Upper bounds of the histogram of durations, in nanoseconds; a longer call is in none.
@@ -27,26 +28,7 @@ pub const BUCKETS: [u64; 17] = [
     10_000_000_000,
 ];
 
-macro_rules! named {
-    ($(#[$documentation:meta])* $type:ident { $($(#[$of_name:meta])* $name:ident: $text:literal,)* }) => {
-        $(#[$documentation])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $type { $($(#[$of_name])* $name,)* }
-
-        impl $type {
-            /// Every one, in the order of their places.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// Its name in a snapshot.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
-
-named! {
+enumeration! {
     /// A public call, by the name that it has in Python.
     #[expect(missing_docs, reason = "the text beside each says which method it is")]
     Operation {
@@ -72,10 +54,11 @@ named! {
         RegistryDrift: "registry_drift",
         MigrationStep: "migration_step",
         Limit: "limit",
+        Changes: "changes",
     }
 }
 
-named! {
+enumeration! {
     /// A number that a store counts beside its calls.
     Count {
         /// Reads of an id that had a value.
@@ -116,8 +99,14 @@ named! {
         Pauses: "pauses",
         /// Times that all values were replaced, as a deferred drop asks for.
         Swaps: "swaps",
+        /// Entries that the stream of changes has taken.
+        ChangesRecorded: "changes_recorded",
+        /// Entries that it has not, or not known to.
+        ChangesLost: "changes_lost",
         /// Deferred drops that no write followed, so that the values stayed.
         DropsKept: "drops_kept",
+        /// Values that were given their time to live anew, since they were read.
+        TtlRenewals: "ttl_renewals",
     }
 }
 
@@ -145,7 +134,7 @@ pub enum Status {
     Failed(Kind),
 }
 
-/// Statuses that are no kind of failure.
+/// Statuses that are no kind of failure, in the order of their places.
 const OTHERS: [Status; 4] = [
     Status::Ok,
     Status::Forgiven,
@@ -157,7 +146,7 @@ const STATUSES: usize = OTHERS.len() + Kind::ALL.len();
 impl Status {
     /// Every one, in the order of their places.
     pub fn all() -> impl Iterator<Item = Self> {
-        let failed = Kind::ALL.into_iter().map(Self::Failed);
+        let failed = Kind::ALL.iter().copied().map(Self::Failed);
         OTHERS.into_iter().chain(failed)
     }
 
@@ -174,7 +163,13 @@ impl Status {
     }
 
     fn place(self) -> usize {
-        Self::all().position(|status| status == self).unwrap_or(0)
+        match self {
+            Self::Ok => 0,
+            Self::Forgiven => 1,
+            Self::Cancelled => 2,
+            Self::Raised => 3,
+            Self::Failed(kind) => OTHERS.len() + kind.place(),
+        }
     }
 }
 
@@ -188,7 +183,7 @@ const FORGIVEN: usize = COUNTS + Count::ALL.len();
 const SIZE: usize = FORGIVEN + Kind::ALL.len();
 
 fn of(operation: Operation) -> usize {
-    operation as usize * OF_OPERATION
+    operation.place() * OF_OPERATION
 }
 
 /// The counters of one store, by the name of its namespace.
@@ -234,13 +229,13 @@ impl StoreCounters {
 
     /// Counts one of the other numbers.
     pub fn count(&self, what: Count, number: u64) {
-        self.0.add(COUNTS + what as usize, number);
+        self.0.add(COUNTS + what.place(), number);
     }
 
     /// One of the other numbers.
     #[must_use]
     pub fn get(&self, what: Count) -> u64 {
-        self.0.get(COUNTS + what as usize)
+        self.0.get(COUNTS + what.place())
     }
 
     /// Counts a failure that the caller was not told of; gives how many of its kind there were before.
@@ -287,7 +282,7 @@ impl StoreTotals<'_> {
     /// One of the other numbers.
     #[must_use]
     pub fn get(&self, what: Count) -> u64 {
-        self.0.get(COUNTS + what as usize)
+        self.0.get(COUNTS + what.place())
     }
 
     /// Failures of this kind that callers were not told of.
@@ -339,7 +334,7 @@ mod tests {
             store.count(*count, 1);
         }
         for kind in Kind::ALL {
-            store.forgave(kind);
+            store.forgave(*kind);
         }
         let totals = ledger.totals();
         let counted = totals["docs"].among(0..SIZE);
@@ -351,6 +346,6 @@ mod tests {
             assert_eq!(calls, STATUSES as u64);
         }
         assert!(Count::ALL.iter().all(|count| totals.get(*count) == 1));
-        assert!(Kind::ALL.into_iter().all(|kind| totals.forgiven(kind) == 1));
+        assert!(Kind::ALL.iter().all(|kind| totals.forgiven(*kind) == 1));
     }
 }

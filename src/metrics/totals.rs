@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use crate::mutex::Mutex;
 
 /// Places that are made together, at the first count at one of them.
 const TOGETHER: usize = 32;
@@ -102,7 +104,7 @@ struct Kept {
 impl Ledger {
     /// Has these counters added up from now on.
     pub fn keep(&self, counters: &Arc<Counters>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         // Here too, so that a process that nobody asks does not hoard them; not each time, since
         // there may be thousands.
         if kept.live.len() >= kept.most.max(FEW) {
@@ -115,7 +117,7 @@ impl Ledger {
     /// The sums by name.
     #[must_use]
     pub fn totals(&self) -> BTreeMap<String, Totals> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         kept.fold();
         let mut sums = kept.gone.clone();
         for counters in &kept.live {
@@ -160,7 +162,7 @@ mod tests {
             assert_eq!(totals["docs"].get(1), 1);
             assert_eq!(totals["chunks"], Totals::default());
         }
-        assert_eq!(ledger.0.lock().unwrap().live.len(), 1);
+        assert_eq!(ledger.0.lock().live.len(), 1);
     }
 
     #[test]
@@ -173,7 +175,7 @@ mod tests {
             let made = counters.cells.iter().filter(|cells| cells.get().is_some());
             assert_eq!((counters.get(0), made.count()), (0, 1));
         }
-        let kept = ledger.0.lock().unwrap();
+        let kept = ledger.0.lock();
         assert!(kept.live.len() <= FEW);
         assert!(kept.gone.values().all(|totals| totals.0.capacity() == 1));
         drop(kept);

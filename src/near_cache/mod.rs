@@ -22,14 +22,16 @@ mod tests;
 mod tracking;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use entries::{Copies, Copy};
 use tracking::Tracking;
 pub(crate) use tracking::{ONE_SERVER, Prefix};
 
+use crate::memory;
 use crate::metrics::{Count, Counters, ServerCount, StoreCounters};
+use crate::mutex::Mutex;
 
 /// Keys are told apart by their hash modulo this where it is noted that something happened to
 /// them. Two that share a number cost a copy that is not made, never one that is wrong.
@@ -105,7 +107,7 @@ impl NearCache {
 
     /// Allows at least `budget` bytes: of several stores, the one that asks for most decides.
     pub(crate) fn allow(&self, budget: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if budget > state.copies.budget() {
             // A cache that was in use starts anew: stores are made first and read from afterwards.
             state.copies = Copies::new(budget);
@@ -114,7 +116,7 @@ impl NearCache {
 
     /// What the copies take.
     pub(crate) fn held(&self) -> Held {
-        let state = self.lock();
+        let state = self.state.lock();
         Held {
             budget: state.copies.budget(),
             bytes: state.copies.bytes(),
@@ -126,7 +128,7 @@ impl NearCache {
     pub(crate) fn forget<'key>(&self, keys: impl IntoIterator<Item = &'key [u8]>) {
         for key in keys {
             let stripe = self.stripe(key);
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let generation = &mut state.generations[stripe];
             *generation = generation.wrapping_add(1);
             let copy = state.copies.remove(key);
@@ -137,7 +139,7 @@ impl NearCache {
 
     /// Forgets everything, and all that is being read.
     pub(crate) fn empty(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.epoch += 1;
         let copies = state.copies.take();
         drop(state);
@@ -185,11 +187,6 @@ impl NearCache {
     fn stripe(&self, key: &[u8]) -> usize {
         // The remainder is below STRIPES, so it fits.
         usize::try_from(self.stripes.hash_one(key) % STRIPES as u64).unwrap_or(0)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while it was held leaves at worst a copy less.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -243,7 +240,7 @@ impl Namespace {
         if !self.cache.tracking.vouches(&self.prefix, now) {
             return None;
         }
-        let mut state = self.cache.lock();
+        let mut state = self.cache.state.lock();
         let copy = state.copies.get(key)?;
         if copy.until.is_some_and(|until| until <= now) {
             state.copies.remove(key);
@@ -260,7 +257,7 @@ impl Namespace {
         self.counters.count(Count::NearMisses, keys.len() as u64);
         let asked = Instant::now();
         let stripes: Vec<_> = keys.iter().map(|key| self.cache.stripe(key)).collect();
-        let state = self.cache.lock();
+        let state = self.cache.state.lock();
         // Asked with the lock held: a connection that was lost by then has either taken away the
         // assent or will raise the epoch noted here.
         if !self.cache.tracking.vouches(&self.prefix, asked) {
@@ -293,8 +290,11 @@ impl Namespace {
             return;
         };
         let until = ttl.and_then(|ttl| fetch.asked.checked_add(ttl));
+        if memory::look_for(json.len()).is_err() {
+            return self.cache.forget([key]); // what is kept of it may be older than what was read
+        }
         let json: Arc<[u8]> = json.into();
-        let mut state = self.cache.lock();
+        let mut state = self.cache.state.lock();
         if state.epoch != fetch.epoch || state.generations[*stripe] != *generation {
             return;
         }

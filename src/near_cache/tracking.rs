@@ -1,8 +1,10 @@
 //! What is known of the tracking connections: whether they live, and which prefixes they cover.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use crate::mutex::Mutex;
 
 /// What every key of a namespace starts with, and whether the server tells what changes there.
 pub(crate) struct Prefix {
@@ -78,7 +80,7 @@ impl Tracking {
 
     /// The prefix of a namespace, one for all its stores.
     pub(super) fn prefix(&self, text: &[u8]) -> Arc<Prefix> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(known) = state.prefixes.iter().find(|known| known.text == text) {
             return Arc::clone(known);
         }
@@ -92,12 +94,16 @@ impl Tracking {
 
     /// What the keys of some namespace start with, if any store keeps copies.
     pub(crate) fn any_prefix(&self) -> Option<Arc<Prefix>> {
-        self.lock().prefixes.first().cloned()
+        self.state.lock().prefixes.first().cloned()
     }
 
     /// Whether any store keeps copies under this prefix.
     pub(crate) fn covers(&self, text: &[u8]) -> bool {
-        self.lock().prefixes.iter().any(|known| known.text == text)
+        self.state
+            .lock()
+            .prefixes
+            .iter()
+            .any(|known| known.text == text)
     }
 
     /// Whether copies under this prefix are kept right at `now`.
@@ -107,7 +113,7 @@ impl Tracking {
 
     /// A connection to this server is being made: its number.
     pub(crate) fn begin(&self, server: u32) -> u64 {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.last += 1;
         let number = state.last;
         state.sessions.push(Session {
@@ -121,7 +127,7 @@ impl Tracking {
 
     /// The prefixes that the server was not asked to track yet for the connection of this number.
     pub(crate) fn untracked(&self, session: u64) -> Vec<Arc<Prefix>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut prefixes = state.prefixes.clone();
         if let Some(session) = state.session(session) {
             prefixes.retain(|prefix| !session.tracks(prefix));
@@ -131,7 +137,7 @@ impl Tracking {
 
     /// The server tracks these prefixes for the connection of this number.
     pub(crate) fn tracks(&self, session: u64, prefixes: &[Arc<Prefix>]) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(session) = state.session(session) {
             session.tracked.extend_from_slice(prefixes);
         }
@@ -141,7 +147,7 @@ impl Tracking {
     /// The connection of this number was heard of: what it says is relied on until `until`.
     pub(crate) fn renew(&self, session: u64, until: Instant) {
         let until = self.nanoseconds(until);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(session) = state.session(session) {
             session.until = until;
         }
@@ -150,7 +156,7 @@ impl Tracking {
 
     /// The connection of this number is lost. True if it was one of the present ones.
     pub(super) fn end(&self, session: u64) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let before = state.sessions.len();
         state.sessions.retain(|known| known.number != session);
         self.settle(&state);
@@ -159,7 +165,7 @@ impl Tracking {
 
     /// There is a server more than `expect` was last told of: it is not heard yet.
     pub(super) fn suspend(&self, generation: u32) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.generation = generation;
         state.servers.clear();
         self.settle(&state);
@@ -167,7 +173,7 @@ impl Tracking {
 
     /// Each of these servers has to be heard, as of this generation.
     pub(super) fn expect(&self, generation: u32, servers: Vec<u32>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if generation >= state.generation {
             state.generation = generation;
             state.servers = servers;
@@ -191,9 +197,5 @@ impl Tracking {
     fn nanoseconds(&self, at: Instant) -> u64 {
         // 2^64 nanoseconds are 584 years.
         u64::try_from(at.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

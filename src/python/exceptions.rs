@@ -29,6 +29,7 @@ fn class_name(kind: Kind) -> &'static str {
         Kind::Config => "StorageConfigError",
         Kind::Closed => "StorageClosedError",
         Kind::Durability => "DurabilityError",
+        Kind::Memory => "StorageMemoryError",
     }
 }
 
@@ -41,7 +42,7 @@ pub(super) fn status_of(py: Python<'_>, raised: &PyErr) -> Status {
     let is_ours = class.module().is_ok_and(|module| module == MODULE);
     let name = class.name().ok().filter(|_| is_ours);
     let kind = name.and_then(|name| {
-        let mut kinds = Kind::ALL.into_iter();
+        let mut kinds = Kind::ALL.iter().copied();
         kinds.find(|kind| name == class_name(*kind))
     });
     kind.map_or(Status::Raised, Status::Failed)

@@ -1,14 +1,14 @@
 //! The binding: the export list. See `_core.pyi` for what each name means.
 
-mod asker;
 mod bridge;
 mod classes;
+mod current_task;
 mod exceptions;
 mod ids;
 mod json;
 mod log;
 mod operations;
-mod packed;
+mod packed_strings;
 
 #[cfg(feature = "bench")]
 pub use json::codec;
@@ -28,6 +28,7 @@ mod core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::panics::silence_expected();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let close = module.getattr("close_at_exit")?;
         module

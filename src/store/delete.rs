@@ -4,6 +4,7 @@ use redis::Value;
 
 use super::registry::new_mark;
 use super::{KEY_BATCH, KvStore};
+use crate::client::deadline;
 use crate::client::durability::acknowledged::Change;
 use crate::error::Result;
 use crate::files::change_log::{Lines, Mark};
@@ -11,11 +12,14 @@ use crate::files::change_log::{Lines, Mark};
 impl KvStore {
     /// Deletes ids and counts those that were there. Never sent twice: the count would lie.
     pub async fn delete(&self, ids: Vec<String>) -> Result<u64> {
+        self.begin_feed();
         self.claim_files().await?;
+        let mut recorded = self.record("delete");
         let mut deleted = 0;
         let mark = new_mark();
         for start in (0..ids.len()).step_by(KEY_BATCH) {
             let chunk = &ids[start..ids.len().min(start + KEY_BATCH)];
+            deadline::restart();
             let _change = self.change(chunk.iter().map(String::as_str));
             let tracker = self.track_write(Mark::DeleteAsked, chunk);
             let outcomes = self.delete_batch(mark, chunk).await;
@@ -32,7 +36,13 @@ impl KvStore {
                 Ok(outcomes) => {
                     for (id, outcome) in chunk.iter().zip(outcomes) {
                         match outcome {
-                            Ok(count) => deleted += count,
+                            Ok(0) => {}
+                            Ok(count) => {
+                                deleted += count;
+                                if let Some(recorded) = &mut recorded {
+                                    recorded.id(id);
+                                }
+                            }
                             Err(error) => {
                                 failed.get_or_insert(error);
                                 unconfirmed.push(id.clone());
@@ -64,13 +74,18 @@ impl KvStore {
     /// How many there were of each id, which are deleted and marked for the registry.
     async fn delete_batch(&self, mark: i64, ids: &[String]) -> Result<Vec<Result<u64>>> {
         let marked = self.mark(mark, ids).await;
-        marked.map_err(|error| error.after_sending(false))?; // no UNLINK was
+        let marked = marked.map_err(|error| error.after_sending(false))?; // no UNLINK was
         let unlinks = self.commands("UNLINK", ids.iter().map(String::as_str));
         let replies = self.send(&unlinks.once()).await?.into_iter();
         let counts = replies.map(|reply| match self.reply(reply)? {
             Value::Int(count) => Ok(count.unsigned_abs()),
             _ => Err(self.unexpected("UNLINK").after_sending(true)),
         });
-        Ok(counts.collect())
+        let counts = counts.collect();
+        if !marked {
+            // There is room now. What is not swept here is swept by the next listing.
+            let _ = self.sweep(ids).await;
+        }
+        Ok(counts)
     }
 }

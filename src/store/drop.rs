@@ -1,7 +1,8 @@
 //! `drop`: the end of all ids of a namespace.
 
-use super::KvStore;
-use super::dual_write::write_tracker::WriteTracker;
+use super::registry::listing::is_full;
+use super::write_tracker::WriteTracker;
+use super::{KvStore, Recorded};
 use crate::client::Request;
 use crate::error::Result;
 use crate::files::change_log::Mark;
@@ -9,13 +10,15 @@ use crate::files::change_log::Mark;
 impl KvStore {
     /// Deletes every id of the namespace, page by page, so that others are served in between.
     pub async fn drop_all(&self) -> Result<()> {
+        self.begin_feed();
         self.claim_files().await?;
+        let mut recorded = self.record("drop");
         let mut tracker = self.track_write(Mark::Drop, &[]);
         tracker.as_mut().map(WriteTracker::unsent);
         let outcome = if self.registry.is_on() {
-            self.drop_registered(&mut tracker).await
+            self.drop_registered(&mut tracker, &mut recorded).await
         } else {
-            self.drop_scanned(&mut tracker).await
+            self.drop_scanned(&mut tracker, &mut recorded).await
         };
         self.forget_all();
         if let Some(tracker) = tracker
@@ -29,13 +32,14 @@ impl KvStore {
         outcome
     }
 
-    /// Deletes some ids, on the way to deleting all.
+    /// Deletes some ids, on the way to deleting all; whether a full server did not take their mark.
     pub(super) async fn delete_some(
         &self,
         tracker: &mut Option<WriteTracker<'_>>,
+        recorded: &mut Option<Recorded>,
         ids: &[&str],
         request: &Request,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let begun = tracker.as_mut().is_some_and(WriteTracker::begin);
         let replies = self.send(request).await;
         if let (Some(tracker), Err(error)) = (tracker.as_mut(), &replies)
@@ -44,28 +48,34 @@ impl KvStore {
         {
             tracker.unsent();
         }
-        self.all(replies?)?;
+        let (full, replies): (Vec<_>, Vec<_>) = replies?.into_iter().partition(is_full);
+        self.all(replies)?;
+        if let Some(recorded) = recorded {
+            for id in ids {
+                recorded.id(id);
+            }
+        }
         if let Some(tracker) = tracker {
             tracker.removed(ids).await;
         }
-        Ok(())
+        Ok(!full.is_empty())
     }
 
-    async fn drop_scanned(&self, tracker: &mut Option<WriteTracker<'_>>) -> Result<()> {
-        let mut cursor = 0;
-        loop {
-            let (next, keys) = self.own_page(cursor).await?;
+    pub(super) async fn drop_scanned(
+        &self,
+        tracker: &mut Option<WriteTracker<'_>>,
+        recorded: &mut Option<Recorded>,
+    ) -> Result<()> {
+        let mut pages = self.own_pages();
+        while let Some(keys) = pages.next().await? {
             // Nobody is told a count, so that repeating it tells no lie.
             let ids = self.ids_of(&keys);
             let unlinks = self.commands("UNLINK", ids.iter().copied());
             if !ids.is_empty() {
-                self.delete_some(tracker, &ids, &unlinks.resendable())
+                self.delete_some(tracker, recorded, &ids, &unlinks.resendable())
                     .await?;
             }
-            if next == 0 {
-                return Ok(());
-            }
-            cursor = next;
         }
+        Ok(())
     }
 }

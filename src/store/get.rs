@@ -1,13 +1,33 @@
-//! `get_by_id`, `get_by_ids`: the values of ids, as JSON bytes.
+//! `get_by_id`, `get_by_ids`: the values of ids, as JSON bytes, from the near cache or the server.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Value;
 
-use super::{KvStore, compression};
-use crate::client::{Reply, Request, command};
+use super::{GET_FRAME, KvStore};
+use crate::client::{Commands, Reply, Request, command};
 use crate::error::Result;
+use crate::metrics::Direction;
+use crate::near_cache::Namespace;
+use crate::value;
 
 impl KvStore {
+    /// The JSON of an id where a local copy may be served. Waits for nobody.
+    pub fn local(&self, id: &str) -> Option<Arc<[u8]>> {
+        let copy = self.near.as_ref()?.get(&self.key(id))?;
+        if let Some(sliding) = &self.sliding_ttl {
+            sliding.read_copy(id);
+        }
+        Some(copy)
+    }
+
+    /// Whether `local` may ever find something.
+    pub fn has_copies(&self) -> bool {
+        self.near.is_some()
+    }
+
     /// The value of one id, as JSON bytes; None if it is absent.
     pub async fn get(&self, id: &str) -> Result<Option<Bytes>> {
         if let Some(json) = self.local(id) {
@@ -30,10 +50,49 @@ impl KvStore {
         match found {
             Ok(found) => {
                 self.largest.note(&found);
+                if let Some(sliding) = &self.sliding_ttl {
+                    let read = ids.iter().zip(&found);
+                    let read = read.filter(|(_, found)| matches!(found, Ok(Some(_))));
+                    sliding.read(read.map(|(id, _)| id.as_str()));
+                }
                 Ok(found)
             }
             Err(error) => self.read_instead(error, ids).await,
         }
+    }
+
+    /// Reads ids and keeps copies of what was found.
+    async fn get_and_keep(
+        &self,
+        near: &Namespace,
+        ids: &[String],
+    ) -> Result<Vec<Result<Option<Bytes>>>> {
+        let keys: Vec<Vec<u8>> = ids.iter().map(|id| self.key(id)).collect();
+        let Some(fetch) = near.begin(&keys) else {
+            return self.fetch(ids).await;
+        };
+        // Anybody may give a key a time to live, so it is asked of each.
+        let prefix = self.config.keyspace.prefix();
+        let bytes = keys.iter().map(|key| key.len() + GET_FRAME).sum::<usize>();
+        let mut asked = Commands::with_capacity(2 * bytes);
+        for id in ids {
+            asked.add("GET", (prefix, id), &[]);
+            asked.add("PTTL", (prefix, id), &[]);
+        }
+        let replies = self.send(&asked.resendable()).await?;
+        let mut replies = replies.into_iter();
+        let mut values = Vec::with_capacity(ids.len());
+        for (index, (id, key)) in ids.iter().zip(&keys).enumerate() {
+            let (Some(value), Some(ttl)) = (replies.next(), replies.next()) else {
+                break;
+            };
+            let found = self.found(id, value);
+            if let (Ok(Some(json)), Some(ttl)) = (&found, Ttl::read(&ttl)) {
+                near.keep(&fetch, index, key, json, ttl.0);
+            }
+            values.push(found);
+        }
+        Ok(values)
     }
 
     /// The same, and nothing is kept of it, nor is anybody else asked.
@@ -62,12 +121,34 @@ impl KvStore {
     pub(super) fn found(&self, id: &str, reply: Reply) -> Result<Option<Bytes>> {
         let opened = match reply.checked() {
             Ok(Reply::Text(stored)) => {
-                compression::open(stored, self.config.max_value_bytes, &self.counters).map(Some)
+                let stored_bytes = stored.len();
+                let opened = value::open(stored, self.config.max_value_bytes);
+                let json_bytes = opened.as_ref().map_or(0, Bytes::len);
+                self.counters
+                    .moved(Direction::Read, json_bytes, stored_bytes);
+                opened.map(Some)
             }
             Ok(Reply::Other(Value::Nil)) => Ok(None),
             Ok(_) => Err(self.unexpected("GET")),
             Err(error) => Err(error),
         };
         opened.map_err(|error| error.about(id).in_namespace(&self.config.namespace))
+    }
+}
+
+/// How long a key still lives; None is for ever.
+struct Ttl(Option<Duration>);
+
+impl Ttl {
+    /// None if the key is gone, or the server did not say.
+    fn read(pttl: &Reply) -> Option<Self> {
+        match *pttl {
+            Reply::Other(Value::Int(-1)) => Some(Self(None)),
+            Reply::Other(Value::Int(milliseconds @ 1..)) => {
+                let milliseconds = Duration::from_millis(milliseconds.unsigned_abs());
+                Some(Self(Some(milliseconds)))
+            }
+            _ => None,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::{KEY_BATCH, KvStore, first};
+use super::{KvStore, batches, first};
 use crate::client::{Request, command};
 use crate::error::Result;
 
@@ -31,7 +31,7 @@ impl KvStore {
     /// The type and the time to live of each key, whatever namespace it is of.
     pub async fn inspect(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Inspected>> {
         let mut looked = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(KEY_BATCH) {
+        for chunk in batches(&keys) {
             let asked = chunk
                 .iter()
                 .flat_map(|key| [command("TYPE", [&**key]), command("PTTL", [&**key])]);
@@ -51,11 +51,19 @@ impl KvStore {
 
     /// Takes the time to live from the ids, and counts those that had one.
     pub async fn persist(&self, ids: Vec<String>) -> Result<u64> {
+        self.begin_feed();
+        let mut recorded = self.record("persist");
         let mut changed = 0;
-        for chunk in ids.chunks(KEY_BATCH) {
+        for chunk in batches(&ids) {
             let persist = chunk.iter().map(|id| command("PERSIST", [&*self.key(id)]));
-            for reply in self.send(&Request::resendable(persist)).await? {
-                changed += u64::from(self.reply(reply)? == Value::Int(1));
+            let replies = self.send(&Request::resendable(persist)).await?;
+            for (id, reply) in chunk.iter().zip(replies) {
+                if self.reply(reply)? == Value::Int(1) {
+                    changed += 1;
+                    if let Some(recorded) = &mut recorded {
+                        recorded.id(id);
+                    }
+                }
             }
         }
         Ok(changed)

@@ -1,54 +1,53 @@
 //! `KvStore`: the storage contract over bytes, one async body per operation.
 
 mod all_keys;
-mod batch;
-mod batch_sizer;
-mod call;
-mod compression;
+mod batch_sizes;
+mod change_stream;
 mod delete;
 mod drop;
 mod dual_write;
-mod durability;
+mod file_transfer;
 mod filter_keys;
 mod get;
-mod import;
 mod inspect;
-mod limits;
-mod near_cache;
+mod llm_limits;
 pub mod outage_policy;
 mod permissions;
 mod registry;
 mod scan;
 mod single_flight;
+mod sliding_ttl;
 pub(crate) mod startup_checks;
 mod stats;
 mod swap;
 mod upsert;
+mod write_tracker;
 
+use std::cell::Cell;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Instant;
 
 use futures_util::future::join;
 use redis::Value;
 
-use crate::client::{Commands, Connections, Node, Reply, Request, SharedConnections};
+use crate::client::{Commands, Connections, Node, Reply, Request, SharedConnections, deadline};
 use crate::config::StoreConfig;
 use crate::error::{Error, Kind, Result};
 use crate::log_events::{Event, Notice, Notices};
-use crate::metrics::StoreCounters;
-use crate::near_cache::Namespace;
-pub use batch::Batch;
-pub use batch_sizer::BatchSizer;
-use batch_sizer::Largest;
-pub use call::Call;
-use compression::Compressor;
-pub use compression::Written;
+use crate::metrics::{Operation, Status, StoreCounters};
+use crate::near_cache::{Change, Namespace, NearCache};
+use batch_sizes::Largest;
+pub use batch_sizes::{BATCH_BYTES, BATCH_ITEMS, BatchSizer, KEY_BATCH, WINDOW};
+use change_stream::Feed;
+pub use change_stream::{Entry, Recorded};
 use dual_write::DualWrite;
 pub use dual_write::DualWriteStats;
 pub use dual_write::compaction::{Compacted, compact};
 use dual_write::fallback::FileFallback;
+pub use file_transfer::Copied;
 pub use filter_keys::ExistsRequest;
-pub use import::Copied;
 pub use inspect::Inspected;
 use outage_policy::Outage;
 use registry::Registry;
@@ -56,19 +55,12 @@ pub use registry::drift::Drift;
 pub use registry::maintenance::Repair;
 pub use scan::Page;
 use single_flight::SingleFlights;
+use sliding_ttl::SlidingTtl;
 use startup_checks::StartupChecks;
-pub use stats::Stats;
+pub use stats::{Stats, Written};
 pub use swap::Swap;
+pub use upsert::Batch;
 
-/// Ids in one request that moves values. Small enough that others' requests get in between, large enough that
-/// the cost of a request is shared.
-pub const BATCH_ITEMS: usize = 64;
-/// Bytes of values in one write request, beyond which it takes no further item.
-pub const BATCH_BYTES: usize = 1 << 20;
-/// Ids in one request that moves no values: existence, deletion.
-pub const KEY_BATCH: usize = 512;
-/// Requests of one batch under way at a time.
-pub const WINDOW: usize = 4;
 /// Bytes of the wire around a key: lengths, the command's name.
 const GET_FRAME: usize = 48;
 
@@ -83,11 +75,12 @@ pub struct KvStore {
     notices: Arc<Notices>,
     /// Seconds that a value lives, as the wire has them.
     ttl: Option<String>,
-    compressor: Compressor,
     registry: Registry,
     dual_write: Option<DualWrite>,
     file_fallback: Option<FileFallback>,
     single_flight: Option<SingleFlights>,
+    feed: Option<Arc<Feed>>,
+    sliding_ttl: Option<SlidingTtl>,
     largest: Largest,
     /// How many of the drops that servers lost were reported to whoever uses this store, or came
     /// before it.
@@ -115,11 +108,12 @@ impl KvStore {
             startup_checks: StartupChecks::new(&config),
             notices: Arc::default(),
             ttl: config.ttl.map(|seconds| seconds.to_string()),
-            compressor: Compressor::new(config.compression, counters.clone()),
+            feed: Feed::new(&config, &counters, shared.backlog()),
             counters,
             registry: Registry::new(&config),
             dual_write: DualWrite::new(&config, me, shared.turn()),
             file_fallback: FileFallback::new(&config),
+            sliding_ttl: SlidingTtl::new(&config, me),
             single_flight: SingleFlights::new(&config, shared.flights()),
             largest: Largest::default(),
             met_foreign: AtomicBool::new(false),
@@ -204,8 +198,36 @@ impl KvStore {
         passed.map_err(|error| error.in_namespace(&self.config.namespace))
     }
 
+    /// To be held while these ids are written, until the caller is told the outcome.
+    pub(super) fn change<'id>(&self, ids: impl Iterator<Item = &'id str>) -> Option<Change<'_>> {
+        let cache = self.copies_of_any()?;
+        Some(cache.change(ids.map(|id| self.key(id)).collect()))
+    }
+
+    /// Forgets all copies once the namespace was dropped: also of keys that the walk over them did
+    /// not meet, because someone else has deleted them and word of it is still on its way.
+    pub(super) fn forget_all(&self) {
+        if let Some(cache) = self.copies_of_any() {
+            cache.empty();
+        }
+    }
+
+    /// The near cache if any store over these connections keeps copies of this namespace: a store
+    /// that has none itself writes for those that have.
+    fn copies_of_any(&self) -> Option<&NearCache> {
+        let cache = self.connections.near_cache()?;
+        let prefix = self.config.keyspace.prefix().as_bytes();
+        cache.tracking().covers(prefix).then_some(cache)
+    }
+
     fn key(&self, id: &str) -> Vec<u8> {
         self.config.keyspace.key(id)
+    }
+
+    /// Bytes of the keys of these ids.
+    fn key_bytes(&self, ids: &[String]) -> usize {
+        let prefix = self.config.keyspace.prefix().len();
+        ids.iter().map(|id| prefix + id.len()).sum()
     }
 
     /// Sends a request and waits for its answers.
@@ -258,6 +280,73 @@ impl KvStore {
             format!("the server answered {command} with another type: is it a Redis server?");
         Error::new(Kind::Operation, message).in_namespace(&self.config.namespace)
     }
+}
+
+/// A call on a store, which is counted, and its time taken, when it is dropped. Whoever waits for it
+/// says how it ended; one that nobody said it of was left by its caller.
+pub struct Call {
+    store: Arc<KvStore>,
+    operation: Operation,
+    began: Instant,
+    status: Cell<Status>,
+    forgiven: Cell<bool>,
+}
+
+impl Call {
+    /// A call that begins now.
+    #[must_use]
+    pub fn begin(store: Arc<KvStore>, operation: Operation) -> Self {
+        Self {
+            store,
+            operation,
+            began: Instant::now(),
+            status: Cell::new(Status::Cancelled),
+            forgiven: Cell::new(false),
+        }
+    }
+
+    /// Applies the outage policy, as [`KvStore::forgive`]: a failure that it forgives is None, and remembered.
+    pub fn forgiven<T>(&self, outcome: Result<T>) -> Result<Option<T>> {
+        match outcome {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                self.store.forgive(error)?;
+                self.forgiven.set(true);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Says how it ended.
+    pub fn end(&self, status: Status) {
+        self.status.set(match status {
+            Status::Ok if self.forgiven.get() => Status::Forgiven,
+            status => status,
+        });
+    }
+}
+
+impl Deref for Call {
+    type Target = Arc<KvStore>;
+
+    fn deref(&self) -> &Arc<KvStore> {
+        &self.store
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        self.store
+            .counters
+            .call(self.operation, self.status.get(), took);
+    }
+}
+
+/// So many of these as one request takes that moves no values. Each batch has the whole time of a call, since the one
+/// before it was answered.
+fn batches<T>(items: &[T]) -> impl Iterator<Item = &[T]> {
+    items.chunks(KEY_BATCH).inspect(|_| deadline::restart())
 }
 
 /// The answer of a request of one command.

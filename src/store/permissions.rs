@@ -8,7 +8,7 @@ use crate::error::{Result, is_unknown_command};
 
 /// The commands, named as rules of an ACL name them, each with arguments that find nothing to do.
 /// `@` stands for the key.
-const FORMS: [(&str, &[&str]); 22] = [
+const FORMS: [(&str, &[&str]); 26] = [
     ("client|tracking", &["CLIENT", "TRACKING", "OFF"]),
     ("cluster|info", &["CLUSTER", "INFO"]),
     ("cluster|nodes", &["CLUSTER", "NODES"]),
@@ -18,6 +18,7 @@ const FORMS: [(&str, &[&str]); 22] = [
     ("getex", &["GETEX", "@"]),
     ("info", &["INFO", "server"]),
     ("memory|usage", &["MEMORY", "USAGE", "@"]),
+    ("pexpire", &["PEXPIRE", "@", "1"]),
     ("ping", &["PING"]),
     ("pttl", &["PTTL", "@"]),
     ("scan", &["SCAN", "0", "COUNT", "1"]),
@@ -25,6 +26,9 @@ const FORMS: [(&str, &[&str]); 22] = [
     ("unlink", &["UNLINK", "@"]),
     ("wait", &["WAIT", "0", "1"]),
     ("waitaof", &["WAITAOF", "0", "0", "1"]),
+    ("xadd", &["XADD", "@", "NOMKSTREAM", "*", "", ""]),
+    ("xrange", &["XRANGE", "@", "0", "0"]),
+    ("xrevrange", &["XREVRANGE", "@", "0", "0"]),
     ("zadd", &["ZADD", "@", "XX", "0", ""]),
     ("zcount", &["ZCOUNT", "@", "0", "0"]),
     ("zrangebyscore", &["ZRANGEBYSCORE", "@", "0", "0"]),
@@ -32,6 +36,9 @@ const FORMS: [(&str, &[&str]); 22] = [
     ("zscan", &["ZSCAN", "@", "0"]),
     ("zscore", &["ZSCORE", "@", ""]),
 ];
+
+/// Those of a transaction, which are tried together.
+const TRANSACTION: [&str; 3] = ["watch", "multi", "exec"];
 
 fn is_refused(rule: &str, reply: &Reply) -> bool {
     let Reply::Other(Value::ServerError(error)) = reply else {
@@ -60,6 +67,12 @@ impl KvStore {
             if replies.iter().any(|reply| is_refused(rule, reply)) {
                 forbidden.push(rule);
             }
+        }
+        if self.connections.has_one_server() {
+            let replies = self.asked(self.connections.try_transaction(&key)).await?;
+            let refused = TRANSACTION.iter().zip(&replies);
+            let refused = refused.filter(|(rule, reply)| is_refused(rule, reply));
+            forbidden.extend(refused.map(|(rule, _)| rule));
         }
         Ok(forbidden)
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::KvStore;
+use crate::client::deadline;
 use crate::error::Result;
 use crate::log_events::Event;
 
@@ -13,6 +14,25 @@ const SCAN_COUNT: usize = 1000;
 /// One page of a SCAN: the cursor to go on with (0 at the end), and the keys. On a cluster the cursor
 /// says which server the walk is at, too.
 pub type Page = (u128, Vec<Vec<u8>>);
+
+/// The pages of a walk through a namespace.
+pub(super) struct OwnPages<'store> {
+    store: &'store KvStore,
+    /// None at the end.
+    cursor: Option<u128>,
+}
+
+impl OwnPages<'_> {
+    /// The keys of the next page; None at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>> {
+        let Some(cursor) = self.cursor else {
+            return Ok(None);
+        };
+        let (next, keys) = self.store.own_page(cursor).await?;
+        self.cursor = (next != 0).then_some(next);
+        Ok(Some(keys))
+    }
+}
 
 impl KvStore {
     /// The same, and nobody else is asked.
@@ -24,17 +44,13 @@ impl KvStore {
         }
     }
 
-    async fn scanned_ids(&self) -> Result<Vec<String>> {
+    pub(super) async fn scanned_ids(&self) -> Result<Vec<String>> {
         let mut ids = HashSet::new();
-        let mut cursor = 0;
-        loop {
-            let (next, keys) = self.own_page(cursor).await?;
+        let mut pages = self.own_pages();
+        while let Some(keys) = pages.next().await? {
             ids.extend(self.ids_of(&keys).into_iter().map(str::to_owned));
-            if next == 0 {
-                return Ok(ids.into_iter().collect());
-            }
-            cursor = next;
         }
+        Ok(ids.into_iter().collect())
     }
 
     /// The ids of keys. The pattern of a SCAN is escaped; the prefix is checked again all the same
@@ -67,8 +83,17 @@ impl KvStore {
         }
     }
 
-    /// One page of a SCAN, of the keys of this namespace and what else its pattern matches.
+    /// A walk through the keys of this namespace and what else its pattern matches.
+    pub(super) fn own_pages(&self) -> OwnPages<'_> {
+        OwnPages {
+            store: self,
+            cursor: Some(0),
+        }
+    }
+
+    /// The next page of such a walk.
     pub(crate) async fn own_page(&self, cursor: u128) -> Result<Page> {
+        deadline::restart();
         self.scan(
             cursor,
             self.config.keyspace.pattern().as_bytes(),

@@ -18,8 +18,8 @@ use super::KvStore;
 use crate::client::{Commands, Reply, Request, command};
 use crate::config::{SingleFlight, StoreConfig};
 use crate::error::Result;
+use crate::local_single_flight::{Flights, Flown, Joined, Landing, Route, Seen};
 use crate::metrics::Count;
-use crate::single_flight::{Flights, Flown, Joined, Landing, Route, Seen};
 
 /// How long the server keeps a lease that is not renewed: until then others wait for a process that
 /// died.

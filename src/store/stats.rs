@@ -1,10 +1,10 @@
 //! `get_stats`: what a namespace holds and takes.
 
-use redis::Value;
-
-use super::{KvStore, Written};
-use crate::client::{Load, Request};
+use super::KvStore;
+use crate::client::{Load, Request, info_field, memory_usages};
 use crate::error::Result;
+use crate::metrics::Count;
+use crate::near_cache::{Namespace, NearCacheStats};
 
 /// What [`KvStore::stats`] tells.
 #[derive(Clone, Debug)]
@@ -20,6 +20,15 @@ pub struct Stats {
     pub written: Written,
     /// The connections, shared with the other namespaces.
     pub load: Load,
+}
+
+/// Bytes of the values that a store has sent since it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// As JSON.
+    pub json_bytes: u64,
+    /// As they lie on the server: less where values were compressed.
+    pub stored_bytes: u64,
 }
 
 /// Keys whose memory is sampled for the statistics.
@@ -38,7 +47,10 @@ impl KvStore {
             key_count,
             sample_memory_usage: None,
             total_redis_memory: None,
-            written: self.compressor.written(),
+            written: Written {
+                json_bytes: self.counters.get(Count::JsonWritten),
+                stored_bytes: self.counters.get(Count::StoredWritten),
+            },
             load: self.connections.load(),
         };
         if !light {
@@ -46,6 +58,11 @@ impl KvStore {
             stats.total_redis_memory = self.used_memory().await?;
         }
         Ok(stats)
+    }
+
+    /// What the near cache holds and has seen; None where this store has none.
+    pub fn near_cache(&self) -> Option<NearCacheStats> {
+        self.near.as_ref().map(Namespace::stats)
     }
 
     /// Mean bytes that the server spends on a key, over the first few of these ids; None of none, or
@@ -56,12 +73,7 @@ impl KvStore {
             usage.arg("USAGE").arg(self.key(id));
             usage
         });
-        let mut sizes = Vec::new();
-        for value in self.send(&Request::resendable(usages)).await? {
-            if let Ok(Value::Int(bytes)) = self.reply(value) {
-                sizes.push(bytes.unsigned_abs());
-            }
-        }
+        let sizes = memory_usages(self.send(&Request::resendable(usages)).await?);
         Ok(sizes.iter().sum::<u64>().checked_div(sizes.len() as u64))
     }
 
@@ -71,11 +83,9 @@ impl KvStore {
             Err(error) if error.is_outage() => return Err(error),
             Err(_) => return Ok(None), // a user who may not ask INFO still may have the rest
         };
-        let used = sections.iter().map(|(_, text)| {
-            let mut lines = text.lines();
-            let used = lines.find_map(|line| line.strip_prefix("used_memory:"));
-            used.and_then(|used| used.trim().parse::<u64>().ok())
-        });
+        let used = sections
+            .iter()
+            .map(|(_, text)| info_field(text, "used_memory")?.parse::<u64>().ok());
         Ok(used.sum())
     }
 }

@@ -1,24 +1,38 @@
-//! Replacing all values of a namespace while others read them: the new set is written over the old one, and what only
-//! the old one held is deleted after that. At no moment is a value missing that is in both.
+//! Replacing all values of a namespace while others read them.
+//!
+//! On one server, a set of up to [`WHOLE`] is replaced in one transaction: readers find the old one or the new one. What
+//! is larger, or on a cluster, is written over the old set, and what only the old one held is deleted after that: at no
+//! moment is a value missing that is in both.
 //!
 //! Writers take turns by a lease: a key beside the namespace with a time to live, which the holder prolongs while it
-//! works. Whoever dies lets it run out. A second key marks the namespace as half replaced, from before the first write
-//! until after the last delete, for the diagnosis.
+//! works. Whoever dies lets it run out. Who has the turn also writes the fence of its transaction, so that one whose
+//! lease ran out meanwhile cannot replace what came after it. A third key marks the namespace as half replaced, where
+//! there is no transaction: from before the first write until after the last delete, for the diagnosis.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
-use super::{KvStore, first};
-use crate::client::{Request, command};
+use super::registry::{Around, new_mark};
+use super::write_tracker::Digests;
+use super::{Batch, KEY_BATCH, KvStore, first};
+use crate::client::durability::acknowledged::Change;
+use crate::client::transaction::{Begun, Executed, Fence, Transaction};
+use crate::client::{Commands, Reply, Request, command, deadline};
 use crate::error::{Error, Kind, Result};
+use crate::files::change_log::{Lines, Mark};
+use crate::log_events::Event;
 use crate::metrics::Count;
+use crate::mutex::Mutex;
 
+/// Bytes of JSON and of keys, those of what is deleted among them, up to which a set is replaced in one transaction. The
+/// server does nothing else meanwhile.
+const WHOLE: usize = 8 << 20;
 /// Time to live of the lease: others wait so long for a holder that was killed.
 const LEASE: Duration = Duration::from_secs(10);
 /// Time between two prolongations.
@@ -42,17 +56,11 @@ struct Lease {
 
 impl Lease {
     fn sure_until(&self) -> Instant {
-        *self
-            .sure_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.sure_until.lock()
     }
 
     fn set_sure_until(&self, until: Instant) {
-        *self
-            .sure_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = until;
+        *self.sure_until.lock() = until;
     }
 
     fn is_ours(&self, found: &Value) -> bool {
@@ -67,12 +75,28 @@ impl Lease {
     }
 }
 
-/// A replacement under way. Who drops it before its end leaves the mark, and the lease to run out.
+/// A replacement under way. Who drops it before its end leaves the mark, if there is one, and the lease to run out.
 pub struct Swap {
     store: Arc<KvStore>,
     lease: Arc<Lease>,
     renewal: AbortHandle,
-    before: Vec<String>,
+    /// What was there before and is not written anew.
+    stale: Vec<String>,
+    /// None if the values are written one by one.
+    whole: Option<Whole>,
+}
+
+/// What replaces the set at once.
+struct Whole {
+    fence: Fence,
+    transaction: Transaction,
+}
+
+/// A batch that is written by a transaction.
+struct Part {
+    ids: Vec<String>,
+    lines: Option<Lines>,
+    digests: Digests,
 }
 
 impl Drop for Swap {
@@ -82,10 +106,16 @@ impl Drop for Swap {
 }
 
 impl Swap {
+    /// Whether the set is to be given to [`replace`](Self::replace), and not to be written batch by batch.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+
     /// An error if another writer may have begun: this process did not run for a while, or has lost its server.
     pub fn check(&self) -> Result<()> {
-        if Instant::now() < self.lease.sure_until() {
-            return Ok(());
+        if self.whole.is_some() || Instant::now() < self.lease.sure_until() {
+            return Ok(()); // a transaction has its fence
         }
         let message = format!(
             "replacing the values was held up for longer than its lease of {} s, so that another process may have begun: the old and the new values may be mixed; insert again",
@@ -94,13 +124,53 @@ impl Swap {
         Err(Error::new(Kind::Timeout, message).in_namespace(&self.store.config.namespace))
     }
 
+    /// Puts these values in the place of all others, at once. Gives their ids back with an outcome for each, or the
+    /// failure of them all, in which case the old set stays unless the error says otherwise.
+    pub async fn replace(mut self, batches: Vec<Batch>) -> (Vec<String>, Result<Vec<Result<()>>>) {
+        let (store, stale) = (Arc::clone(&self.store), std::mem::take(&mut self.stale));
+        let (mut parts, mut sets, mut ready) = (Vec::new(), Vec::new(), Ok(()));
+        for mut batch in batches {
+            let lines = store.prepare(&mut batch).unwrap_or_else(|error| {
+                ready = Err(error);
+                None
+            });
+            parts.push(Part {
+                digests: store.digests(&batch.sets),
+                ids: batch.ids,
+                lines,
+            });
+            sets.push(batch.sets);
+        }
+        let outcomes = match (ready, self.whole.take()) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(whole)) => {
+                store
+                    .replace_and_record(whole, &mut parts, sets, &stale)
+                    .await
+            }
+            (Ok(()), None) => Err(store.unexpected("MULTI")),
+        };
+        if outcomes.is_ok() {
+            store.begin_feed();
+            if let Some(mut recorded) = store.record("delete") {
+                for id in &stale {
+                    recorded.id(id);
+                }
+            }
+            store.counters.count(Count::Swaps, 1);
+            store.begin_sweep_if_due();
+        }
+        // However it ended: the fence keeps what may still be under way from what others write next.
+        self.release().await;
+        let ids = parts.into_iter().flat_map(|part| part.ids).collect();
+        (ids, outcomes)
+    }
+
     /// Deletes what was there before and was not written anew, and lets others have their turn.
-    pub async fn end(self, written: &HashSet<String>) -> Result<()> {
+    pub async fn end(self) -> Result<()> {
         self.check()?;
-        let stale = self.before.iter().filter(|id| !written.contains(*id));
-        let stale: Vec<String> = stale.cloned().collect();
         let mut attempt = 1;
-        while let Err(error) = self.store.delete(stale.clone()).await {
+        while let Err(error) = self.store.delete(self.stale.clone()).await {
             if attempt == ATTEMPTS || !error.is_outage() {
                 return Err(error);
             }
@@ -132,22 +202,169 @@ impl Swap {
 }
 
 impl KvStore {
-    /// Waits for its turn to replace all values; what is written then, by the ordinary way, is the new set.
-    pub async fn begin_swap(self: &Arc<Self>) -> Result<Swap> {
+    /// Waits for its turn to replace all values by those of the ids `written`, of which so many `bytes` are to be
+    /// written if they are all at hand.
+    pub async fn begin_swap(
+        self: &Arc<Self>,
+        written: HashSet<String>,
+        bytes: Option<usize>,
+    ) -> Result<Swap> {
         let lease = Arc::new(self.take_swap_lease().await?);
         let renewal = tokio::spawn(Arc::clone(self).keep_lease(Arc::clone(&lease)));
         let mut swap = Swap {
             store: Arc::clone(self),
             lease,
             renewal: renewal.abort_handle(),
-            before: Vec::new(),
+            stale: Vec::new(),
+            whole: None,
         };
-        swap.before = self.ids_on_server().await?;
-        // Only now: a mark says that something may have been written.
-        let token = swap.lease.token.as_bytes();
-        let mark = command("SET", [&*self.swap_key(""), token]);
-        self.all(self.send(&Request::resendable([mark])).await?)?;
+        let token = &swap.lease.token;
+        let fence = Fence::new(self.swap_key(":turn"), token);
+        let has_one_server = self.connections.has_one_server();
+        if has_one_server {
+            // Whatever comes after: no transaction of who had the turn before is done from here on.
+            self.all(self.send(&fence.take()).await?)?;
+        }
+        swap.stale = self.ids_on_server().await?;
+        swap.stale.retain(|id| !written.contains(id));
+        let bytes = bytes.map(|bytes| bytes + self.key_bytes(&swap.stale));
+        if has_one_server && bytes.is_some_and(|bytes| bytes <= WHOLE) {
+            swap.whole = self.begin_whole(fence).await?;
+        }
+        if swap.whole.is_none() {
+            // Only now: a mark says that something may have been written.
+            let mark = command("SET", [&*self.swap_key(""), token.as_bytes()]);
+            self.all(self.send(&Request::resendable([mark])).await?)?;
+        }
         Ok(swap)
+    }
+
+    /// None where this user may have no transaction.
+    async fn begin_whole(self: &Arc<Self>, fence: Fence) -> Result<Option<Whole>> {
+        match self
+            .asked(self.connections.begin_transaction(&fence))
+            .await?
+        {
+            Begun::Ready(transaction) => Ok(Some(Whole { fence, transaction })),
+            Begun::Done | Begun::Overtaken => Err(self.overtaken()),
+            Begun::Forbidden(error) => {
+                if self.connections.is_new(b"transactions") {
+                    self.report(Event::PermissionMissing, &format!(
+                        "redis_deferred_drop replaces values one by one, not at once, without WATCH, MULTI and EXEC: {error}"
+                    ));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn overtaken(&self) -> Error {
+        let message = format!(
+            "replacing the values was held up for longer than its lease of {} s, and another process has begun: nothing was written; insert again",
+            LEASE.as_secs()
+        );
+        Error::new(Kind::Timeout, message).in_namespace(&self.config.namespace)
+    }
+
+    async fn replace_and_record(
+        self: &Arc<Self>,
+        whole: Whole,
+        parts: &mut [Part],
+        sets: Vec<Commands>,
+        stale: &[String],
+    ) -> Result<Vec<Result<()>>> {
+        self.claim_files().await?;
+        let mut lines: Vec<_> = parts.iter_mut().map(|part| part.lines.take()).collect();
+        let ids: Vec<&String> = parts.iter().flat_map(|part| &part.ids).collect();
+        let all = ids.iter().copied().chain(stale);
+        let change = self.change(all.map(String::as_str));
+        let written = parts.iter();
+        let written: Vec<_> = written
+            .map(|part| self.track_write(Mark::SetAsked, &part.ids))
+            .collect();
+        let deleted = stale.chunks(KEY_BATCH);
+        let deleted: Vec<_> = deleted
+            .map(|ids| (ids, self.track_write(Mark::DeleteAsked, ids)))
+            .collect();
+        let (outcomes, registered) = self.replace_all(whole, &ids, sets, stale).await;
+        drop(change);
+        let mut from = 0;
+        for ((part, tracker), lines) in parts.iter().zip(written).zip(&mut lines) {
+            let range = from..from + part.ids.len();
+            from = range.end;
+            let outcomes = match &outcomes {
+                Ok(outcomes) => Ok(outcomes.get(range).unwrap_or_default().to_vec()),
+                Err(error) => Err(error.clone()),
+            };
+            if let Ok(outcomes) = &outcomes {
+                self.note_written(&part.ids, outcomes);
+            }
+            if let Some(mut tracker) = tracker {
+                tracker.note(&outcomes, |number| part.digests.change(number));
+                tracker.log(&outcomes, lines.take()).await;
+            }
+        }
+        for (ids, tracker) in deleted {
+            let outcomes = match &outcomes {
+                Ok(_) => Ok(vec![Ok(()); ids.len()]),
+                Err(error) => Err(error.clone()),
+            };
+            if let Some(mut tracker) = tracker {
+                tracker.note(&outcomes, |_| Some(Change::Deleted));
+                let mut lines = Lines::default();
+                for id in ids {
+                    lines.mark(Mark::Delete, id);
+                }
+                tracker.log(&outcomes, Some(lines)).await;
+            }
+        }
+        registered.and(outcomes)
+    }
+
+    /// What the server said of each id, and whether they were registered.
+    async fn replace_all(
+        self: &Arc<Self>,
+        whole: Whole,
+        ids: &[&String],
+        sets: Vec<Commands>,
+        stale: &[String],
+    ) -> (Result<Vec<Result<()>>>, Result<()>) {
+        let around = if ids.is_empty() {
+            Around::nothing() // there is no ZADD of no members
+        } else {
+            self.registry.around(ids.iter().copied()).once()
+        };
+        let (mut before, mut after) = (Commands::default(), Commands::default());
+        before.extend(&around.before);
+        after.extend(&around.after);
+        if !stale.is_empty() {
+            let (mark, stale) = (new_mark(), || stale.iter().map(String::as_str));
+            if self.registry.is_on() {
+                after.extend(&[self.registry.mark(mark, stale())]);
+            }
+            after.add_each("UNLINK", self.config.keyspace.prefix(), stale());
+            if self.registry.is_on() {
+                after.extend(&[self.registry.unregister(mark)]);
+            }
+        }
+        // What another one has left half replaced, if any, is whole with this.
+        after.extend(&[command("UNLINK", [&*self.swap_key("")])]);
+        let groups = std::iter::once(before).chain(sets).chain([after]).collect();
+        let Whole { fence, transaction } = whole;
+        let executed = self.connections.execute(transaction, &fence, groups);
+        let replies = match self.asked(executed).await {
+            Ok(Executed::Done(Some(replies))) => replies,
+            Ok(Executed::Done(None)) => vec![Reply::Other(Value::Okay); around.count() + ids.len()],
+            Ok(Executed::Overtaken) => return (Err(self.overtaken()), Ok(())),
+            Err(error) => return (Err(error), Ok(())),
+        };
+        let written = replies.into_iter().take(around.count() + ids.len());
+        let (replies, registered) = self.within(&around, written.collect());
+        let outcomes = ids.iter().zip(replies).map(|(id, reply)| {
+            let outcome = self.reply(reply).map(|_| ());
+            outcome.map_err(|error| error.about(id))
+        });
+        (Ok(outcomes.collect()), registered)
     }
 
     /// The namespace is whole, or empty.
@@ -170,6 +387,7 @@ impl KvStore {
         };
         let since = Instant::now();
         loop {
+            deadline::restart();
             let asked = Instant::now();
             let mut take = command("SET", [&*lease.key, lease.token.as_bytes()]);
             take.arg("NX").arg("PX").arg(LEASE.as_millis());

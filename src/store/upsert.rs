@@ -1,22 +1,165 @@
-//! `upsert`: values that are set, registered and recorded.
+//! `upsert`: values on their way to the server, that are set, registered and recorded.
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::KvStore;
-use super::batch::Batch;
 use crate::client::Commands;
 use crate::error::Result;
 use crate::files::change_log::{Lines, Mark};
+use crate::metrics::Direction;
+use crate::value::aside;
+
+/// Bytes of the wire around a key and a value at most: lengths, the command's name, a time to live.
+const FRAME: usize = 256;
+
+/// Values that are set by one request. They are written into it as they come, and not kept.
+pub struct Batch {
+    pub(super) ids: Vec<String>,
+    pub(super) sets: Commands,
+    pub(super) json_bytes: usize,
+}
+
+impl Batch {
+    /// A batch without writes, for about so many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self {
+            ids: Vec::new(),
+            sets: Commands::with_capacity(bytes),
+            json_bytes: 0,
+        }
+    }
+
+    /// How many values it sets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether it sets none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Bytes of its values' JSON.
+    #[must_use]
+    pub fn json_bytes(&self) -> usize {
+        self.json_bytes
+    }
+
+    /// Bytes of its values' JSON and of their keys.
+    #[must_use]
+    pub fn bytes(&self, store: &KvStore) -> usize {
+        self.json_bytes + store.key_bytes(&self.ids)
+    }
+
+    /// The ids it sets.
+    #[must_use]
+    pub fn into_ids(self) -> Vec<String> {
+        self.ids
+    }
+
+    /// Sets an id of `store` too, if there is memory for it; a batch is of one store.
+    pub fn add(&mut self, store: &KvStore, id: String, json: &[u8]) -> Result<()> {
+        self.set(store, &id, json)?;
+        self.json_bytes += json.len();
+        self.ids.push(id);
+        Ok(())
+    }
+
+    fn set(&mut self, store: &KvStore, id: &str, stored: &[u8]) -> Result<()> {
+        let prefix = store.config.keyspace.prefix();
+        self.sets
+            .reserve(prefix.len() + id.len() + stored.len() + FRAME)?;
+        match &store.ttl {
+            Some(ttl) => self
+                .sets
+                .add("SET", (prefix, id), &[stored, b"EX", ttl.as_bytes()]),
+            None => self.sets.add("SET", (prefix, id), &[stored]),
+        }
+        Ok(())
+    }
+
+    /// One batch of several, in their order.
+    #[must_use]
+    pub fn join(batches: Vec<Self>) -> Self {
+        let mut batches = batches.into_iter();
+        let Some(mut joined) = batches.next() else {
+            return Self::new(0);
+        };
+        for batch in batches {
+            joined.json_bytes += batch.json_bytes;
+            joined.ids.extend(batch.ids);
+            joined.sets.join(&batch.sets);
+        }
+        joined
+    }
+
+    /// Puts other bytes in the place of each value; gives how many they are. Without memory for them it sets nothing
+    /// any more.
+    fn replace(
+        &mut self,
+        store: &KvStore,
+        change: impl Fn(&[u8]) -> Result<Cow<'_, [u8]>>,
+    ) -> Result<usize> {
+        let sets = std::mem::take(&mut self.sets);
+        let ids = std::mem::take(&mut self.ids);
+        let mut bytes = 0;
+        let mut values = ids.iter().zip(sets.arguments(2));
+        let replaced = values.try_for_each(|(id, json)| {
+            let stored = change(json)?;
+            bytes += stored.len();
+            self.set(store, id, &stored)
+        });
+        self.ids = ids;
+        replaced.map(|()| bytes)
+    }
+}
 
 impl KvStore {
     /// Writes a batch. Gives its ids back with an outcome for each, or the failure of them all.
-    pub async fn upsert(&self, mut batch: Batch) -> (Vec<String>, Result<Vec<Result<()>>>) {
+    pub async fn upsert(
+        self: &Arc<Self>,
+        mut batch: Batch,
+    ) -> (Vec<String>, Result<Vec<Result<()>>>) {
         if batch.is_empty() {
             return (Vec::new(), Ok(Vec::new())); // there is no ZADD of no members
         }
-        let lines = self.lines_of(&batch);
-        self.compressor.compress(self, &mut batch);
+        let lines = match self.prepare(&mut batch) {
+            Ok(lines) => lines,
+            Err(error) => return (batch.ids, Err(error)),
+        };
         let Batch { ids, sets, .. } = batch;
         let outcomes = self.set_and_record(&ids, sets, lines).await;
+        if outcomes.is_ok() {
+            self.begin_sweep_if_due();
+        }
         (ids, outcomes)
+    }
+
+    /// Makes what is stored of a batch's values, and the lines that it is logged by; an error if there is no memory for
+    /// them, after which the batch sets nothing.
+    pub(super) fn prepare(&self, batch: &mut Batch) -> Result<Option<Lines>> {
+        let lines = self.lines_of(batch)?;
+        self.compress(batch)?;
+        Ok(lines)
+    }
+
+    /// Has what is stored take the place of the JSON of a batch, if there is memory for both.
+    fn compress(&self, batch: &mut Batch) -> Result<()> {
+        let (json_bytes, compression) = (batch.json_bytes, self.config.compression);
+        let stored_bytes = if compression.is_on() {
+            aside(json_bytes, || {
+                batch.replace(self, |json| compression.compress(json))
+            })?
+        } else {
+            json_bytes
+        };
+        self.counters
+            .moved(Direction::Written, json_bytes, stored_bytes);
+        Ok(())
     }
 
     async fn set_and_record(
@@ -25,6 +168,7 @@ impl KvStore {
         sets: Commands,
         lines: Option<Lines>,
     ) -> Result<Vec<Result<()>>> {
+        self.begin_feed();
         self.claim_files().await?;
         let change = self.change(ids.iter().map(String::as_str));
         let tracker = self.track_write(Mark::SetAsked, ids);
@@ -53,9 +197,6 @@ impl KvStore {
             Err(error) => return (Err(error), Ok(())),
         };
         let (replies, registered) = self.within(&around, replies);
-        if registered.is_ok() {
-            let _ = self.sweep_if_due().await; // another write will, if this one cannot
-        }
         let outcome = |(id, value): (&String, _)| {
             self.reply(value)
                 .map(|_| ())

@@ -80,21 +80,21 @@ impl Compression {
         self.codec != Codec::None
     }
 
-    /// What is stored for a value: a frame where one is asked for and smaller, else its JSON.
-    #[must_use]
-    pub fn compress<'json>(&self, json: &'json [u8]) -> Cow<'json, [u8]> {
+    /// What is stored for a value: a frame where one is asked for and smaller, else its JSON. An error if
+    /// there is no memory for a frame.
+    pub fn compress<'json>(&self, json: &'json [u8]) -> Result<Cow<'json, [u8]>> {
         if json.len() < self.min_bytes {
-            return Cow::Borrowed(json);
+            return Ok(Cow::Borrowed(json));
         }
         let frame = match self.codec {
             Codec::None => None,
-            Codec::Zstd { level } => zstd::compress(json, level),
-            Codec::Lz4 => lz4::compress(json),
+            Codec::Zstd { level } => zstd::compress(json, level)?,
+            Codec::Lz4 => lz4::compress(json)?,
         };
-        match frame {
+        Ok(match frame {
             Some(frame) if frame.len() < json.len() => Cow::Owned(frame),
             _ => Cow::Borrowed(json),
-        }
+        })
     }
 }
 
@@ -107,12 +107,12 @@ mod tests {
         let long = vec![b'1'; 2000];
         for codec in ["zstd", "lz4"] {
             let compression = Compression::new(codec, 2000, None).unwrap();
-            assert!(compression.compress(&long).len() < 100);
-            assert_eq!(&*compression.compress(&long[1..]), &long[1..]);
+            assert!(compression.compress(&long).unwrap().len() < 100);
+            assert_eq!(&*compression.compress(&long[1..]).unwrap(), &long[1..]);
             let eager = Compression::new(codec, 0, None).unwrap();
-            assert_eq!(&*eager.compress(b"{}"), b"{}");
+            assert_eq!(&*eager.compress(b"{}").unwrap(), b"{}");
         }
-        assert_eq!(&*Compression::default().compress(&long), &long[..]);
+        assert_eq!(&*Compression::default().compress(&long).unwrap(), &long[..]);
     }
 
     #[test]

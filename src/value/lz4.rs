@@ -5,18 +5,38 @@ use std::io::{BufRead, Read, Write};
 use lz4_flex::frame::{FrameDecoder, FrameEncoder, FrameInfo};
 
 use super::Unreadable;
+use crate::error::Result;
+use crate::memory;
 
 /// First bytes of a frame: "Magic Number".
 pub(super) const MAGIC: [u8; 4] = [0x04, 0x22, 0x4D, 0x18];
 
+/// Bytes of JSON in a block, and what is written around a block and around a frame at most.
+const SMALLEST_BLOCK: usize = 64 * 1024;
+const OF_A_BLOCK: usize = 8;
+const OF_A_FRAME: usize = 64;
+
+/// JSON longer than this is written in blocks of the largest size, and what the encoder takes for those: a block, and one
+/// that has grown by a tenth.
+const SMALL: usize = 256 * 1024;
+const ENCODER: usize = 9 * 1024 * 1024;
+
 /// One frame that tells its content's size and carries a checksum; None if it cannot be made.
-pub(super) fn compress(json: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn compress(json: &[u8]) -> Result<Option<Vec<u8>>> {
+    let mut frame = Vec::new();
+    let blocks = json.len() / SMALLEST_BLOCK + 1;
+    memory::reserve(&mut frame, json.len() + blocks * OF_A_BLOCK + OF_A_FRAME)?;
+    if json.len() > SMALL {
+        memory::look_for(ENCODER)?;
+    }
     let header = FrameInfo::new()
         .content_size(Some(json.len() as u64))
         .content_checksum(true);
-    let mut encoder = FrameEncoder::with_frame_info(header, Vec::with_capacity(json.len()));
-    encoder.write_all(json).ok()?;
-    encoder.finish().ok()
+    let mut encoder = FrameEncoder::with_frame_info(header, frame);
+    Ok(match encoder.write_all(json) {
+        Ok(()) => encoder.finish().ok(),
+        Err(_) => None,
+    })
 }
 
 /// The content of one frame, or of several one after another: at most `max` bytes, and the
@@ -34,10 +54,9 @@ pub(super) fn decompress(frame: &[u8], max: usize) -> Result<Vec<u8>, Unreadable
             return Err(Unreadable::TooLarge);
         }
         // Memory that a header asks for in vain is never touched.
-        content
-            .try_reserve_exact(size)
-            .map_err(|_| Unreadable::NoMemory)?;
+        memory::reserve(&mut content, size).map_err(|_| Unreadable::NoMemory)?;
     }
+    memory::look_for(3 * block_size(frame)).map_err(|_| Unreadable::NoMemory)?;
     loop {
         let block = decoder
             .fill_buf()
@@ -47,9 +66,7 @@ pub(super) fn decompress(frame: &[u8], max: usize) -> Result<Vec<u8>, Unreadable
             if length > max - content.len() {
                 return Err(Unreadable::TooLarge);
             }
-            content
-                .try_reserve(length)
-                .map_err(|_| Unreadable::NoMemory)?;
+            memory::reserve(&mut content, length).map_err(|_| Unreadable::NoMemory)?;
             content.extend_from_slice(block);
             decoder.consume(length);
             continue;
@@ -70,6 +87,13 @@ fn content_size(frame: &[u8]) -> Option<u64> {
     let declared = frame.get(4)? & 0b1000 != 0;
     let size = frame.get(6..14)?.try_into().ok()?;
     declared.then_some(u64::from_le_bytes(size))
+}
+
+/// The largest size of a block, as the second byte of the frame's descriptor says. The decoder takes one for what it
+/// reads, and up to two for what it makes of it.
+fn block_size(frame: &[u8]) -> usize {
+    let code = frame.get(5).map_or(0, |descriptor| descriptor >> 4 & 7);
+    1 << (8 + 2 * code)
 }
 
 /// The bytes of frames, and whether more were asked for than there are.

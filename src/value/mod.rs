@@ -1,13 +1,19 @@
-//! Stored bytes <-> JSON bytes: the size cap, and the frames a stored value may be wrapped in.
+//! Stored bytes <-> JSON bytes: the size cap, and the frames a stored value may be wrapped in, without holding up the
+//! threads that drive the sockets.
 
 mod compression;
 mod lz4;
 mod zstd;
 
 use bytes::Bytes;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::{Error, Kind, Result};
 pub use compression::{Codec, Compression, MIN_BYTES};
+
+/// Bytes from which compressing or decompressing them is done aside: they take half a millisecond
+/// or more, and handing the sockets over to another thread a few hundredths of one.
+const ASIDE_BYTES: usize = 64 * 1024;
 
 /// Checks a value on its way in: its JSON against the cap of `max` bytes.
 pub fn admit(json: &[u8], max: usize) -> Result<()> {
@@ -39,22 +45,28 @@ pub fn open(stored: Bytes, max: usize) -> Result<Bytes> {
         ));
     }
     // No JSON text begins with these bytes, so a frame is never mistaken for one.
-    let unfolded = if stored.starts_with(&zstd::MAGIC) {
-        zstd::decompress(&stored, max)
+    let decompress = if stored.starts_with(&zstd::MAGIC) {
+        zstd::decompress
     } else if stored.starts_with(&lz4::MAGIC) {
-        lz4::decompress(&stored, max)
+        lz4::decompress
     } else {
         return Ok(stored);
     };
-    unfolded
-        .map(Bytes::from)
-        .map_err(|why| Error::new(Kind::Corrupt, why.message(max)))
+    let unfolded = aside(stored.len(), || decompress(&stored, max));
+    unfolded.map(Bytes::from).map_err(|why| match why {
+        Unreadable::NoMemory => Error::new(Kind::Memory, why.message(max)),
+        _ => Error::new(Kind::Corrupt, why.message(max)),
+    })
 }
 
-/// Whether these are the bytes of a frame, which take work to open.
-#[must_use]
-pub fn is_frame(stored: &[u8]) -> bool {
-    stored.starts_with(&zstd::MAGIC) || stored.starts_with(&lz4::MAGIC)
+/// Does work on so many bytes. Where that takes long, the other tasks of this thread, sockets
+/// among them, go on on another one meanwhile.
+pub fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if bytes >= ASIDE_BYTES && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        return tokio::task::block_in_place(work);
+    }
+    work()
 }
 
 /// Why a frame does not give its content.
@@ -77,7 +89,9 @@ impl Unreadable {
             Self::Damaged(codec, said) => format!(
                 "the stored {codec} frame is damaged ({said}): delete the id, or write it again"
             ),
-            Self::NoMemory => "there is no memory for what the stored frame holds".to_owned(),
+            Self::NoMemory => {
+                "no memory for what the stored frame holds: raise the limit of memory".to_owned()
+            }
         }
     }
 }
@@ -101,7 +115,7 @@ mod tests {
     fn frames(json: &[u8]) -> [Vec<u8>; 2] {
         ["zstd", "lz4"].map(|codec| {
             let compression = Compression::new(codec, 0, None).unwrap();
-            compression.compress(json).into_owned()
+            compression.compress(json).unwrap().into_owned()
         })
     }
 
@@ -187,8 +201,9 @@ mod tests {
         const MAX: usize = 1 << 20;
         let words: [&[u8]; 5] = [&zstd::MAGIC, &lz4::MAGIC, b"{\"", &[0; 4], &[0xff; 8]];
         crate::fuzz::fuzz("values", &words, |stored, _| {
+            let is_frame = stored.starts_with(&zstd::MAGIC) || stored.starts_with(&lz4::MAGIC);
             match open(Bytes::copy_from_slice(stored), MAX) {
-                Ok(json) if is_frame(stored) => assert!(json.len() <= MAX),
+                Ok(json) if is_frame => assert!(json.len() <= MAX),
                 Ok(json) => assert_eq!(json, stored),
                 Err(error) => assert_eq!(error.kind(), Kind::Corrupt),
             }

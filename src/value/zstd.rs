@@ -4,9 +4,11 @@ use std::cell::RefCell;
 
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
-use zstd::zstd_safe::{CParameter, DCtx, get_error_name, get_frame_content_size};
+use zstd::zstd_safe::{CParameter, DCtx, compress_bound, get_error_name, get_frame_content_size};
 
 use super::Unreadable;
+use crate::error::Result;
+use crate::memory;
 
 /// First bytes of a frame: section 3.1.1.
 pub(super) const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
@@ -31,8 +33,10 @@ pub(super) fn levels() -> (i32, i32) {
 }
 
 /// One frame that tells its content's size and carries a checksum; None if it cannot be made.
-pub(super) fn compress(json: &[u8], level: i32) -> Option<Vec<u8>> {
-    COMPRESSOR.with_borrow_mut(|held| {
+pub(super) fn compress(json: &[u8], level: i32) -> Result<Option<Vec<u8>>> {
+    let mut frame = Vec::new();
+    memory::reserve(&mut frame, compress_bound(json.len()))?;
+    let made = COMPRESSOR.with_borrow_mut(|held| {
         if held.is_none() {
             let mut made = Compressor::new(level).ok()?;
             made.set_parameter(CParameter::ChecksumFlag(true)).ok()?;
@@ -40,8 +44,9 @@ pub(super) fn compress(json: &[u8], level: i32) -> Option<Vec<u8>> {
         }
         let compressor = held.as_mut()?;
         compressor.set_compression_level(level).ok()?;
-        compressor.compress(json).ok()
-    })
+        compressor.compress_to_buffer(json, &mut frame).ok()
+    });
+    Ok(made.map(|_| frame))
 }
 
 /// The content of one frame, or of several one after another: at most `max` bytes.
@@ -65,9 +70,7 @@ pub(super) fn decompress(frame: &[u8], max: usize) -> Result<Vec<u8>, Unreadable
         let decompressor = held.as_mut().ok_or(Unreadable::NoMemory)?;
         loop {
             let mut content = Vec::new();
-            content
-                .try_reserve_exact(room)
-                .map_err(|_| Unreadable::NoMemory)?;
+            memory::reserve(&mut content, room).map_err(|_| Unreadable::NoMemory)?;
             match decompressor.decompress(&mut content, frame) {
                 Ok(_) => {
                     content.shrink_to_fit();

@@ -7,21 +7,22 @@ mod snapshot;
 mod wait;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared, join_all};
 use redis::Value;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::backoff::{FIRST_BACKOFF, LONGEST_BACKOFF, jitter};
+use super::backoff::Backoff;
 use super::node::{FailedAttempt, Node};
-use super::{Connections, Reply, Request, command};
+use super::{Connections, Reply, Request, command, deadline, timed_out};
 use crate::config::durability::Durability;
 use crate::config::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::keyspace::{Keyspace, pattern_of};
+use crate::mutex::Mutex;
 use acknowledged::{AcknowledgedWrites, Change};
 use wait::{AttemptError, BarrierSession, Incarnation};
 
@@ -67,13 +68,6 @@ struct State {
     next: HashMap<Vec<u8>, Round>,
 }
 
-impl Barrier {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while it was held leaves counts and a map that are still valid ones.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Connections {
     /// Whether a barrier will want to know what was written.
     pub(crate) fn has_barrier(&self) -> bool {
@@ -82,7 +76,7 @@ impl Connections {
 
     /// To be taken before a request is sent that will be noted.
     pub(crate) fn barrier_epoch(&self) -> u64 {
-        self.barrier.lock().acknowledged.epoch()
+        self.barrier.state.lock().acknowledged.epoch()
     }
 
     /// A request that was sent in this epoch was answered, and did this.
@@ -91,27 +85,35 @@ impl Connections {
         epoch: u64,
         changes: impl Iterator<Item = (Vec<u8>, Option<Change>)>,
     ) {
-        self.barrier.lock().acknowledged.note(epoch, changes);
+        self.barrier.state.lock().acknowledged.note(epoch, changes);
     }
 
     /// All keys under this prefix were deleted by requests of which the first left in this epoch.
     pub(crate) fn note_drop(&self, epoch: u64, prefix: &[u8]) {
-        self.barrier.lock().acknowledged.note_drop(epoch, prefix);
+        self.barrier
+            .state
+            .lock()
+            .acknowledged
+            .note_drop(epoch, prefix);
     }
 
     /// A write of these keys, which are under this prefix, is about to be sent.
     pub(crate) fn note_sending(&self, prefix: &[u8], keys: impl Iterator<Item = Vec<u8>>) {
-        self.barrier.lock().acknowledged.note_sending(prefix, keys);
+        self.barrier
+            .state
+            .lock()
+            .acknowledged
+            .note_sending(prefix, keys);
     }
 
     /// How many drops servers have lost so far.
     pub(crate) fn drops_lost_so_far(&self) -> u64 {
-        self.barrier.lock().acknowledged.drops_lost_so_far()
+        self.barrier.state.lock().acknowledged.drops_lost_so_far()
     }
 
     /// What is under this prefix changed, and nobody knows what or how.
     pub(crate) fn note_unproved(&self, prefix: &[u8]) {
-        self.barrier.lock().acknowledged.forget(prefix);
+        self.barrier.state.lock().acknowledged.forget(prefix);
     }
 
     /// Opens the barrier's sessions with the first request, so that what is written from soon after it
@@ -148,7 +150,7 @@ impl Connections {
         round.await?;
         let prefix = keyspace.prefix().as_bytes();
         let (ids, drop) = {
-            let state = self.barrier.lock();
+            let state = self.barrier.state.lock();
             let drop = state.acknowledged.lost_drop(prefix, reported.load(Relaxed));
             let drop = drop.cloned();
             (state.acknowledged.lost(prefix), drop)
@@ -182,7 +184,7 @@ impl Connections {
     /// is remembered of it takes memory. What it comes to is reported by the next one.
     pub(crate) fn begin_overdue_barrier(self: &Arc<Self>, keyspace: &Keyspace) {
         // A write is noted where it is given up, too, which may be anywhere.
-        if self.barrier.lock().acknowledged.is_much() && Handle::try_current().is_ok() {
+        if self.barrier.state.lock().acknowledged.is_much() && Handle::try_current().is_ok() {
             drop(self.join_barrier(keyspace, &AtomicU64::new(u64::MAX)));
         }
     }
@@ -192,7 +194,7 @@ impl Connections {
         if !self.has_barrier() {
             return None;
         }
-        let mut state = self.barrier.lock();
+        let mut state = self.barrier.state.lock();
         let prefix = keyspace.prefix().as_bytes();
         let nothing_lost = state.acknowledged.lost(prefix).is_empty()
             && state
@@ -220,19 +222,28 @@ impl Connections {
     async fn pass_barrier(self: Arc<Self>, marker: Vec<u8>) -> Result<()> {
         let mut sessions = self.barrier.sessions.lock().await;
         let covered = {
-            let mut state = self.barrier.lock();
+            let mut state = self.barrier.state.lock();
             // Who comes from now on may have written after what this one covers.
             state.next.remove(&marker);
             state.acknowledged.requests()
         };
         let limit = self.config.operation_timeout + self.config.durability_timeout;
-        let deadline = Instant::now() + limit;
-        let mut backoff = FIRST_BACKOFF;
+        deadline::within(limit, self.repeat_barrier(&mut sessions, &marker, covered)).await
+    }
+
+    /// Attempts a barrier until one passes, or until the deadline of the round.
+    async fn repeat_barrier(
+        self: &Arc<Self>,
+        sessions: &mut BarrierSessions,
+        marker: &[u8],
+        covered: u64,
+    ) -> Result<()> {
+        let mut backoff = Backoff::of_attempts();
         for attempt in 0.. {
-            let error = match self.try_barrier(&mut sessions, &marker).await {
+            let error = match self.try_barrier(sessions, marker).await {
                 Ok(everywhere) => {
                     if everywhere {
-                        let mut state = self.barrier.lock();
+                        let mut state = self.barrier.state.lock();
                         state.passed = state.passed.max(covered);
                         state.acknowledged.passed(covered);
                     }
@@ -241,15 +252,18 @@ impl Connections {
                 Err(AttemptError::Refused(error)) => return Err(error),
                 Err(AttemptError::Lost(error)) => Error::from_redis(&error),
             };
-            let pause = backoff.mul_f64(jitter());
-            backoff = (backoff * 2).min(LONGEST_BACKOFF);
-            if attempt == self.config.max_retries || Instant::now() + pause > deadline {
+            let pause = backoff.pause();
+            if attempt == self.config.max_retries || Instant::now() + pause > self.deadline() {
                 let message = format!("{}: {error}", self.config.endpoint);
                 return Err(Error::new(error.kind(), message));
             }
             sleep(pause).await;
         }
         Ok(())
+    }
+
+    fn deadline(&self) -> Instant {
+        deadline::current(self.config.operation_timeout)
     }
 
     /// One attempt, from the beginning: a marker that left on a connection that is gone says
@@ -261,13 +275,14 @@ impl Connections {
         marker: &[u8],
     ) -> Result<bool, AttemptError> {
         let nodes = self.primaries().await.map_err(AttemptError::Refused)?;
-        self.open_sessions(sessions, &nodes).await?;
+        let opened = timeout_at(self.deadline(), self.open_sessions(sessions, &nodes));
+        opened.await.map_err(|_| timed_out())??;
         let epoch = sessions.servers.values().map(|server| server.epoch).max();
         self.recheck(epoch.unwrap_or(0)).await?;
         let sessions = &mut sessions.open;
         let confirmed = nodes.iter().map(|node| {
             let session = sessions.remove(node.endpoint());
-            let marker = self.key_on(node, marker);
+            let marker = self.topology.key_on(node, marker);
             async move {
                 let mut session = session?;
                 let outcome = match marker {
@@ -278,7 +293,9 @@ impl Connections {
             }
         });
         let mut outcome = Ok(true);
-        for (node, session, confirmed) in join_all(confirmed).await.into_iter().flatten() {
+        let confirmed = timeout_at(self.deadline(), join_all(confirmed)).await;
+        let confirmed = confirmed.map_err(|_| timed_out())?;
+        for (node, session, confirmed) in confirmed.into_iter().flatten() {
             match confirmed {
                 Err(error @ AttemptError::Lost(_)) => outcome = Err(self.lost(node, error)),
                 confirmed => {
@@ -327,7 +344,7 @@ impl Connections {
             if !is_the_same {
                 // Now that it is open: what is sent from here on is answered by this server, or by
                 // one that is found to be another the next time.
-                let epoch = self.barrier.lock().acknowledged.begin_epoch();
+                let epoch = self.barrier.state.lock().acknowledged.begin_epoch();
                 let server = Server { incarnation, epoch };
                 sessions.servers.insert(endpoint.clone(), server);
             }
@@ -358,8 +375,9 @@ impl Connections {
 
     /// Reads what was written before the session was open: it is there, or it was lost.
     async fn recheck(self: &Arc<Self>, epoch: u64) -> Result<(), AttemptError> {
-        let doubtful = self.barrier.lock().acknowledged.doubtful(epoch);
+        let doubtful = self.barrier.state.lock().acknowledged.doubtful(epoch);
         for piece in doubtful.chunks(RECHECK_BATCH) {
+            deadline::restart();
             let gets = piece.iter().map(|(key, _)| command("GET", [&**key]));
             let replies = self.send(&Request::resendable(gets)).await;
             let replies = replies.map_err(AttemptError::Refused)?;
@@ -370,14 +388,14 @@ impl Connections {
                     Reply::Other(_) => false,
                     Reply::Lost(error) => return Err(AttemptError::Refused(error)),
                 };
-                let mut state = self.barrier.lock();
+                let mut state = self.barrier.state.lock();
                 state.acknowledged.rechecked(epoch, key, *change, shown);
             }
         }
-        let drops = self.barrier.lock().acknowledged.doubtful_drops(epoch);
+        let drops = self.barrier.state.lock().acknowledged.doubtful_drops(epoch);
         for (prefix, number) in drops {
             let remaining = self.remaining(&prefix, number).await?;
-            let mut state = self.barrier.lock();
+            let mut state = self.barrier.state.lock();
             state
                 .acknowledged
                 .rechecked_drop(epoch, &prefix, number, remaining);
@@ -395,12 +413,13 @@ impl Connections {
         let arguments: [&[u8]; 4] = [b"MATCH", pattern.as_bytes(), b"COUNT", SCAN_COUNT];
         let mut place = 0;
         loop {
+            deadline::restart();
             let page = self.scan(place, &arguments).await;
             let (next, keys) = page.map_err(AttemptError::Refused)?;
             for key in keys {
                 let id = key.strip_prefix(prefix).map(std::str::from_utf8);
                 let Some(Ok(id)) = id else { continue };
-                let state = self.barrier.lock();
+                let state = self.barrier.state.lock();
                 if state.acknowledged.contradicts_drop(prefix, number, &key) {
                     return Ok(Some(id.to_owned()));
                 }

@@ -7,13 +7,12 @@
 
 use std::time::Duration;
 
-use redis::aio::ConnectionLike;
-use redis::{Cmd, Pipeline, RedisError, Value};
-use tokio::time::timeout;
+use redis::{Cmd, RedisError, Value};
 
-use crate::client::pool::multiplexed::{self, Multiplexed};
+use crate::client::connection::OwnConnection;
+use crate::client::protocol::pipeline::Pipeline;
 use crate::client::transport::connector::Connector;
-use crate::client::{command, timed_out};
+use crate::client::{Reply, Request, command, info_field};
 use crate::config::ServerConfig;
 use crate::config::durability::Durability;
 use crate::error::Error;
@@ -34,7 +33,7 @@ impl From<RedisError> for AttemptError {
 
 /// A connection that stays open, so that a server that went away in between is noticed.
 pub(super) struct BarrierSession {
-    connection: Multiplexed,
+    connection: OwnConnection,
 }
 
 /// One server process with one history of changes. Two that are equal have lost nothing in between:
@@ -49,7 +48,7 @@ pub(super) struct Incarnation {
 impl BarrierSession {
     pub(super) async fn open(connector: &Connector) -> Result<Self, RedisError> {
         Ok(Self {
-            connection: multiplexed::connect(connector).await?,
+            connection: OwnConnection::open(connector, Pipeline::default()).await?,
         })
     }
 
@@ -130,15 +129,11 @@ impl BarrierSession {
         commands: [Cmd; COUNT],
         patience: Duration,
     ) -> Result<[Value; COUNT], AttemptError> {
-        let mut pipeline = Pipeline::with_capacity(COUNT);
-        for command in commands {
-            pipeline.add_command(command);
-        }
-        let mut connection = self.connection.handle();
-        let replies = connection.req_packed_commands(&pipeline, 0, COUNT);
-        let replies = timeout(patience, replies)
-            .await
-            .map_err(|_| timed_out())??;
+        let request = Request::resendable(commands);
+        let replies = self.connection.ask(&request, patience).await?;
+        let replies = replies.into_iter().map(Reply::raw);
+        let replies = replies.collect::<Result<Vec<_>, _>>();
+        let replies = replies.map_err(AttemptError::Refused)?;
         let unexpected = |_| std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
         Ok(replies
             .try_into()
@@ -153,8 +148,7 @@ pub(super) struct Facts(String);
 impl Facts {
     /// What they say under this name.
     fn get(&self, name: &str) -> Option<&str> {
-        let mut lines = self.0.lines().filter_map(|line| line.split_once(':'));
-        lines.find_map(|(known, said)| (known == name).then(|| said.trim()))
+        info_field(&self.0, name)
     }
 
     /// Whether one of them says this.

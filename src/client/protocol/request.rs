@@ -1,9 +1,14 @@
 //! What is sent: commands that leave together and whose answers come back together.
 
 use bytes::Bytes;
-use redis::{Arg, Cmd, Pipeline};
+use redis::{Arg, Cmd};
 
 use super::resp;
+use crate::error::Result;
+use crate::memory;
+
+/// Bytes of the wire around a word at most: its length, and what ends both.
+const HEAD: usize = 32;
 
 /// One or more commands as the bytes of the wire, sent at once and answered in order.
 pub(crate) struct Request {
@@ -52,20 +57,6 @@ impl Request {
             ..*self
         }
     }
-
-    /// The same, as the redis crate wants it.
-    pub(in crate::client) fn pipeline(&self) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(self.replies);
-        for words in self.wire.iter().flat_map(|part| resp::words(part)) {
-            let size = words.iter().map(|word| word.len()).sum();
-            let mut command = Cmd::with_capacity(words.len(), size);
-            for word in words {
-                command.arg(word);
-            }
-            pipeline.add_command(command);
-        }
-        pipeline
-    }
 }
 
 /// Commands written straight into the bytes of a request.
@@ -79,20 +70,23 @@ pub(crate) struct Commands {
 impl Commands {
     /// For about so many bytes.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self {
-            wire: Vec::with_capacity(bytes),
-            ..Self::default()
-        }
+        let mut commands = Self::default();
+        // Where they cannot be had, it grows with what comes, as far as it can.
+        let _ = commands.reserve(bytes);
+        commands
     }
 
     /// Adds a command on one key, which is given in two parts.
     pub(crate) fn add(&mut self, name: &str, key: (&str, &str), arguments: &[&[u8]]) {
         self.writes |= writes(name.as_bytes());
+        let (prefix, id) = key;
+        let words = arguments.iter().map(|argument| argument.len() + HEAD);
+        let words = words.sum::<usize>() + name.len() + HEAD;
+        memory::claim(&mut self.wire, words + prefix.len() + id.len() + 2 * HEAD);
         self.head(b'*', 2 + arguments.len());
         self.head(b'$', name.len());
         self.wire.extend_from_slice(name.as_bytes());
         self.wire.extend_from_slice(b"\r\n");
-        let (prefix, id) = key;
         self.key(prefix, id);
         for argument in arguments {
             self.head(b'$', argument.len());
@@ -116,6 +110,8 @@ impl Commands {
         beginning.wire.extend_from_slice(name.as_bytes());
         beginning.wire.extend_from_slice(b"\r\n");
         for id in ids {
+            let bytes = beginning.wire.len() + prefix.len() + id.len() + HEAD;
+            memory::claim(&mut self.wire, bytes);
             self.wire.extend_from_slice(&beginning.wire);
             self.key(prefix, id);
             self.count += 1;
@@ -135,6 +131,11 @@ impl Commands {
             if let Some(Arg::Simple(name)) = command.args_iter().next() {
                 self.writes |= writes(name);
             }
+            let words = command.args_iter().map(|word| match word {
+                Arg::Simple(word) => word.len() + HEAD,
+                _ => 2 * HEAD, // a cursor
+            });
+            memory::claim(&mut self.wire, words.sum::<usize>() + HEAD);
             command.write_packed_command(&mut self.wire);
             self.count += 1;
         }
@@ -148,13 +149,14 @@ impl Commands {
         self.wire.extend_from_slice(b"\r\n");
     }
 
-    /// Makes room for so many bytes more.
-    pub(crate) fn reserve(&mut self, bytes: usize) {
-        self.wire.reserve(bytes);
+    /// Makes room for so many bytes more, if there is memory for them.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Result<()> {
+        memory::reserve(&mut self.wire, bytes)
     }
 
     /// Adds those of another.
     pub(crate) fn join(&mut self, others: &Self) {
+        memory::claim(&mut self.wire, others.wire.len());
         self.wire.extend_from_slice(&others.wire);
         self.count += others.count;
         self.writes |= others.writes;
@@ -220,6 +222,5 @@ mod tests {
         assert_eq!(request.replies, 2);
         assert!(request.writes && packed.writes && !request.to_be_sent_once().resendable);
         assert!(!Request::resendable([command("GET", [&b"p:n:"[..]])]).writes);
-        assert_eq!(request.pipeline().get_packed_pipeline(), request.wire[0]);
     }
 }

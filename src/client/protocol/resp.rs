@@ -1,9 +1,13 @@
-//! Answers off the wire: RESP2, what a server speaks to a client that asked for nothing else.
+//! Answers off the wire: RESP2, what a server speaks to a client that asked for nothing else, and of RESP3 what the
+//! connection that listens for changed keys is sent.
 //! <https://redis.io/docs/latest/develop/reference/protocol-spec/>
 
 use std::ops::Range;
 
-use redis::{ErrorKind, RedisError, Value};
+use bytes::Bytes;
+use redis::{ErrorKind, PushKind, RedisError, Value};
+
+use crate::error;
 
 /// Arrays within arrays: no answer to a command of ours comes near it.
 const MAX_DEPTH: usize = 16;
@@ -11,6 +15,79 @@ const MAX_DEPTH: usize = 16;
 const MAX_LINE: usize = 64 * 1024;
 /// Bytes of one bulk string: the server's own limit.
 const MAX_BULK: usize = 512 * 1024 * 1024;
+
+/// What a server said to one command. A text shares the bytes that it came in, and is not copied.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    Text(Bytes),
+    Other(Value),
+    /// None was received, while other commands of the same request may have been answered; or one that
+    /// does not tell what became of an attempt before.
+    Lost(error::Error),
+}
+
+impl Reply {
+    /// The answer itself, or why this command has none that is of use.
+    pub(crate) fn checked(self) -> error::Result<Self> {
+        match self {
+            Self::Other(Value::ServerError(error)) => {
+                Err(error::Error::from_redis(&RedisError::from(error)))
+            }
+            Self::Lost(error) => Err(error),
+            reply => Ok(reply),
+        }
+    }
+
+    /// The same as a value, an error of the server too; a text is copied.
+    pub(in crate::client) fn raw(self) -> error::Result<Value> {
+        match self {
+            Self::Text(text) => Ok(Value::BulkString(text.into())),
+            Self::Other(value) => Ok(value),
+            Self::Lost(error) => Err(error),
+        }
+    }
+
+    /// The same as a value, if it is no error; a text is copied.
+    pub(crate) fn value(self) -> error::Result<Value> {
+        self.checked()?.raw()
+    }
+}
+
+impl From<Value> for Reply {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::BulkString(text) => Self::Text(text.into()),
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self::Other(Value::Nil)
+    }
+}
+
+/// Errors a server gives for every command alike, having done nothing, while it loads its data or
+/// runs a script.
+pub(in crate::client) fn refuses_for_now(code: &str) -> bool {
+    matches!(code, "LOADING" | "BUSY")
+}
+
+/// What sections of INFO say under a name.
+pub(crate) fn info_field<'info>(info: &'info str, name: &str) -> Option<&'info str> {
+    let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+    lines.find_map(|(known, value)| (known == name).then(|| value.trim()))
+}
+
+/// The bytes that answers to MEMORY USAGE tell. A key that is gone by now, or a user who may not ask, gives none.
+pub(crate) fn memory_usages(replies: impl IntoIterator<Item = Reply>) -> Vec<u64> {
+    let usages = replies.into_iter().filter_map(|usage| match usage.value() {
+        Ok(Value::Int(bytes)) => Some(bytes.unsigned_abs()),
+        _ => None,
+    });
+    usages.collect()
+}
 
 /// What the bytes at hand hold.
 #[derive(Debug, PartialEq)]
@@ -87,6 +164,9 @@ impl<'wire> Reader<'wire> {
             )),
             b':' => Ok(Value::Int(number(text)?)),
             b'*' => self.array(text, depth),
+            b'_' if text.is_empty() => Ok(Value::Nil),
+            b'%' => self.map(text, depth),
+            b'>' => self.push(text, depth),
             // How an error is taken apart is the redis crate's own business.
             // Servers cut what they quote anywhere, in the middle of a character too.
             b'-' => {
@@ -161,9 +241,40 @@ impl<'wire> Reader<'wire> {
     }
 
     fn array(&mut self, length: &[u8], depth: usize) -> Result<Value, Stop> {
-        let Some(length) = size(length)? else {
-            return Ok(Value::Nil);
+        match size(length)? {
+            Some(length) => self.items(length, depth).map(Value::Array),
+            None => Ok(Value::Nil),
+        }
+    }
+
+    fn map(&mut self, length: &[u8], depth: usize) -> Result<Value, Stop> {
+        let length = size(length)?.and_then(|pairs| pairs.checked_mul(2));
+        let Some(length) = length else {
+            return malformed("no length");
         };
+        let mut items = self.items(length, depth)?.into_iter();
+        let pairs = std::iter::from_fn(|| items.next().zip(items.next()));
+        Ok(Value::Map(pairs.collect()))
+    }
+
+    /// What nobody asked for: its kind, and what there is to say.
+    fn push(&mut self, length: &[u8], depth: usize) -> Result<Value, Stop> {
+        let Some(length) = size(length)? else {
+            return malformed("no length");
+        };
+        let mut items = self.items(length, depth)?;
+        let kind = match items.first() {
+            Some(Value::BulkString(kind)) if kind == b"invalidate" => PushKind::Invalidate,
+            Some(Value::BulkString(kind)) => {
+                PushKind::Other(String::from_utf8_lossy(kind).into_owned())
+            }
+            _ => return malformed("a push of no kind"),
+        };
+        let data = items.split_off(1);
+        Ok(Value::Push { kind, data })
+    }
+
+    fn items(&mut self, length: usize, depth: usize) -> Result<Vec<Value>, Stop> {
         if depth == MAX_DEPTH {
             return malformed("arrays nested too deep");
         }
@@ -172,7 +283,7 @@ impl<'wire> Reader<'wire> {
         for _ in 0..length {
             items.push(self.value(depth + 1)?);
         }
-        Ok(Value::Array(items))
+        Ok(items)
     }
 }
 
@@ -277,7 +388,9 @@ mod tests {
             b"$1\r\nabc",
             b"$99999999999\r\n",
             b"*-3\r\n",
-            b"_\r\n",
+            b"_x\r\n",
+            b"%-1\r\n",
+            b">0\r\n",
             &deep,
             &long,
         ] {

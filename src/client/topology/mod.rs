@@ -1,16 +1,22 @@
 //! Which servers there are, and which of them a request goes to.
 
 pub(super) mod cluster;
+mod refresh;
+mod scan;
 pub(super) mod sentinel;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Reply;
 use super::node::{FailedAttempt, Node};
+use super::protocol::request::Request;
 use crate::config::ServerConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::log_events::Notice;
+use crate::memory;
 use cluster::Cluster;
 use sentinel::Sentinels;
 
@@ -25,6 +31,114 @@ pub(super) enum Topology {
     Sentinel(Arc<Sentinels>),
 }
 
+/// Bytes of a command from which it is not copied to be sent beside others.
+const LARGE: usize = 16 * 1024;
+
+/// What leaves together: all of a request, or what of it may take effect in any order.
+pub(super) struct Part<'request> {
+    wire: &'request [Bytes],
+    pub(super) replies: usize,
+    pub(super) resendable: bool,
+    /// The server that is asked, where it is no matter of keys.
+    fixed: Option<&'request Arc<Node>>,
+    /// One by one, once some of them go a way of their own.
+    commands: OnceLock<Vec<Command>>,
+}
+
+/// A command as bytes of the wire, and the slot of its key.
+pub(super) struct Command {
+    wire: Bytes,
+    slot: Option<u16>,
+}
+
+/// Where commands go.
+pub(super) enum Route {
+    To(Arc<Node>),
+    /// To a server that takes them after an ASKING only.
+    Asking(Arc<Node>),
+    /// To different servers, by their places.
+    Split(Vec<Vec<usize>>),
+    /// No server has them for now.
+    Nowhere(Error),
+}
+
+/// What it means that a server has not executed a command.
+pub(super) enum Meaning {
+    /// Another has it: this one for this once, or the one that the map names by now. The error is for where no
+    /// server owns up to it.
+    Elsewhere(Option<Arc<Node>>, Error),
+    /// It is to be asked again in a moment.
+    Later,
+    /// The server is not to be asked any more.
+    Refused(Error),
+}
+
+impl<'request> Part<'request> {
+    fn new(
+        wire: &'request [Bytes],
+        replies: usize,
+        request: &Request,
+        fixed: Option<&'request Arc<Node>>,
+    ) -> Self {
+        Self {
+            wire,
+            replies,
+            resendable: request.resendable,
+            fixed,
+            commands: OnceLock::new(),
+        }
+    }
+
+    fn commands(&self) -> &[Command] {
+        self.commands.get_or_init(|| {
+            self.wire
+                .iter()
+                .flat_map(cluster::routing::commands)
+                .collect()
+        })
+    }
+
+    /// Some of the commands as a request of their own.
+    pub(super) fn request(&self, commands: &[usize], asking: bool) -> Request {
+        let whole = !asking && commands.len() == self.replies;
+        let wire = if whole {
+            self.wire.to_vec()
+        } else {
+            let all = self.commands();
+            joined(commands.iter().map(|place| &all[*place].wire), asking)
+        };
+        Request {
+            wire,
+            replies: commands.len() * if asking { 2 } else { 1 },
+            resendable: self.resendable,
+            writes: false,
+        }
+    }
+}
+
+/// The bytes of commands, each after an ASKING if `asking`; what is large is not copied.
+fn joined<'command>(commands: impl Iterator<Item = &'command Bytes>, asking: bool) -> Vec<Bytes> {
+    let (mut parts, mut small) = (Vec::new(), Vec::new());
+    for command in commands {
+        if asking {
+            small.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+        }
+        if command.len() < LARGE {
+            memory::claim(&mut small, command.len());
+            small.extend_from_slice(command);
+        } else {
+            if !small.is_empty() {
+                parts.push(std::mem::take(&mut small).into());
+            }
+            parts.push(command.clone());
+        }
+    }
+    if !small.is_empty() {
+        parts.push(small.into());
+    }
+    parts
+}
+
 impl Topology {
     /// Opens nothing.
     pub(super) fn new(config: &ServerConfig) -> Self {
@@ -37,16 +151,94 @@ impl Topology {
         Self::One(Node::new(config.clone()))
     }
 
-    /// The server that a request goes to now, whatever its keys are.
-    pub(super) async fn node(&self) -> Result<Arc<Node>> {
+    /// The servers that hold values.
+    pub(super) async fn primaries(&self) -> Result<Vec<Arc<Node>>> {
         match self {
-            Self::One(node) => Ok(Arc::clone(node)),
-            Self::Cluster(cluster) => {
-                let primaries = cluster.primaries().await?;
-                let first = primaries.into_iter().next();
-                Ok(first.unwrap_or_else(|| Arc::clone(cluster.entry())))
+            Self::One(node) => Ok(vec![Arc::clone(node)]),
+            Self::Cluster(cluster) => cluster.primaries().await,
+            Self::Sentinel(sentinels) => Ok(vec![sentinels.node().await?]),
+        }
+    }
+
+    /// Has it asked anew which servers hold values, though no call waits for that.
+    pub(super) fn refresh_soon(&self) {
+        match self {
+            Self::One(_) => {}
+            Self::Cluster(cluster) => cluster.refresh_soon(),
+            Self::Sentinel(sentinels) => sentinels.refresh_soon(),
+        }
+    }
+
+    /// The parts of a request, which leave one after the other: those of one server all at once.
+    pub(super) fn parts<'request>(
+        &self,
+        fixed: Option<&'request Arc<Node>>,
+        request: &'request Request,
+    ) -> Vec<Part<'request>> {
+        match self {
+            Self::Cluster(_) if fixed.is_none() => {
+                let parts = request.wire.iter().map(|wire| {
+                    let mut part = Part::new(std::slice::from_ref(wire), 0, request, None);
+                    part.replies = part.commands().len();
+                    part
+                });
+                parts.collect()
             }
-            Self::Sentinel(sentinels) => sentinels.node().await,
+            _ => vec![Part::new(&request.wire, request.replies, request, fixed)],
+        }
+    }
+
+    /// Where these commands of a part go now.
+    pub(super) async fn route(&self, part: &Part<'_>, commands: &[usize]) -> Result<Route> {
+        Ok(Route::To(match (self, part.fixed) {
+            (Self::Cluster(cluster), None) => {
+                let all = part.commands();
+                return cluster
+                    .route(commands.iter().map(|place| &all[*place]))
+                    .await;
+            }
+            (Self::One(node), None) | (Self::One(_) | Self::Cluster(_), Some(node)) => {
+                Arc::clone(node)
+            }
+            // The only one there is, whatever has become of the one that was.
+            (Self::Sentinel(sentinels), _) => sentinels.node().await?,
+        }))
+    }
+
+    /// What those replies of a node mean that are none, by the places of their commands, which were not executed.
+    pub(super) fn meanings(
+        &self,
+        node: &Arc<Node>,
+        replies: &[Reply],
+    ) -> Vec<(Meaning, Vec<usize>)> {
+        match self {
+            Self::One(_) => Vec::new(),
+            Self::Cluster(cluster) => cluster.meanings(node, replies),
+            Self::Sentinel(sentinels) => sentinels.meanings(node, replies),
+        }
+    }
+
+    /// A key that begins with `beginning` and is kept by this node; None if none is.
+    pub(super) fn key_on(&self, node: &Arc<Node>, beginning: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Cluster(cluster) => cluster.key_on(node, beginning),
+            Self::One(_) | Self::Sentinel(_) => Some(beginning.to_owned()),
+        }
+    }
+
+    /// The cluster, for who has to hear of each of its servers.
+    pub(super) fn cluster(&self) -> Option<&Arc<Cluster>> {
+        match self {
+            Self::Cluster(cluster) => Some(cluster),
+            Self::One(_) | Self::Sentinel(_) => None,
+        }
+    }
+
+    /// What the log is to be told.
+    pub(super) fn notices(&self) -> Vec<Notice> {
+        match self {
+            Self::Sentinel(sentinels) => sentinels.notices.take(),
+            Self::One(_) | Self::Cluster(_) => Vec::new(),
         }
     }
 
@@ -57,14 +249,6 @@ impl Topology {
             // A connection that was lost while idle says nothing of the server.
             Self::Sentinel(sentinels) if !failed.stale => sentinels.suspect(node),
             Self::One(_) | Self::Sentinel(_) => {}
-        }
-    }
-
-    /// Whether a server has refused, having done nothing, for want of being the master.
-    pub(super) fn is_demoted(&self, node: &Arc<Node>, replies: &[Reply]) -> bool {
-        match self {
-            Self::One(_) | Self::Cluster(_) => false,
-            Self::Sentinel(sentinels) => sentinels.is_demoted(node, replies),
         }
     }
 
@@ -103,6 +287,14 @@ impl Topology {
             Self::One(node) => vec![Arc::clone(node)],
             Self::Cluster(cluster) => cluster.nodes(),
             Self::Sentinel(sentinels) => sentinels.master().into_iter().collect(),
+        }
+    }
+
+    /// By whose name the servers are known where this one answers.
+    pub(super) fn face<'node>(&'node self, node: &'node Arc<Node>) -> &'node Arc<Node> {
+        match self {
+            Self::Cluster(cluster) => cluster.entry(),
+            Self::One(_) | Self::Sentinel(_) => node,
         }
     }
 

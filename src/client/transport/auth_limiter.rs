@@ -4,12 +4,13 @@
 //! refused: without a bound that is a storm of logins, for which some servers lock a user out.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::RedisError;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+
+use crate::mutex::Mutex;
 
 /// Logins that were refused within [`WITHIN`], those under way included, at most.
 const MOST: usize = 3;
@@ -49,7 +50,7 @@ impl AuthLimiter {
         loop {
             let ended = self.ended.notified();
             let again = {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 let now = Instant::now();
                 state.refused.retain(|at| now < *at + WITHIN);
                 if state.under_way + state.refused.len() < MOST {
@@ -70,23 +71,19 @@ impl AuthLimiter {
             }
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl AuthAttempt<'_> {
     /// The server let us in.
     pub(in crate::client) fn accepted(self) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.refused.clear();
         state.last = None;
     }
 
     /// It did not.
     pub(in crate::client) fn refused(self, secret: Option<&[u8]>, error: &RedisError) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.refused.push_back(Instant::now());
         state.last = Some(Refused {
             secret: secret.map(<[u8]>::to_vec),
@@ -97,7 +94,7 @@ impl AuthAttempt<'_> {
 
 impl Drop for AuthAttempt<'_> {
     fn drop(&mut self) {
-        self.0.lock().under_way -= 1;
+        self.0.state.lock().under_way -= 1;
         // All look again: one of them may begin, and each may find that it is refused.
         self.0.ended.notify_waiters();
     }

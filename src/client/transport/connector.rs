@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -21,6 +21,7 @@ use super::tls::{Refusal, Tls};
 use crate::config::ServerConfig;
 use crate::config::endpoint::Address;
 use crate::error::{Error, Kind};
+use crate::mutex::Mutex;
 
 /// What opens the connections to one server, of any sort.
 pub(in crate::client) struct Connector {
@@ -268,7 +269,7 @@ impl Connector {
         };
         let read = tokio::task::spawn_blocking(move || read_password(&path)).await;
         let read = read.map_err(|error| Error::new(Kind::Unavailable, error.to_string()))?;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         match (read, &*last) {
             (Ok(password), _) => *last = Some(password),
             (Err(_), Some(_)) => {}

@@ -36,7 +36,11 @@ fn run(py: Python<'_>, mut job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
         reactor: Reactor::new(Waiting::AtMost(READ_INTERVAL)),
         waker: Waker::from(Arc::new(Unpark(thread::current()))),
     };
-    let spawner = Spawner::new(To::Caller(RefCell::default()), Tasks::default());
+    let spawner = Spawner::new(
+        To::Caller(RefCell::default()),
+        job.as_ref(),
+        Tasks::default(),
+    );
     let mut step = advance(py, job.as_mut(), &spawner, None)?;
     loop {
         let completion = match step {

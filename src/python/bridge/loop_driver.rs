@@ -1,7 +1,8 @@
 //! One loop driver per event loop: calls made together leave together, and the loop's own thread polls what
 //! they wait for, drives the sockets it comes over, and delivers it.
 
-use std::sync::{Arc, Mutex};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::StreamExt;
@@ -9,18 +10,16 @@ use futures_util::future::Abortable;
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
-use super::batching::Completions;
-use super::loop_waker::LoopWaker;
-use super::pending_calls::{Call, PendingCalls};
-use super::socket_watcher::SocketWatcher;
-use super::wake_channel::WakeChannel;
+use super::loop_wakeup::{LoopWaker, SocketWatcher, WakeChannel};
+use super::pending_calls::{Call, Completions, IntegerMap, PendingCalls};
 use super::{
-    Completion, Job, Owned, Process, Spawner, Step, Tasks, To, advance, caught, exit_gate, locked,
-    lost, process,
+    Completion, Job, Owned, Process, Spawner, Step, Tasks, To, advance, caught, exit_gate, lost,
+    observe_process, of_panic, running_loop, status_of,
 };
 use crate::client::DriveOutcome;
+use crate::mutex::Mutex;
 use crate::stack;
 use crate::store::{Batch, KvStore};
 
@@ -29,25 +28,56 @@ const CATCH_UP: usize = 64;
 /// How often a direct connection is read, a buffer at a time, before the loop goes on to others.
 const READS: usize = 4;
 
-/// What is left to do for a call that was started.
-pub(super) enum Started {
-    /// The loop driver is to be flushed at the end of this turn, for this job and those that follow.
-    Flush(u64),
-    /// The job has futures of its own, to be ended should its caller leave.
-    Alone(u64),
-    /// Nothing.
-    Enough,
+/// Runs a job on the running loop; the future that comes back holds its result.
+pub(in crate::python) fn awaitable<E: Into<PyErr>>(
+    py: Python<'_>,
+    job: impl FnOnce() -> Result<Box<dyn Job>, E>,
+) -> PyResult<Bound<'_, PyAny>> {
+    caught(|| start(py, job().map_err(E::into)?))
 }
 
-/// The end of the bridge that belongs to one event loop.
-#[pyclass(frozen, module = "nano_graphrag_redis._core")]
+fn start(py: Python<'_>, job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
+    let _pass = exit_gate::hold(py)?;
+    let event_loop = running_loop(py)?;
+    let driver = LoopDrivers::current(Process::observed(py)?).of(&event_loop)?;
+    let future = event_loop.call_method0(intern!(py, "create_future"))?;
+    LoopDriver::start(&driver, &event_loop, &future, job)?;
+    Ok(future)
+}
+
+/// The end of the bridge that belongs to one event loop. The callbacks that the loop holds own it, so that
+/// a loop that is closed lets go of it, of the calls left in it and of their connections.
+#[pyclass(frozen, weakref, module = "nano_graphrag_redis._core")]
 pub(in crate::python) struct LoopDriver {
     process: &'static Process,
     loop_waker: Arc<LoopWaker>,
     waker: Waker,
     watcher: Owned<SocketWatcher>,
-    /// Locked on the loop's thread only, and never across Python code.
-    state: Owned<Mutex<PendingCalls>>,
+    state: State,
+}
+
+/// Locked on the loop's thread only, and never across Python code.
+type State = Arc<Owned<Mutex<PendingCalls>>>;
+
+/// Ends the job of a future that is done. Called by the loop, and for most of them too late. Keeps no
+/// driver: the driver keeps the future that keeps this.
+#[pyclass(frozen, module = "nano_graphrag_redis._core")]
+struct Leave {
+    state: Weak<Owned<Mutex<PendingCalls>>>,
+    ticket: u64,
+}
+
+#[pymethods]
+impl Leave {
+    #[pyo3(signature = (_future))]
+    fn __call__(&self, _future: &Bound<'_, PyAny>) {
+        observe_process();
+        if let Some(state) = self.state.upgrade() {
+            let calls = state.get();
+            let call = calls.and_then(|calls| calls.lock().waiting.remove(&self.ticket));
+            drop(call);
+        }
+    }
 }
 
 #[pymethods]
@@ -55,7 +85,7 @@ impl LoopDriver {
     /// Delivers what others have woken it for. Called by the loop when its wake channel is readable.
     fn deliver(slf: &Bound<'_, Self>) -> PyResult<()> {
         caught(|| {
-            process::observe_process();
+            observe_process();
             let driver = slf.get();
             let Some(state) = driver.state.get() else {
                 return Ok(()); // a forked child that runs its parent's loop: the completions are not its own
@@ -65,13 +95,13 @@ impl LoopDriver {
             if let Some(watcher) = driver.watcher.get() {
                 // A deadline that passed while the loop did other work is met by what has come since.
                 for _ in 0..CATCH_UP {
-                    if stack::on_large_stack(|| watcher.reactor.drive()) != DriveOutcome::MoreToRead
-                    {
+                    let outcome = driver.with_stack(slf.py(), || watcher.reactor.drive());
+                    if outcome != Some(DriveOutcome::MoreToRead) {
                         break;
                     }
                 }
             }
-            let again = std::mem::take(&mut locked(state).again);
+            let again = std::mem::take(&mut state.lock().again);
             let completions = again.into_iter().map(|ticket| (ticket, Completion::Turn));
             driver.turn(slf, completions.collect())
         })
@@ -80,16 +110,16 @@ impl LoopDriver {
     /// Moves bytes, and delivers what they bring. Called by the loop when a direct connection is ready.
     fn drive(slf: &Bound<'_, Self>) -> PyResult<()> {
         caught(|| {
-            process::observe_process();
+            observe_process();
             let driver = slf.get();
             let Some(watcher) = driver.watcher.get() else {
                 return Ok(());
             };
             let _pass = exit_gate::hold(slf.py())?;
             for _ in 0..READS {
-                let outcome = stack::on_large_stack(|| watcher.reactor.drive());
+                let outcome = driver.with_stack(slf.py(), || watcher.reactor.drive());
                 driver.turn(slf, Vec::new())?;
-                if outcome != DriveOutcome::MoreToRead {
+                if outcome != Some(DriveOutcome::MoreToRead) {
                     break;
                 }
             }
@@ -100,7 +130,7 @@ impl LoopDriver {
     /// Sends what was batched in this turn. Called by the loop.
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         caught(|| {
-            process::observe_process();
+            observe_process();
             let driver = slf.get();
             if driver.state.get().is_none() {
                 return Ok(());
@@ -110,22 +140,11 @@ impl LoopDriver {
             driver.turn(slf, Vec::new())
         })
     }
-
-    /// Ends the job of a future that is done. Called by the loop, and for most of them too late.
-    #[pyo3(signature = (ticket, _future))]
-    fn leave(&self, ticket: u64, _future: &Bound<'_, PyAny>) {
-        process::observe_process();
-        let call = self
-            .state
-            .get()
-            .and_then(|state| locked(state).waiting.remove(&ticket));
-        drop(call);
-    }
 }
 
 impl LoopDriver {
     /// A loop driver for this loop, which calls it back from now on.
-    pub(super) fn new<'py>(
+    fn new<'py>(
         event_loop: &Bound<'py, PyAny>,
         process: &'static Process,
     ) -> PyResult<Bound<'py, Self>> {
@@ -136,7 +155,7 @@ impl LoopDriver {
             waker: loop_waker.waker(),
             watcher: Owned::new(SocketWatcher::new(&loop_waker.wake_channel)),
             loop_waker,
-            state: Owned::new(Mutex::default()),
+            state: Arc::new(Owned::new(Mutex::default())),
         };
         let driver = Bound::new(py, driver)?;
         let deliver = driver.getattr(intern!(py, "deliver"))?;
@@ -149,71 +168,65 @@ impl LoopDriver {
     }
 
     /// Starts a job whose result `future` will hold.
-    pub(super) fn start(
+    fn start(
         slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, PyAny>,
         future: &Bound<'_, PyAny>,
         job: Box<dyn Job>,
-    ) -> PyResult<Started> {
+    ) -> PyResult<()> {
         let driver = slf.get();
         let state = driver.state()?;
         let ticket = {
-            let mut state = locked(state);
+            let mut state = state.lock();
             state.last_ticket += 1;
             state.last_ticket
         };
-        driver.step(
-            slf,
-            ticket,
-            Call {
-                future: future.clone().unbind(),
-                job,
-                tasks: Tasks::default(),
-                batched: false,
-            },
-            None,
-        )?;
-        let mut held = locked(state);
+        let call = Call {
+            future: future.clone().unbind(),
+            job,
+            tasks: Tasks::default(),
+            batched: false,
+        };
+        driver.step(slf, ticket, call, None)?;
+        let mut held = state.lock();
         if held.is_early() {
             drop(held);
-            driver.turn(slf, Vec::new())?;
-            return Ok(Started::Enough);
+            return driver.turn(slf, Vec::new());
         }
         let batched = !(held.reads.is_empty() && held.writes.is_empty());
         if batched && !std::mem::replace(&mut held.flush_asked, true) {
-            return Ok(Started::Flush(ticket));
+            drop(held);
+            let flush = slf.getattr(intern!(slf.py(), "flush"))?;
+            let asked = event_loop.call_method1(intern!(slf.py(), "call_soon"), (flush,));
+            if asked.is_err() {
+                driver.take_back(ticket);
+            }
+            return asked.map(drop);
         }
         let alone = held.waiting.get(&ticket).is_some_and(|call| !call.batched);
         drop(held);
-        if !alone {
-            return Ok(Started::Enough);
+        if alone {
+            // Polled at once: what needs no waiting is done, and the rest is on its way.
+            driver.turn(slf, Vec::new())?;
+            driver.await_leave(ticket, future)?;
         }
-        // Polled at once: what needs no waiting is done, and the rest is on its way.
-        driver.turn(slf, Vec::new())?;
-        Ok(Started::Alone(ticket))
+        Ok(())
     }
 
     /// Has the job of this ticket end once `future` is done, should its caller leave.
-    pub(super) fn await_leave(
-        slf: &Bound<'_, Self>,
-        ticket: u64,
-        future: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        static PARTIAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = slf.py();
-        let leave = slf.getattr(intern!(py, "leave"))?;
-        let leave = PARTIAL
-            .import(py, "functools", "partial")?
-            .call1((leave, ticket))?;
-        future.call_method1(intern!(py, "add_done_callback"), (leave,))?;
+    fn await_leave(&self, ticket: u64, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        let state = Arc::downgrade(&self.state);
+        let leave = Leave { state, ticket };
+        future.call_method1(intern!(future.py(), "add_done_callback"), (leave,))?;
         Ok(())
     }
 
     /// Takes back a call whose flush could not be scheduled: the next one asks for it again.
-    pub(super) fn take_back(&self, ticket: u64) {
+    fn take_back(&self, ticket: u64) {
         let Some(state) = self.state.get() else {
             return;
         };
-        let mut state = locked(state);
+        let mut state = state.lock();
         state.flush_asked = false;
         state.reads.remove(ticket);
         state.writes.remove(ticket);
@@ -234,7 +247,7 @@ impl LoopDriver {
         let mut interrupt = None;
         loop {
             for (ticket, completion) in completions {
-                let call = locked(state).waiting.remove(&ticket);
+                let call = state.lock().waiting.remove(&ticket);
                 // A lease is not given to a caller that has gone: dropped, it goes to the next.
                 if let Some(call) = call
                     && !(matches!(completion, Completion::Landed(_)) && is_done(py, &call.future))
@@ -244,10 +257,11 @@ impl LoopDriver {
                 }
             }
             self.loop_waker.awake();
-            completions = stack::on_large_stack(|| {
-                locked(state).send_batches(self.process);
+            let polled = self.with_stack(py, || {
+                state.lock().send_batches(self.process);
                 self.poll(state)
             });
+            completions = polled.unwrap_or_default();
             if completions.is_empty() && self.loop_waker.sleep() {
                 break;
             }
@@ -258,13 +272,31 @@ impl LoopDriver {
         interrupt.map_or(Ok(()), Err)
     }
 
+    /// Does work that needs a large stack. Where there is none, everybody who waits is told: nobody
+    /// would wake them.
+    fn with_stack<T>(&self, py: Python<'_>, work: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(|| stack::on_large_stack(work)));
+        let error = match done {
+            Ok(done) => return Some(done),
+            Err(payload) => of_panic(&*payload),
+        };
+        let mut waiting = Vec::new();
+        self.with_state(|state| waiting.extend(state.waiting.drain()));
+        for (_, call) in waiting {
+            call.job.call().end(status_of(py, &error));
+            // An interrupt that comes meanwhile is another call's to raise.
+            let _ = settle(py, &call.future, &Err(error.clone_ref(py)));
+        }
+        None
+    }
+
     /// What the futures have brought. They run no Python code, so they are polled with the list
     /// locked.
     fn poll(&self, state: &Mutex<PendingCalls>) -> Completions {
         let _runtime = self.process.runtime.enter();
         let reactor = self.watcher.get().and_then(SocketWatcher::enter);
         let mut completions = Vec::new();
-        let mut held = locked(state);
+        let mut held = state.lock();
         let context = &mut Context::from_waker(&self.waker);
         while let Poll::Ready(Some(arrived)) = held.futures.poll_next_unpin(context) {
             completions.extend(arrived);
@@ -291,6 +323,7 @@ impl LoopDriver {
                 driver: self,
                 ticket,
             },
+            call.job.as_ref(),
             tasks,
         );
         let job = &mut call.job;
@@ -305,9 +338,9 @@ impl LoopDriver {
                 if call.batched && !call.tasks.0.is_empty() {
                     // It was batched with others, and goes on alone.
                     call.batched = false;
-                    Self::await_leave(this, ticket, call.future.bind(py))?;
+                    self.await_leave(ticket, call.future.bind(py))?;
                 }
-                let mut state = locked(self.state()?);
+                let mut state = self.state()?.lock();
                 state.waiting.insert(ticket, call);
                 if matches!(waits, Step::Again) {
                     state.again.push(ticket);
@@ -349,17 +382,13 @@ impl LoopDriver {
 
     fn with_state(&self, change: impl FnOnce(&mut PendingCalls)) {
         if let Some(state) = self.state.get() {
-            change(&mut locked(state));
+            change(&mut state.lock());
         }
     }
 
-    /// Lets go of the loop, which is closed.
-    pub(super) fn retire(&self) {
+    /// Lets go of a loop that is closed and holds no callback of this driver.
+    fn retire(&self) {
         self.loop_waker.wake_channel.detach();
-        if let Some(watcher) = self.watcher.get() {
-            watcher.close();
-        }
-        self.with_state(|calls| calls.futures.clear());
     }
 }
 
@@ -390,5 +419,101 @@ fn settle(py: Python<'_>, future: &Py<PyAny>, result: &PyResult<Py<PyAny>>) -> P
             Ok(())
         }
         Err(interrupt) => give().and(Err(interrupt)),
+    }
+}
+
+/// The loop drivers of this process, by the address of their loop.
+#[derive(Default)]
+struct LoopDrivers(Mutex<IntegerMap<usize, Entry>>);
+
+struct Entry {
+    /// An address may be used again once its loop is gone, so it proves nothing by itself.
+    event_loop: Py<PyWeakrefReference>,
+    /// The loop owns its driver, by the callbacks that it holds.
+    driver: Py<PyWeakrefReference>,
+}
+
+/// Locked only while attached to the interpreter and never across Python code, so it is free at every
+/// `fork`.
+static CURRENT: Mutex<Option<(&Process, &LoopDrivers)>> = Mutex::new(None);
+
+impl LoopDrivers {
+    /// Those of this process; a forked child has none of its parent's.
+    fn current(process: &'static Process) -> &'static Self {
+        let mut current = CURRENT.lock();
+        if let Some((known, drivers)) = *current
+            && std::ptr::eq(known, process)
+        {
+            return drivers;
+        }
+        let drivers: &'static Self = Box::leak(Box::default());
+        *current = Some((process, drivers));
+        drivers
+    }
+
+    fn of<'py>(&'static self, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, LoopDriver>> {
+        let py = event_loop.py();
+        let address = event_loop.as_ptr() as usize;
+        let known = self
+            .0
+            .lock()
+            .get(&address)
+            .map(|entry| (entry.event_loop.clone_ref(py), entry.driver.clone_ref(py)));
+        if let Some((known_loop, driver)) = known
+            && let Some(known_loop) = known_loop.bind(py).upgrade()
+            && known_loop.is(event_loop)
+            && let Some(driver) = driver.bind(py).upgrade_as()?
+        {
+            return Ok(driver);
+        }
+        self.sweep(py);
+        let driver = LoopDriver::new(event_loop, Process::observed(py)?)?;
+        let entry = Entry {
+            event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
+            driver: PyWeakrefReference::new(driver.as_any())?.unbind(),
+        };
+        let replaced = self.0.lock().insert(address, entry);
+        drop(replaced);
+        Ok(driver)
+    }
+
+    /// Forgets the drivers of loops that are closed or gone. One that its loop holds by no callback lets go
+    /// of what it has only here.
+    fn sweep(&self, py: Python<'_>) {
+        // Asked with the list unlocked: `is_closed` is Python code, and other threads run with it.
+        let known: Vec<_> = {
+            let entries = self.0.lock();
+            let known = entries
+                .iter()
+                .map(|(address, entry)| (*address, entry.event_loop.clone_ref(py)));
+            known.collect()
+        };
+        for (address, event_loop) in known {
+            let serves = event_loop.bind(py).upgrade().is_some_and(|event_loop| {
+                let closed = event_loop.call_method0(intern!(py, "is_closed"));
+                !closed
+                    .and_then(|closed| closed.is_truthy())
+                    .unwrap_or(false)
+            });
+            if serves {
+                continue;
+            }
+            let mut entries = self.0.lock();
+            let same = entries
+                .get(&address)
+                .is_some_and(|entry| entry.event_loop.is(&event_loop));
+            let swept = if same { entries.remove(&address) } else { None };
+            drop(entries);
+            let driver = swept.and_then(|entry| entry.driver(py));
+            if let Some(driver) = driver {
+                driver.get().retire();
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn driver<'py>(&self, py: Python<'py>) -> Option<Bound<'py, LoopDriver>> {
+        self.driver.bind(py).upgrade_as().ok().flatten()
     }
 }

@@ -3,45 +3,47 @@
 //!
 //! A [`Job`] is one call. It runs attached to Python, spawns futures, and is resumed with the
 //! [`Completion`] of each. Futures are polled on the thread of their caller, who drives the sockets they
-//! use: the event loop's own thread ([`driver`]), or the thread that blocks ([`blocking`]). The
+//! use: the event loop's own thread ([`loop_driver`]), or the thread that blocks ([`blocking`]). The
 //! runtime keeps the time and the connections that are shared; its threads own no Python object
 //! and, but for loops that cannot watch a socket, never take the interpreter's lock.
 
-mod batching;
 mod blocking;
-mod event_loop;
 mod exit_gate;
-mod integer_map;
+mod forkable_process;
 mod loop_driver;
-mod loop_drivers;
-mod loop_waker;
+mod loop_wakeup;
 mod pending_calls;
-mod process;
-mod socket_watcher;
-mod wake_channel;
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use super::exceptions::status_of;
 use super::log::report;
-use super::packed::Packed;
+use super::packed_strings::Packed;
+use crate::client::deadline;
 use crate::error::{Error, Kind, Result};
+use crate::local_single_flight::Landing;
 use crate::metrics::Status;
-use crate::single_flight::Landing;
+use crate::panics;
 use crate::stack::{self, NoStack};
 use crate::store::{Batch, Call, KvStore, Swap};
 pub(super) use blocking::block;
-pub(super) use loop_drivers::awaitable;
-pub(super) use process::{Owned, Process, observe_process};
+pub(super) use forkable_process::{Owned, Process, observe_process};
+pub(super) use loop_driver::awaitable;
+
+/// How long an ending process waits for what no caller waited for.
+const LAST_ENTRIES: Duration = Duration::from_secs(1);
 
 /// What came of a future that a job spawned.
 pub(super) enum Completion {
@@ -67,8 +69,8 @@ pub(super) enum Completion {
     Done(Result<Convert>),
     /// Another turn was asked for.
     Turn,
-    /// None: the future panicked.
-    Lost,
+    /// The future panicked.
+    Lost(Error),
 }
 
 /// Makes the Python value of an outcome.
@@ -107,7 +109,7 @@ fn advance(
     completion: Option<Completion>,
 ) -> PyResult<Step> {
     let step = match completion {
-        Some(Completion::Lost) => Err(lost().into()),
+        Some(Completion::Lost(error)) => Err(error.into()),
         Some(completion) => job.resume(py, spawn, completion),
         None => job.start(py, spawn),
     };
@@ -123,6 +125,8 @@ fn advance(
 /// Where a job's futures run and where their replies go.
 pub(super) struct Spawner<'a> {
     to: To<'a>,
+    /// How long each step of the job may take.
+    limit: Duration,
     tasks: RefCell<Tasks>,
     batched: Cell<bool>,
 }
@@ -153,9 +157,10 @@ impl Drop for Tasks {
 }
 
 impl<'a> Spawner<'a> {
-    fn new(to: To<'a>, tasks: Tasks) -> Self {
+    fn new(to: To<'a>, job: &dyn Job, tasks: Tasks) -> Self {
         Self {
             to,
+            limit: job.call().config().server.operation_timeout,
             tasks: RefCell::new(tasks),
             batched: Cell::new(false),
         }
@@ -170,11 +175,11 @@ impl<'a> Spawner<'a> {
         stack::on_large_stack(|| match &self.to {
             To::Loop { driver, ticket } => {
                 let (task, registration) = AbortHandle::new_pair();
-                driver.run(*ticket, Abortable::new(or_lost(make()), registration));
+                driver.run(*ticket, Abortable::new(self.kept(make()), registration));
                 self.tasks.borrow_mut().0.push(task);
             }
             // Dropped with its caller's call.
-            To::Caller(futures) => futures.borrow_mut().push(Box::pin(or_lost(make()))),
+            To::Caller(futures) => futures.borrow_mut().push(Box::pin(self.kept(make()))),
         });
     }
 
@@ -199,11 +204,20 @@ impl<'a> Spawner<'a> {
     {
         match &self.to {
             To::Loop { driver, .. } => self.run(|| {
-                let apart = driver.process().apart(or_lost(make()));
-                async { apart.await.unwrap_or(Completion::Lost) }
+                let apart = driver.process().apart(self.kept(make()));
+                async { apart.await.unwrap_or_else(|| Completion::Lost(lost())) }
             }),
             To::Caller(_) => self.run(make),
         }
+    }
+
+    /// The future's reply, within the deadline; one that panics must not leave its caller waiting.
+    fn kept<F>(&self, future: F) -> impl Future<Output = Completion> + Send + use<F>
+    where
+        F: Future<Output = Completion> + Send,
+    {
+        let reply = AssertUnwindSafe(deadline::within(self.limit, future)).catch_unwind();
+        reply.map(|reply| reply.unwrap_or_else(|payload| Completion::Lost(error_of(&*payload))))
     }
 
     /// Drops what may take long to free: memory that the runtime's threads have allocated.
@@ -245,29 +259,30 @@ impl<'a> Spawner<'a> {
     }
 }
 
-/// The future's reply; one that panics must not leave its caller waiting.
-async fn or_lost(future: impl Future<Output = Completion>) -> Completion {
-    AssertUnwindSafe(future)
-        .catch_unwind()
-        .await
-        .unwrap_or(Completion::Lost)
-}
-
 /// The same of what runs at once: to Python a panic is an error like any other, not an exception
 /// that passes every `except Exception`.
-fn caught<T>(call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        Err(if payload.is::<NoStack>() {
-            NoStack::error().into()
-        } else {
-            lost().into()
-        })
-    })
+pub(super) fn caught<T>(call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(of_panic(&*payload)))
 }
 
-/// A panic while one was held leaves lists that are still valid lists.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn of_panic(payload: &(dyn Any + Send)) -> PyErr {
+    error_of(payload).into()
+}
+
+fn error_of(payload: &(dyn Any + Send)) -> Error {
+    if payload.is::<NoStack>() {
+        NoStack::error()
+    } else {
+        panics::no_memory(payload).unwrap_or_else(lost)
+    }
+}
+
+/// The event loop that runs on this thread.
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    GET_RUNNING_LOOP
+        .import(py, "asyncio", "get_running_loop")?
+        .call0()
 }
 
 fn lost() -> Error {
@@ -278,5 +293,11 @@ fn lost() -> Error {
 /// Lets no thread back into Python any more; registered with `atexit`.
 #[pyfunction]
 pub(super) fn close_at_exit(py: Python<'_>) {
-    py.detach(exit_gate::close);
+    let process = Process::made(py);
+    py.detach(|| {
+        if let Some(process) = process {
+            process.connections.drain(LAST_ENTRIES);
+        }
+        exit_gate::close();
+    });
 }

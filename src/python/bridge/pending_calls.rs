@@ -1,11 +1,17 @@
 //! The calls of one event loop: who waits, what was batched for them, and the futures they wait for.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
 use pyo3::prelude::*;
 
-use super::batching::{Completions, TurnBatches};
-use super::integer_map::IntegerMap;
-use super::{Completion, Futures, Job, Process, Tasks};
-use crate::store::{BATCH_ITEMS, Batch};
+use super::{Completion, Futures, Job, Process, Tasks, error_of, lost};
+use crate::client::deadline;
+use crate::error::Result;
+use crate::store::{BATCH_BYTES, BATCH_ITEMS, Batch, KvStore};
 
 /// Reads batched in one turn of the loop before the first of them leave.
 const EARLY: usize = 16;
@@ -77,10 +83,7 @@ impl PendingCalls {
 }
 
 /// The outcomes of a batch, one for each of its items; a failed batch fails each.
-fn each<T>(
-    outcomes: crate::error::Result<Vec<crate::error::Result<T>>>,
-    count: usize,
-) -> impl Iterator<Item = crate::error::Result<T>> {
+fn each<T>(outcomes: Result<Vec<Result<T>>>, count: usize) -> impl Iterator<Item = Result<T>> {
     let (outcomes, error) = match outcomes {
         Ok(outcomes) => (outcomes, None),
         Err(error) => (Vec::new(), Some(error)),
@@ -88,4 +91,151 @@ fn each<T>(
     outcomes
         .into_iter()
         .chain(error.into_iter().cycle().take(count).map(Err))
+}
+
+/// Replies, each with the ticket of the job it is for.
+pub(super) type Completions = Vec<(u64, Completion)>;
+
+/// Single reads or writes made in one turn of a loop, by the store they are for.
+pub(super) struct TurnBatches<T> {
+    batches: Vec<StoreBatch<T>>,
+    /// Which batch is a store's, by the address of the store that the batch keeps.
+    of_store: IntegerMap<usize, usize>,
+    items: usize,
+}
+
+struct StoreBatch<T> {
+    store: Arc<KvStore>,
+    tickets: Vec<u64>,
+    items: Vec<T>,
+}
+
+impl<T> Default for TurnBatches<T> {
+    fn default() -> Self {
+        Self {
+            batches: Vec::new(),
+            of_store: IntegerMap::default(),
+            items: 0,
+        }
+    }
+}
+
+impl<T: Send + 'static> TurnBatches<T> {
+    /// How many items wait to be sent.
+    pub(super) fn len(&self) -> usize {
+        self.items
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items == 0
+    }
+
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    pub(super) fn add(&mut self, ticket: u64, store: &Arc<KvStore>, item: T) {
+        let next = self.batches.len();
+        let address = Arc::as_ptr(store).addr();
+        let index = *self.of_store.entry(address).or_insert(next);
+        if index == next {
+            self.batches.push(StoreBatch {
+                store: Arc::clone(store),
+                tickets: Vec::new(),
+                items: Vec::new(),
+            });
+        }
+        let batch = &mut self.batches[index];
+        batch.tickets.push(ticket);
+        batch.items.push(item);
+        self.items += 1;
+    }
+
+    /// Takes back the item of a call that ended before its batch was sent: one of the latest.
+    pub(super) fn remove(&mut self, ticket: u64) {
+        for batch in &mut self.batches {
+            if let Some(index) = batch.tickets.iter().rposition(|known| *known == ticket) {
+                batch.tickets.remove(index);
+                batch.items.remove(index);
+                self.items -= 1;
+                return;
+            }
+        }
+    }
+
+    /// Sends each batch in batches, in the order in which the calls were made. `weigh` gives the bytes
+    /// an item sends.
+    pub(super) fn send<F>(
+        self,
+        process: &'static Process,
+        futures: &Futures<Completions>,
+        weigh: impl Fn(&T) -> usize,
+        call: impl Fn(Arc<KvStore>, Vec<T>) -> F,
+    ) where
+        F: Future<Output = Vec<Completion>> + Send + 'static,
+    {
+        for batch in self.batches {
+            let mut calls = batch.tickets.into_iter().zip(batch.items).peekable();
+            while calls.peek().is_some() {
+                let (mut tickets, mut chunk, mut bytes) = (Vec::new(), Vec::new(), 0);
+                while chunk.len() < BATCH_ITEMS
+                    && bytes < BATCH_BYTES
+                    && let Some((ticket, item)) = calls.next()
+                {
+                    bytes += weigh(&item);
+                    tickets.push(ticket);
+                    chunk.push(item);
+                }
+                // As in `Spawner::run_batch`; one value alone takes less than the way there.
+                let apart = batch.store.compresses() && chunk.len() > 1;
+                let limit = batch.store.config().server.operation_timeout;
+                let answers = deadline::within(limit, call(Arc::clone(&batch.store), chunk));
+                futures.push(Box::pin(async move {
+                    let answers = AssertUnwindSafe(answers).catch_unwind();
+                    let answers = if apart {
+                        process.apart(answers).await
+                    } else {
+                        Some(answers.await)
+                    };
+                    let error = match answers {
+                        Some(Ok(answers)) => return tickets.into_iter().zip(answers).collect(),
+                        Some(Err(payload)) => error_of(&*payload),
+                        None => lost(),
+                    };
+                    let all = tickets.into_iter();
+                    all.map(|ticket| (ticket, Completion::Lost(error.clone())))
+                        .collect()
+                }));
+            }
+        }
+    }
+}
+
+/// A map whose keys are numbers that no stranger chooses: it needs no hash that resists one.
+pub(super) type IntegerMap<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
+
+/// Spreads a number over all bits, of which a map uses the lowest and the highest.
+#[derive(Default)]
+pub(super) struct Mix(u64);
+
+impl Hasher for Mix {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio: Knuth, The Art of Computer Programming 3, 6.4.
+        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ (product >> 32);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }

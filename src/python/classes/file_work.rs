@@ -1,7 +1,7 @@
 //! `JsonFile`: the entries of a host's file. `FileWork`: work between files and the server, by steps.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::IntoPyObjectExt;
@@ -15,7 +15,8 @@ use crate::files::{self, Paths};
 use crate::json::Layout;
 use crate::metrics::Operation;
 use crate::migration::{Check, Comparison, Copying, Differences, Export, Progress};
-use crate::python::bridge::block;
+use crate::mutex::Mutex;
+use crate::python::bridge::{block, caught};
 use crate::python::operations::Once;
 use crate::stack;
 use crate::store::{Call, Compacted, KvStore, compact};
@@ -42,13 +43,21 @@ impl JsonFile {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<(String, Bound<'py, PyBytes>)>> {
-        let next = py.detach(|| {
-            let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = || {
+            let mut file = self.0.lock();
             let mut json = Vec::new();
             let entry = stack::on_large_stack(|| file.next(Layout::Compact, &mut json))?;
             Ok::<_, Error>(entry.map(|entry| (entry.id, json)))
+        };
+        let next = caught(|| Ok(py.detach(read)?))?;
+        let Some((id, json)) = next else {
+            return Ok(None);
+        };
+        let json = PyBytes::new_with(py, json.len(), |bytes| {
+            bytes.copy_from_slice(&json);
+            Ok(())
         })?;
-        Ok(next.map(|(id, json)| (id, PyBytes::new(py, &json))))
+        Ok(Some((id, json)))
     }
 }
 
@@ -156,7 +165,7 @@ impl FileWork {
                 Task::Check(check) => check.step().map(report),
                 _ => Err(unfinished()),
             };
-            let report = py.detach(|| stack::on_large_stack(check))?;
+            let report = caught(|| Ok(py.detach(|| stack::on_large_stack(check))?))?;
             return Ok(report.into_py_any(py)?.into_bound(py));
         };
         let step = |store: Arc<KvStore>| async move {
@@ -206,8 +215,13 @@ impl FileWork {
                 dict.set_item("refused", &copies.refusals)?;
             }
             Task::Fold { folded, .. } => {
+                let folded = folded.as_ref();
                 dict.set_item("ids", folded.map(|folded| folded.ids))?;
                 dict.set_item("size", folded.map(|folded| folded.size))?;
+                let skipped = folded.map(|folded| folded.skipped.clone());
+                let skipped = skipped.unwrap_or_default();
+                dict.set_item("skipped_count", skipped.count)?;
+                dict.set_item("skipped_lines", skipped.lines)?;
             }
             Task::Export(export) => {
                 let exported = export.exported.ok_or_else(unfinished)?;

@@ -1,7 +1,7 @@
 //! `KvStore` and `BlockingKvStore`: the same calls, one line each, awaited or blocking.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
@@ -12,8 +12,9 @@ use super::stats::StatsDict;
 use crate::config::StoreConfig;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{Count, Operation};
-use crate::python::asker::Asker;
+use crate::mutex::Mutex;
 use crate::python::bridge::{Convert, Job, Owned, Process, awaitable, block};
+use crate::python::current_task::Asker;
 use crate::python::ids::{Id, Ids};
 use crate::python::operations::{
     AllKeys, Fields, FilterKeys, GetMany, GetOne, Items, Once, OnceWithIds, Upsert,
@@ -38,7 +39,7 @@ impl Handle {
             return Err(error.in_namespace(&self.config.namespace));
         }
         let process = Process::current(py)?;
-        let mut held = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.core.lock();
         if let Some(core) = held.as_ref().and_then(Owned::get) {
             return Ok(Arc::clone(core));
         }
@@ -54,11 +55,7 @@ impl Handle {
 
     fn close(&self) {
         self.closed.store(true, Relaxed);
-        let core = self
-            .core
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let core = self.core.lock().take();
         drop(core);
     }
 
@@ -231,6 +228,19 @@ impl Handle {
     fn limit(&self, py: Python<'_>, name: String, words: Vec<String>) -> Result<Box<dyn Job>> {
         self.once(py, Operation::Limit, move |core| async move {
             core.limit(&name, &words).await
+        })
+    }
+
+    fn changes(&self, py: Python<'_>, after: Option<String>, count: usize) -> Result<Box<dyn Job>> {
+        self.once(py, Operation::Changes, move |core| async move {
+            let entries = core.changes(after.as_deref(), count).await?.into_iter();
+            let raw = |(name, value)| (Raw(name), Raw(value));
+            Ok(entries
+                .map(|entry| {
+                    let fields = entry.fields.into_iter().map(raw);
+                    (entry.id, fields.collect::<Vec<_>>())
+                })
+                .collect::<Vec<_>>())
         })
     }
 
@@ -436,6 +446,11 @@ macro_rules! entries {
 
             fn limit<'py>(&self, py: Python<'py>, name: String, words: Vec<String>) -> Value<'py> {
                 $run(py, || self.0.limit(py, name, words))
+            }
+
+            #[pyo3(signature = (after=None, count=100))]
+            fn changes<'py>(&self, py: Python<'py>, after: Option<String>, count: usize) -> Value<'py> {
+                $run(py, || self.0.changes(py, after, count))
             }
 
             fn count(&self, py: Python<'_>, what: &str, number: u64) -> PyResult<()> {

@@ -13,17 +13,17 @@ use crate::python::bridge::Process;
 
 const NANOSECONDS: f64 = 1e9;
 
-/// A snapshot of all counters of the process; `census_every` are seconds.
+/// A snapshot of all counters of the process; `sample_every` are seconds.
 #[pyfunction]
-#[pyo3(signature = (*, census_every=None))]
+#[pyo3(signature = (*, sample_every=None))]
 pub(in crate::python) fn metrics(
     py: Python<'_>,
-    census_every: Option<f64>,
+    sample_every: Option<f64>,
 ) -> PyResult<Bound<'_, PyDict>> {
     let process = Process::current(py)?;
-    if let Some(seconds) = census_every {
+    if let Some(seconds) = sample_every {
         let every = Duration::try_from_secs_f64(seconds)
-            .map_err(|_| PyValueError::new_err("census_every must be seconds, not below 0"))?;
+            .map_err(|_| PyValueError::new_err("sample_every must be seconds, not below 0"))?;
         process.keep_keyspace_stats(every);
     }
     let shared = &process.connections;
@@ -35,7 +35,7 @@ pub(in crate::python) fn metrics(
     for (server, totals) in shared.metrics().servers.totals() {
         let counts = PyDict::new(py);
         for count in ServerCount::ALL {
-            counts.set_item(count.name(), totals.get(count as usize))?;
+            counts.set_item(count.name(), totals.get(count.place()))?;
         }
         let dict = PyDict::new(py);
         dict.set_item("counts", counts)?;
@@ -86,7 +86,7 @@ fn of_namespace<'py>(py: Python<'py>, totals: &StoreTotals<'_>) -> PyResult<Boun
     }
     let forgiven = PyDict::new(py);
     for kind in Kind::ALL {
-        let failures = totals.forgiven(kind);
+        let failures = totals.forgiven(*kind);
         if failures > 0 {
             forgiven.set_item(kind.name(), failures)?;
         }
@@ -113,21 +113,29 @@ fn of_set<'py>(py: Python<'py>, connections: &Connections) -> PyResult<Bound<'py
         copies.set_item("values", held.values)?;
         dict.set_item("near_cache", copies)?;
     }
-    if let Some(census) = connections.keyspace_stats() {
-        dict.set_item("census", of_keyspace_stats(py, &census)?)?;
+    if let Some(up) = connections.is_up() {
+        dict.set_item("up", up)?;
+    }
+    if let Some(sample) = connections.keyspace_stats() {
+        dict.set_item("sample", of_keyspace_stats(py, &sample)?)?;
     }
     Ok(dict)
 }
 
-fn of_keyspace_stats<'py>(py: Python<'py>, census: &KeyspaceStats) -> PyResult<Bound<'py, PyDict>> {
+fn of_keyspace_stats<'py>(py: Python<'py>, sample: &KeyspaceStats) -> PyResult<Bound<'py, PyDict>> {
     let namespaces = PyDict::new(py);
-    for (namespace, share) in &census.namespaces {
+    for (namespace, share) in &sample.namespaces {
         namespaces.set_item(namespace, (share.keys, share.bytes))?;
     }
-    let taken = census.taken.duration_since(SystemTime::UNIX_EPOCH);
+    let taken = sample.taken.duration_since(SystemTime::UNIX_EPOCH);
     let dict = PyDict::new(py);
     dict.set_item("taken", taken.map_or(0.0, |since| since.as_secs_f64()))?;
-    dict.set_item("evicted_keys", census.evicted_keys)?;
+    if let Some(servers) = sample.servers {
+        dict.set_item("evicted_keys", servers.evicted_keys)?;
+        dict.set_item("used_memory", servers.used_memory)?;
+        dict.set_item("max_memory", servers.max_memory)?;
+        dict.set_item("persistence_ok", servers.persistence_ok)?;
+    }
     dict.set_item("namespaces", namespaces)?;
     Ok(dict)
 }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::config::durability::Durability;
 use crate::config::endpoint::Endpoint;
 use crate::config::{
-    Credentials, OutagePolicy, Sentinel, ServerConfig, SingleFlight, StoreConfig, TlsFiles,
+    Changes, Credentials, OutagePolicy, Sentinel, ServerConfig, SingleFlight, StoreConfig, TlsFiles,
 };
 use crate::error::{Error, Kind, Result};
 use crate::files::Paths;
@@ -40,6 +40,7 @@ pub(in crate::python) struct Settings {
     tls_cert_file: Option<PathBuf>,
     tls_key_file: Option<PathBuf>,
     ttl: u64,
+    ttl_max_age: u64,
     outage_policy: String,
     min_connections: usize,
     max_connections: usize,
@@ -63,6 +64,8 @@ pub(in crate::python) struct Settings {
     single_flight_wait: f64,
     registry: bool,
     deferred_drop: bool,
+    changes_host: Option<String>,
+    changes_name: String,
     dual_write_directory: Option<PathBuf>,
     working_dir: Option<String>,
 }
@@ -122,6 +125,7 @@ impl TryFrom<Settings> for StoreConfig {
         Ok(Self {
             keyspace,
             ttl: NonZeroU64::new(settings.ttl),
+            ttl_max_age: NonZeroU64::new(settings.ttl_max_age),
             outage_policy: outage_policy(&settings.outage_policy)?,
             max_value_bytes: settings.max_value_bytes,
             compression: Compression::new(
@@ -136,6 +140,10 @@ impl TryFrom<Settings> for StoreConfig {
             near_cache_bytes: settings.near_cache_mb.saturating_mul(1 << 20),
             registry: settings.registry,
             deferred_drop: settings.deferred_drop,
+            changes: settings.changes_host.map(|host| Changes {
+                host,
+                name: settings.changes_name,
+            }),
             dual_write: settings
                 .dual_write_directory
                 .map(|directory| Paths::new(directory, &settings.namespace))

@@ -43,6 +43,8 @@ impl<'py> IntoPyObject<'py> for StatsDict {
         dict.set_item("dual_write", dual_write(py, &self.core)?)?;
         dict.set_item("near_cache", near_cache(py, &self.core)?)?;
         dict.set_item("single_flight", single_flight(py, &self.core)?)?;
+        let renewals = self.core.counters().get(Count::TtlRenewals);
+        dict.set_item("ttl_renewals", renewals)?;
         dict.set_item("deferred_drop", deferred_drop(py, &self.core)?)?;
         Ok(dict)
     }

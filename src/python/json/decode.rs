@@ -1,16 +1,23 @@
 //! JSON bytes -> Python value, with the meaning of `json.loads`.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
-use super::{Failure, Result, key_cache, scratch_buffer};
+use super::{Failure, Result, scratch};
 use crate::json::cursor::{Cursor, Number, Text, Unescaped};
 use crate::json::plain_prefix;
+use crate::memory;
+use crate::mutex::Mutex;
 
 /// Digits that fit an `i64` whatever they are.
 const SMALL_INT_DIGITS: usize = 18;
+
+/// Keys longer than this are not worth a place.
+const MAX_SHARED: usize = 64;
+/// Places; a power of two. A new key takes the place of the one it collides with.
+const PLACES: usize = 1024;
 
 /// Where the text of a string goes that is read over.
 struct Nowhere;
@@ -25,6 +32,7 @@ impl Unescaped for Nowhere {
 
 /// The Python value of one JSON document.
 pub(crate) fn decode<'py>(py: Python<'py>, json: &[u8]) -> Result<Bound<'py, PyAny>> {
+    memory::look_for(json.len())?; // about what the value takes
     let mut parser = Parser::new(py, json);
     let value = parser.value(0)?;
     parser.cursor.end()?;
@@ -45,7 +53,7 @@ impl<'py, 'json> Parser<'py, 'json> {
         Self {
             py,
             cursor: Cursor { json, at: 0 },
-            unescaped: scratch_buffer::take(),
+            unescaped: scratch::take(),
             items: Vec::new(),
         }
     }
@@ -120,6 +128,7 @@ impl<'py, 'json> Parser<'py, 'json> {
         let first = self.items.len();
         while !ended {
             let item = self.value(depth)?;
+            memory::claim(&mut self.items, 1);
             self.items.push(item);
             ended = self.cursor.ends(b']')?;
         }
@@ -144,7 +153,7 @@ impl<'py, 'json> Parser<'py, 'json> {
         self.cursor.opening_quote_of_a_key()?;
         let text = self.read()?;
         let key = match text {
-            Text::Plain(bytes) => self.made(key_cache::key(self.py, bytes))?,
+            Text::Plain(bytes) => self.made(shared_key(self.py, bytes))?,
             _ => self.text(text)?,
         };
         self.cursor.colon()?;
@@ -190,11 +199,15 @@ impl<'py, 'json> Parser<'py, 'json> {
         }
     }
 
-    /// Text that Python finds fault with, bytes that are no UTF-8 say, makes the value corrupt.
+    /// Text that Python finds fault with, bytes that are no UTF-8 say, makes the value corrupt. For what there is no
+    /// memory, the value is refused.
     fn made<T>(&self, result: PyResult<T>) -> Result<T> {
         result.or_else(|error| {
             if error.is_instance_of::<PyValueError>(self.py) {
                 return Ok(self.cursor.corrupt(&error.to_string())?);
+            }
+            if error.is_instance_of::<PyMemoryError>(self.py) {
+                return Err(memory::refused(self.cursor.json.len()).into());
             }
             Err(Failure::Raised(error))
         })
@@ -203,7 +216,7 @@ impl<'py, 'json> Parser<'py, 'json> {
 
 impl Drop for Parser<'_, '_> {
     fn drop(&mut self) {
-        scratch_buffer::leave(std::mem::take(&mut self.unescaped));
+        scratch::leave(std::mem::take(&mut self.unescaped));
     }
 }
 
@@ -218,4 +231,39 @@ where
     Ok(loads
         .call1((PyString::from_bytes(py, json)?,))?
         .cast_into::<T>()?)
+}
+
+type Place = Option<(Box<[u8]>, Py<PyString>)>;
+
+static KEYS: PyOnceLock<Mutex<Box<[Place]>>> = PyOnceLock::new();
+
+/// The Python string of a dict key, whose bytes hold no escape. Keys repeat from value to value: each is made once.
+fn shared_key<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    if bytes.len() > MAX_SHARED {
+        return PyString::from_bytes(py, bytes);
+    }
+    let keys = KEYS.get_or_init(py, || Mutex::new((0..PLACES).map(|_| None).collect()));
+    // No Python code runs while it is held, so the thread that holds it never waits for another.
+    let mut places = keys.lock();
+    let place = &mut places[hash(bytes) & (PLACES - 1)];
+    if let Some((known, text)) = place
+        && **known == *bytes
+    {
+        return Ok(text.bind(py).clone());
+    }
+    let text = PyString::from_bytes(py, bytes)?;
+    *place = Some((bytes.into(), text.clone().unbind()));
+    Ok(text)
+}
+
+/// FNV-1a, taken eight bytes at a time: keys are short, and a collision only costs a new string.
+fn hash(bytes: &[u8]) -> usize {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3);
+        hash ^= hash >> 29;
+    }
+    usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0)
 }

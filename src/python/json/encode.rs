@@ -5,11 +5,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
 use super::strings::{self, Unwritten};
-use super::{Failure, MAX_DEPTH, Result, scratch_buffer};
+use super::{Failure, MAX_DEPTH, Result, scratch};
 use crate::error::{Error, Kind};
-use crate::json::write_float;
+use crate::json::{SLACK, write_float};
+use crate::memory;
+use crate::panics;
 use crate::stack;
 use crate::value::{admit, too_large};
+
+/// Bytes kept free for what is written between two looks at the room: a number as a key, a number, what separates them.
+const ROOM: usize = 2 * SLACK;
 
 /// What a value may not go beyond, from some place in it on.
 #[derive(Clone, Copy)]
@@ -26,14 +31,19 @@ pub(crate) fn encoded<T>(
     max: usize,
     take: impl FnOnce(&[u8]) -> Result<T>,
 ) -> Result<T> {
-    let mut json = scratch_buffer::take();
+    let mut json = scratch::take();
     let bounds = Bounds {
         depth: 0,
         bytes: max,
     };
-    let written = write(value, &mut json, bounds).and_then(|()| bounds.hold(&json));
+    let written = panics::or_no_memory(|| {
+        memory::claim(&mut json, ROOM);
+        write(value, &mut json, bounds)?;
+        bounds.hold(&mut json)
+    });
+    let written = written.unwrap_or_else(|error| Err(error.into()));
     let taken = written.and_then(|()| take(&json));
-    scratch_buffer::leave(json);
+    scratch::leave(json);
     taken
 }
 
@@ -99,7 +109,8 @@ fn write_subclass(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -
 }
 
 impl Bounds {
-    fn deeper(self) -> Result<Self> {
+    fn deeper(self, out: &mut Vec<u8>) -> Result<Self> {
+        memory::claim(out, ROOM);
         if self.depth == MAX_DEPTH {
             return refuse(format!(
                 "the value nests deeper than {MAX_DEPTH} levels, or holds itself"
@@ -119,7 +130,8 @@ impl Bounds {
     }
 
     /// Ends the writing of what is too large already.
-    fn hold(self, out: &[u8]) -> Result<()> {
+    fn hold(self, out: &mut Vec<u8>) -> Result<()> {
+        memory::claim(out, ROOM);
         Ok(admit(out, self.bytes)?)
     }
 }
@@ -129,7 +141,7 @@ fn write_array<'py>(
     out: &mut Vec<u8>,
     bounds: Bounds,
 ) -> Result<()> {
-    let bounds = bounds.deeper()?;
+    let bounds = bounds.deeper(out)?;
     out.push(b'[');
     for (index, item) in items.enumerate() {
         if index > 0 {
@@ -143,7 +155,7 @@ fn write_array<'py>(
 }
 
 fn write_array_subclass(array: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
-    let bounds = bounds.deeper()?;
+    let bounds = bounds.deeper(out)?;
     out.push(b'[');
     if own(array, "__bool__", array.is_truthy())? {
         for (index, item) in own(array, "__iter__", array.try_iter())?.enumerate() {
@@ -159,7 +171,7 @@ fn write_array_subclass(array: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bou
 }
 
 fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
-    let bounds = bounds.deeper()?;
+    let bounds = bounds.deeper(out)?;
     // Writing a subclass runs its code, which may change this very dict: it is looked at again
     // after each item, and the iterator is never asked beyond what there was.
     let length = dict.len();
@@ -177,7 +189,7 @@ fn write_dict(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, bounds: Bounds) -> Re
 }
 
 fn write_dict_subclass(dict: &Bound<'_, PyAny>, out: &mut Vec<u8>, bounds: Bounds) -> Result<()> {
-    let bounds = bounds.deeper()?;
+    let bounds = bounds.deeper(out)?;
     out.push(b'{');
     if own(dict, "__bool__", dict.is_truthy())? {
         let items = dict
@@ -256,7 +268,9 @@ fn write_int(int: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Result<()> {
         out.extend_from_slice(itoa::Buffer::new().format(small).as_bytes());
         return Ok(());
     }
-    out.extend_from_slice(own_repr::<PyInt>(int)?.as_bytes());
+    let digits = own_repr::<PyInt>(int)?;
+    memory::claim(out, digits.len() + ROOM);
+    out.extend_from_slice(digits.as_bytes());
     Ok(())
 }
 

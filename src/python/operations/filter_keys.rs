@@ -6,7 +6,7 @@ use std::vec;
 use pyo3::prelude::*;
 use pyo3::types::{PySet, PyString};
 
-use super::{forgiven, refused, unasked};
+use super::unasked;
 use crate::python::bridge::{Completion, Job, Spawner, Step};
 use crate::python::ids::{AT_ONCE, Ids, shed};
 use crate::store::{Call, KEY_BATCH, WINDOW};
@@ -122,7 +122,7 @@ impl Job for FilterKeys {
         let (ids, wrong) = self.given.take();
         self.ids = ids;
         if let Some(error) = wrong {
-            refused(&self.store, error)?;
+            self.store.forgiven(Err::<(), _>(error))?;
             return self.none_known(py);
         }
         self.fill_window(py, spawn)?;
@@ -144,7 +144,7 @@ impl Job for FilterKeys {
             _ => return Err(unasked()),
         };
         self.in_flight -= 1;
-        let Some(exist) = forgiven(&self.store, exist)? else {
+        let Some(exist) = self.store.forgiven(exist)? else {
             return self.none_known(py);
         };
         self.fill_window(py, spawn)?;

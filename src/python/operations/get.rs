@@ -10,14 +10,14 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 
-use super::turn::Turn;
-use super::{about, forgiven, refused, unasked};
+use super::time_slice::Turn;
+use super::unasked;
 use crate::error::Result;
-use crate::python::asker::Asker;
+use crate::local_single_flight::Landing;
 use crate::python::bridge::{Completion, Job, Spawner, Step};
+use crate::python::current_task::Asker;
 use crate::python::ids::{AT_ONCE, Ids, owned, shed};
 use crate::python::json::{Failure, Projected, decode, decode_fields};
-use crate::single_flight::Landing;
 use crate::store::{BatchSizer, Call, WINDOW};
 
 /// The value of one id, or None.
@@ -89,8 +89,7 @@ fn value_of<'py>(
     fields: Option<&Fields>,
     usable: Option<&Py<PyAny>>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let found = found.map_err(|error| about(store, id, error));
-    let Some(found) = forgiven(store, found)? else {
+    let Some(found) = store.forgiven(found.map_err(|error| error.about(id)))? else {
         return Ok(None);
     };
     if found.is_none() || usable.is_none() {
@@ -119,7 +118,7 @@ fn value_of<'py>(
     }
     match decoded {
         Ok(value) => Ok(value),
-        Err(Failure::Refused(error)) => forgiven(store, Err(about(store, id, error))),
+        Err(Failure::Refused(error)) => Ok(store.forgiven(Err(error.about(id)))?),
         Err(Failure::Raised(error)) => Err(error),
     }
 }
@@ -348,7 +347,7 @@ impl Job for GetMany {
             let (ids, wrong) = self.given.take();
             let list = nones(py, ids.len())?;
             if let Some(error) = wrong {
-                refused(&self.store, error)?;
+                self.store.forgiven(Err::<(), _>(error))?;
                 return Ok(Step::Done(list.into_any()));
             }
             self.list = Some(list);
@@ -380,12 +379,12 @@ impl Job for GetMany {
                 if let Ok(found) = &chunk {
                     self.batch_sizer.learn(found);
                 }
-                match forgiven(&self.store, chunk) {
+                match self.store.forgiven(chunk) {
                     Ok(Some(values)) if self.failed.is_none() => self.came.push_back(Chunk {
                         index,
                         values: values.into_iter(),
                     }),
-                    outcome => self.note(outcome.map(drop)),
+                    outcome => self.note(outcome.map(drop).map_err(PyErr::from)),
                 }
             }
             _ => return Err(unasked()),

@@ -7,12 +7,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 
 use super::single_step::{Pending, convert};
-use super::turn::Turn;
+use super::time_slice::Turn;
 use super::unasked;
 use crate::error::Result;
 use crate::python::bridge::{Completion, Job, Spawner, Step};
 use crate::python::ids::Ids;
-use crate::python::packed::Packed;
+use crate::python::packed_strings::Packed;
 use crate::stack;
 use crate::store::{Call, KEY_BATCH, KvStore};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 
-use super::{forgiven, unasked};
+use super::unasked;
 use crate::error::{Error, Result};
 use crate::python::bridge::{Completion, Convert, Job, Spawner, Step};
 use crate::stack;
@@ -102,7 +102,7 @@ impl Job for Once {
             return Err(unasked());
         };
         let convert = match self.otherwise.take() {
-            Some(otherwise) => forgiven(&self.call, outcome)?.unwrap_or(otherwise),
+            Some(otherwise) => self.call.forgiven(outcome)?.unwrap_or(otherwise),
             None => outcome?,
         };
         convert(py).map(Step::Done)

@@ -8,13 +8,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyString};
 
-use super::turn::Turn;
-use super::{about, forgiven, refused, unasked};
+use super::time_slice::Turn;
+use super::unasked;
 use crate::error::{Error, Result};
 use crate::python::bridge::{Completion, Job, Spawner, Step};
 use crate::python::ids::{AT_ONCE, checked};
 use crate::python::json::{Failure, encoded};
-use crate::store::{BATCH_BYTES, BATCH_ITEMS, Batch, Call, Swap, WINDOW};
+use crate::store::{BATCH_BYTES, BATCH_ITEMS, Batch, Call, Recorded, Swap, WINDOW};
 
 /// Encoded bytes kept from the check until they are sent. What is beyond is encoded a second
 /// time, so that a batch of any size takes bounded memory.
@@ -41,6 +41,8 @@ pub(in crate::python) struct Upsert {
     failed: Option<Error>,
     unconfirmed: Vec<String>,
     swapping: Swapping,
+    /// What was confirmed, for the stream of changes.
+    recorded: Option<Recorded>,
 }
 
 /// Whether what is written takes the place of all that was there.
@@ -49,9 +51,9 @@ enum Swapping {
     /// Once all is checked; these are the ids.
     Wanted(HashSet<String>),
     /// The turn is waited for.
-    Beginning(HashSet<String>),
-    Begun(HashSet<String>, Swap),
-    /// All is written, and the rest is being deleted.
+    Beginning,
+    Begun(Swap),
+    /// All is written, and the rest is being deleted; or both at once.
     Ending,
 }
 
@@ -136,6 +138,7 @@ impl Upsert {
     pub(in crate::python) fn new(store: Call, given: Items) -> Self {
         let alone = given.given.len() == 1;
         Self {
+            recorded: store.record("upsert"),
             store,
             alone,
             given: Some(given),
@@ -164,13 +167,13 @@ impl Upsert {
         &self,
         py: Python<'_>,
         index: usize,
-        take: impl FnOnce(&[u8]) -> T,
+        take: impl FnOnce(&[u8]) -> Result<T>,
     ) -> Result<T, Failure> {
         let (id, value) = &self.items[index];
         let max = self.store.config().max_value_bytes;
         let id = id.to_str(py).map_err(Failure::Raised)?;
-        encoded(value.bind(py), max, |json| Ok(take(json)))
-            .map_err(|failure| failure.map(|error| about(&self.store, id, error)))
+        encoded(value.bind(py), max, |json| Ok(take(json)?))
+            .map_err(|failure| failure.map(|error| error.about(id)))
     }
 
     /// Checks on until the turn is over. Batches that were made so are kept while they are not much.
@@ -185,7 +188,7 @@ impl Upsert {
                 bytes
             } else {
                 self.checked += 1;
-                self.encoded(py, self.checked - 1, <[u8]>::len)?
+                self.encoded(py, self.checked - 1, |json| Ok(json.len()))?
             };
             if turn.is_over_after(bytes) {
                 break;
@@ -249,17 +252,32 @@ impl Upsert {
     fn begin_swap(&mut self, spawn: &Spawner<'_>) -> bool {
         match std::mem::replace(&mut self.swapping, Swapping::No) {
             Swapping::Wanted(ids) => {
-                self.swapping = Swapping::Beginning(ids);
+                self.swapping = Swapping::Beginning;
                 let store = Arc::clone(&self.store);
-                spawn.run(move || async move { Completion::Swapping(store.begin_swap().await) });
+                let kept = self.kept.iter().map(|batch| batch.bytes(&store));
+                let bytes = self.items.is_empty().then(|| kept.sum());
+                spawn.run(move || async move {
+                    Completion::Swapping(store.begin_swap(ids, bytes).await)
+                });
                 return true;
             }
-            Swapping::Begun(ids, swap) => {
+            Swapping::Begun(swap) if swap.is_whole() => {
+                self.swapping = Swapping::Ending;
+                self.in_flight += 1;
+                let batches = self.kept.drain(..).collect();
+                // Apart: so many bytes are moved at once that a loop would be kept waiting.
+                spawn.run_apart(move || async move {
+                    let (ids, outcomes) = swap.replace(batches).await;
+                    Completion::StoredBatch(ids, outcomes)
+                });
+                return true;
+            }
+            Swapping::Begun(swap) => {
                 // Nothing more of it is written where another writer may have its turn.
                 if let Err(error) = swap.check() {
                     self.failed.get_or_insert(error);
                 }
-                self.swapping = Swapping::Begun(ids, swap);
+                self.swapping = Swapping::Begun(swap);
             }
             other => self.swapping = other,
         }
@@ -272,8 +290,8 @@ impl Upsert {
             self.swapping = Swapping::No;
         }
         match std::mem::replace(&mut self.swapping, Swapping::Ending) {
-            Swapping::Begun(ids, swap) => {
-                spawn.run(move || async move { Completion::Swapped(swap.end(&ids).await) });
+            Swapping::Begun(swap) => {
+                spawn.run(move || async move { Completion::Swapped(swap.end().await) });
                 true
             }
             other => {
@@ -284,20 +302,23 @@ impl Upsert {
     }
 
     fn swap_begun(&mut self, begun: Result<Swap>) {
-        let before = std::mem::replace(&mut self.swapping, Swapping::No);
-        let Swapping::Beginning(ids) = before else {
-            return;
-        };
         match begun {
-            Ok(swap) => self.swapping = Swapping::Begun(ids, swap),
-            Err(error) => self.failed = Some(error),
+            Ok(swap) => self.swapping = Swapping::Begun(swap),
+            Err(error) => {
+                self.swapping = Swapping::No;
+                self.failed = Some(error);
+            }
         }
     }
 
     fn note(&mut self, id: String, outcome: Result<()>) {
-        if let Err(error) = outcome {
-            self.failed.get_or_insert(error);
-            self.unconfirmed.push(id);
+        match (outcome, &mut self.recorded) {
+            (Ok(()), Some(recorded)) => recorded.own(id),
+            (Ok(()), None) => {}
+            (Err(error), _) => {
+                self.failed.get_or_insert(error);
+                self.unconfirmed.push(id);
+            }
         }
     }
 
@@ -321,7 +342,7 @@ impl Upsert {
                 return Ok(Step::Again);
             }
             if let Some(error) = given.refused.take() {
-                refused(&self.store, error)?;
+                self.store.forgiven(Err::<(), _>(error))?;
                 return Ok(Step::Done(py.None()));
             }
             self.items = std::mem::take(&mut given.given);
@@ -336,7 +357,7 @@ impl Upsert {
             match self.check(py) {
                 Ok(()) => {}
                 Err(Failure::Refused(error)) => {
-                    forgiven(&self.store, Err::<(), _>(error))?;
+                    self.store.forgiven(Err::<(), _>(error))?;
                     return Ok(Step::Done(py.None()));
                 }
                 Err(Failure::Raised(error)) => return Err(error),
@@ -367,7 +388,7 @@ impl Upsert {
                 Err(error.with_unconfirmed(std::mem::take(&mut self.unconfirmed)))
             }
         };
-        forgiven(&self.store, outcome)?;
+        self.store.forgiven(outcome)?;
         Ok(Step::Done(py.None()))
     }
 }

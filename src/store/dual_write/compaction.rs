@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep};
 
 use super::log_lock::{LOCK_PATIENCE, stopped, with_patience};
 use crate::error::{Error, Kind, Result};
+use crate::files::change_index::{Change, Changes, Fate, Place};
 use crate::files::change_log::{ChangeLog, PutAway, try_put_away};
-use crate::files::changes::{Change, Changes, Fate, Place};
 use crate::files::{
-    FileWriter, JsonFile, LAYOUT, Paths, failed, is_at, open_to_read, read_at, sync_directory,
+    FileWriter, JsonFile, LAYOUT, Paths, Skipped, failed, is_at, open_to_read, read_at,
+    sync_directory,
 };
 use crate::json::Layout;
 use crate::store::{BatchSizer, KvStore};
@@ -31,12 +32,14 @@ const LOG: usize = 0;
 const OTHERWISE: usize = 1;
 
 /// A file that was brought up to date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compacted {
     /// Ids that it holds.
     pub ids: u64,
     /// Its size in bytes.
     pub size: u64,
+    /// Lines of the log that tell of no change.
+    pub skipped: Skipped,
 }
 
 /// Compacts what is logged of the store's namespace into its file. None if nothing is, or
@@ -73,7 +76,16 @@ pub async fn compact(
         match Turn::take(paths)? {
             Turn::Ours(log, writer) => {
                 let asked = ask.then_some(store);
-                compacted = Some(compact_one(asked, paths, log, writer).await?);
+                let mut one = compact_one(asked, paths, log, writer).await?;
+                if one.skipped.count > 0 {
+                    // The log is gone by now, and nobody else has read it.
+                    store.note(&told_of_skipped(paths, &one.skipped));
+                }
+                if let Some(before) = compacted.take() {
+                    let after = std::mem::replace(&mut one.skipped, before.skipped);
+                    one.skipped.extend(after);
+                }
+                compacted = Some(one);
             }
             Turn::Done => {}
             Turn::Others if wait => {
@@ -122,6 +134,13 @@ impl Turn {
         let writer = FileWriter::try_begin(&paths.file)?;
         Ok(writer.map_or(Self::Others, |writer| Self::Ours(log, writer)))
     }
+}
+
+fn told_of_skipped(paths: &Paths, skipped: &Skipped) -> String {
+    let (log, file) = (paths.log.display(), paths.file.display());
+    format!(
+        "{skipped} of {log} told of no whole change and were skipped, as a process leaves one that is killed while it writes; all others are in {file}. Compare the file with verify, and write it anew with export if it differs"
+    )
 }
 
 async fn compact_one(
@@ -194,30 +213,30 @@ async fn compact_one(
     fs::remove_file(&paths.compacting)
         .map_err(|error| failed("cannot remove", &paths.compacting, &error))?;
     sync_directory(&paths.compacting)?;
-    Ok(Compacted { ids, size })
+    Ok(Compacted {
+        ids,
+        size,
+        skipped: changes.skipped,
+    })
 }
 
 /// Takes every id that the server has for one that has changed: a file that nobody has made yet is
 /// to hold all there is. A file of the changes alone would be taken for the whole from then on.
 async fn list_all(store: &KvStore, paths: &Paths, changes: &mut Changes) -> Result<()> {
-    let mut cursor = 0;
-    loop {
-        let page = store.own_page(cursor).await;
-        let (next, keys) = page.map_err(|error| {
-            let file = paths.file.display();
-            let message = format!(
-                "{file} is not there, and is made when the server says what is to be in it: {error}"
-            );
-            Error::new(Kind::File, message)
-        })?;
+    let mut pages = store.own_pages();
+    let unknown = |error| {
+        let file = paths.file.display();
+        let message = format!(
+            "{file} is not there, and is made when the server says what is to be in it: {error}"
+        );
+        Error::new(Kind::File, message)
+    };
+    while let Some(keys) = pages.next().await.map_err(unknown)? {
         for id in store.ids_of(&keys) {
             changes.change(id.to_owned());
         }
-        cursor = next;
-        if next == 0 {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// Takes every id of the file for one that may be gone: all were to be deleted. Others may have been

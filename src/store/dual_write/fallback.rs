@@ -1,8 +1,8 @@
 //! The outage policy `json`: while the breaker is open, reads come from the host's files and the log
 //! that dual writing keeps beside them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files::lock::check_owner;
 use crate::files::{Paths, View};
 use crate::log_events::Event;
+use crate::mutex::Mutex;
 use crate::store::KvStore;
 
 /// The files of one namespace, read over when they are first asked for.
@@ -48,16 +49,13 @@ impl FileFallback {
         let read = read.await;
         let lost = |_| Error::new(Kind::File, "the files could not be read over");
         let view = read.map_err(lost)??.map(Arc::new);
-        let mut held = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.view.lock();
         held.clone_from(&view);
         Ok(view)
     }
 
     fn held(&self) -> Option<Arc<View>> {
-        self.view
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.view.lock().clone()
     }
 }
 

@@ -4,7 +4,6 @@
 pub(super) mod compaction;
 pub(super) mod fallback;
 mod log_lock;
-pub(super) mod write_tracker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -20,7 +19,7 @@ use crate::error::{Kind, Result};
 use crate::files::change_log::{ChangeLog, Flight, Lines, Mark};
 use crate::log_events::Event;
 use compaction::compact;
-use log_lock::with_patience;
+use log_lock::Patience;
 
 /// Milliseconds between two compactions of one file.
 const COMPACT_INTERVAL: u64 = 60_000;
@@ -37,6 +36,9 @@ const LINE: usize = 32;
 pub(super) struct DualWrite {
     log: ChangeLog,
     store: Weak<KvStore>,
+    patience: Patience,
+    /// Time that a call has.
+    limit: Duration,
     /// Whether the files are known to be ours to write.
     claimed: AtomicBool,
     scheduled: AtomicBool,
@@ -73,6 +75,8 @@ impl DualWrite {
         Some(Self {
             log: ChangeLog::new(paths, config.keyspace.prefix()),
             store: Weak::clone(store),
+            patience: Patience::default(),
+            limit: config.server.operation_timeout,
             claimed: AtomicBool::new(false),
             scheduled: AtomicBool::new(false),
             unlogged: AtomicBool::new(false),
@@ -94,11 +98,15 @@ impl DualWrite {
     }
 
     async fn append(&self, lines: &Lines, flight: Option<Flight<'_>>) -> Result<()> {
-        with_patience(&self.log, || self.log.try_append(lines, flight)).await
+        self.locked(|| self.log.try_append(lines, flight)).await
     }
 
     async fn append_kept(&self) -> Result<()> {
-        with_patience(&self.log, || self.log.try_append_kept()).await
+        self.locked(|| self.log.try_append_kept()).await
+    }
+
+    async fn locked(&self, act: impl Fn() -> Result<bool>) -> Result<()> {
+        self.patience.with(self.limit, &self.log, act).await
     }
 
     /// Has the log compacted in a while, unless that is arranged already.
@@ -132,7 +140,7 @@ impl KvStore {
         if dual.claimed.load(Relaxed) {
             return Ok(());
         }
-        match with_patience(&dual.log, || dual.log.try_claim()).await {
+        match dual.locked(|| dual.log.try_claim()).await {
             Ok(()) => dual.claimed.store(true, Relaxed),
             Err(error) if error.kind() == Kind::Config => {
                 return Err(error.in_namespace(&self.config.namespace));
@@ -154,15 +162,18 @@ impl KvStore {
         })
     }
 
-    /// The lines that a batch is logged by, once it is confirmed.
-    pub(super) fn lines_of(&self, batch: &Batch) -> Option<Lines> {
-        self.dual_write.as_ref()?;
+    /// The lines that a batch is logged by, once it is confirmed; an error if there is no memory for them.
+    pub(super) fn lines_of(&self, batch: &Batch) -> Result<Option<Lines>> {
+        if self.dual_write.is_none() {
+            return Ok(None);
+        }
         let ids = batch.ids.iter().map(String::len).sum::<usize>();
-        let mut lines = Lines::with_capacity(batch.json_bytes + ids + batch.ids.len() * LINE);
+        let bytes = batch.json_bytes + ids + batch.ids.len() * LINE;
+        let mut lines = Lines::with_capacity(bytes)?;
         for (id, json) in batch.ids.iter().zip(batch.sets.arguments(2)) {
             lines.set(id, json);
         }
-        Some(lines)
+        Ok(Some(lines))
     }
 
     /// Logs what is kept, and lines. What cannot be logged is reported once, and asked of the server when

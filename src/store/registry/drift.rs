@@ -5,7 +5,7 @@ use redis::Value;
 use super::{is_id, is_stale};
 use crate::client::{Request, command};
 use crate::error::Result;
-use crate::store::{KEY_BATCH, KvStore, first};
+use crate::store::{KvStore, batches, first};
 
 /// What [`KvStore::registry_drift`] finds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,21 +30,17 @@ impl KvStore {
     }
 
     async fn unregistered(&self) -> Result<u64> {
-        let (mut count, mut cursor) = (0, 0);
-        loop {
-            let (next, keys) = self.own_page(cursor).await?;
-            for chunk in keys.chunks(KEY_BATCH) {
+        let (mut count, mut pages) = (0, self.own_pages());
+        while let Some(keys) = pages.next().await? {
+            for chunk in batches(&keys) {
                 let ids = self.ids_of(chunk).into_iter();
                 let scores = ids.map(|id| self.registry.score(id.as_bytes()));
                 for score in self.send(&Request::resendable(scores)).await? {
                     count += u64::from(self.reply(score)? == Value::Nil);
                 }
             }
-            if next == 0 {
-                return Ok(count);
-            }
-            cursor = next;
         }
+        Ok(count)
     }
 
     async fn without_value(&self) -> Result<u64> {
@@ -60,7 +56,7 @@ impl KvStore {
                 is_id(member) && *score > 0.0 && !is_stale(*score)
             };
             let due: Vec<_> = members.into_iter().filter(due).collect();
-            for chunk in due.chunks(KEY_BATCH) {
+            for chunk in batches(&due) {
                 let keys = chunk
                     .iter()
                     .map(|(id, _)| [self.config.keyspace.prefix().as_bytes(), id].concat());

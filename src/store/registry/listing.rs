@@ -5,14 +5,19 @@ use std::collections::HashSet;
 use redis::Value;
 
 use super::{Around, is_id, new_mark};
-use crate::client::{Commands, Reply, Request};
+use crate::client::{Commands, Reply, Request, deadline};
 use crate::error::{Error, Kind, Result};
 use crate::log_events::Event;
-use crate::store::dual_write::write_tracker::WriteTracker;
-use crate::store::{KEY_BATCH, KvStore, first};
+use crate::store::write_tracker::WriteTracker;
+use crate::store::{KvStore, Recorded, batches, first};
 
 /// How often a registry may be lost under a listing or an adoption before that is given up.
 pub(in crate::store) const LOSSES: u32 = 8;
+
+/// Whether the server refused a command because its memory is full; then it did nothing of it.
+pub(in crate::store) fn is_full(reply: &Reply) -> bool {
+    matches!(reply, Reply::Other(Value::ServerError(error)) if error.code() == "OOM")
+}
 
 /// A listing of the registry, under way.
 pub(in crate::store) struct Listing {
@@ -38,33 +43,74 @@ impl KvStore {
     pub(in crate::store) async fn drop_registered(
         &self,
         tracker: &mut Option<WriteTracker<'_>>,
+        recorded: &mut Option<Recorded>,
     ) -> Result<()> {
         let mark = new_mark();
-        let mut listing = Listing::default();
+        let (mut listing, mut full) = (Listing::default(), false);
+        listing.token = match self.adopted_token().await {
+            Err(error) if error.refuses_writes() => {
+                self.report_refused(&error);
+                // Nothing is marked, so what is registered is swept by the next listing.
+                return self.drop_scanned(tracker, recorded).await;
+            }
+            token => Some(token?),
+        };
         while let Some(page) = self.next_members(&mut listing).await? {
-            for chunk in page.chunks(KEY_BATCH) {
+            for chunk in batches(&page) {
                 let ids: Vec<&str> = chunk.iter().map(|(id, _)| id.as_str()).collect();
                 let mut marked = Commands::default();
                 marked.extend([&self.registry.mark(mark, ids.iter().copied())]);
                 let unlinks = self.commands("UNLINK", ids.iter().copied());
                 // Nobody is told a count, so that repeating it tells no lie.
                 let request = Commands::in_order([marked, unlinks]);
-                self.delete_some(tracker, &ids, &request).await?;
+                full |= self.delete_some(tracker, recorded, &ids, &request).await?;
             }
         }
-        self.unregister(mark).await.map(|_| ())
+        self.unregister(mark).await?;
+        if full {
+            // There is room now. What is not swept here is swept by the next listing.
+            let _ = self.registered_ids().await;
+        }
+        Ok(())
     }
 
-    /// Every id that has a value, each once. Sweeps away what it finds to have none.
+    /// Every id that has a value, each once. Sweeps away what it finds to have none. Walks over all keys where the server
+    /// takes no write that this needs.
     pub(in crate::store) async fn registered_ids(&self) -> Result<Vec<String>> {
+        match self.listed_ids().await {
+            Err(error) if error.refuses_writes() => {
+                self.report_refused(&error);
+                self.scanned_ids().await
+            }
+            ids => ids,
+        }
+    }
+
+    async fn listed_ids(&self) -> Result<Vec<String>> {
         let mut found = HashSet::new();
         let mut listing = Listing::default();
         while let Some(page) = self.next_members(&mut listing).await? {
             let (alive, suspects) = self.checked_members(page).await?;
             found.extend(alive);
-            self.sweep(&suspects).await?;
+            match self.sweep(&suspects).await {
+                Err(error) if error.refuses_writes() => {} // a later listing finds them
+                swept => {
+                    swept?;
+                }
+            }
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// Says once that a walk over all keys stands in for the registry.
+    fn report_refused(&self, error: &Error) {
+        if self.registry.is_newly_refused() {
+            let key = String::from_utf8_lossy(&self.registry.key).into_owned();
+            self.report(
+                Event::RegistryRefused,
+                &format!("the server does not let the registry (the key {key:?}) be written, so that all keys of the database are walked over in its place: {error}"),
+            );
+        }
     }
 
     /// How many ids have not expired, and a few of them.
@@ -86,7 +132,16 @@ impl KvStore {
             let (before, count, few, after) = (next()?, next()?, next()?, next()?);
             let (before, after) = (self.read_tokens(before)?, self.read_tokens(after)?);
             if !before.iter().any(|token| after.contains(token)) {
-                self.adopt().await?;
+                match self.adopt().await {
+                    Err(error) if error.refuses_writes() => {
+                        self.report_refused(&error);
+                        let ids = self.scanned_ids().await?;
+                        return Ok((ids.len() as u64, ids));
+                    }
+                    adopted => {
+                        adopted?;
+                    }
+                }
                 continue;
             }
             let count = redis::from_redis_value(count).map_err(|_| self.unexpected("ZCOUNT"))?;
@@ -115,6 +170,7 @@ impl KvStore {
                 listing.cursor = Some(0);
                 continue;
             };
+            deadline::restart();
             // The tokens are asked for last: one that is still there was there when the page was read.
             let asked = [self.registry.page(cursor), self.registry.tokens()];
             let mut replies = self.send(&Request::resendable(asked)).await?.into_iter();
@@ -167,12 +223,19 @@ impl KvStore {
 
     /// Marks ids that are about to be deleted, where there is a registry. Never sent twice: the
     /// second could arrive after a later write, and have that unregistered.
-    pub(in crate::store) async fn mark(&self, mark: i64, ids: &[String]) -> Result<()> {
+    ///
+    /// False where the server is full: it takes no mark then, and a delete makes room. What is deleted without one
+    /// stays registered until it is swept.
+    pub(in crate::store) async fn mark(&self, mark: i64, ids: &[String]) -> Result<bool> {
         if self.registry.is_on() && !ids.is_empty() {
             let marked = self.registry.mark(mark, ids.iter().map(String::as_str));
-            self.all(self.send(&Request::once(&marked)).await?)?;
+            let replies = self.send(&Request::once(&marked)).await?;
+            if replies.iter().any(is_full) {
+                return Ok(false);
+            }
+            self.all(replies)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Removes the ids that still have the mark: their values are gone.

@@ -1,12 +1,14 @@
 //! The upkeep of the registry: what was there before it, what has expired, what went unseen.
 
+use std::sync::Arc;
+
 use redis::Value;
 
 use super::listing::{LOSSES, Listing};
 use super::{is_stale, new_mark, new_token, score_of};
-use crate::client::{Request, command};
+use crate::client::{Request, command, deadline};
 use crate::error::{Error, Kind, Result};
-use crate::store::{KEY_BATCH, KvStore, first};
+use crate::store::{KvStore, batches, first};
 
 /// What [`KvStore::repair_registry`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,47 +71,55 @@ impl KvStore {
 
     /// Registers the values that are there; counts those that were not.
     async fn register_all(&self) -> Result<u64> {
-        let (mut added, mut cursor) = (0, 0);
-        loop {
-            let (next, keys) = self.own_page(cursor).await?;
-            for chunk in keys.chunks(KEY_BATCH) {
+        let (mut added, mut pages) = (0, self.own_pages());
+        while let Some(keys) = pages.next().await? {
+            for chunk in batches(&keys) {
                 let scored = self.scored(self.ids_of(chunk).into_iter()).await?;
                 added += self.zadd(&["NX"], &scored).await?;
             }
-            if next == 0 {
-                return Ok(added);
-            }
-            cursor = next;
         }
+        Ok(added)
     }
 
-    /// Looks in the registry for what has expired, where and when that is due.
-    pub(in crate::store) async fn sweep_if_due(&self) -> Result<()> {
+    /// Has the runtime look for what has expired, where and when that is due: no write waits for it, nor can its caller
+    /// end it. What it cannot do, the sweep after it will.
+    pub(in crate::store) fn begin_sweep_if_due(self: &Arc<Self>) {
         if !self.registry.is_due() {
-            return Ok(());
+            return;
         }
-        loop {
-            let replies = self
-                .send(&Request::resendable([self.registry.stale()]))
-                .await?;
-            let stale: Vec<Vec<u8>> = redis::from_redis_value(self.reply(first(replies))?)
-                .map_err(|_| self.unexpected("ZRANGEBYSCORE"))?;
-            // Another program may have added what is no id.
-            let stale = stale.into_iter().map(String::from_utf8);
-            let stale: Vec<String> = stale.filter_map(Result::ok).collect();
-            if stale.is_empty() || self.sweep(&stale).await? == 0 {
-                return Ok(());
+        let weak = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(store) = weak.upgrade() {
+                let limit = store.config.server.operation_timeout;
+                let swept = deadline::within(limit, store.sweep_expired()).await;
+                if !matches!(swept, Ok(1..)) {
+                    return;
+                }
             }
-        }
+        });
+    }
+
+    /// Looks into a page of what has expired; counts what was removed.
+    async fn sweep_expired(&self) -> Result<u64> {
+        let stale = Request::resendable([self.registry.stale()]);
+        let stale = self.reply(first(self.send(&stale).await?))?;
+        let stale: Vec<Vec<u8>> =
+            redis::from_redis_value(stale).map_err(|_| self.unexpected("ZRANGEBYSCORE"))?;
+        // Another program may have added what is no id.
+        let stale = stale.into_iter().map(String::from_utf8);
+        let stale: Vec<String> = stale.filter_map(Result::ok).collect();
+        self.sweep(&stale).await
     }
 
     /// Removes those of the ids that have no value, and gives the others their score; counts the
     /// removed. It goes about it as a delete does: mark, look, and remove what has the mark.
     pub(in crate::store) async fn sweep(&self, suspects: &[String]) -> Result<u64> {
         let mut removed = 0;
-        for chunk in suspects.chunks(KEY_BATCH) {
+        for chunk in batches(suspects) {
             let mark = new_mark();
-            self.mark(mark, chunk).await?;
+            if !self.mark(mark, chunk).await? {
+                break; // a later sweep finds them
+            }
             let alive = self.scored(chunk.iter().map(String::as_str)).await?;
             self.zadd(&["XX"], &alive).await?;
             removed += self.unregister(mark).await?;
@@ -123,7 +133,7 @@ impl KvStore {
         members: Vec<(String, f64)>,
     ) -> Result<(Vec<String>, Vec<String>)> {
         let (mut alive, mut suspects) = (Vec::new(), Vec::new());
-        for chunk in members.chunks(KEY_BATCH) {
+        for chunk in batches(&members) {
             let exist = chunk
                 .iter()
                 .map(|(id, _)| command("EXISTS", [&*self.key(id)]));

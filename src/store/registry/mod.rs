@@ -12,7 +12,8 @@
 //! puts a token of its own into the set before it looks at the first key, with the score [`PENDING`], and after the last
 //! gives it the score that says so, *if it is still there*. It is gone if the set was lost meanwhile, by FLUSHDB,
 //! DEL or eviction, whatever has been put into a new one by then; so a set that lacks ids never says that it holds all.
-//! A listing is begun anew where the token is gone that was there when it began.
+//! A listing is begun anew where the token is gone that was there when it began. A server that takes no writes takes no
+//! adoption; what is there is then found by a walk.
 
 pub(super) mod drift;
 pub(super) mod listing;
@@ -49,12 +50,33 @@ pub(super) struct Registry {
     ttl: Option<NonZeroU64>,
     looked: AtomicBool,
     swept: AtomicU64,
+    refused: AtomicBool,
 }
 
 /// The commands before and after those that write values.
 pub(super) struct Around {
     pub(super) before: Option<Cmd>,
     pub(super) after: Option<Cmd>,
+}
+
+impl Around {
+    pub(super) fn nothing() -> Self {
+        Self {
+            before: None,
+            after: None,
+        }
+    }
+
+    /// For a transaction, in which nothing comes between the two.
+    pub(super) fn once(self) -> Self {
+        let after = self.after.filter(|_| self.before.is_none());
+        Self { after, ..self }
+    }
+
+    /// How many commands they are.
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.before.is_some()) + usize::from(self.after.is_some())
+    }
 }
 
 impl Registry {
@@ -68,11 +90,17 @@ impl Registry {
             ttl: config.ttl,
             looked: AtomicBool::new(false),
             swept: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
         }
     }
 
     pub(super) fn is_on(&self) -> bool {
         self.on
+    }
+
+    /// Whether this is the first time that the server refuses to keep it.
+    pub(super) fn is_newly_refused(&self) -> bool {
+        !self.refused.swap(true, Relaxed)
     }
 
     /// What goes with a write of these ids: their registration, twice. Without a registry, once a

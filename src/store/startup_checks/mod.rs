@@ -55,7 +55,7 @@ impl StartupChecks {
                     Ok(found.into_iter().collect())
                 };
                 self.once(
-                    (origin.key(), Event::Origin),
+                    (&origin.name(), Event::Origin),
                     connections,
                     notices,
                     compared,

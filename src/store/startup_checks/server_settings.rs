@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use redis::Value;
 
-use crate::client::{Connections, Reply, Request, command};
+use crate::client::{Connections, Reply, Request, command, info_field};
 use crate::error::{Result, is_unknown_command};
 
 /// The oldest version that is meant to work.
@@ -54,10 +54,7 @@ fn text(reply: Reply) -> Option<String> {
 
 /// What is to be told of a server that says this.
 fn findings(info: &str) -> impl Iterator<Item = String> {
-    let said = |name: &str| {
-        let mut lines = info.lines().filter_map(|line| line.split_once(':'));
-        lines.find_map(|(known, value)| (known == name).then(|| value.trim()))
-    };
+    let said = |name: &str| info_field(info, name);
     let policy = said("maxmemory_policy").filter(|policy| policy.starts_with("allkeys-"));
     let policy = policy.map(|policy| {
         format!(

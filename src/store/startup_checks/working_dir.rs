@@ -16,8 +16,9 @@ impl Origin {
         Self { key, working_dir }
     }
 
-    pub(super) fn key(&self) -> &[u8] {
-        &self.key
+    /// The name of this look: a process may fill one keyspace from two directories.
+    pub(super) fn name(&self) -> Vec<u8> {
+        [&*self.key, b":", self.working_dir.as_bytes()].concat()
     }
 
     /// Notes the working directory if none is noted yet, and compares it with the one that is.
@@ -44,8 +45,7 @@ impl Origin {
 
     /// Notes a second working directory beside the first, for a diagnosis that knows neither.
     async fn leave_trace(&self, connections: &Arc<Connections>) -> Result<()> {
-        let key = [&*self.key, b":", self.working_dir.as_bytes()].concat();
-        let trace = command("SET", [&*key, b""]);
+        let trace = command("SET", [&*self.name(), b""]);
         connections.send(&Request::resendable([trace])).await?;
         Ok(())
     }

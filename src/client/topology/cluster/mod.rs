@@ -6,14 +6,14 @@
 
 mod hash_slot;
 mod redirect;
-mod routing;
+pub(super) mod routing;
 mod scan_cursor;
 mod server_view;
 mod slot_map;
 mod slot_states;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -25,10 +25,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::client::Reply;
 use crate::client::node::Node;
 use crate::client::protocol::request::{Request, command};
+use crate::client::topology::refresh::Refresh;
 use crate::client::transport::auth_limiter::AuthLimiter;
 use crate::config::ServerConfig;
 use crate::config::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
+use crate::mutex::Mutex;
 use hash_slot::slot_of;
 use server_view::{ServerView, TrustedView};
 use slot_map::SlotMap;
@@ -42,13 +44,12 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// rule, and never where the beginning has a hash tag.
 const TRIES: u32 = 16_384;
 
-/// What a question for the map has come to; None while it is under way.
-type Outcome = Option<Result<(), Error>>;
-
 pub(in crate::client) struct Cluster {
     config: ServerConfig,
-    map: RwLock<Arc<SlotMap>>,
-    refreshing: Mutex<Refreshing>,
+    map: Mutex<Arc<SlotMap>>,
+    refreshing: Refresh<()>,
+    /// When the servers were asked for the map last.
+    refreshed: Mutex<Option<Instant>>,
     scans: scan_cursor::Scans,
     /// At servers that are asked for the map only, from one look to the next.
     auth_limiter: Mutex<HashMap<Endpoint, Arc<AuthLimiter>>>,
@@ -64,17 +65,12 @@ pub(in crate::client) struct Cluster {
     entry: Arc<Node>,
 }
 
-#[derive(Default)]
-struct Refreshing {
-    outcome: Option<watch::Receiver<Outcome>>,
-    last: Option<Instant>,
-}
-
 impl Cluster {
     pub(in crate::client) fn new(config: &ServerConfig) -> Arc<Self> {
         Arc::new(Self {
-            map: RwLock::new(Arc::new(SlotMap::unknown())),
-            refreshing: Mutex::default(),
+            map: Mutex::new(Arc::new(SlotMap::unknown())),
+            refreshing: Refresh::default(),
+            refreshed: Mutex::default(),
             scans: scan_cursor::Scans::default(),
             auth_limiter: Mutex::default(),
             trusted: Mutex::default(),
@@ -97,7 +93,7 @@ impl Cluster {
     }
 
     fn known(&self) -> Arc<SlotMap> {
-        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.map.lock())
     }
 
     /// The servers that are known.
@@ -136,51 +132,37 @@ impl Cluster {
 
     /// Has the map asked for now, and waits until that is done.
     pub(in crate::client) async fn refresh(self: &Arc<Self>) -> Result<()> {
-        let mut outcome = self.begin_refresh(Duration::ZERO);
-        match outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
-            Err(_) => Err(Error::new(
-                Kind::Unavailable,
-                "the look for the cluster was broken off",
-            )),
-        }
+        let limit = self.config.operation_timeout;
+        let asked = self.ask_after(Duration::ZERO);
+        self.refreshing.answer(asked, limit).await
     }
 
     /// Has the map asked for, not too often: many may find that it is old.
     pub(in crate::client) fn refresh_soon(self: &Arc<Self>) {
-        self.begin_refresh(PAUSE);
+        self.refreshing.begin(self.ask_after(PAUSE));
     }
 
-    /// Has the map asked for once, however many want it.
-    fn begin_refresh(self: &Arc<Self>, pause: Duration) -> watch::Receiver<Outcome> {
-        let mut refreshing = self.refreshing();
-        if let Some(outcome) = &refreshing.outcome {
-            return outcome.clone();
-        }
-        let (done, outcome) = watch::channel(None);
-        refreshing.outcome = Some(outcome.clone());
-        let not_before = refreshing.last.map(|last| last + pause);
-        drop(refreshing);
+    /// Asks for the map, so long after it was asked for last.
+    fn ask_after(
+        self: &Arc<Self>,
+        pause: Duration,
+    ) -> impl Future<Output = Result<()>> + Send + use<> {
         let cluster = Arc::clone(self);
-        // On the runtime: who wanted it may be cancelled, or its loop kept by other work.
-        tokio::spawn(async move {
-            if let Some(moment) = not_before {
-                sleep_until(moment).await;
+        async move {
+            let last = *cluster.refreshed.lock();
+            if let Some(last) = last {
+                sleep_until(last + pause).await;
             }
-            let refreshed = cluster.query_servers().await;
-            let mut refreshing = cluster.refreshing();
-            refreshing.last = Some(Instant::now());
-            refreshing.outcome = None;
-            drop(refreshing);
-            let _ = done.send(Some(refreshed)); // nobody may wait
-        });
-        outcome
+            let asked = cluster.query_servers().await;
+            *cluster.refreshed.lock() = Some(Instant::now());
+            asked
+        }
     }
 
     /// Asks one server after the other, and the next ones too while the first keep silent, until one
     /// gives an answer beyond doubt. Of doubtful answers, those of all servers are compared.
     async fn query_servers(&self) -> Result<()> {
-        let trusted = self.trusted().clone();
+        let trusted = self.trusted.lock().clone();
         let mut candidates = VecDeque::from(self.candidates());
         let mut met: HashSet<_> = candidates
             .iter()
@@ -228,14 +210,11 @@ impl Cluster {
     fn candidates(&self) -> Vec<Arc<Node>> {
         let map = self.known();
         let mut candidates = map.nodes().to_vec();
-        let suspected = self.suspected().clone();
+        let suspected = self.suspected.lock().clone();
         candidates
             .sort_by_key(|node| (suspected.contains(node.endpoint()), node.breaker.is_open()));
         let others = map.replicas().iter().chain([&self.config.endpoint]);
-        let mut before = self
-            .auth_limiter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut before = self.auth_limiter.lock();
         let mut auth_limiter = HashMap::new();
         for endpoint in others.chain(&self.config.seeds) {
             if candidates.iter().all(|node| node.endpoint() != endpoint) {
@@ -279,7 +258,7 @@ impl Cluster {
         };
         let info = replies.next().unwrap_or_default().value();
         let info = info.unwrap_or(Value::Nil); // not permitted
-        let suspected = self.suspected().contains(node.endpoint());
+        let suspected = self.suspected.lock().contains(node.endpoint());
         let view = ServerView::read(reply, &info, node.endpoint(), suspected);
         view.filter(|view| !view.ranges.is_empty()).ok_or_else(|| {
             refused(&RedisError::from((
@@ -290,10 +269,10 @@ impl Cluster {
     }
 
     fn learn(&self, view: ServerView) {
-        *self.trusted() = view.trusted();
-        self.suspected().clear();
+        *self.trusted.lock() = view.trusted();
+        self.suspected.lock().clear();
         let ranges = view.ranges;
-        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.map.lock();
         let next = map.next(&self.config, ranges);
         if !next.changes_nothing() {
             self.install(&mut map, next);
@@ -331,7 +310,7 @@ impl Cluster {
 
     /// Servers have said where slots are now.
     fn moved(self: &Arc<Self>, slots: &[(u16, Endpoint)]) {
-        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.map.lock();
         let next = map.moved(&self.config, slots);
         self.install(&mut map, next);
         drop(map);
@@ -340,7 +319,7 @@ impl Cluster {
 
     /// The server at a place that another has named.
     fn at(&self, endpoint: &Endpoint) -> Arc<Node> {
-        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.map.lock();
         if let Some(node) = map.at(endpoint) {
             return Arc::clone(node);
         }
@@ -351,21 +330,6 @@ impl Cluster {
 
     /// For this server the cluster is down: another is to be asked who has its slots.
     fn suspect(&self, node: &Node) {
-        self.suspected().insert(node.endpoint().clone());
-    }
-
-    fn suspected(&self) -> MutexGuard<'_, HashSet<Endpoint>> {
-        let suspected = self.suspected.lock();
-        suspected.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn trusted(&self) -> MutexGuard<'_, TrustedView> {
-        self.trusted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn refreshing(&self) -> MutexGuard<'_, Refreshing> {
-        self.refreshing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.suspected.lock().insert(node.endpoint().clone());
     }
 }

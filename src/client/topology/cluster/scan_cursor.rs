@@ -9,7 +9,7 @@
 //! that has not met all after [`PASSES`] ends in an error.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -21,10 +21,11 @@ use super::hash_slot::slot_of;
 use super::slot_states::{Report, SlotSet, SlotStates};
 use crate::client::node::Node;
 use crate::client::protocol::request::{Request, command};
-use crate::client::{Connections, Reply};
+use crate::client::{Connections, Reply, deadline};
 use crate::config::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::log_events::Event;
+use crate::mutex::Mutex;
 
 /// How often the servers are walked over before it is given up.
 const PASSES: u8 = 8;
@@ -108,7 +109,7 @@ struct Pass {
 
 impl Scans {
     fn begin(&self, pass: Pass) -> u64 {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         if known.scans.len() >= SCANS {
             let oldest = known.scans.iter().min_by_key(|(_, scan)| scan.used);
             if let Some(oldest) = oldest.map(|(number, _)| *number) {
@@ -123,19 +124,14 @@ impl Scans {
     }
 
     fn find(&self, number: u64) -> Option<Arc<tokio::sync::Mutex<Pass>>> {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         let scan = known.scans.get_mut(&number)?;
         scan.used = Instant::now();
         Some(Arc::clone(&scan.pass))
     }
 
     fn end(&self, number: u64) {
-        self.lock().scans.remove(&number);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        // A panic while it was held leaves a map that is still a valid one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().scans.remove(&number);
     }
 }
 
@@ -244,6 +240,7 @@ impl Cluster {
         let mut states = pass.states.clone();
         if states.is_unclear(&pass.missed) {
             sleep(PAUSE * (1 << pass.number)).await;
+            deadline::restart();
             states = self.slot_states(connections).await?;
         }
         Ok(Pass::new(

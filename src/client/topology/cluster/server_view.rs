@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use redis::Value;
 
 use super::slot_map::{self, Range};
+use crate::client::info_field;
 use crate::config::endpoint::Endpoint;
 
 /// One server's answers to CLUSTER SLOTS and CLUSTER INFO.
@@ -48,12 +49,7 @@ impl ServerView {
                 epoch: 0,
             });
         };
-        let mut lines = info.lines().filter_map(|line| line.split_once(':'));
-        let lines: Vec<_> = lines.by_ref().collect();
-        let of = |name: &str| {
-            let line = lines.iter().find(|(known, _)| *known == name);
-            line.map(|(_, said)| said.trim())
-        };
+        let of = |name| info_field(&info, name);
         Some(Self {
             ranges,
             names,

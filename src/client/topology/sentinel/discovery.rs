@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout};
 
-use super::query::{self, MasterAddress};
-use super::{Known, Sentinels, broken_off};
+use super::one_sentinel::{self, MasterAddress};
+use super::{Known, Sentinels};
 use crate::client::node::Node;
 use crate::config::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
@@ -22,20 +22,23 @@ impl Sentinels {
     pub(super) async fn find(self: &Arc<Self>) -> Result<Arc<Node>> {
         let began = Instant::now();
         let found = self.newest_master().await?;
-        let before = self.known().master.clone();
+        let before = self.known.lock().master.clone();
         let endpoint = self.config.endpoint.neighbour(&found.host, found.port);
-        let endpoint = endpoint.ok_or_else(broken_off)?;
+        let endpoint = endpoint.ok_or_else(|| {
+            let message = format!("the sentinels name '{}', which is no address", found.host);
+            Error::new(Kind::Unavailable, message)
+        })?;
         if let Some(master) = &before {
             let same = *master.endpoint() == endpoint;
             // A sentinel that was away may say again what was true before a failover.
-            let older = found.epoch <= self.known().epoch;
-            if same || (older && query::is_master(master).await.unwrap_or(false)) {
+            let older = found.epoch <= self.known.lock().epoch;
+            if same || (older && one_sentinel::is_master(master).await.unwrap_or(false)) {
                 self.keep(found.epoch, began);
                 return Ok(Arc::clone(master));
             }
         }
         let node = self.candidate(endpoint);
-        match query::is_master(&node).await {
+        match one_sentinel::is_master(&node).await {
             Ok(true) => {}
             Ok(false) => {
                 return Err(self.unusable(&node, Kind::Unavailable, "it is a replica itself"));
@@ -43,7 +46,7 @@ impl Sentinels {
             Err(error) => return Err(self.unusable(&node, error.kind(), &error.to_string())),
         }
         {
-            let mut known = self.known();
+            let mut known = self.known.lock();
             *known = Known {
                 master: Some(Arc::clone(&node)),
                 epoch: found.epoch,
@@ -72,7 +75,7 @@ impl Sentinels {
     }
 
     fn keep(&self, epoch: u64, began: Instant) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         known.epoch = known.epoch.max(epoch);
         known.refreshed = Some(began);
         known.suspect = false;
@@ -81,7 +84,7 @@ impl Sentinels {
     /// The server that may become the master. The same one at each look: it knows how often it has
     /// refused us.
     fn candidate(&self, endpoint: Endpoint) -> Arc<Node> {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         let before = known.candidate.take();
         let node = before
             .filter(|node| *node.endpoint() == endpoint)
@@ -105,7 +108,7 @@ impl Sentinels {
             .asked
             .iter()
             .map(|sentinel| async move {
-                let found = query::of_sentinel(sentinel, &self.master).await;
+                let found = one_sentinel::master_named_by(sentinel, &self.master).await;
                 found.map_err(|error| (sentinel, error))
             })
             .collect();

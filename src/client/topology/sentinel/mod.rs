@@ -8,21 +8,23 @@
 //! moments of a failover it must refuse by itself: `min-replicas-to-write 1`.
 
 mod discovery;
-mod query;
+mod one_sentinel;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::client::Reply;
 use crate::client::node::{FailedAttempt, Node};
+use crate::client::topology::Meaning;
+use crate::client::topology::refresh::Refresh;
 use crate::config::{Sentinel, ServerConfig};
 use crate::error::{Error, Kind, Result};
 use crate::log_events::Notices;
+use crate::mutex::Mutex;
 
 /// Between two questions while there are calls.
 const WATCH: Duration = Duration::from_millis(500);
@@ -32,9 +34,6 @@ const FRESH: Duration = Duration::from_millis(1500);
 /// `down-after-milliseconds` is 500 or more.
 const PROMPT: Duration = Duration::from_millis(300);
 
-/// What a look has come to; None while it is under way.
-type Outcome = Option<Result<Arc<Node>>>;
-
 pub(in crate::client) struct Sentinels {
     /// Told by whoever comes by first.
     pub(in crate::client) notices: Notices,
@@ -42,7 +41,7 @@ pub(in crate::client) struct Sentinels {
     master: String,
     asked: Vec<Arc<Node>>,
     known: Mutex<Known>,
-    refreshing: Mutex<Option<watch::Receiver<Outcome>>>,
+    refreshing: Refresh<Arc<Node>>,
     /// Whether a call asked for the master since the last check of the watch.
     used: AtomicBool,
     /// Stands for the master while none is known: its breaker counts looks that found none.
@@ -78,7 +77,7 @@ impl Sentinels {
             master: sentinel.master.clone(),
             notices: Notices::default(),
             known: Mutex::default(),
-            refreshing: Mutex::default(),
+            refreshing: Refresh::default(),
             used: AtomicBool::new(false),
             entry: Node::new(config.clone()),
             config: config.clone(),
@@ -105,18 +104,18 @@ impl Sentinels {
     }
 
     fn fresh(&self) -> Option<Arc<Node>> {
-        let known = self.known();
+        let known = self.known.lock();
         let fresh = !known.suspect && known.tried.is_some_and(|at| at.elapsed() < FRESH);
         known.master.as_ref().filter(|_| fresh).map(Arc::clone)
     }
 
     /// The master that is known, however long.
     pub(in crate::client) fn master(&self) -> Option<Arc<Node>> {
-        self.known().master.clone()
+        self.known.lock().master.clone()
     }
 
     fn is_master(&self, node: &Arc<Node>) -> bool {
-        let known = self.known();
+        let known = self.known.lock();
         known
             .master
             .as_ref()
@@ -131,17 +130,24 @@ impl Sentinels {
     /// Something went wrong there: the sentinels are asked before anything else is.
     pub(in crate::client) fn suspect(&self, node: &Arc<Node>) {
         if self.is_master(node) {
-            self.known().suspect = true;
+            self.known.lock().suspect = true;
         }
     }
 
-    /// Whether a server refuses to write, since it is no master or has lost its replicas.
-    pub(in crate::client) fn is_demoted(&self, node: &Arc<Node>, replies: &[Reply]) -> bool {
-        let refuses = replies.iter().any(|reply| refusal(node, reply).is_some());
-        if refuses {
-            self.suspect(node);
-        }
-        refuses
+    /// The commands that a server refuses, since it is no master or has lost its replicas.
+    pub(in crate::client) fn meanings(
+        &self,
+        node: &Arc<Node>,
+        replies: &[Reply],
+    ) -> Vec<(Meaning, Vec<usize>)> {
+        let refused = replies.iter().enumerate();
+        let mut refused = refused.filter_map(|(place, reply)| Some((place, refusal(node, reply)?)));
+        let Some((first, error)) = refused.next() else {
+            return Vec::new();
+        };
+        self.suspect(node);
+        let places = std::iter::once(first).chain(refused.map(|(place, _)| place));
+        vec![(Meaning::Refused(error), places.collect())]
     }
 
     /// Whether an answer of this server to what was sent then is one of the master.
@@ -163,7 +169,7 @@ impl Sentinels {
                 _ => return false,
             }
             // One that was under way already may have asked before that.
-            if self.known().refreshed.is_some_and(|at| at >= answered) {
+            if self.known.lock().refreshed.is_some_and(|at| at >= answered) {
                 return true;
             }
         }
@@ -171,12 +177,12 @@ impl Sentinels {
 
     /// Counts the masters that there have been.
     pub(in crate::client) fn term(&self) -> u64 {
-        self.known().term
+        self.known.lock().term
     }
 
     /// Has the sentinels asked, though nobody waits for what they say.
     pub(in crate::client) fn refresh_soon(self: &Arc<Self>) {
-        self.begin_refresh();
+        self.refreshing.begin(self.ask());
     }
 
     /// Whether calls to this node may pass again, or go to another by now.
@@ -189,36 +195,17 @@ impl Sentinels {
 
     /// Asks the sentinels now, and waits for what comes of it.
     async fn refresh(self: &Arc<Self>) -> Result<Arc<Node>> {
-        let mut outcome = self.begin_refresh();
-        match outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(broken_off())),
-            Err(_) => Err(broken_off()),
-        }
+        let limit = self.config.operation_timeout;
+        self.refreshing.answer(self.ask(), limit).await
     }
 
-    /// Has them asked once, however many want it.
-    fn begin_refresh(self: &Arc<Self>) -> watch::Receiver<Outcome> {
-        let mut refreshing = self
-            .refreshing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(outcome) = &*refreshing {
-            return outcome.clone();
-        }
-        let (done, outcome) = watch::channel(None);
-        *refreshing = Some(outcome.clone());
-        drop(refreshing);
+    fn ask(self: &Arc<Self>) -> impl Future<Output = Result<Arc<Node>>> + Send + use<> {
         let own = Arc::clone(self);
-        // On the runtime: who wanted it may be cancelled, or its loop kept by other work.
-        tokio::spawn(async move {
+        async move {
             let found = own.find().await;
-            own.known().tried = Some(Instant::now());
-            *own.refreshing
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = None;
-            let _ = done.send(Some(found)); // nobody may wait
-        });
-        outcome
+            own.known.lock().tried = Some(Instant::now());
+            found
+        }
     }
 
     /// Asks now and then, as long as there are calls: a master that is stalled ends no connection.
@@ -237,15 +224,11 @@ impl Sentinels {
             }
         });
     }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The error of a command that a server did not run because it is no master, or has lost its
 /// replicas. During a failover that passes, so it is an outage and not a mistake of the caller.
-pub(in crate::client) fn refusal(node: &Node, reply: &Reply) -> Option<Error> {
+fn refusal(node: &Node, reply: &Reply) -> Option<Error> {
     let Reply::Other(Value::ServerError(error)) = reply else {
         return None;
     };
@@ -291,11 +274,4 @@ pub(in crate::client) fn cursor(place: u128, term: u64) -> u64 {
     } else {
         0
     }
-}
-
-fn broken_off() -> Error {
-    Error::new(
-        Kind::Unavailable,
-        "the question for the master was broken off",
-    )
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::TlsFiles;
 use crate::error::{Error, Kind, Result};
+use crate::mutex::Mutex;
 pub(in crate::client) use errors::Refusal;
 pub(in crate::client) use session::Session;
 
@@ -86,10 +87,10 @@ impl Tls {
     /// The configuration for a new connection. While files are being replaced they may not fit each
     /// other: the one they last made serves on.
     fn config(&self) -> Result<Arc<ClientConfig>> {
-        let before = self.lock().clone();
+        let before = self.made.lock().clone();
         match (self.renewed(before.as_ref()), before) {
             (Ok(made), _) => {
-                *self.lock() = Some(made.clone());
+                *self.made.lock() = Some(made.clone());
                 Ok(made.config)
             }
             (Err(_), Some(before)) => Ok(before.config),
@@ -141,10 +142,6 @@ impl Tls {
                 "is not the key of the certificate in redis_tls_cert_file ({error})"
             )),
         })
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Made>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,13 +1,12 @@
 //! What TLS keeps between a socket and the thread that reads and writes it.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustls::ClientConnection;
 
-use crate::client::transport::socket::waits;
+use crate::client::transport::socket::{Wire, waits};
+use crate::mutex::Mutex;
 
 /// Bytes read off the socket at a time: rustls by itself reads 4 kB.
 const RECEIVED: usize = 64 * 1024;
@@ -43,10 +42,10 @@ impl Session {
     /// but for want of room, and then the buffer is full.
     pub(in crate::client) fn read(
         &self,
-        stream: &TcpStream,
+        mut stream: impl Read,
         buffer: &mut [u8],
     ) -> io::Result<usize> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut filled = 0;
         loop {
             match state.tls.reader().read(&mut buffer[filled..]) {
@@ -62,15 +61,15 @@ impl Session {
             if !at_hand && self.waits && filled > 0 {
                 return Ok(filled);
             }
-            if let Err(error) = state.take(stream) {
+            if let Err(error) = state.take(&mut stream) {
                 return some_or(filled, error);
             }
         }
     }
 
     /// Takes a piece of a request, unless an earlier one is still held back.
-    pub(in crate::client) fn write(&self, stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.lock();
+    pub(in crate::client) fn write(&self, stream: &Wire, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state.lock();
         state.flush(stream)?;
         if state.tls.wants_write() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -81,23 +80,19 @@ impl Session {
     }
 
     /// Sends what is held back, as far as the socket takes it.
-    pub(in crate::client) fn flush(&self, stream: &TcpStream) -> io::Result<()> {
-        self.lock().flush(stream)
+    pub(in crate::client) fn flush(&self, stream: &Wire) -> io::Result<()> {
+        self.state.lock().flush(stream)
     }
 
     /// Whether bytes wait for the socket.
     pub(in crate::client) fn holds_back(&self) -> bool {
-        self.lock().tls.wants_write()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().tls.wants_write()
     }
 }
 
 impl State {
     /// Gives rustls more of what has come, read off the socket when there is no more at hand.
-    fn take(&mut self, mut stream: &TcpStream) -> io::Result<()> {
+    fn take(&mut self, stream: &mut impl Read) -> io::Result<()> {
         if self.left.is_empty() {
             self.left = 0..stream.read(&mut self.received)?;
         }
@@ -108,7 +103,7 @@ impl State {
         Ok(())
     }
 
-    fn flush(&mut self, mut stream: &TcpStream) -> io::Result<()> {
+    fn flush(&mut self, mut stream: &Wire) -> io::Result<()> {
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut stream) {
                 Ok(_) => {}

@@ -1,0 +1,41 @@
+//! When a call has to be over. It is set once, where the call enters, and every request, retry, pause and wait for a
+//! connection of that call keeps to it.
+//!
+//! Work on many ids is a call of many steps: each batch or page that follows an answered one restarts the deadline, so
+//! that such a call lasts as long as it proceeds. Work that no caller waits for has a deadline for each request.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+tokio::task_local! {
+    static DEADLINE: Deadline;
+}
+
+struct Deadline {
+    limit: Duration,
+    until: Cell<Instant>,
+}
+
+/// Polls a call that has so much time, from when it is polled first.
+pub(crate) async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> T {
+    let until = Cell::new(Instant::now() + limit);
+    DEADLINE.scope(Deadline { limit, until }, call).await
+}
+
+/// Gives what follows the whole time again: the next step of a call that proceeds.
+pub(crate) fn restart() {
+    let _ = DEADLINE.try_with(|deadline| deadline.until.set(Instant::now() + deadline.limit));
+}
+
+/// Does not count the time in which the caller's thread did other work while the answer was there.
+pub(super) fn postpone(late: Duration) {
+    let _ = DEADLINE.try_with(|deadline| deadline.until.set(deadline.until.get() + late));
+}
+
+/// The deadline of the call that is being polled; outside of one, that of a request that begins now.
+pub(crate) fn current(limit: Duration) -> Instant {
+    let until = DEADLINE.try_with(|deadline| deadline.until.get());
+    until.unwrap_or_else(|_| Instant::now() + limit)
+}

@@ -1,0 +1,232 @@
+//! What belongs to one process: the runtime, the connections, the loop drivers of its event loops.
+//!
+//! A forked child has the memory of its parent but not its threads: a runtime without workers,
+//! locks that nobody will release, sockets that are the parent's. So the child makes everything
+//! anew and never touches, or drops, what it inherited.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::client::{SharedConnections, keep_keyspace_stats};
+use crate::error::{Error, Kind, Result};
+use crate::mutex::Mutex;
+use crate::{panics, stack};
+
+/// Threads that drive sockets. One Redis connection fills about one core.
+const MAX_WORKERS: usize = 2;
+/// Threads for host name look-ups and for loops that must be rung with the interpreter's lock.
+const BLOCKING_THREADS: usize = 2;
+/// How long the system may count a thread that has ended.
+const LEAVING: Duration = Duration::from_millis(5);
+
+/// The state of this process. Leaked: it ends with the process, and a child's copy is inert.
+pub(in crate::python) struct Process {
+    id: u32,
+    pub(super) runtime: Runtime,
+    pub(in crate::python) connections: SharedConnections,
+    /// Milliseconds between two checks at what lies on the servers; 0 while nobody wants any.
+    sample_every: AtomicU64,
+    stats_begun: AtomicBool,
+}
+
+/// The number of this process when Python last called. To ask the system takes a few hundred
+/// nanoseconds, so it is asked once a call.
+static HERE: AtomicU32 = AtomicU32::new(0);
+
+/// Asks which process this is, as everyone does who was just called by Python: it may have forked.
+pub(in crate::python) fn observe_process() {
+    HERE.store(std::process::id(), Relaxed);
+}
+
+/// Locked only while attached to the interpreter and never across Python code, so it is free at
+/// every `fork`, which Python does attached too.
+static CURRENT: Mutex<Option<&'static Process>> = Mutex::new(None);
+
+impl Process {
+    /// This process's state, made at first use and again in a forked child.
+    pub(in crate::python) fn current(attached: Python<'_>) -> Result<&'static Self> {
+        observe_process();
+        Self::observed(attached)
+    }
+
+    /// The same, for who comes after a look.
+    pub(super) fn observed(_attached: Python<'_>) -> Result<&'static Self> {
+        let mut current = CURRENT.lock();
+        if let Some(process) = *current
+            && process.is_current()
+        {
+            return Ok(process);
+        }
+        let process = stack::on_large_stack(Self::new)?;
+        *current = Some(process);
+        Ok(process)
+    }
+
+    /// The same, if it was made.
+    pub(super) fn made(_attached: Python<'_>) -> Option<&'static Self> {
+        observe_process();
+        let current = CURRENT.lock();
+        current.filter(|process| process.is_current())
+    }
+
+    fn new() -> Result<&'static Self> {
+        Ok(Box::leak(Box::new(Self {
+            id: HERE.load(Relaxed),
+            runtime: runtime()?,
+            connections: SharedConnections::default(),
+            sample_every: AtomicU64::new(0),
+            stats_begun: AtomicBool::new(false),
+        })))
+    }
+
+    /// Has the servers looked at so often, in the background, from now on; zero is never.
+    pub(in crate::python) fn keep_keyspace_stats(&'static self, every: Duration) {
+        let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        self.sample_every.store(every, Relaxed);
+        if every > 0 && !self.stats_begun.swap(true, Relaxed) {
+            let every = || match self.sample_every.load(Relaxed) {
+                0 => None,
+                milliseconds => Some(Duration::from_millis(milliseconds)),
+            };
+            stack::on_large_stack(|| {
+                self.runtime
+                    .spawn(keep_keyspace_stats(&self.connections, every))
+            });
+        }
+    }
+
+    /// Runs a future on the runtime's threads; None if it panicked. It ends with who waits for it.
+    pub(super) async fn apart<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        struct Ended<T>(JoinHandle<T>);
+        impl<T> Drop for Ended<T> {
+            fn drop(&mut self) {
+                self.0.abort();
+            }
+        }
+        let mut task = Ended(self.runtime.spawn(future));
+        (&mut task.0).await.ok()
+    }
+
+    /// False in a forked child, for what it inherited.
+    pub(super) fn is_current(&self) -> bool {
+        self.id == HERE.load(Relaxed)
+    }
+}
+
+fn runtime() -> Result<Runtime> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let given = threads_given(cores.min(MAX_WORKERS) + 1);
+    let made = if given < 2 {
+        Err(format!("{given} of the 2 that calls need"))
+    } else {
+        started(given - 1).or_else(|_| {
+            thread::sleep(LEAVING);
+            started(1)
+        })
+    };
+    made.map_err(|why| {
+        let message = format!(
+            "too few threads could be started ({why}): raise the limit of processes (ulimit -u, the container's pids limit) or of memory"
+        );
+        Error::new(Kind::Unavailable, message)
+    })
+}
+
+/// How many of so many threads the system gives this process at once. Tokio cannot be asked: where it
+/// gets too few, those that it has started stay.
+fn threads_given(wanted: usize) -> usize {
+    let gate = Mutex::new(());
+    let given = thread::scope(|scope| {
+        let held = gate.lock();
+        let start = |_| {
+            thread::Builder::new()
+                .spawn_scoped(scope, || drop(gate.lock()))
+                .ok()
+        };
+        let threads: Vec<_> = (0..wanted).map_while(start).collect();
+        drop(held);
+        let given = threads.len();
+        for thread in threads {
+            let _ = thread.join();
+        }
+        given
+    });
+    if given < wanted {
+        thread::sleep(LEAVING);
+    }
+    given
+}
+
+/// A runtime whose every thread that it cannot do without runs. Where the system gives too few, as in
+/// a container at its limit of processes, tokio panics.
+fn started(workers: usize) -> Result<Runtime, String> {
+    // Another process may take a thread since they were counted. While it unwinds, tokio would wait for
+    // the workers that it has started, which nobody has told to end; inside another runtime it never waits.
+    let outer = Builder::new_current_thread().build();
+    let outer = outer.map_err(|error| error.to_string())?;
+    let built = panics::expected(|| {
+        outer.block_on(async {
+            Builder::new_multi_thread()
+                .worker_threads(workers)
+                .max_blocking_threads(BLOCKING_THREADS)
+                .thread_keep_alive(Duration::MAX)
+                .thread_name("nano-graphrag-redis")
+                .enable_io()
+                .enable_time()
+                .build()
+        })
+    });
+    let runtime = match built {
+        Ok(Ok(runtime)) => runtime,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(refused) => return Err(refused),
+    };
+    // One that may block is started now and kept: while there is one, work for which no other can be
+    // started waits its turn. Without it `spawn_blocking` panics, and `block_in_place` loses its worker.
+    match panics::expected(|| runtime.spawn_blocking(|| ())) {
+        Ok(_) => Ok(runtime),
+        Err(refused) => {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            Err(refused)
+        }
+    }
+}
+
+/// Something that only the process that made it may use or drop.
+pub(in crate::python) struct Owned<T> {
+    process: u32,
+    value: Option<T>,
+}
+
+impl<T> Owned<T> {
+    pub(in crate::python) fn new(value: T) -> Self {
+        Self {
+            process: std::process::id(),
+            value: Some(value),
+        }
+    }
+
+    /// The value, or None in a forked child.
+    pub(in crate::python) fn get(&self) -> Option<&T> {
+        self.value
+            .as_ref()
+            .filter(|_| self.process == HERE.load(Relaxed))
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // Dropping it would wake tasks of a runtime that has no threads here.
+            std::mem::forget(self.value.take());
+        }
+    }
+}
