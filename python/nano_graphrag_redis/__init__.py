@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nano_graphrag_redis.integrations.hosts import register, unregister
 
+    from ._core import __version__ as __version__
     from .config import RedisConfig
     from .exceptions import (
         CircuitOpenError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         StorageClosedError,
         StorageConfigError,
         StorageError,
+        StorageMemoryError,
         StorageOperationError,
         StorageSerializationError,
         StorageTimeoutError,
@@ -29,15 +31,35 @@ if TYPE_CHECKING:
     )
     from .llm.embeddings import cache_embeddings
     from .llm.limiting import limit_llm
-    from .shapes import StorageStats
+    from .shapes import RedisSettings, StorageStats
     from .storage import RedisKVStorage
     from .sync import SyncRedisKVStorage
+
+
+def _refuse_subinterpreters() -> None:
+    """The core has one set of types and threads a process: those of the main interpreter."""
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            interpreters = import_module(name)
+        except ImportError:
+            continue
+        if interpreters.get_current() != interpreters.get_main():
+            raise ImportError(
+                "nano_graphrag_redis works in the main interpreter only, and this is a "
+                "subinterpreter: import it there, or in another process (under mod_wsgi, set "
+                "WSGIApplicationGroup %{GLOBAL})"
+            )
+        return
+
+
+_refuse_subinterpreters()
 
 _HOMES = {
     "RedisKVStorage": "storage",
     "SyncRedisKVStorage": "sync",
     "StorageStats": "shapes",
     "RedisConfig": "config",
+    "RedisSettings": "shapes",
     "cache_embeddings": "llm.embeddings",
     "limit_llm": "llm.limiting",
     "register": "hosts",
@@ -46,6 +68,7 @@ _HOMES = {
     "StorageUnavailableError": "exceptions",
     "CircuitOpenError": "exceptions",
     "StorageTimeoutError": "exceptions",
+    "StorageMemoryError": "exceptions",
     "StorageOperationError": "exceptions",
     "StorageAuthError": "exceptions",
     "StorageSerializationError": "exceptions",
@@ -64,10 +87,12 @@ __all__ = [
     "JsonFileError",
     "RedisConfig",
     "RedisKVStorage",
+    "RedisSettings",
     "StorageAuthError",
     "StorageClosedError",
     "StorageConfigError",
     "StorageError",
+    "StorageMemoryError",
     "StorageOperationError",
     "StorageSerializationError",
     "StorageStats",
@@ -81,13 +106,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Loads a public name from its module on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker would take every name for one of ours
+
+    def __getattr__(name: str) -> object:
+        """Loads a public name from its module on first use."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

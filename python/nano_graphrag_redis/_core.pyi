@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from pathlib import Path
 from typing import Any, final
 
-from .shapes import StorageStats
+from .shapes import ProcessMetrics, StorageStats
 
 __all__ = [
     "BlockingKvStore",
@@ -36,21 +36,17 @@ def file_of(directory: str | os.PathLike[str], namespace: str) -> Path:
             directory.
     """
 
-def metrics(*, census_every: float | None = None) -> dict[str, Any]:
+def metrics(*, sample_every: float | None = None) -> ProcessMetrics:
     """This process's counters, including closed storages; a forked child starts from zero.
 
     Args:
-        census_every: Interval in seconds of a background sample of the servers in use: number and
-            memory of each namespace's keys, and evicted keys. 0 turns it off. The last sample is in
-            ``sets``, under ``census``.
+        sample_every: Interval in seconds of a background sample of the servers in use: number and
+            memory of each namespace's keys, and the servers' own memory, evictions and persistence.
+            The last one is in ``sets``, under ``sample``. Between samples the servers are pinged;
+            ``up`` is what came of it. 0 turns both off.
 
     Returns:
-        Plain data that can be serialised as JSON. ``bounds``: the upper bounds of the histogram
-        buckets, in seconds. ``namespaces``: for each, ``operations`` (per operation: ``statuses``,
-        calls by outcome; ``histogram``, calls by duration, per bucket and not cumulative, with
-        those above the last bound at the end; ``seconds``, the total), ``counts`` and ``forgiven``
-        (failures hidden from callers, by kind). ``servers``: for each, ``counts`` (totals) and
-        ``sets`` (the current state of each set of connections in use).
+        Plain data that can be serialised as JSON.
     """
 
 @final
@@ -135,12 +131,21 @@ class KvStore:
         Each is tried in a form that changes nothing; commands without such a form are not tried.
         """
     def limit(self, name: str, words: Sequence[str]) -> Awaitable[list[int]]:
-        """Runs the script of a rate limit; ``limits.lua`` says what it takes and gives."""
+        """Runs the script of a rate limit; ``llm_limits.lua`` says what it takes and gives."""
     def count(self, what: str, number: int) -> None:
         """Adds to a count of this namespace, by its name in ``metrics``.
 
         Raises:
             KeyError: There is none of this name.
+        """
+    def changes(
+        self, after: str | None = None, count: int = 100
+    ) -> Awaitable[list[tuple[str, list[tuple[bytes, bytes]]]]]:
+        """Entries of the namespace's stream of changes: their ids, and fields with values.
+
+        Args:
+            after: The id of an entry: those after it, the oldest first. None: the newest first.
+            count: How many at most.
         """
     def registry_drift(self) -> Awaitable[tuple[int, int] | None]:
         """How the registry differs from the stored values, even if this storage keeps none.
@@ -190,6 +195,9 @@ class BlockingKvStore:
     def forbidden(self) -> list[str]: ...
     def limit(self, name: str, words: Sequence[str]) -> list[int]: ...
     def count(self, what: str, number: int) -> None: ...
+    def changes(
+        self, after: str | None = None, count: int = 100
+    ) -> list[tuple[str, list[tuple[bytes, bytes]]]]: ...
     def registry_drift(self) -> tuple[int, int] | None: ...
 
 @final
@@ -258,7 +266,8 @@ class FileWork:
         With ``ask``, values are read from the server; otherwise the logged values are used.
         ``within`` limits the seconds to wait for the server and for other processes; after
         that it raises, and the log stays to be folded later.
-        Result: ``ids`` and ``size`` of the file; None if there was nothing to fold.
+        Result: ``ids`` and ``size`` of the file, None if there was nothing to fold; of the lines
+        that told of no change ``skipped_count``, and the first numbers in ``skipped_lines``.
         """
     def step(self) -> tuple[str, int, int | None, str] | None:
         """Does the next step; returns its name, how much is done, the total, and the unit."""

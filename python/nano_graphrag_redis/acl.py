@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from .config import RedisConfig
-from .config.namespaces import LLM_CACHE, LLM_LIMITS, REPORTS
+from .config.namespaces import KNOWN_NAMESPACES, LLM_LIMITS, REPORTS, SINGLE_FLIGHT
 
 PLACEHOLDER: Final = "PASSWORD"
 """Stands in the line where the operator puts the password."""
@@ -34,6 +34,25 @@ _REGISTRY: Final = (
     "zscan",
     "zscore",
 )
+TRANSACTIONS: Final = frozenset({"exec", "multi", "watch"})
+"""By which, on one server, a set of reports is replaced at once."""
+_SLIDING: Final = ("pexpire", "pttl")
+_CHANGES: Final = (
+    "xadd",
+    "xrange",  # these two: who reads what was recorded
+    "xrevrange",
+)
+_LIMITS: Final = (
+    "eval",
+    "evalsha",
+    "hdel",
+    "hget",
+    "hgetall",
+    "hset",
+    "pexpire",
+    "time",
+)
+"""Of ``limit_llm``, which no setting tells of."""
 _CLUSTER: Final = (
     "asking",
     "cluster|info",  # whether it is cut off from the majority
@@ -54,7 +73,9 @@ _KNOWS_SETINFO: Final = (7, 2)
 _KNOWS_WAITAOF: Final = (7, 2)
 
 
-def acl_rules(config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO) -> list[str]:
+def acl_rules(
+    config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO, limits: bool = False
+) -> list[str]:
     """The ACL rules that ``config`` needs, one string per rule.
 
     AUTH and HELLO need no rule. INFO, CONFIG and BGSAVE are included only if
@@ -67,27 +88,27 @@ def acl_rules(config: RedisConfig, *, server: tuple[int, int] = _KNOWS_SETINFO) 
     Args:
         config: The deployment's settings.
         server: Major and minor version of the server, which rejects unknown commands.
+        limits: Whether its processes use ``limit_llm``.
     """
-    commands = {*_ALWAYS}
-    if config.redis_near_cache_mb:
-        commands.update(_NEAR_CACHE)
-    if config.redis_registry:
-        commands.update(_REGISTRY)
-    if config.redis_deferred_drop:
-        commands.add("getex")
-    if config.redis_cluster:
-        commands.update(_CLUSTER)
-    if config.redis_url.sentinel:
-        commands.add("role")
+    needs = (
+        (_LIMITS, limits),
+        (_NEAR_CACHE, config.redis_near_cache_mb),
+        (_REGISTRY, config.redis_registry),
+        (("getex",), config.redis_deferred_drop),
+        (TRANSACTIONS, config.redis_deferred_drop and not config.redis_cluster),
+        (_SLIDING, any(map(config.slides, KNOWN_NAMESPACES))),
+        (_CHANGES, config.redis_changes),
+        (_CLUSTER, config.redis_cluster),
+        (("role",), config.redis_url.sentinel),
+        (_INFORMING, server >= _KNOWS_SETINFO),
+        (("select",), config.redis_url.database),
+    )
+    commands = {*_ALWAYS, *(command for group, needed in needs if needed for command in group)}
     level = re.split(r"[:+]", config.redis_durability)[0]
     commands.update(_BARRIERS[level])
     if level == "fsync":
         # CONFIG GET tells passwords too: granted only where nothing else tells of the file.
         commands.add("waitaof" if server >= _KNOWS_WAITAOF else "config|get")
-    if server >= _KNOWS_SETINFO:
-        commands.update(_INFORMING)
-    if config.redis_url.database:
-        commands.add("select")
     keys = [f"~{pattern}" for pattern in _patterns(config)]
     return [*keys, *(f"+{command}" for command in sorted(commands))]
 
@@ -97,6 +118,7 @@ def acl_line(
     *,
     username: str | None = None,
     server: tuple[int, int] = _KNOWS_SETINFO,
+    limits: bool = False,
 ) -> str:
     """The command that creates the user, for ``redis-cli``. Run it again to update the user.
 
@@ -106,13 +128,20 @@ def acl_line(
         config: The deployment's settings.
         username: The user's name; ``redis_username`` when None, or else ``nano_graphrag``.
         server: Major and minor version of the server.
+        limits: Whether its processes use ``limit_llm``.
 
     Example:
         >>> acl_line(RedisConfig(redis_workspace="acme"))[:66]
         'ACL SETUSER nano_graphrag reset on >PASSWORD ~nano_graphrag@acme:*'
     """
     name = username or config.redis_username or config.redis_url.username or "nano_graphrag"
-    words = [name, "reset", "on", f">{PLACEHOLDER}", *acl_rules(config, server=server)]
+    words = [
+        name,
+        "reset",
+        "on",
+        f">{PLACEHOLDER}",
+        *acl_rules(config, server=server, limits=limits),
+    ]
     return " ".join(["ACL", "SETUSER", *map(_quoted, words)])
 
 
@@ -129,8 +158,21 @@ def _patterns(config: RedisConfig) -> list[str]:
             _literal(f"{prefix}:@registry:{namespace}"),
         )
     ]
-    if LLM_CACHE in config.redis_shared_namespaces and config.redis_single_flight != "off":
-        shared.append(f"{_literal(f'{prefix}:@lease:{{{prefix}:{LLM_CACHE}:')}*")
+    if config.redis_single_flight != "off":
+        shared += [
+            f"{_literal(f'{prefix}:@lease:{{{prefix}:{namespace}:')}*"
+            for namespace in sorted(SINGLE_FLIGHT & config.redis_shared_namespaces)
+        ]
+    if config.redis_changes:
+        shared += [
+            _literal(f"{prefix}:@changes:{namespace}")
+            for namespace in sorted(config.redis_shared_namespaces)
+        ]
+    shared += [
+        f"{_literal(f'{prefix}:@born:{namespace}:')}*"
+        for namespace in sorted(config.redis_shared_namespaces)
+        if config.slides(namespace)
+    ]
     if LLM_LIMITS in config.redis_shared_namespaces:
         shared.append(f"{_literal(f'{prefix}:@limit')}:*")
     if config.redis_deferred_drop and REPORTS in config.redis_shared_namespaces:

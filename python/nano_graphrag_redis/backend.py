@@ -62,6 +62,15 @@ def _fold_at_exit(backend: Backend) -> None:
     weakref.finalize(backend, atexit.unregister, close).atexit = False
 
 
+def uncopied(storage: object, namespace: str) -> TypeError:
+    """What pickling or copying a storage raises."""
+    return TypeError(
+        f"a {type(storage).__name__} (namespace {visible(namespace)!r}) cannot be pickled or "
+        "copied: it holds this process's connections; pass its settings, and build one from them "
+        "where it is used"
+    )
+
+
 class Backend:
     """What the async and the blocking storage of one namespace share.
 
@@ -105,7 +114,7 @@ class Backend:
         # The same calls, and a drop that is to wait for nothing.
         self.at_once = self.calls
         if self.config.redis_deferred_drop and namespace == REPORTS:
-            from .deferred import deferring
+            from .deferred_drop import deferring
 
             self.calls = deferring(self.calls, self.store, namespace)
         self.ready = self._directory is None

@@ -20,6 +20,7 @@ __all__ = [
     "StorageClosedError",
     "StorageConfigError",
     "StorageError",
+    "StorageMemoryError",
     "StorageOperationError",
     "StorageSerializationError",
     "StorageTimeoutError",
@@ -114,6 +115,13 @@ class JsonFileError(StorageError, ValueError):
 
     The message names the file and, where there is one, the byte offset. If the host was writing
     the file at that moment, try again.
+    """
+
+
+class StorageMemoryError(StorageError, MemoryError):
+    """There is no memory for a value, a batch or what was read of a file. The storage stays usable.
+
+    Raise the limit of memory, or read and write less at once.
     """
 
 

@@ -6,6 +6,7 @@ and it installs on fewer Pythons than this package. For both there is a base of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -17,7 +18,7 @@ class BaseKVStorage(Generic[Value]):
     """One namespace, and the settings that the host gives it."""
 
     namespace: str
-    global_config: dict[str, Any]
+    global_config: Mapping[str, Any]
 
 
 if not TYPE_CHECKING:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 from typing_extensions import Self
 
 from ._core import KvStore
-from .backend import Backend
+from .backend import Backend, uncopied
+from .config.namespaces import LLM_CACHE
 from .config.secrets import guarded
 from .exceptions import StorageError
 from .host_base import BaseKVStorage
-from .redis_client import RedisClientFacade
+from .host_redis_client import RedisClientFacade
 from .shapes import StorageStats, Value
 from .sync import SyncRedisKVStorage
+from .threads import aside
+from .workers.hash_seeds import warn_of_random_hashes
 
 
 @dataclass(repr=False)
@@ -49,7 +52,7 @@ class RedisKVStorage(BaseKVStorage[Value]):
 
     namespace: str
     # Not compared, not shown, in no subclass either: it may hold a password.
-    global_config: dict[str, Any] = field(compare=False, repr=False)
+    global_config: Mapping[str, Any] = field(compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # What asdict() gives, and what shows a storage's attributes, hides it as well.
@@ -57,12 +60,18 @@ class RedisKVStorage(BaseKVStorage[Value]):
         self._backend = Backend(self.namespace, self.global_config)
         # None until an embedded server was joined; see _store.
         self._core: KvStore | None = self._backend.calls if self._backend.ready else None
+        # A setting of the host's: who else opens the cache makes no prompts.
+        if self.namespace == LLM_CACHE and "enable_llm_cache" in self.global_config:
+            warn_of_random_hashes()
 
     def __repr__(self) -> str:
         return f"RedisKVStorage({self.namespace!r}, {self._backend.config.redis_url!r})"
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise uncopied(self, self.namespace)
+
     async def _store(self) -> KvStore:
-        await asyncio.to_thread(self._backend.join_server)
+        await aside(self._backend.join_server)
         self._core = self._backend.calls
         return self._core
 
@@ -181,6 +190,7 @@ class RedisKVStorage(BaseKVStorage[Value]):
             ``waits`` (misses that waited for another caller's answer), ``saved`` (misses that
             received it), ``promoted`` (misses that waited and then called the LLM, because the
             first caller failed), ``timed_out``, and ``would_wait`` (under ``observe``).
+            ``ttl_renewals`` are values given their time to live anew.
             ``deferred_drop`` is None if it is off, else: ``swaps`` (how often this storage has
             replaced all values) and ``kept`` (drops after which nothing was written).
         """
@@ -201,7 +211,7 @@ class RedisKVStorage(BaseKVStorage[Value]):
         if self._backend.closes_at_once:
             self._backend.close()
         else:
-            await asyncio.to_thread(self._backend.close)
+            await aside(self._backend.close, or_here=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -214,7 +224,7 @@ class RedisKVStorage(BaseKVStorage[Value]):
     ) -> None:
         await self.close()
 
-    @property
+    @cached_property
     def sync(self) -> SyncRedisKVStorage[Value]:
         """The blocking storage on the same connections; closing one closes both."""
         return SyncRedisKVStorage(self.namespace, self.global_config, backend=self._backend)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Generic
+from typing import Any, Generic, NoReturn, SupportsIndex
 
 from typing_extensions import Self
 
 from ._core import BlockingKvStore
-from .backend import Backend
+from .backend import Backend, uncopied
 from .config.secrets import guarded
 from .exceptions import StorageError
 from .shapes import StorageStats, Value
@@ -53,6 +53,9 @@ class SyncRedisKVStorage(Generic[Value]):
 
     def __repr__(self) -> str:
         return f"SyncRedisKVStorage({self.namespace!r}, {self._backend.config.redis_url!r})"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise uncopied(self, self.namespace)
 
     def _store(self) -> BlockingKvStore:
         self._backend.join_server()

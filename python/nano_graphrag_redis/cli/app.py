@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -11,9 +12,11 @@ from nano_graphrag_redis._core import __version__
 from nano_graphrag_redis.printable import visible
 
 from . import run
+from .changes import changes
 from .copy import copy
 from .doctor import doctor
 from .drop import drop
+from .exit_codes import Exit
 from .export import export
 from .fold import fold
 from .get import get
@@ -43,16 +46,50 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for body in (doctor, stats, migrate, export, verify, fold, get, keys, drop, prune, copy, metrics):
-    app.command()(command(body))
+_GROUPS: dict[str, dict[Callable[..., Exit | None], str]] = {
+    "Check and watch": {
+        doctor: "doctor",
+        stats: "stats --price-per-call 0.01",
+        metrics: "metrics --dir ./metrics --once",
+    },
+    "Move between files and Redis": {
+        migrate: "migrate --from ./cache --dry-run",
+        verify: "verify --from ./cache",
+        export: "export --to ./files --namespace full_docs",
+        fold: "fold --in ./cache",
+    },
+    "Look at values, and delete them": {
+        keys: "keys full_docs | head",
+        changes: "changes --last 20",
+        get: "get full_docs doc-1",
+        prune: "prune --older-than 7d --dry-run",
+        copy: "copy --to-workspace acme --dry-run",
+        drop: "drop community_reports --yes",
+    },
+}
+"""The commands of each panel of the help, each with an example."""
+
+_RUNNING = "Run"
+
+_PANELS_FIT = 72
+"""Columns: in fewer, the help would cut words off, and is plain text."""
+
+for panel, commands in _GROUPS.items():
+    for body, example in commands.items():
+        app.command(rich_help_panel=panel, epilog=f"Example: {PROGRAM} {example}")(command(body))
 
 server = typer.Typer(help="An embedded server that keeps running while no application uses it.")
 for part in (start, stop, status):
-    server.command()(command(part))
-app.add_typer(server, name="server")
+    server.command(epilog=f"Example: {PROGRAM} server {part.__name__} ./redis")(command(part))
+app.add_typer(server, name="server", rich_help_panel=_RUNNING)
 
 
-@app.command(name="run", add_help_option=False, context_settings={"ignore_unknown_options": True})
+@app.command(
+    name="run",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+    rich_help_panel=_RUNNING,
+)
 def _run(
     arguments: Annotated[
         list[str], typer.Argument(metavar="SCRIPT|-m MODULE|COMMAND [ARGUMENT]...")
@@ -82,9 +119,18 @@ def main(arguments: Sequence[str]) -> int:
     if list(arguments[:1]) != ["run"]:  # the script's streams are its own
         replace_what_cannot_be_said()
     try:
-        code = app(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        narrow: dict[str, int] = {}
+        if (columns := shutil.get_terminal_size().columns) < _PANELS_FIT:
+            app.rich_markup_mode = None
+            narrow["terminal_width"] = columns
+        code = app(list(arguments), prog_name=PROGRAM, standalone_mode=False, **narrow)
     except SystemExit as ended:
         code = ended.code
+    except BrokenPipeError:
+        return Exit.PIPE
+    except OSError as error:  # of the help or the version, which no session says
+        Output(as_json=False).refuse(error)
+        return Exit.FAILED
     except Exception as wrong:
         # Newer versions of typer have classes of their own in place of click's.
         if not hasattr(wrong, "format_message"):

@@ -9,6 +9,7 @@ import typer
 
 from nano_graphrag_redis.migration import Progress, Report
 
+from .completion import namespaces_for_completion
 from .output import Bars
 
 Namespace = Annotated[
@@ -17,6 +18,7 @@ Namespace = Annotated[
         metavar="NAMESPACE",
         help="full_docs, text_chunks, community_reports, llm_response_cache, or another.",
         show_default=False,
+        autocompletion=namespaces_for_completion,
     ),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id.", show_default=False)]
@@ -26,7 +28,12 @@ Directory = Annotated[
 ]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--namespace", help="Only this namespace; repeatable. Default: all of them."),
+    typer.Option(
+        "--namespace",
+        metavar="NAME",
+        help="Only this namespace; repeatable. Default: all of them.",
+        autocompletion=namespaces_for_completion,
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 

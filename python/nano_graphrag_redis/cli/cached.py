@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -11,7 +10,9 @@ import typer
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.config.namespaces import LLM_CACHE
 from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
+from nano_graphrag_redis.humanize import plural
 
+from .completion import namespaces_for_completion
 from .output import Bars
 
 _BATCH = 500
@@ -19,27 +20,65 @@ _BATCH = 500
 
 Caches = Annotated[
     list[str] | None,
-    typer.Option("--namespace", help=f"A namespace of cached answers. Default: {LLM_CACHE}."),
+    typer.Option(
+        "--namespace",
+        metavar="NAME",
+        help=f"A namespace of cached answers. Default: {LLM_CACHE}.",
+        autocompletion=namespaces_for_completion,
+    ),
 ]
 Model = Annotated[
     str | None, typer.Option("--model", help="Only the answers of this model.", metavar="NAME")
 ]
 
 
-def batches(store: BlockingKvStore, what: str, bars: Bars) -> Iterator[list[tuple[str, Any]]]:
-    """The ids and values, batch by batch; values that cannot be read are left out."""
+class Unreadable:
+    """What could not be read and is therefore left out: within this, such an error is counted.
+
+    Attributes:
+        count: How many values.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        left_out = isinstance(error, (CorruptValueError, StorageOperationError))
+        self.count += left_out
+        return left_out
+
+    def __str__(self) -> str:
+        left = "was" if self.count == 1 else "were"
+        return (
+            f"{plural(self.count, 'value')} cannot be read and {left} left out: "
+            "nano-graphrag-redis doctor names them"
+        )
+
+
+def batches(
+    store: BlockingKvStore, what: str, bars: Bars, unreadable: Unreadable
+) -> Iterator[list[tuple[str, Any]]]:
+    """The ids and values, batch by batch; values that cannot be read are counted instead."""
     ids = store.all_keys()
     for start in range(0, len(ids), _BATCH):
-        yield list(_readable(store, ids[start : start + _BATCH]))
+        yield _readable(store, ids[start : start + _BATCH], unreadable)
         bars.tell(what, min(start + _BATCH, len(ids)), len(ids), "ids")
 
 
-def _readable(store: BlockingKvStore, ids: list[str]) -> Iterator[tuple[str, Any]]:
-    gone = store.filter_keys(ids)
-    there = [id for id in ids if id not in gone]
+def _readable(
+    store: BlockingKvStore, ids: list[str], unreadable: Unreadable
+) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
     try:
-        yield from zip(there, store.get_by_ids(there), strict=True)
+        found.extend(zip(ids, store.get_by_ids(ids), strict=True))
     except (CorruptValueError, StorageOperationError):  # a key of another type
-        for id in there:
-            with contextlib.suppress(CorruptValueError, StorageOperationError):
-                yield id, store.get_by_id(id)
+        for id in ids:
+            with unreadable:
+                found.append((id, store.get_by_id(id)))
+    # None is a null that was stored, or an answer that has expired since its id was listed. Asked
+    # after the values were read: one that expired in between would be taken for a null.
+    gone = store.filter_keys([id for id, value in found if value is None])
+    return [(id, value) for id, value in found if id not in gone]

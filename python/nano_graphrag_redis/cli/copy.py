@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
-from nano_graphrag_redis.answers import model_of
+from nano_graphrag_redis.cached_answers import model_of
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import LLM_CACHE
+from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration.common import opened
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.wording import plural
 
 from .arguments import DryRun
-from .cached import Model, batches
+from .cached import Model, Unreadable, batches
+from .exit_codes import Exit
 from .session import Session
 
 From = Annotated[
@@ -42,10 +43,11 @@ def copy(
     from_workspace: From = None,
     model: Model = None,
     dry_run: DryRun = False,
-) -> None:
+) -> Exit | None:
     """Copy cached LLM answers from one workspace to another, so that they are not paid for again.
 
     Existing ids are left alone. A copied answer gets the full redis_ttl of the namespace.
+    Exits 1 if an answer cannot be read; the others are copied.
     """
     bare = session.bare
     if LLM_CACHE in bare.redis_shared_namespaces:
@@ -57,12 +59,13 @@ def copy(
     if source.redis_workspace == target.redis_workspace:
         raise typer.BadParameter("both workspaces are the same", param_hint="--to-workspace")
     copied = there = 0
+    unreadable = Unreadable()
     with (
         session.output.progress() as bars,
         opened(LLM_CACHE, source) as answers,
         opened(LLM_CACHE, target) as copies,
     ):
-        for batch in batches(answers, "copy", bars):
+        for batch in batches(answers, "copy", bars, unreadable):
             wanted = {id: value for id, value in batch if model in {None, model_of(value)}}
             missing = copies.filter_keys(wanted) if wanted else set()
             there += len(wanted) - len(missing)
@@ -70,12 +73,28 @@ def copy(
             if not dry_run and missing:
                 copies.upsert({id: wanted[id] for id in missing})
     session.output.show(
-        {"dry_run": dry_run, "copied": copied, "already_there": there},
+        {
+            "dry_run": dry_run,
+            "copied": copied,
+            "already_there": there,
+            "unreadable": unreadable.count,
+        },
         lambda: (
             f"{'would copy' if dry_run else 'copied'} {plural(copied, 'answer')} to "
             f"{visible(to_workspace) or 'outside every workspace'}; {there:,} were there already"
         ),
     )
+    if not copied + there + unreadable.count and model is None:
+        session.output.say(f"there are no answers {_where(source)}", "yellow")
+    if unreadable.count:
+        session.output.say(str(unreadable), "yellow")
+        return Exit.FOUND
+    return None
+
+
+def _where(config: RedisConfig) -> str:
+    name = config.redis_workspace
+    return f"in the workspace {visible(name)}" if name else "outside every workspace"
 
 
 def _in(config: RedisConfig, workspace: str, option: str) -> RedisConfig:

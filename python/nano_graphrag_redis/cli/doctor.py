@@ -13,8 +13,8 @@ from rich.text import Text
 from nano_graphrag_redis import doctor as diagnosis
 from nano_graphrag_redis.acl import acl_line
 from nano_graphrag_redis.doctor import Finding, Repaired, Severity
+from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.wording import plural
 
 from .exit_codes import Exit
 from .log_output import untold
@@ -23,6 +23,10 @@ from .session import Session
 
 Acl = Annotated[
     bool, typer.Option("--acl", help="Print the ACL line of a least-privilege user, and exit.")
+]
+Limits = Annotated[
+    bool,
+    typer.Option("--llm-limits", help="With --acl: the user may also keep limit_llm's limits."),
 ]
 Repair = Annotated[
     bool, typer.Option("--repair", help="First fix what can be fixed without a decision.")
@@ -45,7 +49,11 @@ _MARKS = {
 
 
 def doctor(
-    session: Session, acl: Acl = False, repair: Repair = False, directory: Kept = None
+    session: Session,
+    acl: Acl = False,
+    limits: Limits = False,
+    repair: Repair = False,
+    directory: Kept = None,
 ) -> Exit | None:
     """Check the server and the contents of the keyspace; changes nothing without --repair.
 
@@ -54,8 +62,8 @@ def doctor(
     Exits 1 if it finds an error, 3 if the server cannot be reached.
     """
     if acl:
-        line = acl_line(session.config)
-        session.output.show({"acl": line}, lambda: Text(line))
+        line = acl_line(session.config, limits=limits)
+        session.output.show({"acl": line}, lambda: Text(line, no_wrap=True, overflow="ignore"))
         return None
     repaired: list[Repaired] = []
     findings: list[Finding] = []

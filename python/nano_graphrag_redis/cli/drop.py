@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from nano_graphrag_redis.exceptions import StorageConfigError
+from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration.common import opened
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.wording import plural
 
 from .arguments import Namespace
 from .exit_codes import Exit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ from nano_graphrag_redis.printable import visible
 from .arguments import DryRun, Only, told
 from .exit_codes import Exit
 from .namespaces import refused
-from .output import size, table
+from .output import PROGRAM, size, table
 from .session import Session
 
 Target = Annotated[
@@ -44,6 +45,15 @@ def export(
             directory, session.config, namespaces=namespace, dry_run=dry_run, progress=told(bars)
         )
     session.output.show(summary(exported), lambda: report(exported))
+    if not exported.files and not exported.refused:
+        session.output.say(f"there is no namespace at {session.where}: nothing to export", "yellow")
+    elif dry_run:
+        session.output.advise("the same without --dry-run")
+    elif exported.ok and exported.files:
+        session.output.advise(
+            f"{PROGRAM} verify --from {visible(shlex.quote(str(directory)))}; the host reads "
+            "the files with STORAGE_KV_BACKEND=json and this working_dir"
+        )
     return None if exported.ok else Exit.FOUND
 
 
@@ -57,6 +67,7 @@ def summary(exported: Exported) -> dict[str, object]:
         "refused": [asdict(each) for each in exported.refused],
         "foreign_keys": {"count": exported.foreign_count, "examples": exported.foreign},
         "left": [str(path) for path in exported.left],
+        "skipped": [asdict(each) | {"log": str(each.log)} for each in exported.skipped],
     }
 
 

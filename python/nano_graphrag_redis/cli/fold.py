@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nano_graphrag_redis import migration
+from nano_graphrag_redis.printable import visible
 
 from .export import report, summary
 from .session import Session
@@ -24,4 +25,8 @@ def fold(session: Session, directory: Kept) -> None:
     Uses the logged values if the server is down.
     """
     folded = migration.fold(directory, session.config)
-    session.output.show(summary(folded), lambda: report(folded))
+    session.output.show(summary(folded), lambda: report(folded) if folded.files else None)
+    if not folded.files:
+        session.output.say(
+            f"there is no log of changes in {visible(directory)}: its files are up to date", "dim"
+        )

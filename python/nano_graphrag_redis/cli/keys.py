@@ -19,9 +19,5 @@ def keys(session: Session, namespace: Namespace) -> Exit | None:
     with opened(namespace, session.bare) as store:
         ids = sorted(store.all_keys())
 
-    def lines() -> None:
-        for id in ids:
-            session.output.out.out(visible(id), highlight=False)
-
-    session.output.show(ids, lines)
+    session.output.show(ids, lambda: session.output.lines(map(visible, ids)))
     return None if ids else refused(session, [namespace])

@@ -56,6 +56,12 @@ def metrics(
     if once:
         session.output.out.out(generate_latest(registry).decode(), end="", highlight=False)
         return
-    server, _ = start_http_server(port, addr=address, registry=registry)
+    try:
+        server, _ = start_http_server(port, addr=address, registry=registry)
+    except OSError as error:
+        raise OSError(
+            f"--address {visible(address)} and --port {port} cannot be listened on: "
+            f"{error.strerror}"
+        ) from error
     session.output.say(f"http://{address}:{server.server_port}/metrics, until Ctrl-C")
     threading.Event().wait()

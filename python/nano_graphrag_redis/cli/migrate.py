@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,13 +12,14 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nano_graphrag_redis import migration
+from nano_graphrag_redis.config.value_types import LONGEST_TTL
+from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration import Migrated
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.wording import plural
 
 from .arguments import Directory, DryRun, Only, told
 from .exit_codes import Exit
-from .output import size, table
+from .output import PROGRAM, size, table
 from .session import Session
 
 Ttl = Annotated[
@@ -24,18 +27,30 @@ Ttl = Annotated[
     typer.Option(
         "--ttl",
         min=0,
+        max=LONGEST_TTL,
         metavar="SECONDS",
         help="TTL of ids that are new on the server; 0 for no expiry. "
         "Default: the TTL configured for each namespace.",
     ),
 ]
 
+WorkingDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--working-dir",
+        metavar="DIR",
+        help="The working_dir of the host that will read from Redis, if --from is a backup of it.",
+        show_default=False,
+    ),
+]
 
-def migrate(
+
+def migrate(  # noqa: PLR0917 # options, which are given by name
     session: Session,
     directory: Directory,
     namespace: Only = None,
     ttl: Ttl = None,
+    working_dir: WorkingDir = None,
     dry_run: DryRun = False,
 ) -> Exit | None:
     """Copy the JSON files of a working directory to Redis.
@@ -47,7 +62,12 @@ def migrate(
     """
     with session.output.progress() as bars:
         plan = migration.plan(
-            directory, session.config, namespaces=namespace, ttl=ttl, progress=told(bars)
+            directory,
+            session.config,
+            namespaces=namespace,
+            ttl=ttl,
+            working_dir=working_dir,
+            progress=told(bars),
         )
     ids = sum(file.ids for file in plan.files)
     session.output.say(
@@ -62,6 +82,13 @@ def migrate(
         {"notices": plan.notices(), "ok": migrated.ok, **asdict(migrated)},
         lambda: _report(migrated),
     )
+    checking = f"{PROGRAM} verify --from {shlex.quote(str(directory))}"
+    if dry_run:
+        session.output.say("next: the same without --dry-run", "dim")
+    elif migrated.ok:
+        session.output.say(
+            f"next: {visible(checking)}; then start the host with STORAGE_KV_BACKEND=redis", "dim"
+        )
     return None if migrated.ok else Exit.FOUND
 
 

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from nano_graphrag_redis._core import BlockingKvStore
-from nano_graphrag_redis.answers import is_empty, is_unparseable, model_of
+from nano_graphrag_redis.cached_answers import is_empty, is_unparseable, model_of
+from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
+from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration.common import opened
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.wording import plural
 
-from .cached import Caches, Model, batches
+from .cached import Caches, Model, Unreadable, batches
 from .exit_codes import Exit
 from .namespaces import refused
 from .output import Bars
@@ -26,7 +27,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 def _seconds(age: str) -> int:
     """Raises typer.BadParameter for anything but a number with a unit."""
-    found = re.fullmatch(r"(\d{1,9})([smhd]?)", age.strip())
+    found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", age.strip())
     if found is None:
         raise typer.BadParameter("give a number and a unit: 90m, 36h, 7d")
     return int(found[1]) * _UNITS[found[2]]
@@ -43,13 +44,18 @@ OlderThan = Annotated[
         parser=_seconds,
         metavar="AGE",
         help="Answers older than this: 90m, 36h, 7d. The age of an answer is the namespace's "
-        "redis_ttl minus its remaining TTL.",
+        "redis_ttl minus its remaining TTL, or what redis_ttl_sliding has noted.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the answers.")]
 
 Choice = Callable[[BlockingKvStore, "list[tuple[str, Any]]"], "list[str]"]
 """Of a batch of ids and values, the ids to delete."""
+
+Ages = Callable[[BlockingKvStore, "list[str]"], "list[float | None]"]
+
+_GRACE = 60
+"""Seconds by which the key that notes the age of a renewed value outlives its time (the core's)."""
 
 
 def prune(
@@ -64,7 +70,8 @@ def prune(
     """Delete cached answers that are null or empty, and registry entries whose value has expired.
 
     With --model, --older-than or --unparseable, deletes the answers that match all of these
-    instead. The LLM is asked again for deleted answers. Exits 1 if there is no such namespace.
+    instead. The LLM is asked again for deleted answers. Exits 1 if there is no such namespace, or
+    if an answer cannot be read.
     """
     names = namespace or [LLM_CACHE]
     if mistyped := refused(session, namespace or ()):
@@ -77,25 +84,59 @@ def prune(
     # First: whoever lists the ids of a namespace removes what has expired on the way.
     expired = _expired(session) if session.config.redis_registry and not dry_run else None
     pruned: dict[str, int] = {}
+    unreadable = Unreadable()
     with session.output.progress() as bars:
         for name in names:
-            chosen = _choice(model, older_than, session.config.ttl_for(name), unparseable)
+            ages = _ages(session.config, name)
+            chosen = _choice(model, older_than, ages, unparseable)
             with opened(name, session.bare) as store:
-                pruned[name] = _prune(store, f"prune {name}", bars, chosen, dry_run)
-    kind = "" if model or older_than is not None else "empty "
+                pruned[name] = _prune(
+                    store, f"prune {name}", bars, chosen, dry_run=dry_run, unreadable=unreadable
+                )
+    kind = "" if model is not None or older_than is not None else "empty "
     kind = "unparseable " if unparseable else kind
     said = [f"{'would delete' if dry_run else 'deleted'} {_answers(pruned, kind)}"]
     if expired is not None:
         entries = plural(sum(expired.values()), "registry entry", "registry entries")
         said.append(f"removed {entries} without a value")
     session.output.show(
-        {"dry_run": dry_run, "answers": pruned, "registry_entries": expired},
+        {
+            "dry_run": dry_run,
+            "answers": pruned,
+            "registry_entries": expired,
+            "unreadable": unreadable.count,
+        },
         lambda: "\n".join(said),
     )
+    if unreadable.count:
+        session.output.say(str(unreadable), "yellow")
+        return Exit.FOUND
     return None
 
 
-def _choice(model: str | None, older_than: int | None, ttl: int, unparseable: bool) -> Choice:
+def _ages(config: RedisConfig, namespace: str) -> Ages:
+    """How the ages of answers are told, in seconds; None of one that does not expire."""
+    ttl, slides = config.ttl_for(namespace), config.slides(namespace)
+
+    def ages(store: BlockingKvStore, ids: list[str]) -> list[float | None]:
+        root = store.prefix.removesuffix(f"{namespace}:")
+        noted = [f"{root}@born:{namespace}:{id}" for id in ids] if slides else []
+        keys = [*(f"{store.prefix}{id}" for id in ids), *noted]
+        left = [left for _, left in store.look([key.encode() for key in keys])]
+        born = left[len(ids) :] or [None] * len(ids)
+        return [_age(*each) for each in zip(left[: len(ids)], born, strict=True)]
+
+    def _age(left: int | None, born: int | None) -> float | None:
+        if left is None:
+            return None
+        if born is None or born < left:  # not renewed since it was written
+            return ttl - left / 1000
+        return config.redis_ttl_max_age + _GRACE - born / 1000
+
+    return ages
+
+
+def _choice(model: str | None, older_than: int | None, ages: Ages, unparseable: bool) -> Choice:
     def of_value(value: Any) -> bool:
         if model is None and older_than is None and not unparseable:
             return is_empty(value)
@@ -107,17 +148,23 @@ def _choice(model: str | None, older_than: int | None, ttl: int, unparseable: bo
         ids = [id for id, value in batch if of_value(value)]
         if older_than is None or not ids:
             return ids
-        looked = store.look([f"{store.prefix}{id}".encode() for id in ids])
-        most = (ttl - older_than) * 1000
-        pairs = zip(ids, looked, strict=True)
-        return [id for id, (_, left) in pairs if left is not None and left < most]
+        pairs = zip(ids, ages(store, ids), strict=True)
+        return [id for id, age in pairs if age is not None and age > older_than]
 
     return chosen
 
 
-def _prune(store: BlockingKvStore, what: str, bars: Bars, choice: Choice, dry_run: bool) -> int:
+def _prune(
+    store: BlockingKvStore,
+    what: str,
+    bars: Bars,
+    choice: Choice,
+    *,
+    dry_run: bool,
+    unreadable: Unreadable,
+) -> int:
     count = 0
-    for batch in batches(store, what, bars):
+    for batch in batches(store, what, bars, unreadable):
         ids = choice(store, batch)
         count += len(ids) if dry_run else store.delete_by_ids(ids)
     return count

@@ -14,11 +14,13 @@ import signal
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
 import nano_graphrag_redis
 from nano_graphrag_redis.config import RedisConfig, kv_backend
+from nano_graphrag_redis.config.sources import UNDER_RUN
 from nano_graphrag_redis.exceptions import StorageConfigError, StorageError
 from nano_graphrag_redis.printable import visible
 
@@ -41,6 +43,9 @@ package.
 
 PYTHONHASHSEED is set to 0 unless it is set: nano-graphrag orders ties by string hash, and workers
 with different seeds would build different prompts and share no answers.
+
+redis_single_flight is on below it unless you set it: workers that ask the LLM the same at once make
+one call.
 """
 
 AUTOREGISTER: Final = (
@@ -61,25 +66,38 @@ def main(arguments: Sequence[str]) -> int:
         print(_HELP, end="")
         return 0
     if not arguments:
-        print(_HELP, end="", file=sys.stderr)
+        with suppress(OSError):
+            print(_HELP, end="", file=sys.stderr)
         return 2
     # The application logs the same warnings of the same settings.
     logging.getLogger("nano_graphrag_redis").disabled = True
     try:
         command = _command(arguments)
         environ = _environment(os.environ)
-        print(f"{_PROGRAM}: {visible(_backend(environ))}", file=sys.stderr)
+        _say(_backend(environ))
         _become(command, environ)
     except (OSError, StorageError) as error:
-        print(f"{_PROGRAM}: {visible(error)}", file=sys.stderr)
+        _say(error)
         return 2
+
+
+def _say(what: object) -> None:
+    """A line on stderr, if that can be written: a service manager may have closed it."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(f"{_PROGRAM}: {visible(what)}", file=sys.stderr, flush=True)
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
     """The program and its arguments: a script runs under this Python, a command by itself."""
+    if arguments[0] == "--" and len(arguments) > 1:
+        arguments = arguments[1:]
     name, *rest = arguments
-    if name == "-m" and rest:
+    if name == "-" or (name in {"-m", "-c"} and rest):
         return [*_this_python(), *arguments]
+    if name in {"-m", "-c"}:
+        what = "a module" if name == "-m" else "code"
+        raise StorageConfigError(f"{name} needs {what} after it")
     if name.startswith("-"):
         raise StorageConfigError(
             f"{name} is no option of run: Python's own go before it, as in "
@@ -92,10 +110,11 @@ def _command(arguments: Sequence[str]) -> list[str]:
     found = _on_the_path(name)
     if found is not None:
         return [found, *rest]
-    if path.is_dir():
+    if name and path.is_dir():
         return [*_this_python(), *arguments]
     raise StorageConfigError(
-        f"{name}: no such script, and no such command beside this Python or on the PATH"
+        f"{name or repr(name)}: no such script, and no such command beside this Python or on the "
+        "PATH"
     )
 
 
@@ -132,7 +151,8 @@ def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
     started_by_run = others is not None and others.split(os.pathsep)[0] == directory
     path = others if started_by_run else os.pathsep.join([directory, *([others] if others else [])])
     seed = inherited.get("PYTHONHASHSEED") or "0"
-    return {**inherited, "PYTHONPATH": path or directory, "PYTHONHASHSEED": seed}
+    ours = {"PYTHONPATH": path or directory, "PYTHONHASHSEED": seed, UNDER_RUN: "1"}
+    return {**inherited, **ours}
 
 
 def _backend(environ: Mapping[str, str]) -> str:
@@ -143,7 +163,8 @@ def _backend(environ: Mapping[str, str]) -> str:
         workspace = f", workspace {config.redis_workspace}" if config.redis_workspace else ""
         return (
             f"STORAGE_KV_BACKEND=redis: storages on {config.redis_url}{workspace}, one LLM cache "
-            f"for all workers (PYTHONHASHSEED={environ['PYTHONHASHSEED']})"
+            f"for all workers (PYTHONHASHSEED={environ['PYTHONHASHSEED']}, "
+            f"REDIS_SINGLE_FLIGHT={config.redis_single_flight})"
         )
     if environ.get("STORAGE_KV_BACKEND", "").strip():
         return "STORAGE_KV_BACKEND=json: each worker has JSON files and an LLM cache of its own"
@@ -155,8 +176,10 @@ def _backend(environ: Mapping[str, str]) -> str:
 
 def _become(command: list[str], environ: Mapping[str, str]) -> NoReturn:
     """Replaces this process with the application: same id, same files, same signals."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError):
+                stream.flush()
     # Python ignores these two for itself; ignored signals would stay ignored in any program.
     for name in ("SIGPIPE", "SIGXFSZ"):
         if hasattr(signal, name):

@@ -9,6 +9,7 @@ import typer
 
 from nano_graphrag_redis.config.url import RedisUrl, embedded_url, redacted
 from nano_graphrag_redis.exceptions import StorageConfigError
+from nano_graphrag_redis.humanize import duration
 
 from .exit_codes import Exit
 from .session import Session
@@ -65,8 +66,9 @@ def _show(session: Session, home: Path) -> bool:
     def said() -> str:
         if not facts:
             return f"{found['url']} does not run"
+        up = duration(found["uptime_seconds"])
         until = "until stop" if kept else "until its last user leaves"
-        return f"{found['url']} runs {until}: {found['version']}, process {found['pid']}"
+        return f"{found['url']} runs {until}: {found['version']}, process {found['pid']}, up {up}"
 
     session.output.show(found, said)
     return bool(facts)

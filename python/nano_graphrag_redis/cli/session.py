@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,24 +19,32 @@ from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
 
 from .exit_codes import Exit, exit_of
-from .log_output import told_once
+from .log_output import told_once, untold
 from .output import Output
 
 _WHERE = "Connection (other settings come from the environment)"
 _URL = Annotated[
     str | None,
-    typer.Option("--url", help="The server; overrides REDIS_URL.", rich_help_panel=_WHERE),
+    typer.Option(
+        "--url", metavar="URL", help="The server; overrides REDIS_URL.", rich_help_panel=_WHERE
+    ),
 ]
 _WORKSPACE = Annotated[
     str | None,
     typer.Option(
-        "--workspace", help="The workspace; overrides REDIS_WORKSPACE.", rich_help_panel=_WHERE
+        "--workspace",
+        metavar="NAME",
+        help="The workspace; overrides REDIS_WORKSPACE.",
+        rich_help_panel=_WHERE,
     ),
 ]
 _PREFIX = Annotated[
     str | None,
     typer.Option(
-        "--prefix", help="The key prefix; overrides REDIS_KEY_PREFIX.", rich_help_panel=_WHERE
+        "--prefix",
+        metavar="NAME",
+        help="The key prefix; overrides REDIS_KEY_PREFIX.",
+        rich_help_panel=_WHERE,
     ),
 ]
 _JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -81,6 +90,7 @@ class Session:
             update={
                 "redis_outage_policy": {EVERY_NAMESPACE: "raise"},
                 "redis_near_cache_mb": 0,
+                "redis_ttl_sliding": False,  # nobody has asked for these values
                 "redis_durability": "ack",
                 "redis_dual_write": False,
                 "redis_tracing": "off",
@@ -101,7 +111,10 @@ def command(body: Callable[..., Exit | None]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         output = Output(as_json=given.pop("json"))
         where = {name: given.pop(name) for name in _OPTIONS}
-        raise typer.Exit(_ended(output, lambda: body(Session(output, where), **given)))
+        # It is for whoever brings data to the server; doctor has it as a finding.
+        news = body.__name__ == "migrate"
+        ended = _ended(output, lambda: body(Session(output, where), **given), at_risk_is_news=news)
+        raise typer.Exit(ended)
 
     parameters = [
         *own,
@@ -116,13 +129,16 @@ def command(body: Callable[..., Exit | None]) -> Callable[..., None]:
         ),
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__doc__ = "\n\n".join(
+        " ".join(paragraph.split()) for paragraph in (inspect.getdoc(body) or "").split("\n\n")
+    )
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
 
 
-def _ended(output: Output, body: Callable[[], Exit | None]) -> Exit:
+def _ended(output: Output, body: Callable[[], Exit | None], *, at_risk_is_news: bool) -> Exit:
     try:
-        with told_once():
+        with told_once(), nullcontext() if at_risk_is_news else untold("server_at_risk"):
             return body() or Exit.OK
     except (KeyboardInterrupt, typer.Abort):  # the second one: at a question
         output.say("interrupted", "yellow")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Annotated
 
@@ -11,23 +13,28 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from nano_graphrag_redis.exceptions import StorageUnavailableError
+from nano_graphrag_redis.humanize import duration, plural
 from nano_graphrag_redis.migration.keyspace_entries import told_of_foreign
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.wording import plural
 
 from .output import size, table
 from .session import Session
 from .stats_data import Figures, Savings, figures
 
 Watch = Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")]
-Every = Annotated[float, typer.Option("--every", min=0.1, help="Refresh interval in seconds.")]
+Every = Annotated[
+    float, typer.Option("--every", min=0.1, max=86_400, help="Refresh interval in seconds.")
+]
 Price = Annotated[
     float | None,
-    typer.Option("--price-per-call", min=0, help="Price of an LLM call, to report savings."),
+    typer.Option(
+        "--price-per-call", min=0, max=1e9, help="Price of an LLM call, to report savings."
+    ),
 ]
 
-
 _DAYS_SHOWN = 7
+_TREND_SHOWN = 30
 
 
 def stats(
@@ -47,18 +54,77 @@ def stats(
         found = now()
         session.output.show(asdict(found), lambda: _report(session.where, found))
         return
-    if session.output.as_json:
-        while True:
-            session.output.show(asdict(now()), lambda: None)
-            time.sleep(every)
     # What is looked at while the screen is being drawn on draws no bars.
     session.output.quiet = True
-    with Live(
-        _report(session.where, now()), console=session.output.out, auto_refresh=False
-    ) as live:
-        while True:
-            time.sleep(every)
-            live.update(_report(session.where, now()), refresh=True)
+    trend = _Trend("▁▂▃▄▅▆▇█" if session.output.says("▁▂▃▄▅▆▇█") else ".:-=+*#@")
+
+    def drawn(found: Figures) -> RenderableType:
+        return Group(trend.add(found), _report(session.where, found))
+
+    if session.output.as_json or not session.output.out.is_terminal:
+        # There is no screen to draw on: one report after another.
+        for looked in _looks(now, every):
+            if isinstance(looked, StorageUnavailableError):
+                session.output.refuse(looked)
+            else:
+                shown = asdict(looked), lambda found=looked: Group(drawn(found), Text())
+                session.output.show(*shown)
+        return
+    screen: RenderableType = Text()
+    with Live(screen, console=session.output.out, auto_refresh=False) as live:
+        for looked in _looks(now, every):
+            if isinstance(looked, StorageUnavailableError):
+                live.update(Group(Text(str(looked), "bold red"), screen), refresh=True)
+            else:
+                screen = drawn(looked)
+                live.update(screen, refresh=True)
+
+
+def _looks(now: Callable[[], Figures], every: float) -> Iterator[Figures | StorageUnavailableError]:
+    """The figures again and again; why there are none, once, while the server is away.
+
+    Raises:
+        StorageError: The first look failed, or the server refuses.
+    """
+    yield now()
+    away = False
+    while True:
+        time.sleep(every)
+        try:
+            found = now()
+        except StorageUnavailableError as error:
+            if not away:
+                yield error
+            away = True
+        else:
+            away = False
+            yield found
+
+
+class _Trend:
+    """The clock, and what has changed since the watch began."""
+
+    def __init__(self, bars: str) -> None:
+        self._bars = bars
+        self._rates: deque[float] = deque(maxlen=_TREND_SHOWN)
+        self._first: Figures | None = None
+        self._since = time.monotonic()
+
+    def add(self, found: Figures) -> Text:
+        """The line of this moment."""
+        first = self._first = self._first or found
+        parts = [f"{time.strftime('%X')}, for {duration(int(time.monotonic() - self._since))}"]
+        if found.server:
+            self._rates.append(found.server["instantaneous_ops_per_sec"])
+            most = max(*self._rates, 1)
+            top = len(self._bars) - 1
+            drawn = "".join(self._bars[round(rate / most * top)] for rate in self._rates)
+            parts.append(f"commands/s {drawn} {self._rates[-1]:,.0f}")
+        keys, before = (sum(each.keys for each in some.namespaces) for some in (found, first))
+        parts.append(f"keys {keys - before:+,}")
+        if found.llm is not None and first.llm is not None:
+            parts.append(f"LLM calls saved {found.llm.saved - first.llm.saved:+,}")
+        return Text("  ".join(parts), "cyan")
 
 
 def _report(where: str, found: Figures) -> RenderableType:
@@ -76,8 +142,8 @@ def _report(where: str, found: Figures) -> RenderableType:
         parts.append(
             Text("no figures of the service: set REDIS_METRICS_DIR for it and for this", "dim")
         )
-        return Group(*parts)
-    parts.append(_operations(found))
+    elif found.operations:
+        parts += [Text(), _operations(found)]
     return Group(*parts)
 
 
@@ -89,7 +155,7 @@ def _namespaces(found: Figures) -> RenderableType:
             visible(each.namespace),
             f"{each.keys:,}",
             "" if each.bytes is None else size(each.bytes),
-            f"{each.ttl:,} s" if each.ttl else "for ever",
+            duration(each.ttl) if each.ttl else "for ever",
             "" if each.compression is None else f"{each.compression:.1f}x",
             _rate(found, each.namespace),
         )

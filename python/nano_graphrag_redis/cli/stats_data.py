@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.config import RedisConfig
@@ -15,8 +15,9 @@ from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE, OF
 from nano_graphrag_redis.exceptions import StorageOperationError
 from nano_graphrag_redis.migration.common import opened
 from nano_graphrag_redis.migration.keyspace_entries import Foreign, entries_of
-from nano_graphrag_redis.shapes import SingleFlightStats
-from nano_graphrag_redis.workers.snapshots import Days, merged
+from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.shapes import ProcessMetrics, SingleFlightStats
+from nano_graphrag_redis.workers.snapshots import Days, empty, merged
 
 from .output import Bars
 
@@ -160,7 +161,7 @@ def figures(
 
     Raises:
         StorageError: There is no server, or it failed.
-        OSError: The directory of counters cannot be read.
+        OSError: The directory of counters is there and cannot be read.
     """
     foreign = Foreign()
     namespaces = _namespaces(config, bars, foreign)
@@ -169,7 +170,14 @@ def figures(
     if metrics_dir is None:
         return Figures(namespaces, server, None, None, None, None, None, *met)
     passed_over: list[str] = []
-    counted = merged(metrics_dir, passed_over)
+    try:
+        counted = merged(metrics_dir, passed_over)
+    except FileNotFoundError:
+        counted = {**empty(), "workers": [], "days": {}}
+        passed_over.append(
+            f"no process of the service has written to {visible(metrics_dir)} yet: it makes the "
+            "directory with its first storage"
+        )
     hits = {name: told["counts"].get("hits", 0) for name, told in counted["namespaces"].items()}
     misses = {name: told["counts"].get("misses", 0) for name, told in counted["namespaces"].items()}
     sets = (each for told in counted["servers"].values() for each in told["sets"])
@@ -187,9 +195,10 @@ def figures(
     )
 
 
-def _single_flight(counted: Mapping[str, Any]) -> dict[str, int]:
+def _single_flight(counted: ProcessMetrics) -> dict[str, int]:
     """The counters of the LLM cache that ``get_stats`` gives as ``single_flight``."""
-    counts = counted["namespaces"].get(LLM_CACHE, {"counts": {}})["counts"]
+    of_cache = counted["namespaces"].get(LLM_CACHE)
+    counts = of_cache["counts"] if of_cache else {}
     return {
         name: counts.get(f"single_flight_{name}", 0) for name in SingleFlightStats.__annotations__
     }
@@ -263,7 +272,7 @@ def _server(config: RedisConfig) -> dict[str, float]:
     return totals
 
 
-def _operations(counted: Mapping[str, Any]) -> list[OperationFigures]:
+def _operations(counted: ProcessMetrics) -> list[OperationFigures]:
     return [
         OperationFigures(
             namespace,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import reprlib
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +19,9 @@ from .namespaces import (
     DEFAULT_OUTAGE_POLICIES,
     DEFAULT_TTLS,
     EVERY_NAMESPACE,
-    LLM_CACHE,
+    KNOWN_NAMESPACES,
     MUST_NOT_EXPIRE,
+    SINGLE_FLIGHT,
 )
 from .secrets import Hidden, guarded
 from .settings import SettingsTable
@@ -50,6 +53,7 @@ _CORE_SETTINGS = (
     "single_flight_wait",
     "registry",
     "deferred_drop",
+    "changes_name",
 )
 """The settings that the core takes as they are, under the same name without ``redis_``."""
 
@@ -138,6 +142,10 @@ class RedisConfig(SettingsTable):
         """The directory of an ``embedded://`` URL; None for any other URL."""
         return self.redis_url.embedded_directory
 
+    def slides(self, namespace: str) -> bool:
+        """Whether reads prolong the life of the values of ``namespace``."""
+        return self.redis_ttl_sliding and self.ttl_for(namespace) > 0
+
     def ttl_for(self, namespace: str) -> int:
         """The TTL of ``namespace`` in seconds; 0 means no expiry."""
         return self.redis_ttl.get(namespace, DEFAULT_TTLS.get(namespace, 0))
@@ -188,10 +196,12 @@ class RedisConfig(SettingsTable):
             "tls_cert_file": _absolute(self.redis_tls_cert_file),
             "tls_key_file": _absolute(self.redis_tls_key_file),
             "ttl": self.ttl_for(namespace),
+            "ttl_max_age": self.redis_ttl_max_age if self.slides(namespace) else 0,
             "outage_policy": self.outage_policy_for(namespace),
             "dual_write_directory": self._dual_write_directory(namespace),
             "working_dir": self._origin(),
-            "single_flight": self.redis_single_flight if namespace == LLM_CACHE else "off",
+            "changes_host": socket.gethostname() if self.redis_changes else None,
+            "single_flight": self.redis_single_flight if namespace in SINGLE_FLIGHT else "off",
         }
         return settings | {name: getattr(self, f"redis_{name}") for name in _CORE_SETTINGS}
 
@@ -218,8 +228,10 @@ class RedisConfig(SettingsTable):
         """
         if self.redis_workspace or self.working_dir is None:
             return None
-        # A path need not be UTF-8.
-        return str(Path(self.working_dir).absolute()).encode(errors="backslashreplace").decode()
+        # Services that start elsewhere spell it otherwise: "../cache". Links stay as they are, so
+        # that a release that moves behind one keeps its name. A path need not be UTF-8.
+        directory = os.path.normpath(Path(self.working_dir).absolute())
+        return directory.encode(errors="backslashreplace").decode()
 
     def _credentials(self) -> tuple[str | None, SecretStr | None, str | None]:
         """Who logs in: the user, the password, and the file that holds it instead.
@@ -291,6 +303,19 @@ class RedisConfig(SettingsTable):
         return policy if isinstance(policy, Mapping) else {EVERY_NAMESPACE: policy}
 
     @model_validator(mode="after")
+    def _warn_of_what_slides_nowhere(self) -> RedisConfig:
+        ttls = {name: self.ttl_for(name) for name in {*KNOWN_NAMESPACES, *self.redis_ttl}}
+        if self.redis_ttl_sliding and not any(ttls.values()):
+            warn_once("redis_ttl_sliding does nothing: no namespace has a redis_ttl")
+        for namespace, seconds in sorted(ttls.items()):
+            if self.redis_ttl_sliding and seconds >= self.redis_ttl_max_age:
+                warn_once(
+                    f"redis_ttl_sliding does nothing for {namespace}: its TTL of {seconds} s is "
+                    f"not below redis_ttl_max_age ({self.redis_ttl_max_age})"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _hold_the_limits_of_a_cluster(self) -> RedisConfig:
         url = self.redis_url
         if self.redis_cluster and not url.address.startswith(("redis://", "rediss://")):
@@ -345,7 +370,8 @@ class RedisConfig(SettingsTable):
             )
         if username and not password and not password_file:
             # What stands in a URL without a colon may be a password in the place of a name.
-            who = f"the user {username!r} (redis_username)" if self.redis_username else ""
+            named = reprlib.repr(username)
+            who = f"the user {named} (redis_username)" if self.redis_username else ""
             raise ValueError(
                 f"{who or 'the user in redis_url'} has no password: set redis_password (to any "
                 "text for a user that needs none), or write redis://:PASSWORD@HOST for a password "

@@ -26,6 +26,9 @@ LLM_CACHE: Final = "llm_response_cache"
 EMBEDDING_CACHE: Final = "embedding_cache"
 """Where ``cache_embeddings`` keeps vectors; the host knows nothing of it."""
 
+SINGLE_FLIGHT: Final = frozenset({LLM_CACHE, EMBEDDING_CACHE})
+"""Where ``redis_single_flight`` applies: a provider is paid for what is missing there."""
+
 LLM_LIMITS: Final = "llm_limits"
 """What ``limit_llm`` counts under, and is shared by among workspaces; it holds no value."""
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .url import RedisUrl
 from .value_types import (
     LARGEST_VALUE,
+    LONGEST_TTL,
     Count,
     FilePath,
     Flag,
@@ -144,6 +145,17 @@ class SettingsTable(BaseModel):
         "default 43200 for llm_response_cache and embedding_cache, and 0 for the others. Also "
         "redis_ttl_full_docs and the like.",
     )
+    redis_ttl_sliding: Flag = Field(
+        False,
+        description="Give a value that is read in the second half of its time to live that time "
+        "anew, in the background. Concerns the namespaces with a TTL.",
+    )
+    redis_ttl_max_age: Count = Field(
+        7 * 24 * 60 * 60,
+        ge=1,
+        le=LONGEST_TTL,
+        description="Seconds after its write that redis_ttl_sliding keeps a value at most.",
+    )
     redis_key_prefix: Name = Field("nano_graphrag", description="The first part of every key.")
     redis_workspace: Workspace = Field(
         "",
@@ -175,6 +187,8 @@ class SettingsTable(BaseModel):
     )
     redis_compression_level: Count | None = Field(
         None,
+        ge=-(2**31),
+        le=2**31 - 1,
         description="The zstd level, -131072 to 22; higher is smaller and slower. None means "
         "zstd's default, 3. lz4 has no levels, and 'none' ignores it.",
     )
@@ -187,14 +201,22 @@ class SettingsTable(BaseModel):
     )
     redis_single_flight: Annotated[Literal["off", "observe", "on"], word] = Field(
         "off",
-        description="What happens when tasks or processes miss the same id of llm_response_cache "
-        "at once: 'off', each calls the LLM; 'on', one calls it and the others wait for its "
-        "answer; 'observe', each calls it, and the calls that 'on' would save are counted.",
+        description="What happens when tasks or processes miss the same LLM answer at once, or the "
+        "same vector of cache_embeddings: 'off', each calls the provider; 'on', one calls it and "
+        "the others wait for its answer; 'observe', each calls it, and the calls that 'on' would "
+        "save are counted.",
     )
     redis_single_flight_wait: Seconds = Field(
         60.0,
-        description="Seconds that a caller waits for another's answer before it calls the LLM "
-        "itself.",
+        description="Seconds that a caller waits for another's answer before it calls the "
+        "provider itself.",
+    )
+    redis_cache_embeddings: Annotated[Literal["off", "questions", "all"], word] = Field(
+        "off",
+        description="Cache the vectors of nano-graphrag's own openai_embedding and "
+        "azure_openai_embedding, or of a factory host's provider, as cache_embeddings does for "
+        "any function: 'questions', only those of a single text, as a query embeds; 'all', those "
+        "of an insert too. It takes register() or run.",
     )
     redis_registry: Flag = Field(
         False,
@@ -207,6 +229,18 @@ class SettingsTable(BaseModel):
         description="Keep the old community reports while an insert makes the new ones: drop() of "
         "community_reports sends nothing, and the next upsert of the same insert replaces them. "
         "drop(now=True) deletes at once.",
+    )
+    redis_changes: Flag = Field(
+        False,
+        description="Record every write in a stream beside its namespace: who changed how many "
+        "ids, and the first 100 of them. `nano-graphrag-redis changes` reads it. At most once: an "
+        "entry may be lost, but fails no write.",
+    )
+    redis_changes_name: str = Field(
+        "",
+        max_length=200,
+        description="A name that entries of redis_changes carry beside host and process, such as "
+        "the name of the deployment.",
     )
     redis_durability: Annotated[str, word] = Field(
         "ack",

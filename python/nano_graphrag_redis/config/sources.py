@@ -1,7 +1,8 @@
 """Where settings come from, and which source wins.
 
-A key in ``global_config`` overrides one in its ``addon_params``, which overrides the environment.
-Per-namespace settings are resolved namespace by namespace.
+A key in ``global_config`` overrides one in its ``addon_params``, which overrides the environment,
+which overrides the defaults of ``nano-graphrag-redis run``. Per-namespace settings are resolved
+namespace by namespace.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from nano_graphrag_redis.exceptions import StorageConfigError
 
@@ -24,6 +25,20 @@ SettingPath = tuple[str, ...]
 """A setting, or a setting and a namespace."""
 
 _NOT_IN_ENVIRONMENT = frozenset({"clear_on_start", "working_dir", "redis_ttl"})
+
+UNDER_RUN: Final = "NANO_GRAPHRAG_REDIS_RUN"
+"""The variable that ``run`` sets for the application and every process it starts.
+
+It says that ``_RUN_DEFAULTS`` hold. The settings' own variables would hide what an application
+reads from its ``.env`` file later, because readers of such files leave a variable that is set.
+"""
+
+_RUN_DEFAULTS: Final[Mapping[str, object]] = {
+    "redis_single_flight": "on",
+    "redis_cache_embeddings": "questions",
+}
+"""Defaults below ``run``, which starts workers that serve the same questions."""
+
 _OTHER_NAMES = {"redis_dual_write": ("REDIS_DUAL_WRITE", "KV_BACKEND_MIGRATION")}
 
 
@@ -76,7 +91,10 @@ def read(
             f"addon_params must be a mapping, not {type(addon_params).__name__}"
         )
     settings = Settings()
-    variables = _variables(known)
+    if environ.get(UNDER_RUN, "").strip():
+        for setting, default in _RUN_DEFAULTS.items():
+            settings.put((setting,), default, Origin(setting, "nano-graphrag-redis run"))
+    variables = variables_of(known)
     for found in _from_environment(variables, environ):
         settings.put(*found)
     for place, keys in (("addon_params", addon_params), ("global_config", global_config)):
@@ -107,7 +125,7 @@ def metrics_directory() -> str | None:
     return os.environ.get("REDIS_METRICS_DIR") or None
 
 
-def _variables(known: Collection[str]) -> dict[SettingPath, tuple[str, ...]]:
+def variables_of(known: Collection[str]) -> dict[SettingPath, tuple[str, ...]]:
     """Every setting that has variables, and their names."""
     variables: dict[SettingPath, tuple[str, ...]] = {
         (setting,): _OTHER_NAMES.get(setting, (setting.upper(),))

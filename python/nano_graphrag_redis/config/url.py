@@ -109,6 +109,8 @@ class RedisUrl:
             raise ValueError("has a fragment (write a # in a password as %23)")
         if url.lower().startswith(_EMBEDDED):
             return cls._embedded(url[len(_EMBEDDED) :])
+        if any("\ud800" <= character <= "\udfff" for character in url):
+            raise ValueError("must be UTF-8 and have no lone surrogate in it")
         servers = (parts for one in _SEVERAL.split(url) for parts in _split(one))
         first, *others = map(cls._server, servers)
         return _together(first, others) if others else first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -18,7 +18,18 @@ from .url import redacted
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-_repr = reprlib.Repr()
+
+class _Repr(reprlib.Repr):
+    """A repr of any value: cut short, and of what has none its type."""
+
+    def repr1(self, x: Any, level: int) -> str:
+        try:
+            return super().repr1(x, level)
+        except Exception:  # noqa: BLE001 - a repr of others', or a number of more digits than Python writes
+            return f"<{type(x).__name__}>"
+
+
+_repr = _Repr()
 _repr.maxstring = _repr.maxother = 80
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from nano_graphrag_redis.answers import is_empty, is_unparseable
+from nano_graphrag_redis.cached_answers import is_empty, is_unparseable
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
 from nano_graphrag_redis.exceptions import CorruptValueError
 from nano_graphrag_redis.migration.keyspace_entries import Foreign, parted
@@ -84,13 +84,15 @@ def take(target: Target, progress: Progress | None = None) -> KeyspaceScan:
     return keyspace
 
 
-def chunked_documents(target: Target) -> set[str]:
-    """The documents that have chunks now."""
+def chunked_documents(target: Target) -> set[str] | None:
+    """The documents that have chunks now; None if a chunk cannot be read."""
     keyspace = KeyspaceScan()
     prefix = target.store(CHUNKS).prefix.encode()
     for keys in _pages(target, prefix):
         found = [(key.removeprefix(prefix).decode(errors="replace"), key) for key in keys]
         _look(target, keyspace, CHUNKS, found)
+    if keyspace.corrupt[CHUNKS] or keyspace.foreign[CHUNKS]:
+        return None
     return set(keyspace.chunks_of)
 
 

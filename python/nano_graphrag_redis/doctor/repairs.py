@@ -8,7 +8,7 @@ from typing import Final
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import MUST_NOT_EXPIRE
 from nano_graphrag_redis.doctor.checks.contents import interrupted
-from nano_graphrag_redis.wording import plural
+from nano_graphrag_redis.humanize import plural
 
 from .findings import Repaired, examples
 from .keyspace_scan import DOCUMENTS, KeyspaceScan, Progress, take

@@ -32,6 +32,7 @@ class Target:
             update={
                 "redis_outage_policy": {EVERY_NAMESPACE: "raise"},
                 "redis_near_cache_mb": 0,
+                "redis_ttl_sliding": False,  # nobody has asked for these values
                 "redis_durability": "ack",
                 "redis_dual_write": follow,
                 "working_dir": config.working_dir if follow else None,

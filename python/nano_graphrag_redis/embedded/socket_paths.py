@@ -1,9 +1,10 @@
 """Where a directory's socket is, however long the directory's name.
 
-The kernel takes about a hundred bytes for the path of a unix socket. The socket itself always lies
-in the directory; a longer path to it goes through a short link in a private runtime directory. So
-whoever removes the link (a cleaner of /tmp, say) removes no socket, and processes with different
-runtime directories still meet at one server.
+The kernel takes about a hundred bytes for the path of a unix socket, and a URL no path that is not
+UTF-8. The socket itself always lies in the directory; where its path will not do, the way to it
+goes through a short link in a private runtime directory. So whoever removes the link (a cleaner of
+/tmp, say) removes no socket, and processes with different runtime directories still meet at one
+server.
 """
 
 from __future__ import annotations
@@ -65,7 +66,11 @@ def _link(home: Path) -> Path:
 
 
 def _fits(path: Path) -> bool:
-    return path.is_absolute() and len(os.fsencode(path)) <= MAX_SOCKET_PATH
+    try:
+        name = str(path).encode()
+    except UnicodeEncodeError:  # it stands in a URL, which is text
+        return False
+    return path.is_absolute() and len(name) <= MAX_SOCKET_PATH
 
 
 def _make_private(directory: Path) -> None:

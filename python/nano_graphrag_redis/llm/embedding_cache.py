@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -16,8 +15,9 @@ from nano_graphrag_redis.config.namespaces import EMBEDDING_CACHE
 from nano_graphrag_redis.config.warn_once import warn_once
 from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.threads import aside
 
-from .vectors import Vector, decoded, encoded
+from .vector_encoding import Vector, decoded, encoded
 
 Ask = Callable[[list[str]], Awaitable[Any]]
 
@@ -47,6 +47,9 @@ class EmbeddingCache:
             }
         )
         self._backend = Backend(EMBEDDING_CACHE, config)
+        # A single text, as a question is, waits for whoever is embedding it. A batch waits for
+        # nobody: two that each embed what the other lacks would wait for each other.
+        self._waits = config.redis_single_flight != "off"
         self._model = model
         self._dimension = dimension
         self._salt = f"{dimension}:{len(model)}:{model}:"
@@ -64,6 +67,7 @@ class EmbeddingCache:
         given = await ask(list(missing.values()))
         rows = self._rows(given, missing)
         if rows is None:
+            self._waits = False  # others would wait in turn for what is never stored
             # Nothing that could be put together with vectors of this dimension.
             return given if len(missing) == len(texts) else await ask(texts)
         await self._write(rows)
@@ -98,7 +102,7 @@ class EmbeddingCache:
 
     async def _store(self) -> KvStore:
         if not self._backend.ready:
-            await asyncio.to_thread(self._backend.join_server)
+            await aside(self._backend.join_server)
         return self._backend.calls
 
     async def _read(self, ids: list[str]) -> dict[str, Vector]:
@@ -107,7 +111,10 @@ class EmbeddingCache:
 
         try:
             store = await self._store()
-            values = await store.get_by_ids(ids, None, is_vector)
+            if self._waits and len(ids) == 1:
+                values = [await store.get_by_id(ids[0])]
+            else:
+                values = await store.get_by_ids(ids, None, is_vector)
         except StorageError as error:
             self._tell(error)
             return {}

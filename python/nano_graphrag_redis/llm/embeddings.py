@@ -10,14 +10,27 @@ import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     from nano_graphrag_redis.config import RedisConfig
 
     from .embedding_cache import Ask
 
-Embedding = TypeVar("Embedding")
+
+class Embeds(Protocol):
+    """What both have: a function without a dimension is refused before it runs."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """The numbers of a vector."""
+
+
+Embedding = TypeVar("Embedding", bound=Embeds)
+
+
+_UNCACHED: Final = "_nano_graphrag_redis_uncached"
+"""Where a provider with a cache keeps the one without."""
 
 
 def cache_embeddings(
@@ -69,7 +82,7 @@ def cache_embeddings(
     from .embedding_cache import EmbeddingCache  # imports numpy, which the storages do not need
 
     if is_dataclass(func) and not isinstance(func, type) and hasattr(func, "embedding_dim"):
-        ask: Ask = func.func  # type: ignore[attr-defined]
+        ask: Ask = func.func
         cache = EmbeddingCache(settings, model, func.embedding_dim)
 
         async def embedding(texts: Sequence[str]) -> Any:
@@ -77,7 +90,7 @@ def cache_embeddings(
 
         return replace(func, func=embedding)
     if inspect.iscoroutinefunction(getattr(func, "embed", None)):
-        return cast("Embedding", _provider(func, settings, model))
+        return cast("Embedding", cache_provider(func, settings, model=model))
     raise TypeError(
         "cache_embeddings takes nano-graphrag's EmbeddingFunc or a provider with an async embed(), "
         f"not {type(func).__name__}: give a function its dimension with EmbeddingFunc or "
@@ -85,13 +98,30 @@ def cache_embeddings(
     )
 
 
-def _provider(provider: Any, settings: Mapping[str, Any] | RedisConfig | None, model: str) -> Any:
-    """A copy of a factory host's provider whose ``embed`` reads the cache first."""
+def cache_provider(
+    provider: Any,
+    settings: Mapping[str, Any] | RedisConfig | None,
+    *,
+    model: str,
+    only_questions: bool = False,
+) -> Any:
+    """A copy of a factory host's provider whose ``embed`` reads the cache first.
+
+    Args:
+        provider: The provider, or a copy that this made of it: two caches, one before the other,
+            would keep each vector twice.
+        settings: As for ``cache_embeddings``.
+        model: As for ``cache_embeddings``.
+        only_questions: Whether calls with more than one text go past the cache.
+    """
     from .embedding_cache import EmbeddingCache
 
+    provider = getattr(provider, _UNCACHED, provider)
     cache = EmbeddingCache(settings, model, provider.embedding_dim)
 
     async def embed(texts: Sequence[str], timeout: float | None = None) -> dict[str, Any]:
+        if only_questions and len(texts) != 1:
+            return cast("dict[str, Any]", await provider.embed(texts, timeout=timeout))
         response: dict[str, Any] = {
             "dimensions": provider.embedding_dim,
             "model": provider.model,
@@ -107,4 +137,5 @@ def _provider(provider: Any, settings: Mapping[str, Any] | RedisConfig | None, m
 
     cached = copy.copy(provider)
     cached.embed = embed
+    setattr(cached, _UNCACHED, provider)
     return cached

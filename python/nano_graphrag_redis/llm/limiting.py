@@ -6,31 +6,33 @@ import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from contextlib import suppress
+from typing import Any, Final, ParamSpec, TypeVar
 
 from nano_graphrag_redis.config import RedisConfig
 
-from . import http
-from .local import Rates
+from . import httpx_hooks
+from .fallback_limit import Rates
 from .permits import Permit, SharedLimit
-from .refusals import wait_of
+from .rate_limit_errors import wait_of
 from .tokens import TokenEstimate
 
 Answer = TypeVar("Answer")
+Parameters = ParamSpec("Parameters")
 
 _CACHE: Final = "hashing_kv"
 """The argument by which the host gives a function its cache."""
 
 
 def limit_llm(
-    func: Callable[..., Awaitable[Answer]],
+    func: Callable[Parameters, Awaitable[Answer]],
     settings: Mapping[str, Any] | RedisConfig | None = None,
     *,
     model: str,
     requests_per_minute: float | None = None,
     tokens_per_minute: float | None = None,
     concurrent: int | None = None,
-) -> Callable[..., Coroutine[Any, Any, Answer]]:
+) -> Callable[Parameters, Coroutine[Any, Any, Answer]]:
     """The same function, which waits for its turn among the calls of all workers.
 
     A permit is taken when the answer is not cached: where the host passes ``hashing_kv``, once
@@ -61,8 +63,8 @@ def limit_llm(
 
     Raises:
         StorageConfigError: A setting is wrong.
-        ValueError: A limit is not above 0, or there is none.
-        TypeError: ``func`` is not callable, or gives an async iterator.
+        ValueError: A limit is not above 0, ``concurrent`` is not whole, or there is none.
+        TypeError: ``func`` is not callable, or gives an async iterator; a limit is no number.
 
     Example:
         >>> import asyncio
@@ -82,15 +84,15 @@ def limit_llm(
     habits = _Habits()
 
     @functools.wraps(func)
-    async def limited(*args: Any, **kwargs: Any) -> Answer:
-        http.watch()
+    async def limited(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
+        httpx_hooks.watch()
         call = _Call(limit, *estimate.before(args, kwargs))
         cache = kwargs.get(_CACHE)
         if cache is not None and not habits.ignores_cache:
             kwargs[_CACHE] = _Cache(cache, call)
         else:
             await call.permit()
-        before = http.running.set(call)
+        before = httpx_hooks.running.set(call)
         try:
             answer = await func(*args, **kwargs)
         except BaseException as error:
@@ -103,7 +105,7 @@ def limit_llm(
                 habits.ignores_cache = True
             return answer
         finally:
-            http.running.reset(before)
+            httpx_hooks.running.reset(before)
             call.end()
 
     return limited
@@ -116,11 +118,26 @@ def _checked(requests: float | None, tokens: float | None, concurrent: int | Non
         "concurrent": concurrent,
     }
     for name, number in limits.items():
-        if number is not None and not (number > 0 and math.isfinite(number)):
+        if number is not None and not _is_limit(number):
             raise ValueError(f"limit_llm: {name}={number!r} must be above 0; None for no limit")
+    if concurrent is not None and concurrent != int(concurrent):
+        raise ValueError(f"limit_llm: concurrent={concurrent!r} must be a whole number")
     if not any(limits.values()):
         raise ValueError(f"limit_llm: give at least one limit of {', '.join(limits)}")
-    return Rates(requests, tokens, concurrent)
+    return Rates(
+        None if requests is None else float(requests),
+        None if tokens is None else float(tokens),
+        None if concurrent is None else int(concurrent),
+    )
+
+
+def _is_limit(number: float) -> bool:
+    if isinstance(number, (bool, str, bytes)):
+        raise TypeError(f"limit_llm: a limit must be a number, not {number!r}")
+    try:
+        return 0 < float(number) < math.inf
+    except OverflowError:
+        return False
 
 
 class _Habits:
@@ -198,7 +215,11 @@ class _Call:
     async def failed(self, error: BaseException) -> None:
         """A refusal that was not seen on its way is read from the exception."""
         if not self._sent and isinstance(error, Exception):
-            await self.refused(wait_of(error))
+            # Exceptions of others may have properties that raise: their own must reach the caller.
+            seconds = None
+            with suppress(Exception):
+                seconds = wait_of(error)
+            await self.refused(seconds)
 
     def end(self) -> None:
         """Gives back what it holds."""

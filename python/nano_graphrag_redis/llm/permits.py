@@ -1,4 +1,4 @@
-"""Permits of one limit that all workers share: ``src/store/limits.lua`` decides, this waits.
+"""Permits of one limit that all workers share: ``src/store/llm_limits.lua`` decides, this waits.
 
 A permit is a reservation: the server is asked once, and says when the call's turn is. Whoever has
 waited asks once more whether a pause has come meanwhile.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import os
 import random
 import time
@@ -24,9 +25,10 @@ from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import LLM_LIMITS
 from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.threads import aside
 
-from . import slots
-from .local import POLL, LocalLimit, Rates, SlotCount
+from . import concurrency_slots
+from .fallback_limit import POLL, LocalLimit, Rates, SlotCount
 
 logger = logging.getLogger("nano_graphrag_redis")
 
@@ -64,7 +66,7 @@ class SharedLimit:
         self._model = model
         # A name of any length and characters, in a key that can be read.
         self._name = hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        self._holding: slots.Holding = (self._blocking, self._name)
+        self._holding: concurrency_slots.Holding = (self._blocking, self._name)
         self._local = LocalLimit(rates)
         self._workers = 1
         self._away = False
@@ -84,6 +86,10 @@ class SharedLimit:
         """Returns when the call may be made. Raises nothing of ours."""
         if self._pid != os.getpid():
             self._begin_anew_in_child()
+        if self.rates.tokens:
+            # One call does not wait for longer than it takes until so many are free; it is settled
+            # by what it took.
+            tokens = min(tokens, math.ceil(self.rates.tokens))
         began = time.monotonic()
         try:
             shared = await self._shared_permit(permit, tokens)
@@ -147,7 +153,7 @@ class SharedLimit:
             str(tokens),
             str(rates.concurrent or 0),
             permit.slot,
-            f"{slots.SLOT_TTL * 1e6:.0f}",
+            f"{concurrency_slots.SLOT_TTL * 1e6:.0f}",
             _worker(),
             f"{LONGEST_WAIT * 1e6:.0f}",
             str(before),
@@ -160,7 +166,7 @@ class SharedLimit:
         if status == _GIVEN:
             permit.tokens += 0 if before else tokens
             if rates.concurrent:
-                slots.keeper.hold(self._holding, permit.slot)
+                concurrency_slots.keeper.hold(self._holding, permit.slot)
         return Turn(status, wait / 1e6, start)
 
     async def pause(self, seconds: float) -> None:
@@ -179,12 +185,12 @@ class SharedLimit:
         excess = permit.tokens - taken if permit.tokens else 0
         microseconds = excess * self.rates.interval(self.rates.tokens)
         if self.rates.concurrent or microseconds:
-            slots.keeper.release(self._holding, permit.slot, microseconds)
+            concurrency_slots.keeper.release(self._holding, permit.slot, microseconds)
         permit.end()
 
     async def _store(self) -> KvStore:
         if not self._backend.ready:
-            await asyncio.to_thread(self._backend.join_server)
+            await aside(self._backend.join_server)
         return self._backend.store
 
     def _blocking(self) -> BlockingKvStore:

@@ -10,9 +10,9 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from nano_graphrag_redis import _core
-from nano_graphrag_redis.metrics.families import FAMILIES, metrics_of
+from nano_graphrag_redis.metrics.families import described, metrics_of
 from nano_graphrag_redis.workers.identity import this_worker
-from nano_graphrag_redis.workers.snapshots import CENSUS_EVERY, counted, merged
+from nano_graphrag_redis.workers.snapshots import SAMPLE_EVERY, counted, merged
 
 _registered: dict[CollectorRegistry, StorageCollector] = {}
 
@@ -23,22 +23,23 @@ class StorageCollector(Collector):
     A forked child counts from zero, and its scrape covers that child only.
 
     Args:
-        census_every: Seconds between background samples of keys, memory and evictions.
+        sample_every: Seconds between background samples of keys, memory and evictions.
     """
 
-    def __init__(self, census_every: float = CENSUS_EVERY) -> None:
-        self.census_every = census_every
+    def __init__(self, sample_every: float = SAMPLE_EVERY) -> None:
+        self.sample_every = sample_every
 
     def collect(self) -> Iterable[Metric]:
         """The metrics as they are now."""
         # Asked at each scrape: a forked child has no background work until it asks for some.
-        snapshot = _core.metrics(census_every=self.census_every)
+        snapshot = _core.metrics(sample_every=self.sample_every)
         worker = this_worker(snapshot)
-        return metrics_of({**snapshot, "workers": counted([worker] if worker else [])})
+        workers = counted([worker] if worker else [])
+        return metrics_of({**snapshot, "workers": workers, "days": {}})
 
     def describe(self) -> Iterable[Metric]:
         """The metrics without their numbers."""
-        return [family.metric() for family in FAMILIES]
+        return described()
 
 
 class DirectoryCollector(Collector):
@@ -53,7 +54,7 @@ class DirectoryCollector(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """The metrics without their numbers."""
-        return [family.metric() for family in FAMILIES]
+        return described()
 
 
 def directory_registry(directory: Path) -> CollectorRegistry:
@@ -76,7 +77,7 @@ def register(registry: CollectorRegistry | None = None) -> StorageCollector:
         >>> from prometheus_client import CollectorRegistry, generate_latest
         >>> registry = CollectorRegistry()
         >>> _ = register(registry)
-        >>> b"# TYPE redis_operations_total counter" in generate_latest(registry)
+        >>> b"# TYPE nano_graphrag_redis_operations_total counter" in generate_latest(registry)
         True
     """
     registry = REGISTRY if registry is None else registry
@@ -85,7 +86,7 @@ def register(registry: CollectorRegistry | None = None) -> StorageCollector:
         collector = StorageCollector()
         registry.register(collector)
         _registered[registry] = collector
-        _core.metrics(census_every=collector.census_every)
+        _core.metrics(sample_every=collector.sample_every)
     return collector
 
 

@@ -6,6 +6,7 @@ A counter only grows while a process lives, whatever is opened and closed in it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -18,9 +19,14 @@ from prometheus_client.core import (
 
 from nano_graphrag_redis.config.namespaces import LLM_CACHE, LLM_LIMITS
 from nano_graphrag_redis.printable import visible
-
-Snapshot = Mapping[str, Any]
-"""What ``_core.metrics()`` gives, or the sum of several."""
+from nano_graphrag_redis.shapes import (
+    ConnectionSetMetrics,
+    NamespaceMetrics,
+    ProcessMetrics,
+    ServerMetrics,
+    ServerSample,
+    ServiceMetrics,
+)
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,14 @@ class Family:
         kind: What Prometheus takes it for.
         labels: The labels of each of its series.
         meaning: One sentence, the help text of a scrape.
+        old_name: Under which it is scraped too, for one release.
     """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
     meaning: str
+    old_name: str | None = None
 
     def metric(self) -> Any:
         """The metric without series."""
@@ -54,11 +62,12 @@ _SERVER: Final = ("server",)
 
 FAMILIES: Final[tuple[Family, ...]] = (
     Family(
-        "redis_operations_total",
+        "nano_graphrag_redis_operations_total",
         "counter",
         ("namespace", "operation", "status"),
         "Finished calls, by method and outcome: ok, forgiven by the outage policy, cancelled, "
         "raised by the caller's own code, or the kind of failure.",
+        old_name="redis_operations_total",
     ),
     Family(
         "redis_operation_duration_seconds",
@@ -67,36 +76,46 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "Duration of a call, including waiting, retries and decoding.",
     ),
     Family("redis_cache_hits_total", "counter", _NAMESPACE, "Reads of an id that had a value."),
-    Family("redis_cache_misses_total", "counter", _NAMESPACE, "Reads of an id that had no value."),
     Family(
-        "redis_value_bytes_total",
+        "nano_graphrag_redis_cache_misses_total",
+        "counter",
+        _NAMESPACE,
+        "Reads of an id that had no value.",
+        old_name="redis_cache_misses_total",
+    ),
+    Family(
+        "nano_graphrag_redis_value_bytes_total",
         "counter",
         ("namespace", "direction", "form"),
         "Bytes of values written and read, as JSON and as stored (after compression).",
+        old_name="redis_value_bytes_total",
     ),
     Family(
-        "redis_outage_drops_total",
+        "nano_graphrag_redis_outage_drops_total",
         "counter",
         ("namespace", "class"),
         "Failures that the outage policy 'miss' turned into a miss or a dropped write, by kind.",
+        old_name="redis_outage_drops_total",
     ),
     Family(
-        "redis_near_cache_hits_total",
+        "nano_graphrag_redis_near_cache_hits_total",
         "counter",
         _NAMESPACE,
         "Reads answered by the near cache.",
+        old_name="redis_near_cache_hits_total",
     ),
     Family(
-        "redis_near_cache_misses_total",
+        "nano_graphrag_redis_near_cache_misses_total",
         "counter",
         _NAMESPACE,
         "Reads that went to the server although the near cache is on.",
+        old_name="redis_near_cache_misses_total",
     ),
     Family(
         "nano_graphrag_redis_single_flight_leases_total",
         "counter",
         _NAMESPACE,
-        "Misses whose caller took the lease, to call the LLM while others wait.",
+        "Misses whose caller took the lease, to call the provider while others wait.",
     ),
     Family(
         "nano_graphrag_redis_single_flight_waits_total",
@@ -108,7 +127,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "nano_graphrag_redis_single_flight_saved_total",
         "counter",
         _NAMESPACE,
-        "Misses that received another caller's answer: LLM calls saved.",
+        "Misses that received another caller's answer: calls of the provider saved.",
     ),
     Family(
         "nano_graphrag_redis_single_flight_promoted_total",
@@ -148,6 +167,12 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "Times that a provider answered 429 with Retry-After, so that all workers paused.",
     ),
     Family(
+        "nano_graphrag_redis_ttl_renewals_total",
+        "counter",
+        _NAMESPACE,
+        "Values given their time to live anew under redis_ttl_sliding, since they were read.",
+    ),
+    Family(
         "nano_graphrag_redis_deferred_drop_swaps_total",
         "counter",
         _NAMESPACE,
@@ -160,47 +185,92 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "Deferred drops after which the insert wrote nothing, so that the old values stayed.",
     ),
     Family(
+        "nano_graphrag_redis_changes_recorded_total",
+        "counter",
+        _NAMESPACE,
+        "Writes that redis_changes has recorded in the namespace's stream.",
+    ),
+    Family(
+        "nano_graphrag_redis_changes_lost_total",
+        "counter",
+        _NAMESPACE,
+        "Writes whose entry the stream of redis_changes refused, or was not known to take.",
+    ),
+    Family(
         "redis_connection_pool_size",
         "gauge",
         ("server", "status"),
         "Open connections, busy or idle.",
     ),
     Family(
-        "redis_connection_pool_max",
+        "nano_graphrag_redis_connection_pool_max",
         "gauge",
         _SERVER,
         "Maximum number of open connections.",
+        old_name="redis_connection_pool_max",
     ),
-    Family("redis_requests_in_flight", "gauge", _SERVER, "Requests waiting for a reply."),
-    Family("redis_retries_total", "counter", _SERVER, "Retries of failed attempts."),
     Family(
-        "redis_breaker_open",
+        "nano_graphrag_redis_requests_in_flight",
+        "gauge",
+        _SERVER,
+        "Requests waiting for a reply.",
+        old_name="redis_requests_in_flight",
+    ),
+    Family(
+        "nano_graphrag_redis_retries_total",
+        "counter",
+        _SERVER,
+        "Retries of failed attempts.",
+        old_name="redis_retries_total",
+    ),
+    Family(
+        "nano_graphrag_redis_breaker_open",
         "gauge",
         _SERVER,
         "1 while the circuit breaker is open and calls fail at once.",
+        old_name="redis_breaker_open",
     ),
     Family(
-        "redis_breaker_transitions_total",
+        "nano_graphrag_redis_breaker_transitions_total",
         "counter",
         ("server", "to"),
         "Times the circuit breaker opened and closed.",
+        old_name="redis_breaker_transitions_total",
     ),
     Family(
-        "redis_near_cache_max_bytes", "gauge", _SERVER, "Maximum size of the near cache in bytes."
+        "nano_graphrag_redis_near_cache_max_bytes",
+        "gauge",
+        _SERVER,
+        "Maximum size of the near cache in bytes.",
+        old_name="redis_near_cache_max_bytes",
     ),
-    Family("redis_near_cache_bytes", "gauge", _SERVER, "Current size of the near cache in bytes."),
-    Family("redis_near_cache_values", "gauge", _SERVER, "Values in the near cache."),
     Family(
-        "redis_near_cache_evictions_total",
+        "nano_graphrag_redis_near_cache_bytes",
+        "gauge",
+        _SERVER,
+        "Current size of the near cache in bytes.",
+        old_name="redis_near_cache_bytes",
+    ),
+    Family(
+        "nano_graphrag_redis_near_cache_values",
+        "gauge",
+        _SERVER,
+        "Values in the near cache.",
+        old_name="redis_near_cache_values",
+    ),
+    Family(
+        "nano_graphrag_redis_near_cache_evictions_total",
         "counter",
         _SERVER,
         "Values evicted from the near cache to make room.",
+        old_name="redis_near_cache_evictions_total",
     ),
     Family(
-        "redis_near_cache_invalidations_total",
+        "nano_graphrag_redis_near_cache_invalidations_total",
         "counter",
         _SERVER,
         "Changed keys reported by the server.",
+        old_name="redis_near_cache_invalidations_total",
     ),
     Family(
         "redis_memory_usage_bytes",
@@ -209,22 +279,49 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "Server memory used by the namespace, estimated from a background sample.",
     ),
     Family(
-        "redis_keys",
+        "nano_graphrag_redis_keys",
         "gauge",
         _NAMESPACE,
         "Keys of the namespace, from the same sample; exact up to 10,000 keys in the database.",
+        old_name="redis_keys",
     ),
     Family(
-        "redis_evicted_keys_total",
+        "nano_graphrag_redis_evicted_keys_total",
         "counter",
         _SERVER,
         "Keys that the server has evicted since it started, including other programs' keys.",
+        old_name="redis_evicted_keys_total",
     ),
     Family(
-        "redis_census_timestamp_seconds",
+        "nano_graphrag_redis_sample_timestamp_seconds",
         "gauge",
         _SERVER,
         "Time of the last sample of memory, keys and evictions.",
+        old_name="redis_census_timestamp_seconds",
+    ),
+    Family(
+        "nano_graphrag_redis_up",
+        "gauge",
+        _SERVER,
+        "1 if the server answered the last PING, which is sent in the background every 5 seconds.",
+    ),
+    Family(
+        "nano_graphrag_redis_server_memory_bytes",
+        "gauge",
+        _SERVER,
+        "Memory that the server uses for everything, from the last sample.",
+    ),
+    Family(
+        "nano_graphrag_redis_server_memory_max_bytes",
+        "gauge",
+        _SERVER,
+        "Memory that the server may use (maxmemory); absent while it has no limit.",
+    ),
+    Family(
+        "nano_graphrag_redis_persistence_ok",
+        "gauge",
+        _SERVER,
+        "1 if the server's last snapshot and its last write to the append-only file succeeded.",
     ),
     Family(
         "nano_graphrag_redis_workers",
@@ -235,6 +332,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
     ),
 )
 
+RENAMED: Final = {family.name: family.old_name for family in FAMILIES if family.old_name}
+"""The old names of metrics, by the new ones: scraped beside them in 0.2, and gone in 0.3."""
+
 _BYTES: Final = {
     ("written", "json"): "json_bytes_written",
     ("written", "stored"): "stored_bytes_written",
@@ -242,46 +342,84 @@ _BYTES: Final = {
     ("read", "stored"): "stored_bytes_read",
 }
 _OF_SERVER: Final = {
-    "redis_retries_total": "retries",
-    "redis_near_cache_evictions_total": "near_cache_evictions",
-    "redis_near_cache_invalidations_total": "near_cache_invalidations",
+    "nano_graphrag_redis_retries_total": "retries",
+    "nano_graphrag_redis_near_cache_evictions_total": "near_cache_evictions",
+    "nano_graphrag_redis_near_cache_invalidations_total": "near_cache_invalidations",
+}
+_OF_SAMPLE: Final[
+    dict[str, Literal["evicted_keys", "used_memory", "max_memory", "persistence_ok"]]
+] = {
+    "nano_graphrag_redis_evicted_keys_total": "evicted_keys",
+    "nano_graphrag_redis_server_memory_bytes": "used_memory",
+    "nano_graphrag_redis_server_memory_max_bytes": "max_memory",
+    "nano_graphrag_redis_persistence_ok": "persistence_ok",
 }
 _OF_NAMESPACE: Final = {
     "redis_cache_hits_total": "hits",
-    "redis_cache_misses_total": "misses",
-    "redis_near_cache_hits_total": "near_cache_hits",
-    "redis_near_cache_misses_total": "near_cache_misses",
+    "nano_graphrag_redis_cache_misses_total": "misses",
+    "nano_graphrag_redis_near_cache_hits_total": "near_cache_hits",
+    "nano_graphrag_redis_near_cache_misses_total": "near_cache_misses",
     "nano_graphrag_redis_deferred_drop_swaps_total": "swaps",
     "nano_graphrag_redis_deferred_drop_kept_total": "drops_kept",
+    "nano_graphrag_redis_changes_recorded_total": "changes_recorded",
+    "nano_graphrag_redis_changes_lost_total": "changes_lost",
+    "nano_graphrag_redis_ttl_renewals_total": "ttl_renewals",
 }
 _OF_SINGLE_FLIGHT: Final = ("leases", "waits", "saved", "promoted", "timed_out", "would_wait")
 
 
-def metrics_of(snapshot: Snapshot) -> list[Metric]:
+def metrics_of(snapshot: ServiceMetrics) -> list[Metric]:
     """The metrics of a snapshot, those without a series too."""
     metrics = {family.name: family.metric() for family in FAMILIES}
     for namespace, told in snapshot["namespaces"].items():
         _add_namespace(metrics, visible(namespace), told, snapshot["bounds"])
-    for server, told in snapshot["servers"].items():
-        _add_server(metrics, visible(server), told)
-    for worker in snapshot.get("workers", ()):
+    for server, of_server in snapshot["servers"].items():
+        _add_server(metrics, visible(server), of_server)
+    for worker in snapshot["workers"]:
         metrics["nano_graphrag_redis_workers"].add_metric(
             [worker["backend"], worker["hash_seed"]], worker["count"]
         )
-    for namespace, (keys, memory) in census_of(snapshot).items():
+    for namespace, (keys, memory) in namespaces_sampled(snapshot).items():
         if keys is not None:
-            metrics["redis_keys"].add_metric([visible(namespace)], keys)
+            metrics["nano_graphrag_redis_keys"].add_metric([visible(namespace)], keys)
         if memory is not None:
             metrics["redis_memory_usage_bytes"].add_metric([visible(namespace)], memory)
-    return list(metrics.values())
+    return [
+        *metrics.values(),
+        *(_under_old_name(metrics[new], old) for new, old in RENAMED.items()),
+    ]
+
+
+def described() -> list[Metric]:
+    """The metrics without their series, old names too."""
+    metrics = {family.name: family.metric() for family in FAMILIES}
+    return [
+        *metrics.values(),
+        *(_under_old_name(metrics[new], old) for new, old in RENAMED.items()),
+    ]
+
+
+def _under_old_name(metric: Any, old: str) -> Metric:
+    """The same series under the name of the last release, for dashboards that still ask for it."""
+    alias = copy(metric)
+    alias.name = old.removesuffix("_total")
+    alias.documentation = f"Deprecated: use {metric.name}. {metric.documentation}"
+    alias.samples = [
+        sample._replace(name=sample.name.replace(metric.name, alias.name, 1))
+        for sample in metric.samples
+    ]
+    renamed: Metric = alias
+    return renamed
 
 
 def _add_namespace(
-    metrics: Mapping[str, Any], namespace: str, told: Mapping[str, Any], bounds: Sequence[float]
+    metrics: Mapping[str, Any], namespace: str, told: NamespaceMetrics, bounds: Sequence[float]
 ) -> None:
     for operation, calls in told["operations"].items():
         for status, number in calls["statuses"].items():
-            metrics["redis_operations_total"].add_metric([namespace, operation, status], number)
+            metrics["nano_graphrag_redis_operations_total"].add_metric(
+                [namespace, operation, status], number
+            )
         metrics["redis_operation_duration_seconds"].add_metric(
             [namespace, operation],
             buckets=list(_cumulative(calls["histogram"], bounds)),
@@ -298,11 +436,11 @@ def _add_namespace(
     if namespace == LLM_LIMITS:
         _add_limits(metrics, counts)
     for (direction, form), count in _BYTES.items():
-        metrics["redis_value_bytes_total"].add_metric(
+        metrics["nano_graphrag_redis_value_bytes_total"].add_metric(
             [namespace, direction, form], counts.get(count, 0)
         )
     for kind, number in told["forgiven"].items():
-        metrics["redis_outage_drops_total"].add_metric([namespace, kind], number)
+        metrics["nano_graphrag_redis_outage_drops_total"].add_metric([namespace, kind], number)
 
 
 def _add_limits(metrics: Mapping[str, Any], counts: Mapping[str, int]) -> None:
@@ -313,32 +451,39 @@ def _add_limits(metrics: Mapping[str, Any], counts: Mapping[str, int]) -> None:
     metrics["nano_graphrag_redis_llm_pauses_total"].add_metric([], counts.get("pauses", 0))
 
 
-def _add_server(metrics: Mapping[str, Any], server: str, told: Mapping[str, Any]) -> None:
+def _add_server(metrics: Mapping[str, Any], server: str, told: ServerMetrics) -> None:
     counts, sets = told["counts"], told["sets"]
     for name, count in _OF_SERVER.items():
         metrics[name].add_metric([server], counts.get(count, 0))
     for state in ("open", "closed"):
         number = counts.get("breaker_opened" if state == "open" else "breaker_closed", 0)
-        metrics["redis_breaker_transitions_total"].add_metric([server, state], number)
+        metrics["nano_graphrag_redis_breaker_transitions_total"].add_metric([server, state], number)
     busy = sum(each["busy_connections"] for each in sets)
     idle = sum(each["connections"] for each in sets) - busy
     metrics["redis_connection_pool_size"].add_metric([server, "busy"], busy)
     metrics["redis_connection_pool_size"].add_metric([server, "idle"], idle)
     gauges = {
-        "redis_connection_pool_max": sum(each["max_connections"] for each in sets),
-        "redis_requests_in_flight": sum(each["requests_in_flight"] for each in sets),
-        "redis_breaker_open": int(any(each["breaker_open"] for each in sets)),
+        "nano_graphrag_redis_connection_pool_max": sum(each["max_connections"] for each in sets),
+        "nano_graphrag_redis_requests_in_flight": sum(each["requests_in_flight"] for each in sets),
+        "nano_graphrag_redis_breaker_open": int(any(each["breaker_open"] for each in sets)),
     }
     copies = [each["near_cache"] for each in sets if "near_cache" in each]
-    for what in ("max_bytes", "bytes", "values"):
-        gauges[f"redis_near_cache_{what}"] = sum(each.get(what, 0) for each in copies)
+    sizes: tuple[Literal["max_bytes", "bytes", "values"], ...] = ("max_bytes", "bytes", "values")
+    for what in sizes:
+        gauges[f"nano_graphrag_redis_near_cache_{what}"] = sum(each.get(what, 0) for each in copies)
     for name, number in gauges.items():
         metrics[name].add_metric([server], number)
-    newest = newest_census(sets)
+    up = [each["up"] for each in sets if "up" in each]
+    if up:
+        metrics["nano_graphrag_redis_up"].add_metric([server], int(all(up)))
+    newest = newest_sample(sets)
     if newest is not None:
-        metrics["redis_census_timestamp_seconds"].add_metric([server], newest["taken"])
-        if newest["evicted_keys"] is not None:
-            metrics["redis_evicted_keys_total"].add_metric([server], newest["evicted_keys"])
+        metrics["nano_graphrag_redis_sample_timestamp_seconds"].add_metric(
+            [server], newest["taken"]
+        )
+        for name, figure in _OF_SAMPLE.items():
+            if (told_of := newest.get(figure)) is not None:
+                metrics[name].add_metric([server], int(told_of))
 
 
 def _cumulative(calls: Sequence[int], bounds: Sequence[float]) -> Iterator[tuple[str, int]]:
@@ -349,23 +494,23 @@ def _cumulative(calls: Sequence[int], bounds: Sequence[float]) -> Iterator[tuple
         yield bound, total
 
 
-def newest_census(sets: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The last look of those at one server."""
-    taken = [each["census"] for each in sets if "census" in each]
-    return max(taken, key=lambda census: census["taken"], default=None)
+def newest_sample(sets: Sequence[ConnectionSetMetrics]) -> ServerSample | None:
+    """The newest sample of one server."""
+    taken = [each["sample"] for each in sets if "sample" in each]
+    return max(taken, key=lambda sample: sample["taken"], default=None)
 
 
-def census_of(snapshot: Snapshot) -> dict[str, tuple[float | None, float | None]]:
+def namespaces_sampled(snapshot: ProcessMetrics) -> dict[str, tuple[float | None, float | None]]:
     """Keys and bytes of each namespace, over all servers."""
     shares: dict[str, tuple[float | None, float | None]] = {}
     for told in snapshot["servers"].values():
-        # Sets that name a server alike may know other namespaces: of each, the newest look counts.
+        # Sets of one server may know other namespaces: of each, the newest sample counts.
         of_server: dict[str, tuple[float | None, float | None]] = {}
-        for census in sorted(
-            (each["census"] for each in told["sets"] if "census" in each),
-            key=lambda census: census["taken"],
+        for sample in sorted(
+            (each["sample"] for each in told["sets"] if "sample" in each),
+            key=lambda sample: sample["taken"],
         ):
-            of_server.update(census["namespaces"])
+            of_server.update(sample["namespaces"])
         for namespace, share in of_server.items():
             before = shares.get(namespace, (0.0, 0.0))
             shares[namespace] = tuple(  # type: ignore[assignment]  # of two it makes two

@@ -25,6 +25,7 @@ from .reports import (
     RefusedNamespace,
     Report,
     Settings,
+    SkippedLines,
     Verified,
     VerifiedNamespace,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "RefusedNamespace",
     "Report",
     "Settings",
+    "SkippedLines",
     "Verified",
     "VerifiedNamespace",
     "export",

@@ -42,6 +42,7 @@ def configuration(settings: Settings, directory: Path | None = None) -> RedisCon
         settings = RedisConfig.from_global_config(settings or {})
     origin = str(directory) if directory else None
     alone = {"redis_dual_write": False, "redis_outage_policy": {}, "working_dir": origin}
+    alone["redis_ttl_sliding"] = False  # a copy prolongs nothing
     return settings.model_copy(update=alone)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from nano_graphrag_redis._core import FileWork, file_of
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 from .common import all_files_in, configuration, opened, run
 from .keyspace_entries import Foreign, namespaces_of
-from .reports import Exported, ExportedFile, RefusedNamespace, Report, Settings
+from .reports import Exported, ExportedFile, RefusedNamespace, Report, Settings, SkippedLines
 
 _LOG_NAME = re.compile(r"kv_store_(.+)\.changes(\.folding)?", re.DOTALL)
 
@@ -53,7 +54,7 @@ def export(
     if not dry_run:
         directory.mkdir(parents=True, exist_ok=True)
     logged = () if dry_run else logs_in(directory)
-    written, refused = [], []
+    written, refused, skipped = [], [], []
     foreign = Foreign()
     found_there = namespaces_of(config, foreign) if namespaces is None else namespaces
     for namespace in dict.fromkeys(found_there):
@@ -66,13 +67,29 @@ def export(
             continue
         with opened(namespace, config) as store:
             if namespace in logged:
-                run(FileWork.fold(store, directory.absolute(), ask=True), namespace, None)
+                fold = FileWork.fold(store, directory.absolute(), ask=True)
+                skipped += _skipped(path, run(fold, namespace, None))
             found = run(FileWork.export(store, directory, dry_run), namespace, progress)
         written.append(ExportedFile(namespace, path, found["ids"], found["size"]))
     left = () if namespaces is not None else _left_in(directory, {file.path for file in written})
     return Exported(
-        directory, tuple(written), dry_run, tuple(refused), foreign.count, foreign.examples, left
+        directory,
+        tuple(written),
+        dry_run,
+        tuple(refused),
+        foreign.count,
+        foreign.examples,
+        left,
+        tuple(skipped),
     )
+
+
+def _skipped(file: Path, folded: Mapping[str, Any]) -> list[SkippedLines]:
+    """The lines that a fold of the log beside a file skipped, if any."""
+    if not folded["skipped_count"]:
+        return []
+    log = file.with_suffix(".changes")
+    return [SkippedLines(log, folded["skipped_count"], tuple(folded["skipped_lines"]))]
 
 
 def _left_in(directory: Path, written: Collection[Path]) -> tuple[Path, ...]:
@@ -115,20 +132,23 @@ def fold(
         namespaces: Only these; None for every log in the directory.
 
     Raises:
-        StorageConfigError: A namespace is not a valid file name, or its log belongs to another
-            workspace or key prefix than the settings name.
+        StorageConfigError: There is no such directory, a namespace is not a valid file name, or
+            its log belongs to another workspace or key prefix than the settings name.
         JsonFileError: A file or a log cannot be read or written.
     """
     directory = Path(directory).absolute()
+    if not directory.is_dir():
+        raise StorageConfigError(f"{directory} is no directory: name the host's working_dir")
     config = configuration(settings)
     # Else it would be whoever listens at the default address.
     ask = "redis_url" in config.model_fields_set
     found = logs_in(directory)
-    folded = []
+    folded, skipped = [], []
     for namespace in found if namespaces is None else dict.fromkeys(namespaces):
         with opened(namespace, config) as store:
             result = run(FileWork.fold(store, directory, ask), namespace, None)
         if result["ids"] is not None:
             path = file_of(directory, namespace)
+            skipped += _skipped(path, result)
             folded.append(ExportedFile(namespace, path, result["ids"], result["size"]))
-    return Exported(directory, tuple(folded), dry_run=False)
+    return Exported(directory, tuple(folded), dry_run=False, skipped=tuple(skipped))

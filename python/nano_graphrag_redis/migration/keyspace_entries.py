@@ -9,8 +9,8 @@ from typing import Final
 
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import OF_EVERY_HOST
+from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.wording import plural
 
 from .common import opened
 

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from nano_graphrag_redis._core import FileWork, file_of
-from nano_graphrag_redis.exceptions import JsonFileError
+from nano_graphrag_redis.config.value_types import LONGEST_TTL, check_name
+from nano_graphrag_redis.exceptions import JsonFileError, StorageConfigError
 
 from .common import configuration, files_in, run, steadily
 from .export_files import logs_in
@@ -20,6 +21,7 @@ def plan(
     *,
     namespaces: Collection[str] | None = None,
     ttl: int | None = None,
+    working_dir: str | os.PathLike[str] | None = None,
     progress: Report | None = None,
 ) -> Plan:
     """Reads the host's files completely, and says what ``migrate`` will do. Writes nothing.
@@ -30,15 +32,20 @@ def plan(
         namespaces: Only these; None for every file in the directory.
         ttl: TTL in seconds for ids that are new on the server, in place of each namespace's
             setting; 0 for no expiry.
+        working_dir: The one of the host that is going to read from Redis, if ``directory`` is only
+            a backup of it.
         progress: Called with the progress.
 
     Raises:
         JsonFileError: A file is damaged, or stays half-written because the host is writing it. Or
             it is behind its change log, so that newer data, there or on the server, would be lost.
-        StorageConfigError: There is no such directory or file, or a setting is invalid.
+        StorageConfigError: There is no such directory or file, a file's namespace cannot be part of
+            a key, or a setting or ``ttl`` is invalid.
     """
     directory = Path(directory).absolute()
-    config = configuration(settings, directory)
+    if ttl is not None and not 0 <= ttl <= LONGEST_TTL:
+        raise StorageConfigError(f"ttl={ttl:.3g} must be from 0 to {LONGEST_TTL} seconds")
+    config = configuration(settings, Path(working_dir or directory).absolute())
     for namespace in logs_in(directory):
         if namespaces is None or namespace in namespaces:
             raise JsonFileError(
@@ -47,14 +54,29 @@ def plan(
                 f"--in {directory} first, or delete the log if the host has written the file since",
                 namespace=namespace,
             )
+    files = files_in(directory, namespaces)
+    for namespace, path in files.items():
+        _refuse_without_keys(namespace, path)
     return Plan(
         directory,
         config,
         tuple(
             _look_over(path, namespace, config.ttl_for(namespace) if ttl is None else ttl, progress)
-            for namespace, path in files_in(directory, namespaces).items()
+            for namespace, path in files.items()
         ),
     )
+
+
+def _refuse_without_keys(namespace: str, path: Path) -> None:
+    """Refuses a file whose namespace no storage can have, before anything of others is written."""
+    try:
+        check_name(namespace)
+    except ValueError as reason:
+        raise StorageConfigError(
+            f"{path}: the namespace {namespace!r} {reason}: name the others with --namespace, or "
+            "rename the file",
+            namespace=namespace,
+        ) from None
 
 
 def _look_over(path: Path, namespace: str, ttl: int, progress: Report | None) -> PlannedFile:

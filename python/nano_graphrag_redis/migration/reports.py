@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from nano_graphrag_redis._core import FileWork
 from nano_graphrag_redis.config import RedisConfig
-from nano_graphrag_redis.wording import plural
+from nano_graphrag_redis.humanize import plural
 
 Settings = RedisConfig | Mapping[str, Any] | None
 """A ``RedisConfig``, a host's ``global_config``, or None for the environment."""
@@ -183,6 +183,23 @@ class RefusedNamespace:
 
 
 @dataclass(frozen=True)
+class SkippedLines:
+    """Lines of a change log that were skipped, because they told of no whole change.
+
+    A process that is killed while it writes leaves one. All other lines of the log were folded.
+
+    Attributes:
+        log: Path of the log, which is gone once it is folded.
+        count: How many lines.
+        lines: The numbers of the first ones, counted from 1.
+    """
+
+    log: Path
+    count: int
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Exported:
     """The result of ``export`` or ``fold``.
 
@@ -196,6 +213,7 @@ class Exported:
         foreign: Some of them, safe to print.
         left: Files in the directory that hold values of namespaces the server does not hold. They
             were not changed; the host would read them. Empty if you named the namespaces.
+        skipped: Lines of change logs that told of no whole change, one entry for each log with any.
     """
 
     directory: Path
@@ -205,6 +223,7 @@ class Exported:
     foreign_count: int = 0
     foreign: tuple[str, ...] = ()
     left: tuple[Path, ...] = ()
+    skipped: tuple[SkippedLines, ...] = ()
 
     @property
     def ok(self) -> bool:

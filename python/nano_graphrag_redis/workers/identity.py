@@ -7,8 +7,9 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+
+from nano_graphrag_redis.shapes import ProcessMetrics
 
 _HASHED: Final = "nano-graphrag-redis"
 
@@ -24,7 +25,7 @@ def note_json() -> None:
     _on_json = True
 
 
-def this_worker(snapshot: Mapping[str, Any]) -> Worker | None:
+def this_worker(snapshot: ProcessMetrics) -> Worker | None:
     """This process as a worker; None if it has neither a Redis storage nor a host on JSON.
 
     JSON counts where there are both: the host's own data is there.

@@ -47,9 +47,12 @@ class _Namespace(TypedDict):
     forgiven: _Counts
 
 
-class _Census(TypedDict):
+class _Sample(TypedDict):
     taken: _Number
-    evicted_keys: _Count | None
+    evicted_keys: NotRequired[_Count]
+    used_memory: NotRequired[_Count]
+    max_memory: NotRequired[_Count | None]
+    persistence_ok: NotRequired[bool]
     namespaces: dict[str, Annotated[list[_Number | None], Field(min_length=2, max_length=2)]]
 
 
@@ -60,7 +63,8 @@ class _Set(TypedDict):
     requests_in_flight: _Count
     breaker_open: bool
     near_cache: NotRequired[_Counts]
-    census: NotRequired[_Census]
+    up: NotRequired[bool]
+    sample: NotRequired[_Sample]
 
 
 class _Server(TypedDict):

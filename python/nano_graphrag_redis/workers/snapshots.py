@@ -16,12 +16,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.config.namespaces import LLM_CACHE
 from nano_graphrag_redis.config.warn_once import warn_once
+from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.shapes import ProcessMetrics, ServiceMetrics, WorkerCount
+from nano_graphrag_redis.threads import started
 
 from .identity import this_worker
 from .snapshot_files import FORMAT, PassedOverError, read, replace
@@ -38,17 +41,14 @@ FOLD_AFTER: Final = 3600.0
 DAYS_KEPT: Final = 62
 """Days of which the reads of the LLM cache are kept apart."""
 
-CENSUS_EVERY: Final = 60.0
-"""Seconds between two looks at what lies on the servers, in the background."""
+SAMPLE_EVERY: Final = 60.0
+"""Seconds between two background samples of the servers in use."""
 
 _GONE: Final = "gone.json"
 """The sum of the processes whose files were folded into one."""
 
 Days = dict[str, dict[str, int]]
 """Reads of the LLM cache, ``hits`` and ``misses``, by day in UTC (``2026-11-28``)."""
-
-Snapshot = dict[str, Any]
-"""What ``_core.metrics()`` gives; or the sum of several, with ``workers`` and ``days``."""
 
 
 class _Writer:
@@ -57,21 +57,25 @@ class _Writer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.pid = os.getpid()
-        self.path = directory / f"{self.pid}-{time.time_ns():x}.json"
+        self.path = self._new_path()
         self.ended = threading.Event()
         self._days: Days = {}
+        self._written: ProcessMetrics | None = None
+        self._folded: ProcessMetrics | None = None
         self._read_before = Counter[str]()
         self._writing = threading.Lock()
-        self._thread = threading.Thread(
-            target=self._go_on, name="nano-graphrag-redis-metrics", daemon=True
-        )
-        self._thread.start()
+        # Without one it is written at the end alone.
+        self._thread = started(self._go_on, "nano-graphrag-redis-metrics")
+
+    def _new_path(self) -> Path:
+        return self.directory / f"{self.pid}-{time.time_ns():x}.json"
 
     def end(self) -> None:
         """Writes once more, as a process that is leaving, and ends the thread."""
         self.ended.set()
         self.write(last=True)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _go_on(self) -> None:
         while True:
@@ -80,17 +84,32 @@ class _Writer:
                 return
 
     def write(self, *, last: bool = False) -> None:
-        """Writes what is counted now; a directory that will not do costs nobody a call."""
-        with self._writing:
+        """Writes what is counted now.
+
+        A directory that will not do costs nobody a call, nor do threads or memory that are refused.
+        """
+        with self._writing, contextlib.suppress(StorageError, MemoryError):
             # Nothing follows the farewell, or the process would count as alive.
             if last or not self.ended.is_set():
-                self._write(last=last)
+                try:
+                    self._write(last=last)
+                except OSError as error:
+                    warn_once(
+                        f"REDIS_METRICS_DIR={visible(self.directory)}: the counters of this "
+                        f"process cannot be written there: {error.strerror}"
+                    )
 
     def _write(self, *, last: bool) -> None:
-        snapshot = _core.metrics(census_every=CENSUS_EVERY)
+        snapshot = _core.metrics(sample_every=SAMPLE_EVERY)
         worker = this_worker(snapshot)
         if worker is None:
             return
+        summed = (self.directory / _GONE).exists() and not self.path.exists()
+        if self._written is not None and summed:
+            # A reader took this process for gone, as after an hour in which the machine slept, and
+            # has added what it had written to the sum, under the name of the file.
+            self._folded, self._days = self._written, {}
+            self.path = self._new_path()
         self._count_today(snapshot)
         told = {
             "format": FORMAT,
@@ -98,15 +117,16 @@ class _Writer:
             "days": self._days,
             "ended": last,
             "worker": worker,
-            "snapshot": snapshot,
+            "snapshot": snapshot if self._folded is None else _since(self._folded, snapshot),
         }
-        with contextlib.suppress(OSError):
-            self.directory.mkdir(parents=True, exist_ok=True)
-            replace(self.path, told)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        replace(self.path, told)
+        self._written = snapshot
 
-    def _count_today(self, snapshot: Snapshot) -> None:
+    def _count_today(self, snapshot: ProcessMetrics) -> None:
         """Adds what was read of the LLM cache since the last write to the day's counts."""
-        counts = snapshot["namespaces"].get(LLM_CACHE, {}).get("counts", {})
+        of_cache = snapshot["namespaces"].get(LLM_CACHE)
+        counts = of_cache["counts"] if of_cache else {}
         read = Counter({name: counts.get(name, 0) for name in ("hits", "misses")})
         if more := read - self._read_before:
             today = datetime.now(timezone.utc).date().isoformat()
@@ -151,7 +171,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
-def merged(directory: Path, passed_over: list[str] | None = None) -> Snapshot:
+def merged(directory: Path, passed_over: list[str] | None = None) -> ServiceMetrics:
     """The sum of all processes that write, or wrote, to ``directory``.
 
     Also folds the files of exited processes into one, if this user may write. Skips files that hold
@@ -183,18 +203,16 @@ def merged(directory: Path, passed_over: list[str] | None = None) -> Snapshot:
             add_days(days, told.get("days", {}))
             if live and "worker" in told:
                 live_workers.append(told["worker"])
-    total["workers"] = counted(live_workers)
-    total["days"] = days
     lines = [f"{visible(directory / name)}: {why}" for name, why in sorted(files.refused.items())]
     if passed_over is not None:
         passed_over += [f"passed over {line}" for line in lines]
     else:
         for line in lines:
             warn_once(f"passed over among the counters: {line}")
-    return total
+    return {**total, "workers": counted(live_workers), "days": days}
 
 
-def workers(directory: Path) -> list[Snapshot]:
+def workers(directory: Path) -> list[WorkerCount]:
     """The live workers alone, as in ``merged``; changes nothing in ``directory``.
 
     Raises:
@@ -204,7 +222,7 @@ def workers(directory: Path) -> list[Snapshot]:
     return counted(told["worker"] for told in files if _lives(told) and "worker" in told)
 
 
-def counted(workers: Iterable[Mapping[str, str]]) -> list[Snapshot]:
+def counted(workers: Iterable[Mapping[str, str]]) -> list[WorkerCount]:
     """Workers of one backend and one hash seed, with their ``count``."""
     counts = Counter((worker["backend"], worker["hash_seed"]) for worker in workers)
     return [
@@ -214,21 +232,25 @@ def counted(workers: Iterable[Mapping[str, str]]) -> list[Snapshot]:
 
 
 def _lives(told: Mapping[str, Any]) -> bool:
-    return not told["ended"] and time.time() - float(told["written"]) < STALE_AFTER
+    # One that says it wrote in the future did so before the clock was set back.
+    return not told["ended"] and abs(time.time() - float(told["written"])) < STALE_AFTER
 
 
-def empty() -> Snapshot:
+def empty() -> ProcessMetrics:
     """A snapshot of nothing."""
     return {"bounds": [], "namespaces": {}, "servers": {}}
 
 
-def add(total: Snapshot, more: Mapping[str, Any], *, live: bool) -> None:
+def add(total: ProcessMetrics, more: ProcessMetrics, *, live: bool) -> None:
     """Adds ``more`` to ``total``: counters always, what is open now of a ``live`` process only."""
     if more["bounds"]:
         total["bounds"] = more["bounds"]
-    for part in ("namespaces", "servers"):
+    parts: tuple[Literal["namespaces", "servers"], ...] = ("namespaces", "servers")
+    for part in parts:
+        # Both are added up alike, by the names that they have.
+        sums = cast("dict[str, dict[str, Any]]", total[part])
         for name, told in more[part].items():
-            _add(total[part].setdefault(name, {}), told, live=live)
+            _add(sums.setdefault(name, {}), told, live=live)
 
 
 def add_days(days: Days, more: Mapping[str, Mapping[str, int]]) -> None:
@@ -254,6 +276,19 @@ def _add(total: dict[str, Any], more: Mapping[str, Any], *, live: bool) -> None:
             total[name] = total.get(name, 0) + value
 
 
+def _since(before: Any, now: Any) -> Any:
+    """A snapshot without what was counted before; what is open now stays."""
+    if isinstance(now, Mapping):
+        kept = ("sets", "bounds")
+        return {
+            name: _since(before[name], value) if name in before and name not in kept else value
+            for name, value in now.items()
+        }
+    if isinstance(now, list):
+        return [one - other for one, other in zip(now, before, strict=True)]
+    return now - before
+
+
 def _fold(files: _Files) -> None:
     """Adds the files of processes that are gone to one file, and removes them."""
     import fcntl
@@ -269,7 +304,7 @@ def _fold(files: _Files) -> None:
         done = {
             name: told
             for name, told in files
-            if name not in folded and (told["ended"] or now - told["written"] > FOLD_AFTER)
+            if name not in folded and (told["ended"] or abs(now - told["written"]) > FOLD_AFTER)
         }
         for told in done.values():
             add(total, told["snapshot"], live=False)
@@ -306,7 +341,7 @@ class _Files:
                 if told is not None:
                     yield path.name, told
 
-    def gone(self) -> tuple[Snapshot, list[str], Days]:
+    def gone(self) -> tuple[ProcessMetrics, list[str], Days]:
         """The sum of what was folded, the files in it that may not be removed yet, and the days.
 
         Raises:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from nano_graphrag_redis.config.namespaces import LLM_CACHE, MUST_NOT_EXPIRE
+from nano_graphrag_redis.config.namespaces import KNOWN_NAMESPACES, LLM_CACHE, MUST_NOT_EXPIRE
 from nano_graphrag_redis.doctor.findings import Finding, Severity, examples
 from nano_graphrag_redis.doctor.keyspace_scan import (
     CHUNKS,
@@ -17,9 +18,9 @@ from nano_graphrag_redis.doctor.keyspace_scan import (
 )
 from nano_graphrag_redis.doctor.target import Target
 from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
+from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration.keyspace_entries import parted
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.wording import plural
 
 MARK: Final = "working_dir"
 """The key beside the namespaces that holds the directory that fills the keyspace."""
@@ -79,6 +80,26 @@ def times_to_live(target: Target, keyspace: KeyspaceScan) -> Iterator[Finding]:
             )
 
 
+def sliding_without_ttl(target: Target, _: KeyspaceScan) -> Iterator[Finding]:
+    """Whether reads are to prolong lives that do not end, or cannot be prolonged."""
+    config = target.config
+    if not config.redis_ttl_sliding:
+        return
+    names = {*KNOWN_NAMESPACES, *config.redis_ttl}
+    ttls = [seconds for name in names if (seconds := config.ttl_for(name))]
+    if any(seconds < config.redis_ttl_max_age for seconds in ttls):
+        return
+    yield Finding(
+        "ttl",
+        Severity.WARNING,
+        "redis_ttl_sliding is on, and prolongs nothing",
+        why="no namespace has a redis_ttl below redis_ttl_max_age"
+        if ttls
+        else "no namespace has a redis_ttl",
+        remedy="set redis_ttl, raise redis_ttl_max_age, or turn redis_ttl_sliding off",
+    )
+
+
 def documents_without_chunks(target: Target, keyspace: KeyspaceScan) -> Iterator[Finding]:
     """Documents that a process has noted as indexed and not gone on with."""
     ids = interrupted(target, keyspace)
@@ -98,17 +119,30 @@ def documents_without_chunks(target: Target, keyspace: KeyspaceScan) -> Iterator
 
 
 def interrupted(target: Target, keyspace: KeyspaceScan) -> set[str]:
-    """The documents without chunks that are still there, and still have none."""
+    """The documents without chunks that are still there, and still have none.
+
+    None while a chunk cannot be read: whose it is cannot be said.
+    """
     suspects = keyspace.documents - keyspace.chunks_of.keys()
-    if not suspects:
+    if not suspects or not _of_the_same_graphs(target):
         return set()
     # A walk is no snapshot: one that is being indexed may have got its chunks behind our back.
-    suspects -= chunked_documents(target)
+    chunked = chunked_documents(target)
+    if chunked is None:
+        return set()
+    suspects -= chunked
     return suspects and suspects - target.store(DOCUMENTS).filter_keys(suspects)
+
+
+def _of_the_same_graphs(target: Target) -> bool:
+    """Whether documents and chunks are both of one workspace, or both shared by all."""
+    return target.root_of(DOCUMENTS) == target.root_of(CHUNKS)
 
 
 def chunks_without_document(target: Target, keyspace: KeyspaceScan) -> Iterator[Finding]:
     """Chunks of documents that are not there."""
+    if not _of_the_same_graphs(target):
+        return
     named = keyspace.chunks_of.keys() - keyspace.documents
     gone = target.store(DOCUMENTS).filter_keys(named) if named else set()
     ids = {id for document in gone for id in keyspace.chunks_of[document]}
@@ -244,7 +278,7 @@ def working_directories(target: Target, keyspace: KeyspaceScan) -> Iterator[Find
             if noted is not None:
                 directories.add(visible(noted))
     if target.config.working_dir is not None:
-        directories.add(str(Path(target.config.working_dir).absolute()))
+        directories.add(os.path.normpath(Path(target.config.working_dir).absolute()))
     if len(directories) > 1:
         yield Finding(
             "working-directories",
@@ -261,6 +295,7 @@ CHECKS: Final[tuple[Callable[[Target, KeyspaceScan], Iterator[Finding]], ...]] =
     counts,
     foreign_keys,
     times_to_live,
+    sliding_without_ttl,
     documents_without_chunks,
     chunks_without_document,
     corrupt_values,

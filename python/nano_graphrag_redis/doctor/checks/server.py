@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from nano_graphrag_redis.acl import acl_rules
+from rich import filesize
+
+from nano_graphrag_redis.acl import TRANSACTIONS, acl_rules
 from nano_graphrag_redis.doctor.findings import Finding, Severity
 from nano_graphrag_redis.doctor.target import Facts, Target
 from nano_graphrag_redis.exceptions import StorageOperationError
-from nano_graphrag_redis.wording import plural
+from nano_graphrag_redis.humanize import plural
 
 OLDEST: Final = (6, 2)
 """The oldest version that the tests run on, or that has every command that is used."""
@@ -100,7 +102,16 @@ def rights(target: Target) -> Iterator[Finding]:
             why="whoever lists or drops all ids walks over every key twice, to miss none",
             remedy="make the user anew with the line that doctor --acl prints",
         )
-    if missing := sorted(forbidden & needed - {_SLOTS_IN_FLIGHT}):
+    if transactions := sorted(needed & forbidden & TRANSACTIONS):
+        yield Finding(
+            "rights",
+            Severity.WARNING,
+            f"this user may not call {', '.join(transactions)}, or the server does not have it",
+            why="redis_deferred_drop replaces reports one by one: readers beside it find old and "
+            "new ones, as does everyone after a process was killed meanwhile",
+            remedy="make the user anew with the line that doctor --acl prints",
+        )
+    if missing := sorted(forbidden & needed - {_SLOTS_IN_FLIGHT} - TRANSACTIONS):
         yield Finding(
             "rights",
             Severity.ERROR,
@@ -183,7 +194,8 @@ def memory(target: Target) -> Iterator[Finding]:
         if not limit or "used_memory" not in facts:
             yield _unsaid("memory", "the room that is left", address, _FULL)
             continue
-        title = f"{used / limit:.0%} of {of} used at {address} ({used:,} of {limit:,} bytes)"
+        amounts = f"{filesize.decimal(used)} of {filesize.decimal(limit)}"
+        title = f"{used / limit:.0%} of {of} used at {address} ({amounts})"
         if used > FULL * limit:
             yield Finding(
                 "memory",

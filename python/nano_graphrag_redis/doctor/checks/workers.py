@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nano_graphrag_redis.doctor.findings import Finding, Severity
+from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.wording import plural
 from nano_graphrag_redis.workers.snapshots import workers
 
 

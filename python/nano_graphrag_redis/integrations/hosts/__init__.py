@@ -10,13 +10,14 @@ import os
 import sys
 import threading
 from contextlib import ExitStack
+from types import ModuleType
 from typing import Final
 
 from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.optional_imports import imported
+from nano_graphrag_redis.workers.hash_seeds import warn_of_random_hashes
 
 from . import factory, upstream
-from .hash_seeds import warn_of_random_hashes
 
 __all__ = ["register", "unregister"]
 
@@ -27,7 +28,8 @@ _lock = threading.Lock()
 """Never held while the host is imported: that import may end in another call of ``register``."""
 
 _undo = ExitStack()
-_registered = False
+_registered: ModuleType | None = None
+"""The host that was registered. One that is imported anew is another."""
 
 
 def _unlock_in_child() -> None:
@@ -52,13 +54,13 @@ def register() -> None:
             or a subclass of ``GraphRAG`` keeps its default storage where it cannot be replaced.
     """
     global _registered
-    if _registered:
-        return
     host = imported("nano_graphrag")
     if host is None:
         raise StorageConfigError(_no_host())
+    if host is _registered:
+        return
     with _lock:
-        if _registered:
+        if host is _registered:
             return
         with ExitStack() as undo:  # a registration that fails half-way is taken back
             shapes = [upstream.register(host, undo), factory.register(undo)]
@@ -68,8 +70,9 @@ def register() -> None:
                     f"the field GraphRAG.{upstream.FIELD} nor a StorageFactory: install another"
                 )
             _undo.enter_context(undo.pop_all())
-        _registered = True
-    warn_of_random_hashes()
+        _registered = host
+    if os.environ.get("STORAGE_KV_BACKEND", "").strip().lower() == "redis":
+        warn_of_random_hashes()
 
 
 def _no_host() -> str:
@@ -91,4 +94,4 @@ def unregister() -> None:
     global _registered
     with _lock:
         _undo.close()
-        _registered = False
+        _registered = None

@@ -8,13 +8,15 @@ from __future__ import annotations
 import functools
 import inspect
 from contextlib import ExitStack
+from dataclasses import is_dataclass
 from typing import Any
 
 from nano_graphrag_redis.optional_imports import imported
 from nano_graphrag_redis.workers.host_choice import host_chose_json
 
+from .embeddings import cache_embeddings_of_provider
 from .json_files import bring_up_to_date
-from .storage_class import redis_storage
+from .storage_class import is_redis_storage, redis_storage
 
 
 def register(undo: ExitStack) -> bool:
@@ -35,6 +37,7 @@ def register(undo: ExitStack) -> bool:
 
     undo.callback(restore)
     _look_at_files_first(module.StorageFactory, undo)
+    _cache_embeddings(undo)
     return True
 
 
@@ -59,4 +62,28 @@ def _look_at_files_first(factory: Any, undo: ExitStack) -> None:
             factory.create_kv_storage = original
 
     factory.create_kv_storage = wrapper
+    undo.callback(restore)
+
+
+def _cache_embeddings(undo: ExitStack) -> None:
+    """Lets each new ``GraphRAG`` on Redis have what ``redis_cache_embeddings`` says."""
+    module = imported("nano_graphrag.graphrag")
+    graph_rag: Any = getattr(module, "GraphRAG", None)
+    # A dataclass is upstream's, whose embedding function is a field.
+    if not isinstance(graph_rag, type) or is_dataclass(graph_rag):
+        return
+    host: Any = graph_rag
+    original = host.__init__
+
+    @functools.wraps(original)
+    def cached_afterwards(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if is_redis_storage(type(getattr(self, "full_docs", None))):
+            cache_embeddings_of_provider(self, self.config.to_dict())
+
+    def restore() -> None:
+        if host.__init__ is cached_afterwards:  # else someone wrapped it after us
+            host.__init__ = original
+
+    host.__init__ = cached_afterwards
     undo.callback(restore)

@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from nano_graphrag_redis.config.warn_once import warn_once
+from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.optional_imports import imported
-from nano_graphrag_redis.wording import plural
 
 logger = logging.getLogger("nano_graphrag_redis")
 

@@ -22,8 +22,9 @@ from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.workers.host_choice import host_chose_json
 
 from . import missing
+from .embeddings import cache_embeddings_of
 from .json_files import bring_up_to_date
-from .storage_class import redis_storage
+from .storage_class import is_redis_storage, redis_storage
 
 FIELD: Final = "key_string_value_json_storage_cls"
 
@@ -82,6 +83,8 @@ def _resolve_before_use(graph_rag: Any, placeholder: type, default: Any, undo: E
             setattr(self, FIELD, _storage_of_environment(default))
             if getattr(self, FIELD) is default:
                 bring_up_to_date(self.working_dir, {"addon_params": self.addon_params})
+        if is_redis_storage(getattr(self, FIELD)):
+            cache_embeddings_of(self)
         original(self)
 
     def restore() -> None:

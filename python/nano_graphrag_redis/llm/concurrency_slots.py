@@ -16,6 +16,7 @@ from typing import Final
 
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.exceptions import StorageError
+from nano_graphrag_redis.threads import started
 
 SLOT_TTL: Final = 15.0
 """Seconds after which the slot of a process that was killed is free again."""
@@ -67,10 +68,8 @@ class SlotKeeper:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._go_on, name="nano-graphrag-redis-limits", daemon=True
-            )
-            self._thread.start()
+            # Without one a slot expires where nobody renews it; the next call tries again.
+            self._thread = started(self._go_on, "nano-graphrag-redis-limits")
 
     def _go_on(self) -> None:
         while True:

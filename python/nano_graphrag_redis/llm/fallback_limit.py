@@ -74,7 +74,7 @@ class LocalLimit:
             raise
 
     def _reserve(self, tokens: int, workers: int) -> float:
-        """Seconds to wait, by the algorithm of ``limits.lua``."""
+        """Seconds to wait, by the algorithm of ``llm_limits.lua``."""
         rates = self._rates
         with self._lock:
             now = time.monotonic()

@@ -18,9 +18,8 @@ def hashes_are_random() -> bool:
 
 
 def warn_of_random_hashes() -> None:
-    """Warns once if processes that share answers build different prompts."""
-    backend = os.environ.get("STORAGE_KV_BACKEND", "").strip().lower()
-    if backend == "redis" and hashes_are_random():
+    """Warns once, in a process that shares answers with others, if those build other prompts."""
+    if hashes_are_random():
         warn_once(
             "the LLM cache is shared, and the hash seed of this process is random: nano-graphrag "
             "orders ties by string hashes, so other workers make other prompts of the same "

@@ -75,6 +75,6 @@ def _number(said: Any) -> float | None:
         return None
     try:
         number = float(said)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) and number >= 0 else None

@@ -14,7 +14,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
-from .refusals import TOO_MANY_REQUESTS, retry_after
+from .rate_limit_errors import TOO_MANY_REQUESTS, retry_after
 
 
 class Call(Protocol):
