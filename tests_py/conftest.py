@@ -1,28 +1,35 @@
 """Fixtures every test may use: one running server per kind, empty for each test.
 
-Several workers may run the tests (`pytest -n 4 --dist loadfile`): each starts the servers that its
+Several workers may run the tests (`pytest -n 6 --dist loadfile`): each starts the servers that its
 own tests ask for. The tests of a file run on one of them: they share what takes long to make.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.workers.snapshots import stop_writing
+from support.host import preloaded_host
 from support.leaks import Leaks
+from support.preloaded import Preloaded
 from support.selection import MARKERS, is_exhaustive, takes_all
 from support.servers import HAVING_CLIENTS, RedisServer, server_binaries, server_label
 
 # A shell that starts a job with `&` has it ignore SIGINT, and so would whatever the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A host that clusters imports graspologic, which compiles functions that nothing here calls.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
 def pytest_report_header() -> str:
@@ -37,18 +44,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
+    # Before any file reads how many that is; hypothesis's own option says otherwise.
+    hypothesis.settings.register_profile("quick", max_examples=30)
+    if not takes_all(config) and not config.getoption("--hypothesis-profile"):
+        hypothesis.settings.load_profile("quick")
     if sys.platform == "linux":  # where it costs next to nothing
         config.pluginmanager.register(Leaks())
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is exhaustive."""
+    """Leaves out what is exhaustive; files with few tests, which take longest, come first."""
     if addresses := [item.nodeid for item in items if " at 0x" in item.nodeid]:
         raise pytest.UsageError(f"ids that differ in each process: {addresses}")
     if not takes_all(config):
         left_out = [item for item in items if is_exhaustive(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not is_exhaustive(item)]
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: tests[item.path])  # and a worker takes a file after the other
 
 
 @pytest.fixture(scope="session", params=list(server_binaries().values()), ids=server_label)
@@ -62,6 +76,13 @@ def server_binary(request: pytest.FixtureRequest) -> Path:
 def server_process(server_binary: Path) -> Iterator[RedisServer]:
     """The server that the tests of a session share; ask for ``server`` instead."""
     with RedisServer(server_binary) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Preloaded]:
+    """Runs scripts of the real host, which takes seconds to import."""
+    with preloaded_host() as running:
         yield running
 
 
@@ -81,7 +102,7 @@ def _nothing_in_the_background_afterwards() -> Iterator[None]:
     """
     yield
     stop_writing()
-    _core.metrics(census_every=0)
+    _core.metrics(sample_every=0)
 
 
 @pytest.fixture

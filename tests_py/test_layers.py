@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -12,33 +13,60 @@ PACKAGE = "nano_graphrag_redis"
 
 CORE = (
     *("python", "migration", "store"),
-    *("client.shared", "client.keyspace_stats", "client.scan"),
-    *("client.durability", "client.invalidation", "client.health", "client.topology"),
+    *("client.shared_connections", "client.keyspace_stats"),
     *(
-        "client.retry",
+        "client.durability",
+        "client.invalidation",
+        "client.health",
+        "client.transaction",
+        "client.delivery",
+        "client.topology",
+    ),
+    *(
         "client.node",
-        "client.checkout",
         "client.reactor",
         "client.pool",
         "client.connection",
     ),
     *("client.permits", "client.circuit_breaker", "client.transport", "client.protocol"),
-    *("client.backoff", "near_cache", "single_flight", "log_events", "metrics", "config"),
-    *("value", "keyspace", "files", "json", "stack", "error", "printable"),
+    *(
+        "client.deadline",
+        "client.backlog",
+        "client.backoff",
+        "near_cache",
+        "local_single_flight",
+        "log_events",
+        "metrics",
+        "config",
+    ),
+    *(
+        "value",
+        "keyspace",
+        "files",
+        "json",
+        "panics",
+        "memory",
+        "stack",
+        "error",
+        "enumeration",
+        "mutex",
+        "printable",
+    ),
 )
 """The core, from the top down. What is not named has the place of the folder that it lies in."""
 
 SHIM = (
     *("__main__", "cli", "doctor", "hosts", "integrations", "migration", "metrics"),
-    *("llm", "storage", "redis_client", "sync", "host_base", "optional_imports"),
-    *("backend", "deferred", "tracing", "embedded", "workers", "acl", "config"),
-    *("_core", "answers", "shapes", "exceptions", "wording", "printable"),
+    *("llm", "storage", "host_redis_client", "sync", "host_base", "optional_imports"),
+    *("backend", "deferred_drop", "tracing", "embedded", "workers", "acl", "config"),
+    *("_core", "cached_answers", "shapes", "threads", "exceptions", "humanize", "printable"),
 )
 """The package, from the top down."""
 
 Imports = Mapping[str, set[str]]
 
 
+@cache
 def rust_imports() -> Imports:
     """What each module of the core names of others: by `use`, and where they are called."""
     files = {_rust_module(path): path for path in (ROOT / "src").rglob("*.rs")}
@@ -80,6 +108,7 @@ def _longest(name: str, known: Mapping[str, object]) -> str | None:
     return None
 
 
+@cache
 def python_imports() -> Imports:
     """What each module of the package imports of others, wherever the import stands."""
     base = ROOT / "python" / PACKAGE

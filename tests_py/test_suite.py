@@ -6,12 +6,18 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from support.proxy import Proxy
+from support.servers import RedisServer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,7 +67,7 @@ def passed(done: subprocess.CompletedProcess[str]) -> bool:
 
 
 # A job that a script starts with `&` ignores SIGINT.
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.exhaustive)])
 def test_tests_of_interrupts_pass_where_the_parent_ignores_sigint(workers: str) -> None:
     done = run_pytest(
         "-n", workers, INTERRUPTED, before=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -104,3 +110,50 @@ def test_what_a_shared_fixture_opens_belongs_to_no_test(tmp_path: Path) -> None:
         "def test_two(shared): pass\n"
     )
     assert passed(run_pytest("test_it.py", cwd=tmp_path))
+
+
+def test_connections_that_a_file_leaves_open_fail_its_last_test(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST.format(tests=str(ROOT / "tests_py")))
+    (tmp_path / "test_it.py").write_text(
+        "from nano_graphrag_redis import SyncRedisKVStorage\n"
+        "from nano_graphrag_redis.exceptions import StorageUnavailableError\n"
+        "kept = []\n\n"
+        "def test_that_leaves() -> None:\n"
+        '    kept.append(SyncRedisKVStorage("full_docs", {"redis_url": "redis://127.0.0.1:1/0"}))\n'
+        "    try:\n"
+        '        kept[0].get_by_id("a")\n'
+        "    except StorageUnavailableError:\n"
+        "        pass\n\n"
+        "def test_the_last() -> None:\n"
+        "    assert kept\n"
+    )
+    (tmp_path / "test_next.py").write_text("def test_after_it() -> None:\n    pass\n")
+    done = run_pytest("-p", "no:randomly", "test_it.py", "test_next.py", cwd=tmp_path)
+    assert "3 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert "ERROR at teardown of test_the_last" in done.stdout
+    assert "left behind: connections to redis://127.0.0.1:1/0" in done.stdout
+
+
+# A server of asyncio that is closed in the turn after it accepted forgets the connection.
+def test_a_connection_that_is_made_while_a_proxy_stops_ends_with_it(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, stopping = threading.Event(), threading.Event()
+
+    def hold_the_loop() -> None:
+        held.set()
+        stopping.wait(5)
+
+    with Proxy(server.port) as proxy:
+        call_soon = proxy.loop.call_soon_threadsafe
+
+        def stop_soon(stop: Callable[[], object]) -> None:
+            call_soon(stop)
+            stopping.set()
+
+        call_soon(hold_the_loop)
+        held.wait(5)
+        client = socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+        monkeypatch.setattr(proxy.loop, "call_soon_threadsafe", stop_soon)
+    with client, suppress(ConnectionResetError):
+        assert client.recv(1) == b""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import threading
+from typing import Any
 
 from bridge.conftest import OpenStorage
 from nano_graphrag_redis import RedisKVStorage
@@ -44,15 +45,15 @@ def test_ten_thousand_reads_at_once_take_a_handful_of_threads_and_sockets(
 def test_connections_grow_under_load_and_stay_within_their_cap(
     own_server: RedisServer, open_storage: OpenStorage
 ) -> None:
-    async def main() -> None:
+    async def main() -> list[dict[str, Any]]:
         for _ in range(3):
             await asyncio.gather(*(storage.get_by_id(str(number)) for number in range(10_000)))
+        return own_server.client().client_list()  # a closed loop has no connection any more
 
     with Proxy(own_server.port) as proxy:
         proxy.delay = 0.02
         storage = open_storage(redis_url=proxy.url, redis_max_connections=3)
-        asyncio.run(main())
-        clients = own_server.client().client_list()
+        clients = asyncio.run(main())
     named = [each for each in clients if each["name"] == f"nano-graphrag-redis:{os.getpid()}"]
     assert len(named) == 3
 

@@ -4,12 +4,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from bridge.conftest import OpenStorage
-from nano_graphrag_redis import RedisKVStorage
+from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
 from nano_graphrag_redis.exceptions import (
     CircuitOpenError,
     StorageError,
@@ -23,6 +24,31 @@ from support.servers import RedisServer
 HALF_A_SECOND: dict[str, Any] = {"redis_operation_timeout": 0.5, "redis_breaker_failures": 1000}
 ROOM = 2.5
 """Seconds a call with a deadline of 0.5 may take here."""
+
+
+LATENCY = 0.45
+"""Seconds to an answer: two within a deadline of one second, and no third."""
+
+MANY = {f"id-{number}": number for number in range(600)}
+"""More ids than one request of any kind takes."""
+
+Call = Callable[[SyncRedisKVStorage], object]
+
+CALLS: dict[str, Call] = {
+    "get_by_id": lambda storage: storage.get_by_id("a"),
+    "get_by_ids": lambda storage: storage.get_by_ids(["a", "b"]),
+    "filter_keys": lambda storage: storage.filter_keys(["a"]),
+    "upsert": lambda storage: storage.upsert({"a": 1}),
+    "upsert of several batches": lambda storage: storage.upsert(MANY),
+    "delete_by_id": lambda storage: storage.delete_by_id("a"),
+    "delete_by_ids": lambda storage: storage.delete_by_ids(["a", "b"]),
+    "delete_by_ids of several batches": lambda storage: storage.delete_by_ids(MANY),
+    "all_keys": lambda storage: storage.all_keys(),
+    "drop": lambda storage: storage.drop(),
+    "get_stats": lambda storage: storage.get_stats(),
+    "check_health": lambda storage: storage.check_health(),
+    "index_done_callback": lambda storage: storage.index_done_callback(),
+}
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -71,6 +97,73 @@ def test_a_stalled_server_is_a_timeout_within_the_deadline_of_the_operation(
     assert storage.sync.get_by_id("a") in {1, 2, None}
 
 
+# Each request of a call had a deadline of its own: three for a delete where there is a registry.
+@pytest.mark.parametrize("registry", [False, True], ids=["scan", "registry"])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_ends_within_one_deadline_whenever_the_server_falls_silent(
+    own_server: RedisServer, open_storage: OpenStorage, name: str, registry: bool
+) -> None:
+    with Proxy(own_server.port) as proxy:
+        deadline = 1.0
+        storage = open_storage(
+            redis_url=proxy.url,
+            redis_operation_timeout=deadline,
+            redis_durability="fsync" if name == "index_done_callback" else "ack",
+            redis_durability_timeout=0.5,
+            redis_breaker_failures=1000,
+            redis_registry=registry,
+        ).sync
+        storage.upsert({"a": 1, "b": 2})
+        proxy.latency, proxy.silent_after = LATENCY, 2
+        began = time.monotonic()
+        with suppress(StorageError):
+            CALLS[name](storage)
+        took = time.monotonic() - began
+    # Two steps that were answered, and one that was not: a further one would take a deadline more.
+    assert took < 2 * LATENCY + (1.5 if name == "index_done_callback" else deadline) + 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "registry"),
+    [("delete_by_id", True), ("delete_by_ids", True), ("get_stats", False), ("get_stats", True)],
+)
+def test_the_requests_of_a_call_share_its_deadline(
+    own_server: RedisServer, open_storage: OpenStorage, name: str, registry: bool
+) -> None:
+    with Proxy(own_server.port) as proxy:
+        settings: dict[str, Any] = {"redis_url": proxy.url, "redis_registry": registry}
+        storage = open_storage(redis_operation_timeout=1.0, **settings).sync
+        storage.upsert({"a": 1, "b": 2})
+        storage.get_stats()
+        proxy.latency = LATENCY
+        with pytest.raises(StorageTimeoutError):
+            CALLS[name](storage)
+
+
+@pytest.mark.parametrize("registry", [False, True], ids=["scan", "registry"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda storage: storage.upsert({f"id-{number}": number for number in range(10_000)}),
+        lambda storage: storage.all_keys(),
+        lambda storage: storage.drop(),
+    ],
+    ids=["upsert", "all_keys", "drop"],
+)
+def test_work_on_many_ids_goes_on_for_as_long_as_it_proceeds(
+    own_server: RedisServer, open_storage: OpenStorage, call: Call, registry: bool
+) -> None:
+    with Proxy(own_server.port) as proxy:
+        settings: dict[str, Any] = {"redis_url": proxy.url, "redis_registry": registry}
+        storage = open_storage(redis_operation_timeout=1.0, **settings).sync
+        storage.upsert({f"id-{number}": number for number in range(10_000)})
+        storage.get_stats(light=True)
+        proxy.latency = 0.1
+        began = time.monotonic()
+        call(storage)
+        assert time.monotonic() - began > 1.0, "it was over in one step: the test shows nothing"
+
+
 def test_the_breaker_opens_after_five_failures_fails_at_once_and_closes_by_itself(
     own_server: RedisServer, open_storage: OpenStorage
 ) -> None:
@@ -82,7 +175,7 @@ def test_the_breaker_opens_after_five_failures_fails_at_once_and_closes_by_itsel
     for _ in range(100):
         with pytest.raises(CircuitOpenError, match="full_docs"):
             storage.sync.get_by_id("a")
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 10, "a hundred calls that ask the server take 20 seconds"
     own_server.resume()
     eventually(lambda: answers(storage))
     assert storage.sync.get_by_id("a") == 1

@@ -3,15 +3,18 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import pytest
 import uvloop
 
-from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
+from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage, _core
+from support.conditions import eventually
+from support.proxy import Proxy
 from support.scripts import run_script
 from support.servers import RedisServer
 
@@ -88,7 +91,7 @@ def test_eight_loops_without_readers_at_once_are_served(storage: RedisKVStorage)
             each.result()
 
 
-# The port of a loop is found by the loop's address, and addresses are used again.
+# The driver of a loop is found by the loop's address, and addresses are used again.
 def test_a_loop_at_the_address_of_a_freed_one_gets_its_answers(storage: RedisKVStorage) -> None:
     addresses = set()
     for _ in range(20):
@@ -98,6 +101,76 @@ def test_a_loop_at_the_address_of_a_freed_one_gets_its_answers(storage: RedisKVS
         del loop
         gc.collect()
     assert len(addresses) < 20, "no address was used again: the test shows nothing"
+
+
+async def cancelled(storage: RedisKVStorage) -> None:
+    calls = under_way(storage)
+    await asyncio.sleep(0)
+    for call in calls:
+        call.cancel()
+
+
+async def abandoned(storage: RedisKVStorage) -> None:
+    under_way(storage)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def unsent(storage: RedisKVStorage) -> None:
+    under_way(storage)
+    await asyncio.sleep(0)
+
+
+async def gathered(storage: RedisKVStorage) -> None:
+    asyncio.gather(*under_way(storage), return_exceptions=True)
+    await asyncio.sleep(0)
+
+
+def under_way(storage: RedisKVStorage) -> list[asyncio.Future[Any]]:
+    """Reads and writes that wait in batches with others, and alone, of a server that is silent."""
+    many = [str(number) for number in range(1000)]
+    calls = [storage.get_by_id("a"), storage.upsert({"a": 2}), storage.get_by_ids(many)]
+    return [asyncio.ensure_future(call) for call in calls]
+
+
+def stopped(make_loop: MakeLoop, call: Coroutine[Any, Any, None]) -> None:
+    """Closes the loop over whatever is under way, as `asyncio.run` does not."""
+    with closing(make_loop()) as loop:
+        loop.run_until_complete(call)
+
+
+RUNS: dict[str, Callable[[Coroutine[Any, Any, None]], None]] = {
+    "asyncio": asyncio.run,
+    "uvloop": uvloop.run,
+    "asyncio-stopped": partial(stopped, asyncio.new_event_loop),
+    "uvloop-stopped": partial(stopped, uvloop.new_event_loop),
+}
+
+
+# Nobody tells us that a loop was closed: what it holds has to go with it.
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("leave", [cancelled, abandoned, unsent, gathered])
+def test_a_closed_loop_lets_go_of_the_calls_left_in_it(
+    server: RedisServer,
+    run: Callable[[Coroutine[Any, Any, None]], None],
+    leave: Callable[[RedisKVStorage], Coroutine[Any, Any, None]],
+) -> None:
+    async def main() -> None:
+        await storage.upsert({"a": 1})
+        proxy.blackhole = True
+        await leave(storage)
+
+    def sets() -> Sequence[object]:
+        servers = _core.metrics()["servers"]
+        return servers[address]["sets"] if address in servers else ()
+
+    with Proxy(server.port) as proxy:
+        address = f"{proxy.url}/0"
+        storage = RedisKVStorage("full_docs", {"redis_url": proxy.url})
+        with closing(storage.sync):
+            run(main())
+            assert len(sets()) == 1
+        eventually(lambda: not sets())
 
 
 def test_one_loop_may_run_again_and_again(storage: RedisKVStorage) -> None:

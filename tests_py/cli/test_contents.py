@@ -171,22 +171,32 @@ def test_keys_lists_ids_one_a_line_whatever_is_in_them(
     assert json.loads(ours("keys", "nothing-here", "--json").stdout) == []
 
 
-def test_keys_ends_quietly_when_its_reader_leaves(
-    server: RedisServer, fill: Callable[..., None], environ: dict[str, str]
+@pytest.mark.parametrize(
+    ("command", "begins"), [("keys", "chunk-000000\n"), ("get", "{\n")], ids=["keys", "get"]
+)
+def test_a_command_ends_quietly_when_its_reader_leaves(
+    server: RedisServer,
+    fill: Callable[..., None],
+    environ: dict[str, str],
+    command: str,
+    begins: str,
 ) -> None:
-    fill("text_chunks", {f"chunk-{i:06}": i for i in range(20_000)})
+    ids = {f"chunk-{i:06}": i for i in range(20_000)}
+    fill("text_chunks", {**ids, "large": ids} if command == "get" else ids)
+    words = [command, "text_chunks", *(["large"] if command == "get" else [])]
     pipe = (
-        f"{sys.executable} -m nano_graphrag_redis keys text_chunks --url {server.url} | head -n 1"
+        f"{sys.executable} -m nano_graphrag_redis {' '.join(words)} --url {server.url} | head -n 1"
     )
     ended = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {pipe}"],
-        env=environ,
+        # Unbuffered, a write that is cut off half-way is whole for Python.
+        env={name: value for name, value in environ.items() if name != "PYTHONUNBUFFERED"},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (ended.stdout, ended.stderr, ended.returncode) == ("chunk-000000\n", "", 141)
+    assert (ended.stdout, ended.stderr, ended.returncode) == (begins, "", 141)
 
 
 def test_drop_asks_and_nobody_there_is_no_answer(
@@ -236,7 +246,11 @@ def test_prune_deletes_answers_that_are_none_and_nothing_else(
     before = set(redis_client.keys())
     counted = json.loads(ours("prune", "--dry-run", "--json").stdout)
     assert (counted["answers"], set(redis_client.keys())) == ({"llm_response_cache": 4}, before)
-    assert ours("prune").stdout == "deleted 4 empty answers of llm_response_cache\n"
+    assert counted["unreadable"] == 2
+    pruned = ours("prune")
+    assert pruned.stdout == "deleted 4 empty answers of llm_response_cache\n"
+    assert "2 values cannot be read and were left out" in pruned.stderr
+    assert pruned.returncode == 1
     gone = {f"nano_graphrag:llm_response_cache:{id}".encode() for id in ("null", "no answer")}
     gone |= {f"nano_graphrag:llm_response_cache:{id}".encode() for id in ("empty", "blank")}
     assert set(redis_client.keys()) == before - gone
@@ -284,6 +298,7 @@ ANSWERS: dict[str, object] = {
         ((), ["blank"]),
         (("--model", "gpt-5"), ["new", "cut off in a fence"]),
         (("--model", "no such"), []),
+        (("--model", ""), []),
         (("--unparseable",), ["cut off", "cut off in a fence", "deep"]),
         (("--unparseable", "--model", "gpt-4o"), ["cut off", "deep"]),
         (("--older-than", "1h"), ["old", "prose"]),
@@ -312,7 +327,35 @@ def test_prune_deletes_what_matches_all_that_is_asked(
     assert left == set(ANSWERS) - set(gone)
 
 
-@pytest.mark.parametrize("age", ["", "soon", "-1h", "1.5h", "1w", "9999999999s"])
+def test_answers_of_a_model_without_a_name_are_not_called_empty(ours: Command) -> None:
+    assert ours("prune", "--model", "").stdout == "deleted 0 answers of llm_response_cache\n"
+
+
+def test_prune_knows_the_age_of_answers_that_were_renewed(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis
+) -> None:
+    cache = "nano_graphrag:llm_response_cache:"
+    born = "nano_graphrag:@born:llm_response_cache:"
+    fill(
+        "llm_response_cache",
+        dict.fromkeys(("new", "old", "rewritten", "never renewed"), ANSWERS["new"]),
+    )
+    for id in ("old", "rewritten"):
+        redis_client.expire(f"{cache}{id}", 11 * 3600)
+    redis_client.expire(f"{cache}never renewed", 6 * 3600)
+    redis_client.set(f"{born}old", "", ex=(48 - 20) * 3600 + 60)
+    redis_client.set(f"{born}rewritten", "", ex=10 * 3600)
+    sliding = {"REDIS_TTL_SLIDING": "on", "REDIS_TTL_MAX_AGE": f"{48 * 3600}"}
+
+    def older_than(age: str) -> int:
+        counted = ours("prune", "--older-than", age, "--dry-run", "--json", **sliding)
+        count: int = json.loads(counted.stdout)["answers"]["llm_response_cache"]
+        return count
+
+    assert [older_than(age) for age in ("30m", "2h", "7h", "19h", "21h")] == [3, 2, 1, 1, 0]
+
+
+@pytest.mark.parametrize("age", ["", "soon", "\u0663d", "-1h", "1.5h", "1w", "9999999999s"])
 def test_an_age_that_is_none_is_refused(ours: Command, age: str) -> None:
     refused = ours("prune", "--older-than", age)
     assert refused.returncode == 2
@@ -346,11 +389,11 @@ def test_copy_gives_the_answers_of_a_workspace_to_another(
     to_two = ("copy", "--from-workspace", "one", "--to-workspace", "two", "--json")
     of_a_model = (*to_two, "--model", "gpt-5")
     counted = json.loads(ours(*of_a_model, "--dry-run").stdout)
-    assert counted == {"dry_run": True, "copied": 2, "already_there": 0}
+    assert counted == {"dry_run": True, "copied": 2, "already_there": 0, "unreadable": 0}
     assert redis_client.keys("nano_graphrag@two:*") == [b"nano_graphrag@two:llm_response_cache:old"]
     assert json.loads(ours(*of_a_model).stdout)["copied"] == 2
     assert json.loads(ours(*to_two).stdout) == {
-        "dry_run": False, "copied": len(ANSWERS) - 3, "already_there": 3,
+        "dry_run": False, "copied": len(ANSWERS) - 3, "already_there": 3, "unreadable": 0,
     }  # fmt: skip
     theirs = ours("get", "llm_response_cache", "old", "--workspace", "two", "--json")
     assert json.loads(theirs.stdout) == {"return": "theirs"}
@@ -359,6 +402,26 @@ def test_copy_gives_the_answers_of_a_workspace_to_another(
     outside = ours("copy", "--to-workspace", "", REDIS_WORKSPACE="one")
     assert outside.returncode == 0, outside.stderr
     assert outside.stdout == "copied 9 answers to outside every workspace; 0 were there already\n"
+
+
+def test_copy_and_export_of_nothing_say_so(ours: Command, tmp_path: Path) -> None:
+    copied = ours("copy", "--to-workspace", "two", "--from-workspace", "mistyped")
+    assert copied.returncode == 0
+    assert "there are no answers in the workspace mistyped" in copied.stderr
+    exported = ours("export", "--to", str(tmp_path / "out"), "--workspace", "mistyped")
+    assert exported.returncode == 0
+    assert "workspace mistyped: nothing to export" in exported.stderr
+
+
+def test_copy_says_what_it_could_not_read_and_copies_the_rest(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis
+) -> None:
+    fill("llm_response_cache", {"good": {"return": "x", "model": "m"}})
+    redis_client.set("nano_graphrag:llm_response_cache:damaged", "{")
+    copied = ours("copy", "--to-workspace", "two")
+    assert copied.stdout == "copied 1 answer to two; 0 were there already\n"
+    assert "1 value cannot be read and was left out" in copied.stderr
+    assert copied.returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -125,16 +125,44 @@ def test_files_that_a_killed_process_left_behind_are_brought_up_to_date(
     assert json.loads(again.stdout)["files"] == []
 
 
-def test_a_server_that_forgets_is_warned_of_once(command: Command, files: Path) -> None:
+def test_lines_of_a_log_that_are_no_change_are_said_to_be_skipped(
+    ours: Command, files: Path
+) -> None:
+    log = files / "kv_store_full_docs.changes"
+    for command, option in (("fold", "--in"), ("export", "--to")):
+        assert ours("migrate", "--from", str(files)).returncode == 0
+        log.write_text('<<<<\n["set","doc-2",{"content":"Scrooge"}]\n')
+        said = ours(command, option, str(files), columns="1000")
+        assert said.returncode == 0, said
+        assert f"full_docs: 1 line (1) of {log}" in said.stderr
+        log.write_text('["set","doc-2",2]\n["set","doc-3"\n')
+        done = json.loads(ours(command, option, str(files), "--json").stdout)
+        assert done["skipped"] == [{"log": str(log), "count": 1, "lines": [2]}]
+
+
+def test_a_server_that_forgets_is_warned_of_once_by_what_brings_data_to_it(
+    command: Command, files: Path
+) -> None:
     with RedisServer(appendonly="no") as server:
-        for arguments in (
-            ("migrate", "--from", str(files), "--dry-run"),
-            ("migrate", "--from", str(files)),
-            ("verify", "--from", str(files)),
-            ("stats",),
+        for times, arguments in (
+            (1, ("migrate", "--from", str(files), "--dry-run")),
+            (1, ("migrate", "--from", str(files))),
+            (0, ("verify", "--from", str(files))),
+            (0, ("stats",)),
         ):
             said = command(*arguments, "--url", server.url).stderr
-            assert said.count("the append-only file is off") == 1, said
+            assert said.count("the append-only file is off") == times, said
+
+
+def test_a_fold_of_no_directory_is_refused_and_one_of_nothing_says_so(
+    ours: Command, tmp_path: Path
+) -> None:
+    refused = ours("fold", "--in", str(tmp_path / "mistyped"))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "mistyped is no directory" in refused.stderr
+    nothing = ours("fold", "--in", str(tmp_path))
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert "its files are up to date" in nothing.stderr
 
 
 def test_the_names_of_namespaces_are_never_folded(ours: Command, files: Path) -> None:

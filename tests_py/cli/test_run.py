@@ -30,7 +30,7 @@ def write(tmp_path: Path) -> Write:
 
 SAID = (
     "nano-graphrag-redis: STORAGE_KV_BACKEND=redis: storages on redis://localhost:6379/0, "
-    "one LLM cache for all workers (PYTHONHASHSEED=0)"
+    "one LLM cache for all workers (PYTHONHASHSEED=0, REDIS_SINGLE_FLIGHT=on)"
 )
 """What the command says before the script's first word."""
 
@@ -120,6 +120,36 @@ def test_a_script_finds_the_storage_registered(write: Write, command: Command) -
     assert (ours.stdout, ours.stderr) == ("nano_graphrag_redis.storage\n", f"{SAID}\n")
 
 
+SINGLE_FLIGHT = """
+    import os, sys
+    from pathlib import Path
+    {before}
+    from nano_graphrag import GraphRAG, GraphRAGConfig
+    from nano_graphrag_redis import RedisConfig
+    GraphRAG(GraphRAGConfig.from_env())
+    print(RedisConfig.from_env().redis_single_flight)
+"""
+
+LATER = "os.environ.setdefault('REDIS_SINGLE_FLIGHT', 'observe')"
+"""As a reader of .env files does: a variable that is set already stays."""
+
+
+@pytest.mark.parametrize(
+    ("before", "variable", "mode"),
+    [("", "", "on"), ("", "off", "off"), ("", "observe", "observe"), (LATER, None, "observe")],
+)
+def test_single_flight_is_on_below_run_unless_the_user_set_it(
+    before: str, variable: str | None, mode: str, write: Write, command: Command
+) -> None:
+    write(SINGLE_FLIGHT.format(before=before))
+    more = {} if variable is None else {"REDIS_SINGLE_FLIGHT": variable}
+    ours = command("run", "app/app.py", **more)
+    assert (ours.returncode, ours.stdout) == (0, f"{mode}\n"), ours.stderr
+    assert f"REDIS_SINGLE_FLIGHT={variable or 'on'})" in ours.stderr
+    plain = command("app/app.py", python=True, PYTHONHASHSEED="0", **more)
+    assert plain.stdout == f"{mode if variable or before else 'off'}\n"
+
+
 def test_a_script_that_stays_on_json_is_told_so(write: Write, command: Command) -> None:
     write("")
     ours = command("run", "app/app.py", STORAGE_KV_BACKEND="")
@@ -161,11 +191,52 @@ def test_the_line_shows_the_server_and_the_workspace_without_a_credential(
     assert "geheim" not in ours.stderr
 
 
-@pytest.mark.parametrize("name", ["nowhere.py", "./nowhere", "no-such-command"])
+ARGUMENTS = {
+    "an option's end": (["--", "app/app.py", "x"], ["app/app.py", "x"]),
+    "code": (["-c", "import sys; print(sys.argv, sys.path[0])", "x"],) * 2,
+    "input": (["-", "x"],) * 2,
+}
+"""What `run` is given, and the same for python."""
+
+
+@pytest.mark.parametrize("way", ARGUMENTS)
+def test_what_python_takes_is_taken(way: str, write: Write, command: Command) -> None:
+    write("import sys; print(sys.argv)")
+    given, of_python = ARGUMENTS[way]
+    source = "import sys; print('read', sys.argv)" if way == "input" else ""
+    plain = command(*of_python, python=True, input=source)
+    ours = command("run", *given, input=source)
+    assert ours.returncode == plain.returncode == 0
+    assert ours.stdout == plain.stdout != ""
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "2>/dev/full"])
+def test_the_application_runs_where_the_line_cannot_be_said(
+    closed: str, write: Write, environ: dict[str, str], tmp_path: Path
+) -> None:
+    write("from pathlib import Path; Path('ran').touch(); raise SystemExit(7)")
+    line = f"exec '{sys.executable}' -m nano_graphrag_redis run app/app.py {closed}"
+    ended = subprocess.run(
+        ["sh", "-c", line], env=environ, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (7, "")
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["", "nowhere.py", "./nowhere", "no-such-command"])
 def test_a_script_that_is_not_there_is_an_error_of_the_command(name: str, command: Command) -> None:
     ours = command("run", name)
     assert ours.returncode == 2
-    assert ours.stderr.startswith(f"nano-graphrag-redis: {name}: no such script")
+    assert ours.stderr.startswith(f"nano-graphrag-redis: {name or repr('')}: no such script")
+
+
+@pytest.mark.parametrize(("option", "what"), [("-m", "a module"), ("-c", "code")])
+def test_an_option_with_nothing_after_it_says_what_it_needs(
+    option: str, what: str, command: Command
+) -> None:
+    ours = command("run", option)
+    assert ours.returncode == 2
+    assert ours.stderr == f"nano-graphrag-redis: {option} needs {what} after it\n"
 
 
 def test_a_command_is_asked_for_when_none_is_given(command: Command) -> None:

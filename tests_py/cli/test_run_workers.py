@@ -79,7 +79,7 @@ def test_every_worker_of_a_service_is_on_redis(
     )
     assert len({seed for _, seed in workers(tmp_path)}) == 1
     first = log.read_text().splitlines()[0]
-    assert "one LLM cache for all workers (PYTHONHASHSEED=0)" in first
+    assert "one LLM cache for all workers (PYTHONHASHSEED=0, REDIS_SINGLE_FLIGHT=on)" in first
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
@@ -173,6 +173,16 @@ def test_another_python_without_the_package_is_left_alone(tmp_path: Path, comman
     warned = command("run", "app.py", python, host)
     assert (warned.returncode, warned.stdout) == (0, "a host\n")
     assert f"{python} has nano_graphrag and lacks nano_graphrag_redis" in warned.stderr
+
+
+def test_a_host_that_is_imported_anew_is_registered_again(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "app.py").write_text(
+        f"import sys\n{KIND}\n"
+        "for name in [name for name in sys.modules if name.partition('.')[0] == 'nano_graphrag']:\n"
+        f"    del sys.modules[name]\n{KIND}"
+    )
+    ended = command("run", "app.py")
+    assert (ended.returncode, ended.stdout) == (0, "nano_graphrag_redis.storage\n" * 2)
 
 
 def test_nothing_is_imported_before_the_host_is(tmp_path: Path, command: Command) -> None:

@@ -145,3 +145,16 @@ def rewrite(directory: Path, change: Callable[[dict[str, Any]], object]) -> None
     told = json.loads(path.read_text())
     change(told)
     path.write_text(json.dumps(told))
+
+
+def test_a_service_that_has_not_started_is_no_error(
+    command: Command, server: RedisServer, tmp_path: Path
+) -> None:
+    """The directory of counters is set and not there yet."""
+    where = {"REDIS_METRICS_DIR": str(tmp_path / "counters")}
+    ended = command("stats", "--url", server.url, **where)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "no process of the service has written to" in ended.stdout
+    assert "full_docs" in ended.stdout
+    assert "p99" not in ended.stdout
+    assert not (tmp_path / "counters").exists()

@@ -18,6 +18,7 @@ import redis
 
 from nano_graphrag_redis import SyncRedisKVStorage
 from support.conditions import DEADLINE, eventually
+from support.proxy import Proxy
 from support.servers import RedisServer, server_binaries
 
 CTRL_C = b"\x03"
@@ -42,6 +43,16 @@ class Terminal:
             assert time.monotonic() < deadline, f"no {pattern} in {self.shown[-300:]!r}"
             assert self._read(), f"no {pattern} in {self.shown[-300:]!r}"
         return found
+
+    def wait_until_asked(self) -> None:
+        """Until the program reads its terminal: a signal just before that waits for a key."""
+        call = Path(f"/proc/{self.process.pid}/syscall")
+
+        def reads() -> bool:
+            first_argument = call.read_text().split()[1:2]
+            return first_argument == ["0x0"]
+
+        eventually(reads)
 
     def end(self) -> int:
         """Reads to the end, and gives the exit code."""
@@ -114,6 +125,7 @@ def test_ctrl_c_at_the_question_deletes_nothing(
         storage.upsert({"a": 1})
     with terminal("drop", "full_docs", "--url", server.url) as shown:
         shown.wait_for("Delete 1 id of")
+        shown.wait_until_asked()
         shown.press(CTRL_C)
         assert shown.end() == 130, shown.shown[-300:]
     assert "Traceback" not in shown.shown
@@ -132,9 +144,10 @@ def test_long_work_shows_how_far_it_is_how_fast_and_how_long_yet(
 
 
 def test_long_work_ends_at_ctrl_c_and_leaves_the_terminal_in_order(terminal: Start) -> None:
-    with RedisServer() as server:
+    with RedisServer() as server, Proxy(server.port) as slow:
+        slow.latency = 0.05  # of the work, enough is left when the key is pressed
         server.client().mset({f"nano_graphrag:full_docs:{i}": "1" for i in range(60_000)})
-        with terminal("drop", "full_docs", "--yes", "--url", server.url) as shown:
+        with terminal("drop", "full_docs", "--yes", "--url", slow.url) as shown:
             shown.wait_for(r"drop full_docs.*[\d,]+ ids of 60,000 ids")
             server.pause()  # so that it waits for an answer now
             shown.press(CTRL_C)

@@ -38,6 +38,7 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "tls_cert_file": None,
         "tls_key_file": None,
         "ttl": 0,
+        "ttl_max_age": 0,
         "outage_policy": "raise",
         "min_connections": 2,
         "max_connections": 50,
@@ -61,6 +62,8 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
         "single_flight_wait": 60.0,
         "registry": False,
         "deferred_drop": False,
+        "changes_host": None,
+        "changes_name": "",
         "dual_write_directory": None,
         "working_dir": None,
     }

@@ -18,6 +18,7 @@ PARENTS: dict[str, tuple[type[Exception], ...]] = {
     "StorageSerializationError": (TypeError,),
     "CorruptValueError": (ValueError,),
     "StorageConfigError": (ValueError,),
+    "StorageMemoryError": (MemoryError,),
     "JsonFileError": (ValueError,),
     "DurabilityError": (),
     "StorageClosedError": (),

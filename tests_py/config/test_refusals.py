@@ -16,6 +16,7 @@ from nano_graphrag_redis.exceptions import StorageConfigError
 
 WRONG: list[tuple[str, Any]] = [
     ("redis_url", "http://host"),
+    ("redis_url", "redis://h\udcff"),
     ("redis_username", 5),
     ("redis_min_connections", -1),
     ("redis_min_connections", "many"),
@@ -54,6 +55,8 @@ WRONG: list[tuple[str, Any]] = [
     ("redis_compression_min_bytes", "few"),
     ("redis_compression_level", "best"),
     ("redis_compression_level", True),
+    ("redis_compression_level", 2**31),
+    ("redis_compression_level", -(2**31) - 1),
     ("redis_ttl", 60),
     ("clear_on_start", "perhaps"),
 ]
@@ -71,7 +74,7 @@ def refusal(global_config: dict[str, Any], environ: dict[str, str] | None = None
 
 @pytest.mark.parametrize(("key", "value"), WRONG)
 def test_a_wrong_value_is_named_with_its_key_and_place(key: str, value: Any) -> None:
-    shown = "'http://host'" if key == "redis_url" else repr(value)
+    shown = repr(value)
     if key == "redis_shared_namespaces" and isinstance(value, list):
         shown = repr(value[0])
     assert refusal({key: value}).startswith(f"{key}={shown} (global_config): ")
@@ -91,6 +94,26 @@ def test_a_wrong_value_is_named_with_its_key_and_place(key: str, value: Any) -> 
 def test_a_wrong_variable_is_named_as_it_is_spelt(key: str, value: str) -> None:
     message = refusal({}, {key.upper(): value})
     assert message.startswith(f"{key.upper()}={value!r} (environment): ")
+
+
+class Unspeakable:
+    """A value that cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(10**5000, "<int>"), (Unspeakable(), "<Unspeakable")],
+    ids=["a number of 5000 digits", "a repr that raises"],
+)
+def test_a_value_that_cannot_be_shown_is_named_by_its_type(value: object, shown: str) -> None:
+    assert refusal({"redis_max_retries": value}).startswith(f"redis_max_retries={shown}")
+
+
+def test_a_name_without_end_is_cut_short() -> None:
+    assert len(refusal({}, {"REDIS_USERNAME": "a" * 100_000})) < 300
 
 
 def test_dual_write_goes_by_its_other_name_too() -> None:

@@ -20,7 +20,7 @@ from support.conditions import eventually
 from support.proxy import Proxy
 from support.servers import RedisServer
 
-CONNECTION_TIMEOUT = 2.0
+CONNECTION_TIMEOUT = 10.0
 
 
 def refusal(url: str, **settings: Any) -> StorageError:

@@ -2,8 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from connections.conftest import Connections, OpenStorage
-from nano_graphrag_redis import RedisKVStorage
+from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage, _core
+from nano_graphrag_redis.exceptions import StorageUnavailableError
 from support.conditions import eventually
 from support.servers import RedisServer
 
@@ -57,3 +60,15 @@ def test_the_last_storage_to_close_closes_the_connections(
     assert len(connections.open()) == 1
     other.close()
     eventually(lambda: not connections.open())
+
+
+# A server that stays away is probed for as long as somebody may ask for it.
+def test_the_probes_of_a_server_that_is_away_end_with_the_last_storage() -> None:
+    nowhere = "redis://127.0.0.1:1/0"
+    with SyncRedisKVStorage(
+        "full_docs", {"redis_url": nowhere, "redis_breaker_failures": 1}
+    ) as storage:
+        with pytest.raises(StorageUnavailableError):
+            storage.get_by_id("a")
+        assert [each["breaker_open"] for each in _core.metrics()["servers"][nowhere]["sets"]]
+    eventually(lambda: not _core.metrics()["servers"][nowhere]["sets"])

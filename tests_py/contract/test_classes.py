@@ -39,6 +39,12 @@ def test_the_class_is_a_dataclass_of_the_hosts_two_fields() -> None:
     assert storage.global_config is SETTINGS
 
 
+def test_the_blocking_storage_is_made_once() -> None:
+    # Its settings are read when it is made, which takes as long as several calls.
+    storage = RedisKVStorage("full_docs", SETTINGS)
+    assert storage.sync is storage.sync
+
+
 def test_there_is_one_class() -> None:
     from nano_graphrag_redis.storage import RedisKVStorage as by_module  # noqa: N813
 

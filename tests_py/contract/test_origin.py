@@ -51,6 +51,30 @@ def test_a_keyspace_filled_from_another_working_directory_is_warned_about_once(
     assert redis_client.get(MARK) == str(theirs).encode()
 
 
+def test_a_process_that_works_in_two_directories_is_warned(
+    server: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    config = {"redis_url": server.url, "working_dir": str(first)}
+    with SyncRedisKVStorage("full_docs", config) as docs:
+        docs.get_by_id("doc-1")
+        use(server, second)
+        use(server, second)
+    (warning,) = warnings(caplog)
+    assert str(first) in warning
+    assert str(second) in warning
+
+
+def test_a_directory_spelt_otherwise_is_the_same(
+    server: RedisServer, redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "service").mkdir()
+    monkeypatch.chdir(tmp_path / "service")
+    use(server, Path("../graph"))
+    eventually(lambda: redis_client.exists(MARK) == 1)
+    assert redis_client.get(MARK) == str(tmp_path / "graph").encode()
+
+
 def test_a_workspace_leaves_no_mark_and_the_mark_is_no_id(
     server: RedisServer, redis_client: Redis, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.exceptions import StorageConfigError, StorageOperationError
 from support.conditions import eventually
+from support.servers import RedisServer
 from support.stores import OpenRedisStore, RedisStore, Settings
 
 KEY = "nano_graphrag:@registry:full_docs"
@@ -99,7 +101,7 @@ def test_what_was_there_before_the_registry_is_adopted(
     assert scores["old"] == scores["new"] == 9e15
     seconds = redis_client.time()[0]
     assert scores["short"] is not None
-    assert abs(scores["short"] / 1_000 - seconds - 60) < 5
+    assert abs(scores["short"] / 1_000 - seconds - 60) < 30
     store.drop()
     assert set(redis_client.keys()) == {KEY.encode(), b"nano_graphrag:full_docsx:other"}
 
@@ -157,7 +159,7 @@ def test_what_has_expired_is_neither_counted_nor_listed_and_is_swept_by_a_later_
     assert len(registered(redis_client)) == 1_500
     eventually(lambda: redis_client.dbsize() == 1)
     open_redis("full_docs", **ttl).upsert({"new": 1})
-    assert registered(redis_client) == {"new"}
+    eventually(lambda: registered(redis_client) == {"new"})
 
 
 def test_a_listing_gives_only_what_has_a_value_and_sweeps_the_rest(
@@ -176,6 +178,7 @@ def test_a_value_that_lives_longer_than_its_score_says_keeps_its_place(
     open_redis("full_docs", **ttl).upsert({"renewed": 1})
     redis_client.zadd(KEY, {"renewed": 1_000})  # it expired in 1970
     open_redis("full_docs", **ttl).upsert({"new": 1})  # and is swept, but for its value
+    eventually(lambda: redis_client.zscore(KEY, "renewed") != 1_000)
     assert registered(redis_client) == {"renewed", "new"}
     store = open_redis("full_docs", **ttl)
     assert sorted(store.all_keys()) == ["new", "renewed"]
@@ -273,3 +276,104 @@ def test_a_registry_that_cannot_be_kept_fails_the_write(
     with pytest.raises(StorageOperationError, match="WRONGTYPE") as caught:
         redis_kv.upsert({"a": 1, "b": 2})
     assert caught.value.unconfirmed_ids == ("a", "b")
+
+
+def test_a_full_server_lists_deletes_and_drops(server_binary: Path) -> None:
+    with RedisServer(server_binary, maxmemory_policy="noeviction") as full:
+        settings = {"redis_url": full.url, "redis_registry": True}
+        with SyncRedisKVStorage("full_docs", settings) as docs:
+            docs.upsert({f"d{n}": "x" * 1000 for n in range(50)})
+            assert len(docs.all_keys()) == 50
+            full.client().delete(
+                "nano_graphrag:full_docs:d1"
+            )  # to be swept away once there is room
+            full.client().config_set("maxmemory", "1")
+            with pytest.raises(StorageOperationError, match="maxmemory"):
+                docs.upsert({"more": 1})
+            assert docs.delete_by_id("d2") is True
+            assert docs.delete_by_ids(["d3", "d4", "nowhere"]) == 2
+            assert len(docs.all_keys()) == 46
+            docs.drop()
+            assert docs.all_keys() == []
+            full.client().config_set("maxmemory", "0")
+            assert docs.all_keys() == []
+            assert docs.get_stats()["key_count"] == 0
+
+
+def refuse_by_memory(server: RedisServer) -> None:
+    server.client().config_set("maxmemory", "1")
+
+
+def refuse_as_a_replica(server: RedisServer) -> None:
+    # Of a port at which nobody listens: it goes on with the data that it has.
+    server.client().replicaof("127.0.0.1", 1)
+
+
+def refuse_by_acl(server: RedisServer) -> None:
+    server.client().execute_command("ACL", "SETUSER", "default", "-zadd")
+
+
+def refuse_for_want_of_replicas(server: RedisServer) -> None:
+    server.client().config_set("min-replicas-to-write", "1")
+
+
+def refuse_by_a_failed_save(server: RedisServer) -> None:
+    client = server.client()
+    (server.directory / "dump.rdb").mkdir()  # where the snapshot is to be put
+    client.config_set("save", "3600 1")
+    client.bgsave()
+    eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+
+
+@pytest.mark.parametrize(
+    ("refuse", "drops"),
+    [
+        (refuse_by_memory, True),
+        (refuse_by_acl, True),
+        (refuse_as_a_replica, False),
+        (refuse_for_want_of_replicas, False),
+        (refuse_by_a_failed_save, False),
+    ],
+)
+def test_where_nothing_can_be_adopted_a_walk_stands_in(
+    server_binary: Path,
+    caplog: pytest.LogCaptureFixture,
+    refuse: Callable[[RedisServer], None],
+    drops: bool,
+) -> None:
+    ids = {f"d{n}" for n in range(50)}
+    with RedisServer(server_binary, maxmemory_policy="noeviction") as server:
+        settings: Settings = {"redis_url": server.url, "redis_max_retries": 0}
+        with SyncRedisKVStorage("full_docs", settings) as before:
+            before.upsert(dict.fromkeys(ids, "x"))
+        refuse(server)
+        with SyncRedisKVStorage("full_docs", settings | {"redis_registry": True}) as docs:
+            with pytest.raises(StorageOperationError):
+                docs.upsert({"d0": "x"})
+            assert set(docs.all_keys()) == ids
+            assert docs.get_stats()["key_count"] == len(ids)
+            if drops:
+                docs.drop()
+                ids = set()
+            else:
+                with pytest.raises(StorageOperationError):
+                    docs.drop()
+            assert set(docs.all_keys()) == ids
+            assert docs.get_stats()["key_count"] == len(ids)
+        refused = [line for line in caplog.messages if "does not let the registry" in line]
+        assert len(refused) == 1, refused
+
+
+def test_a_listing_on_a_replica_passes_over_what_it_cannot_sweep_away(
+    server_binary: Path,
+) -> None:
+    with RedisServer(server_binary) as server:
+        settings: Settings = {"redis_url": server.url, "redis_registry": True}
+        with SyncRedisKVStorage("full_docs", settings) as docs:
+            docs.upsert({"a": 1, "b": 2})
+            assert set(docs.all_keys()) == {"a", "b"}
+            server.client().delete("nano_graphrag:full_docs:a")
+            refuse_as_a_replica(server)
+            server.client().config_resetstat()
+            assert docs.all_keys() == ["b"]
+            assert commands(server.client()).isdisjoint(WALKS)

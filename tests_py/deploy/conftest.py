@@ -37,5 +37,6 @@ def compose(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 @pytest.fixture
 def manifests() -> dict[tuple[str, str], Mapping[str, Any]]:
     """The manifests of Kubernetes, by kind and name."""
-    every = [*documents("kubernetes/redis.yaml"), *documents("kubernetes/workers.yaml")]
+    files = [f"kubernetes/{name}.yaml" for name in ("redis", "workers", "restore")]
+    every = [each for file in files for each in documents(file)]
     return {(each["kind"], each["metadata"]["name"]): each for each in every}

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from nano_graphrag_redis.metrics.families import FAMILIES, Family
-from support.dashboard import Query, dashboard, metrics_in, panels, queries
+from support.dashboard import Query, dashboard, marks, metrics_in, panels, queries
 from support.deployment import DEPLOY, documents
 
 SERIES = {
@@ -21,9 +21,10 @@ SERIES = {
     )
 }
 QUERIES = list(queries())
+ASKED = [*QUERIES, *marks()]
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=lambda query: str(query.panel))
+@pytest.mark.parametrize("query", ASKED, ids=lambda query: str(query.panel))
 def test_a_query_names_metrics_that_there_are(query: Query) -> None:
     named = metrics_in(query.expression)
     assert named
@@ -38,7 +39,7 @@ def test_every_metric_is_on_the_dashboard(family: Family) -> None:
 
 def test_the_alerts_name_metrics_that_there_are() -> None:
     (alerts,) = documents("prometheus/alerts.yml")
-    rules = alerts["groups"][0]["rules"]
+    rules = [rule for group in alerts["groups"] for rule in group["rules"]]
     recorded = {rule["record"] for rule in rules if "record" in rule}
     named = {metric for rule in rules for metric in metrics_in(rule["expr"])}
     assert named <= SERIES | recorded
@@ -59,7 +60,11 @@ def test_every_query_goes_to_the_provisioned_source() -> None:
     (sources,) = documents("grafana/provisioning/datasources/prometheus.yml")
     (source,) = sources["datasources"]
     asked = {target["datasource"]["uid"] for panel in panels() for target in panel["targets"]}
-    asked |= {variable["datasource"]["uid"] for variable in dashboard()["templating"]["list"]}
+    asked |= {
+        each["datasource"]["uid"]
+        for each in (*dashboard()["templating"]["list"], *dashboard()["annotations"]["list"])
+        if each.get("type") != "textbox"
+    }
     assert asked == {source["uid"]}
     (compose,) = documents("compose.yaml")
     assert source["url"] == "http://prometheus:9090"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from nano_graphrag_redis import RedisConfig
+from nano_graphrag_redis.config.sources import variables_of
 from support.deployment import DEPLOY, containers, documents
 from support.host import ROOT
 
@@ -92,6 +94,14 @@ def test_nothing_secret_is_in_the_tree() -> None:
     assert "@" not in "".join(re.findall(r"redis://\S*", text))
 
 
+def clients(manifests: Manifests) -> list[Mapping[str, Any]]:
+    """The pods that use Redis."""
+    backup = manifests["CronJob", "nano-graphrag-backup"]["spec"]["jobTemplate"]
+    restore = manifests["Job", "nano-graphrag-restore"]
+    workers = manifests["Deployment", "nano-graphrag"]
+    return [each["spec"]["template"] for each in (workers, backup, restore)]
+
+
 def test_kubernetes_has_the_same_configuration(manifests: Manifests) -> None:
     said = manifests["ConfigMap", "nano-graphrag-redis"]["data"]["redis.conf"]
     assert said == (DEPLOY / "redis" / "redis.conf").read_text(encoding="utf-8")
@@ -100,7 +110,8 @@ def test_kubernetes_has_the_same_configuration(manifests: Manifests) -> None:
 def test_the_manifests_are_listed_and_refer_to_what_is_there(manifests: Manifests) -> None:
     (kustomization,) = documents("kubernetes/kustomization.yaml")
     files = {path.name for path in (DEPLOY / "kubernetes").glob("*.yaml")}
-    assert {*kustomization["resources"], "kustomization.yaml"} == files
+    # A restore is started by hand.
+    assert {*kustomization["resources"], "kustomization.yaml", "restore.yaml"} == files
     redis = manifests["StatefulSet", "nano-graphrag-redis"]["spec"]
     labels = redis["template"]["metadata"]["labels"]
     service = manifests["Service", redis["serviceName"]]["spec"]
@@ -111,35 +122,54 @@ def test_the_manifests_are_listed_and_refer_to_what_is_there(manifests: Manifest
         policy["podSelector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
-    workers = manifests["Deployment", "nano-graphrag"]["spec"]["template"]
     (rule,) = policy["ingress"]
     allowed = rule["from"][0]["podSelector"]["matchLabels"]
-    assert allowed.items() <= workers["metadata"]["labels"].items()
+    for template in clients(manifests):
+        assert allowed.items() <= template["metadata"]["labels"].items()
 
 
 def test_no_container_may_more_than_it_needs(manifests: Manifests) -> None:
-    for kind, name in (("StatefulSet", "nano-graphrag-redis"), ("Deployment", "nano-graphrag")):
-        pod = manifests[kind, name]["spec"]["template"]["spec"]
+    server = manifests["StatefulSet", "nano-graphrag-redis"]["spec"]["template"]
+    for template in (server, *clients(manifests)):
+        pod = template["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
         for container in pod["containers"]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert "memory" in container["resources"]["limits"]
 
 
-def test_the_workers_environment_is_one_that_the_storage_takes(
+def test_the_environment_of_every_pod_is_one_that_the_storage_takes(
     manifests: Manifests, secrets: Path
 ) -> None:
+    for template in clients(manifests):
+        pod = template["spec"]
+        (container,) = pod["containers"]
+        environ = {each["name"]: each["value"] for each in container["env"]}
+        config = RedisConfig.from_env(environ)
+        assert config.redis_username == "nano_graphrag"
+        assert environ["PYTHONHASHSEED"] == "0"
+        file = Path(config.redis_password_file or "")
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        (volume,) = [v for v in pod["volumes"] if v["name"] == mounts[str(file.parent)]]
+        assert volume["secret"]["secretName"] == "nano-graphrag-redis"
+        assert file.name in {item["path"] for item in volume["secret"]["items"]}
+        assert (secrets / file.name).is_file()
+
+
+def test_no_probe_of_life_asks_redis(manifests: Manifests) -> None:
     (container,) = containers(manifests["Deployment", "nano-graphrag"])
-    environ = {each["name"]: each.get("value") for each in container["env"]}
-    secret = next(e for e in container["env"] if e["name"] == "REDIS_PASSWORD")["valueFrom"]
-    environ["REDIS_PASSWORD"] = (secrets / secret["secretKeyRef"]["key"]).read_text()
-    config = RedisConfig.from_env({name: value for name, value in environ.items() if value})
-    assert config.redis_username == "nano_graphrag"
-    assert environ["PYTHONHASHSEED"] == "0"
-    assert (ROOT / "examples" / "service" / "app.py").is_file()
     assert container["command"][:2] == ["uvicorn", "examples.service.app:app"]
+    probes = {
+        name: container[f"{name}Probe"]["httpGet"]["path"]
+        for name in ("startup", "liveness", "readiness")
+    }
+    assert probes == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+    app = (ROOT / "examples" / "service" / "app.py").read_text(encoding="utf-8")
+    assert all(f'@app.get("{path}")' in app for path in probes.values())
 
 
 def test_the_health_check_s_environment_is_one_that_the_storage_takes(
@@ -154,3 +184,26 @@ def test_the_health_check_s_environment_is_one_that_the_storage_takes(
     assert config.redis_workspace == "health-check"
     assert [config.ttl_for(n) for n in ("community_reports", "text_chunks", "full_docs")] == [0] * 3
     assert caplog.records == []  # no unknown name, no document that expires
+
+
+# Helm reads no file from outside a chart, and not every system has symbolic links.
+def test_the_chart_has_the_alerts_of_prometheus() -> None:
+    ours = DEPLOY / "prometheus" / "alerts.yml"
+    charts = DEPLOY / "helm" / "nano-graphrag" / "files" / "alerts.yml"
+    assert charts.read_bytes() == ours.read_bytes(), f"cp {ours} {charts}"
+
+
+def test_the_chart_takes_the_settings_that_there_are_and_has_values_for_the_rest() -> None:
+    """A misspelt one would mix two services' data, or keep nothing of what was asked for."""
+    schema = json.loads((DEPLOY / "helm/nano-graphrag/values.schema.json").read_text())
+    taken = schema["properties"]["settings"]["propertyNames"]["enum"]
+    variables = {
+        name
+        for names in variables_of(RedisConfig.model_fields).values()
+        for name in names
+        if name.startswith("REDIS_")
+    }
+    helpers = DEPLOY / "helm" / "nano-graphrag" / "templates" / "_helpers.tpl"
+    of_values = set(re.findall(r"name: (REDIS_\w+)", helpers.read_text()))
+    of_secrets = {"REDIS_PASSWORD"}
+    assert taken == sorted(variables - of_values - of_secrets)

@@ -6,6 +6,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -15,13 +16,26 @@ from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
 from nano_graphrag_redis.acl import acl_rules
 from support.deployment import DEPLOY, Deployed, lines_of
 
-EVERY_OPTION = RedisConfig(
-    redis_url="redis://localhost/1",
-    redis_workspace="acme",
-    redis_shared_namespaces="llm_response_cache",
-    redis_near_cache_mb=1,
-    redis_registry=True,
-)
+SWITCHES = {
+    name: True
+    for name, field in RedisConfig.model_fields.items()
+    if field.annotation is bool and name != "redis_cluster"
+}
+"""Every setting that is on or off; a new one is among them."""
+
+EVERY_OPTION: dict[str, Any] = {
+    **SWITCHES,
+    "redis_workspace": "acme",
+    "redis_shared_namespaces": "llm_response_cache",
+    "redis_near_cache_mb": 1,
+}
+DEPLOYMENTS: list[dict[str, Any]] = [
+    {"redis_url": "redis://localhost/1"},
+    {"redis_url": "redis://one,redis://two", "redis_cluster": True},
+    {"redis_durability": "fsync+replicas:1"},
+    {"redis_durability": "replicas:1"},
+    {"redis_durability": "snapshot"},
+]
 
 
 @pytest.fixture
@@ -82,11 +96,12 @@ def test_the_user_of_the_storage_reaches_its_own_keys_alone(running: Deployed) -
 def test_the_user_of_the_storage_may_do_all_that_any_option_needs(secrets: Path) -> None:
     users = (secrets / "redis_users.acl").read_text(encoding="utf-8").splitlines()
     (granted,) = [set(line.split()) for line in users if line.startswith("user nano_graphrag ")]
-    cluster = RedisConfig(
-        redis_url="redis://one,redis://two", redis_cluster=True, redis_durability="fsync"
-    )
-    needed = {*acl_rules(RedisConfig()), *acl_rules(EVERY_OPTION), *acl_rules(cluster)}
-    assert {rule for rule in needed if rule.startswith("+")} <= granted
+    needed = {
+        rule
+        for deployment in DEPLOYMENTS
+        for rule in acl_rules(RedisConfig(**EVERY_OPTION, **deployment), limits=True)
+    }
+    assert {rule for rule in needed if rule.startswith("+")} - granted == set()
 
 
 def test_the_user_of_replication_may_replicate_and_no_more(running: Deployed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benches.counted import compare
 from benches.readme import BEGIN, END, with_figures
 from support.pages import read
 
@@ -35,3 +36,21 @@ def test_a_call_that_another_client_is_faster_in_is_named() -> None:
 def test_a_readme_without_a_place_for_the_figures_is_refused(mark: str) -> None:
     with pytest.raises(ValueError, match="no place for the figures"):
         with_figures(read("README.md").replace(mark, ""), read(REPORT))
+
+
+@pytest.mark.parametrize(
+    ("kept", "counted", "code"),
+    [
+        ({"read": 1000}, {"read": 1000}, 0),
+        ({"read": 1000}, {"read": 500}, 0),
+        ({"read": 1000}, {"read": 1050}, 0),
+        ({"read": 1000}, {"read": 1051}, 1),
+        ({"read": 1000, "write": 10}, {"read": 1000}, 1),
+        ({}, {"read": 1000}, 1),
+    ],
+)
+def test_instructions_that_grow_by_more_than_5_percent_fail(
+    kept: dict[str, int], counted: dict[str, int], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(kept, counted) == code
+    assert ("slower" in capsys.readouterr().out) == bool(code)

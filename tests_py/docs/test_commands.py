@@ -44,6 +44,18 @@ RUN_BY = {
     # its schema, and what the containers run is started as real servers.
     "docker compose --file deploy/compose.": RunBy("Makefile", "vendor.compose-spec"),
     "kubectl create secret generic nano-graphrag-redis": RunBy("Makefile", "kubernetes-validate"),
+    "kubectl create secret generic redis-password": RunBy("tools/chart", "check("),
+    "kubectl create secret generic openai": RunBy("tools/chart", "check("),
+    "kubectl rollout ": RunBy("tools/chart", "check("),
+    "kubectl exec deployment/": RunBy("tools/chart", "check("),
+    "kubectl logs --follow job/": RunBy("tools/chart", "check("),
+    "kubectl wait ": RunBy("tools/chart", "check("),
+    "kubectl delete job ": RunBy("tools/chart", "check("),
+    "kubectl create --filename": RunBy("tools/chart", "check("),
+    "kubectl create job before-upgrade": RunBy("tests_py/deploy/test_backup_job.py", '"CronJob"'),
+    "helm install graphrag": RunBy("tools/chart", "chart.render("),
+    "helm template graphrag": RunBy("tools/chart", "chart.render("),
+    "Error: redis.url has a login": RunBy("tools/chart", "redis.url has a login"),
     "kubectl apply --kustomize deploy/kubernetes": RunBy("Makefile", "kubernetes-validate"),
 }
 """Beginnings of commands."""

@@ -2,7 +2,8 @@
 
 A page is one session: its blocks run one after another, in one directory and on one server that
 was empty before. Only the server's address is another than the page says. A ``text`` block right
-below a block is what that one prints.
+below a block is what that one prints. A block of the README has an interpreter of its own; one of
+another page that uses the host is forked from one that has imported it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from redis import Redis
 
 from support.host import ROOT
 from support.pages import PAGES, Block, blocks, read
+from support.preloaded import Preloaded
 from support.servers import RedisServer
 
 ADDRESS = "redis://localhost:6379"
@@ -95,9 +96,14 @@ def matching(block: Block, table: Mapping[tuple[str, str], object]) -> list[tupl
 
 def run(block: Block, command: list[str], environ: dict[str, str], home: Path) -> str:
     """What a block prints; a failure names the page and the line."""
-    done = subprocess.run(
-        command, env=environ, cwd=home, capture_output=True, text=True, check=False
+    return printed(
+        block,
+        subprocess.run(command, env=environ, cwd=home, capture_output=True, text=True, check=False),
     )
+
+
+def printed(block: Block, done: subprocess.CompletedProcess[str]) -> str:
+    """What a block that has run has printed."""
     assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
     said = [line for line in done.stderr.splitlines() if "nano_graphrag_redis" in line]
     # The host shows what is logged at INFO, such as that the server is connected.
@@ -106,11 +112,17 @@ def run(block: Block, command: list[str], environ: dict[str, str], home: Path) -
     return done.stdout
 
 
-def run_python(block: Block, url: str, environ: dict[str, str], home: Path, after: str) -> str:
+def run_python(
+    block: Block, url: str, environ: dict[str, str], home: Path, request: pytest.FixtureRequest
+) -> str:
+    after = next((SEEN[key].after for key in matching(block, SEEN)), "")
     # An address in the example has to reach the server by itself.
     asked = {} if ADDRESS in block.text else {"STORAGE_KV_BACKEND": "redis", "REDIS_URL": url}
     script = home / "example.py"
     script.write_text(block.text.replace(ADDRESS, url) + after, encoding="utf-8")
+    if block.page != "README.md" and re.search(r"(from|import) nano_graphrag\b", block.text):
+        host: Preloaded = request.getfixturevalue("host")
+        return printed(block, host.run([str(script)], env=environ | asked, cwd=home))
     return run(block, [sys.executable, str(script)], environ | asked, home)
 
 
@@ -141,7 +153,11 @@ def test_the_file_that_runs_a_block_elsewhere_is_there(file: str) -> None:
 @pytest.mark.timeout(300)  # each block that builds a GraphRAG imports the host anew
 @pytest.mark.parametrize("page", RUN)
 def test_a_page_works_as_it_is_written(
-    page: str, server: RedisServer, redis_client: Redis, environ: dict[str, str], tmp_path: Path
+    page: str,
+    server: RedisServer,
+    environ: dict[str, str],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     (tmp_path / "app.py").write_text(APPLICATION)
     for block in blocks(page):
@@ -149,18 +165,18 @@ def test_a_page_works_as_it_is_written(
             continue
         seen = next((SEEN[key] for key in matching(block, SEEN)), Seen("", block.shown or "", ""))
         if block.language == "python":
-            printed = run_python(block, server.url, environ, tmp_path, seen.after)
-            assert printed == seen.printed, str(block)
+            said = run_python(block, server.url, environ, tmp_path, request)
+            assert said == seen.printed, str(block)
         elif block.language == "console":
-            printed, said = run_console(block, server.url, environ, tmp_path)
-            assert printed == said or not said, str(block)
+            said, wanted = run_console(block, server.url, environ, tmp_path)
+            assert said == wanted or not wanted, str(block)
         elif block.language in DATA:
             assert DATA[block.language](block.text) is not None, str(block)
         else:
             pytest.fail(
                 f"{block}: nothing here can run {block.language or 'a block of no'} language"
             )
-        assert not seen.key or redis_client.exists(seen.key), str(block)
+        assert not seen.key or server.client().exists(seen.key), str(block)
 
 
 @pytest.mark.parametrize("page", RUN)

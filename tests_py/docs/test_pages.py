@@ -87,7 +87,11 @@ def settings_page() -> ModuleType:
 def test_the_tables_of_settings_are_those_of_the_source(settings_page: ModuleType) -> None:
     page = read("docs/configuration.md")
     assert settings_page.with_tables(page) == page, "make settings-page"
-    keys = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
+    rows = re.findall(
+        r'^\| <a id="(\w+)"></a>\[`(\w+)`\]\(#(\w+)\)(?:<br>| \|)', page, re.MULTILINE
+    )
+    assert all(len(set(row)) == 1 for row in rows), "a name links to its own row"
+    keys = {row[0] for row in rows}
     assert set(RedisConfig.model_fields) - {NOT_OURS} <= keys
 
 

@@ -45,6 +45,45 @@ def test_documents_without_chunks_are_found_and_repaired(
         assert set(documents.all_keys()) == {"doc-1", "doc-2", "blank"}
 
 
+# It is still in the graph. A repair deleted it, since no chunk that could be read named it.
+def test_no_document_is_forgotten_while_a_chunk_cannot_be_read(
+    healthy: RedisServer, found: Found
+) -> None:
+    client = healthy.client()
+    key = f"{ROOT}:text_chunks:chunk-2"
+    client.set(key, b"{truncated")
+    assert [finding.check for finding in found()] == ["corrupt-value"]
+    assert repaired(healthy) == []
+    client.delete(key)
+    client.lpush(key, "of another program")
+    assert [finding.check for finding in found()] == ["wrong-type"]
+    assert repaired(healthy) == []
+    client.delete(key)
+    assert repaired(healthy) == [("documents-without-chunks", 1)]
+
+
+# Which graphs the shared ones belong to, the keys of one workspace do not tell.
+@pytest.mark.parametrize("shared", ["full_docs", "text_chunks"])
+def test_documents_of_other_workspaces_are_not_forgotten(
+    healthy: RedisServer, found: Found, shared: str
+) -> None:
+    for workspace in ("one", "other"):
+        settings = {
+            "redis_url": healthy.url,
+            "redis_workspace": workspace,
+            "redis_shared_namespaces": shared,
+        }
+        with SyncRedisKVStorage("full_docs", settings) as documents:
+            documents.upsert({f"doc-{workspace}": {"content": "page"}})
+        with SyncRedisKVStorage("text_chunks", settings) as chunks:
+            chunks.upsert({f"chunk-{workspace}": {"full_doc_id": f"doc-{workspace}"}})
+    before = healthy.client().dbsize()
+    mine: dict[str, Any] = {"redis_workspace": "one", "redis_shared_namespaces": shared}
+    assert found(**mine) == []
+    assert repaired(healthy, **mine) == []
+    assert healthy.client().dbsize() == before
+
+
 # What the doctor deletes is no document any more on the way back to JSON either.
 def test_with_dual_writing_an_examination_touches_no_file_and_a_repair_is_in_it(
     healthy: RedisServer, found: Found, tmp_path: Path

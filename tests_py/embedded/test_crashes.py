@@ -159,7 +159,7 @@ def test_a_directory_removed_under_its_members_is_made_anew(directory: Path) -> 
 
 
 _LOADS_SLOWLY = """#!/bin/sh
-exec {binary} "$@" --key-load-delay 500
+exec {binary} "$@" --key-load-delay 1000
 """
 _NEVER_ANSWERS = """#!/bin/sh
 test "$1" = --version && exec {binary} --version
@@ -187,8 +187,8 @@ def test_a_server_may_load_for_longer_than_it_may_be_silent(
     embedded.release(directory)
     eventually(lambda: not is_locked(directory / "guardian.lock"))
 
-    use_server(_LOADS_SLOWLY, tmp_path, monkeypatch)  # four seconds, an answer every half
-    monkeypatch.setattr(clients, "START_TIMEOUT", 2.0)
+    use_server(_LOADS_SLOWLY, tmp_path, monkeypatch)  # eight seconds, an answer every one
+    monkeypatch.setattr(clients, "START_TIMEOUT", 5.0)
     embedded.acquire(directory)
     with client(directory) as connection:
         assert connection.dbsize() == 8192

@@ -1,4 +1,4 @@
-"""A socket's path has a limit, a directory's has not."""
+"""A socket's path has a limit and is text; a directory's has none and may be any bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nano_graphrag_redis import embedded
+from nano_graphrag_redis import SyncRedisKVStorage, embedded
 from nano_graphrag_redis.embedded.socket_paths import make_reachable
 from nano_graphrag_redis.exceptions import StorageConfigError
 from support.members import Member, client, eventually, is_answering, is_running, server_pid
@@ -50,6 +50,17 @@ def test_a_server_in_a_long_path_is_reached_by_the_short_one_which_a_pointer_nam
     assert (directory / "redis.sock.path").read_text() == f"{embedded.socket_path(directory)}\n"
     member.leave()
     eventually(lambda: not is_running(server))
+
+
+def test_a_directory_whose_name_is_not_utf8_is_reached_by_a_path_that_is(
+    runtime: Path, tmp_path: Path
+) -> None:
+    directory = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    settings = {"redis_url": f"embedded://{directory}"}
+    with SyncRedisKVStorage("full_docs", settings) as storage:
+        storage.upsert({"a": 1})
+        assert storage.get_by_id("a") == 1
+    assert embedded.socket_path(directory).is_relative_to(runtime)
 
 
 def test_processes_with_different_runtime_directories_share_the_server(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from support.host import BOOK, ROOT, Llm, running_llm
+from support.preloaded import Preloaded
 from support.servers import server_binaries
 
 LETTERS = 8_000
@@ -42,18 +41,15 @@ def book(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def example(tmp_path: Path) -> Example:
+def example(host: Preloaded, tmp_path: Path) -> Example:
     """``example(file, *arguments, **environment)``: what it prints."""
 
     def run(file: str, *arguments: object, **settings: str) -> str:
         outside = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "STORAGE_"))}
-        done = subprocess.run(
-            [sys.executable, ROOT / "examples" / file, *map(str, arguments)],
+        done = host.run(
+            [str(ROOT / "examples" / file), *map(str, arguments)],
             env=outside | settings,
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -189,6 +189,11 @@ MATRIX = {
         "every call works; what is nested too deep for the stack is an error",
         "crashes 0",
     ),
+    41: Fault(
+        "memory, threads or descriptors refused (RLIMIT_AS, RLIMIT_NPROC, RLIMIT_NOFILE)",
+        "an exception, for memory a MemoryError; the storage is usable after",
+        "aborts 0, hangs 0, threads left behind 0",
+    ),
     42: Fault(
         "foreign and hostile keys, files, snapshots, names beside ours",
         "skipped and told; nothing outside the target; nothing raw to a terminal",
@@ -198,6 +203,11 @@ MATRIX = {
         "100,000 open-use-close cycles, 100,000 namespaces, 10,000 loops",
         "memory flat",
         "under 16 bytes a cycle, 1 kB a namespace",
+    ),
+    44: Fault(
+        "subinterpreters, pickling, copying; small and odd environments",
+        "it works, or an error that says what is supported",
+        "hangs 0, tracebacks 0",
     ),
     45: Fault(
         "interpreter exit with a stalled server and many dual-written namespaces left open",
@@ -213,17 +223,26 @@ MATRIX = {
         "leases left after 11 s: 0; off: 0 extra commands",
     ),
     48: Fault(
-        "deferred drop: readers beside an insert, the process killed before it writes new reports, "
-        "failed extractions, two writers",
-        "the old reports stay until the new ones replace them; writers take turns",
-        "queries without reports 0; old set whole 50 of 50 and 20 of 20; one writer's set, whole, "
-        "after 200 rounds",
+        "deferred drop: readers beside an insert, the process killed before it writes new reports "
+        "and while it does, failed extractions, two writers",
+        "the old reports stay until the new ones replace them: up to 8 MiB on one server in one "
+        "transaction, larger sets and those on a cluster id by id, with no id missing meanwhile "
+        "that both sets have; writers take turns",
+        "queries without reports 0; old set whole 50 of 50 and 20 of 20; old or new set whole 50 "
+        "of 50; one writer's set, whole, after 200 rounds",
     ),
     49: Fault(
         "rate limit of all workers: killed holders, skewed clocks, an outage, a 429",
         "never more than the limit; each worker its share; no call while a provider asks to wait",
         "at most 610 calls in 60 s of 600 a minute, use 97 %, shares within 10 %; slots back "
         "within 15 s",
+    ),
+    50: Fault(
+        "histories of eight processes (writes, reads, deletes; a near cache in half of them) over "
+        "restarts, failovers, lost replies, suspended and killed processes",
+        "each id is a register: what was told has an order, but for what was announced as unknown; "
+        "a copy is as old as `redis_socket_timeout` at most, and never older than an own write",
+        "histories without an order 0 of 100",
     ),
     53: Fault(
         "every durability level under the real host: inserts, drops, re-index, restarts of server "

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,10 @@ from typing import IO, Any
 import pytest
 
 from support.cluster import RedisCluster
+from support.conditions import eventually
 from support.host import BOOK, ROOT, Llm, running_llm
+from support.preloaded import Preloaded
+from support.proxy import Proxy
 from support.servers import RedisServer
 
 from .rows import Row
@@ -27,6 +31,8 @@ LETTERS = 3_000
 """Of the book, in each document."""
 READERS = 9
 KEYS = "nano_graphrag:community_reports:*"
+LEASE = b"nano_graphrag:@swap:community_reports:lease"
+TURN = b"nano_graphrag:@swap:community_reports:turn"
 
 # A process of the host that does what it is sent, a line each, and says what came of it.
 HOST = """
@@ -145,6 +151,34 @@ reports.sync.close()
 """
 
 
+# The same, each set by a process of its own.
+WRITERS = """
+import asyncio, json, os, sys
+from nano_graphrag_redis import RedisKVStorage
+
+settings = json.loads(sys.argv[1])
+
+async def swap(name, first):
+    reports = RedisKVStorage("community_reports", settings)
+    await reports.drop()
+    value = {"report_string": name, "filling": "x" * 2_000}
+    await reports.upsert({str(number): value for number in range(first, first + 300)})
+    await reports.index_done_callback()
+
+print("ready", flush=True)
+for line in sys.stdin:
+    told, tell = os.pipe()
+    if not (pid := os.fork()):
+        os.read(told, 1)  # that its number is known
+        asyncio.run(swap(*json.loads(line)))
+        os._exit(0)
+    print(pid, flush=True)
+    os.write(tell, b".")
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    os.close(told), os.close(tell)
+"""
+
+
 class Process:
     """A process that is sent lines, and answers each."""
 
@@ -183,18 +217,30 @@ def llm() -> Iterator[Llm]:
         yield running
 
 
-class Host(Process):
+class Host:
     """A process of the host, which inserts in children of its own."""
 
-    def __init__(self, llm: Llm, server: RedisServer, home: Path) -> None:
+    def __init__(self, preloaded: Preloaded, llm: Llm, server: RedisServer, home: Path) -> None:
         outside = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "STORAGE_"))}
         environ = {**outside, **llm.environment, "STORAGE_KV_BACKEND": "redis"}
         environ["PYTHONHASHSEED"] = "0"
-        directory = home / "graph"
-        super().__init__(
-            HOST, str(directory), server.url, environ=environ, log=home / f"log-{id(self)}"
-        )
+        self.log = home / f"log-{id(self)}"
+        with self.log.open("ab") as said:
+            self._process = preloaded.start(
+                ["-c", HOST, str(home / "graph"), server.url], env=environ, stderr=said, cwd=ROOT
+            )
         assert self.answer() == '"ready"'
+
+    def send(self, *what: Any) -> None:
+        print(json.dumps(what), file=self._process.stdin, flush=True)
+
+    def answer(self) -> str:
+        said = self._process.stdout.readline().strip()
+        assert said, self.log.read_text()
+        return said
+
+    def end(self) -> None:
+        self._process.end()
 
     def insert(self, document: str, delay: float = 0.0, extraction: str = "") -> int:
         """Begins an insert, each of whose LLM calls takes so long; the process that does it."""
@@ -205,11 +251,13 @@ class Host(Process):
 
 
 @contextmanager
-def hosts(llm: Llm, server: RedisServer, home: Path, number: int) -> Iterator[list[Host]]:
+def hosts(
+    preloaded: Preloaded, llm: Llm, server: RedisServer, home: Path, number: int
+) -> Iterator[list[Host]]:
     with ExitStack() as stack:
         started = []
         for _ in range(number):
-            host = Host(llm, server, home)
+            host = Host(preloaded, llm, server, home)
             stack.callback(host.end)
             started.append(host)
         yield started
@@ -218,10 +266,12 @@ def hosts(llm: Llm, server: RedisServer, home: Path, number: int) -> Iterator[li
 def documents() -> Iterator[str]:
     """Parts of the book, each another."""
     text = BOOK.read_text(encoding="utf-8")
-    start = text.index("Marley was dead, to begin with.")
+    first = start = text.index("Marley was dead, to begin with.")
     while True:
         yield text[start : start + LETTERS]
         start += LETTERS
+        if start + LETTERS > len(text):  # it has fewer parts than a full run takes
+            first = start = first + 100
 
 
 def contents(server: RedisServer) -> dict[bytes, bytes]:
@@ -233,10 +283,10 @@ def contents(server: RedisServer) -> dict[bytes, bytes]:
 @pytest.mark.row(48)
 @pytest.mark.timeout(1800)
 def test_readers_beside_an_insert_always_have_reports(
-    row: Row, llm: Llm, own_server: RedisServer, tmp_path: Path
+    row: Row, host: Preloaded, llm: Llm, own_server: RedisServer, tmp_path: Path
 ) -> None:
     parts = documents()
-    with hosts(llm, own_server, tmp_path, 2) as (writer, readers):
+    with hosts(host, llm, own_server, tmp_path, 2) as (writer, readers):
         writer.insert(next(parts))
         assert writer.answer() == "0", writer.log.read_text()
         before = contents(own_server)
@@ -256,35 +306,35 @@ def test_readers_beside_an_insert_always_have_reports(
 @pytest.mark.row(48)
 @pytest.mark.timeout(1800)
 def test_killed_and_failed_inserts_leave_the_old_reports(
-    row: Row, llm: Llm, own_server: RedisServer, tmp_path: Path
+    row: Row, host: Preloaded, llm: Llm, own_server: RedisServer, tmp_path: Path
 ) -> None:
-    kills, failures = row.pick(quick=(3, 2), full=(50, 20))
+    kills, failures = row.pick(quick=(1, 2), full=(50, 20))
     chance, parts = random.Random(SEED), documents()
     lost, written = [], []
-    with hosts(llm, own_server, tmp_path, 1) as (host,):
-        host.insert(next(parts))
-        assert host.answer() == "0", host.log.read_text()
+    with hosts(host, llm, own_server, tmp_path, 1) as (one,):
+        one.insert(next(parts))
+        assert one.answer() == "0", one.log.read_text()
         before = contents(own_server)
         assert before
         for number in range(kills):
             # Its first LLM calls take longer than it lives.
-            pid = host.insert(next(parts), delay=60.0)
+            pid = one.insert(next(parts), delay=60.0)
             time.sleep(chance.uniform(0, 1.5))  # at any instant
             os.kill(pid, signal.SIGKILL)
-            assert host.answer() == str(-signal.SIGKILL)
+            assert one.answer() == str(-signal.SIGKILL)
             lost += [number] * (contents(own_server) != before)
         for number in range(failures):
-            host.insert(next(parts), extraction=("none", "raise")[number % 2])
-            written.append(host.answer())
+            one.insert(next(parts), extraction=("none", "raise")[number % 2])
+            written.append(one.answer())
             lost += [kills + number] * (contents(own_server) != before)
         assert written == [("0", "3")[number % 2] for number in range(failures)]
         # And one that succeeds replaces them.
-        host.insert(next(parts))
-        assert host.answer() == "0"
+        one.insert(next(parts))
+        assert one.answer() == "0"
         assert contents(own_server) != before
     assert not lost, f"seed {SEED}: {lost}"
     row.none("old sets that were not whole", len(lost), of=kills + failures)
-    said = host.log.read_text()
+    said = one.log.read_text()
     assert said.count("nothing was written after drop()") == failures
 
 
@@ -292,7 +342,7 @@ def test_killed_and_failed_inserts_leave_the_old_reports(
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["one server", "a cluster"])
 def test_two_writers_take_turns(row: Row, kind: str, server_binary: Path, tmp_path: Path) -> None:
-    rounds = row.pick(quick=20 if kind == "one server" else 3, full=200)
+    rounds = row.pick(quick=8 if kind == "one server" else 2, full=200)
     mixed = []
     with ExitStack() as stack:
         server: RedisServer | RedisCluster
@@ -325,5 +375,69 @@ def test_two_writers_take_turns(row: Row, kind: str, server_binary: Path, tmp_pa
             values = {json.loads(client.get(key))["report_string"] for key in keys}
             whole = len(keys) == 300 and values in ({f"one {number}"}, {f"two {number}"})
             mixed += [number] * (not whole)
-        assert list(client.scan_iter("nano_graphrag:@swap*")) == []
+        # Whose turn it was last, for a while.
+        assert [bytes(key) for key in client.scan_iter("nano_graphrag:@swap*")] == [
+            TURN for _ in range(kind == "one server")
+        ]
     row.none(f"mixed sets after two writers on {kind}", len(mixed), of=rounds)
+
+
+def set_of(server: RedisServer) -> tuple[int, set[str]]:
+    """How many reports there are, and whose."""
+    values = contents(server).values()
+    return len(values), {json.loads(value)["report_string"] for value in values}
+
+
+@pytest.mark.row(48)
+@pytest.mark.timeout(1800)
+def test_killed_while_it_replaces_a_set_is_whole(
+    row: Row, own_server: RedisServer, tmp_path: Path
+) -> None:
+    kills = row.pick(quick=8, full=50)
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("REDIS_")}
+    mixed, ends, replaced, at = [], [], 0, 0
+    with ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(own_server.port))
+        client = stack.enter_context(own_server.client())
+        settings = json.dumps({"redis_url": proxy.url, "redis_deferred_drop": True})
+        writers = Process(WRITERS, settings, environ=environ, log=tmp_path / "log")
+        stack.callback(writers.end)
+        assert writers.answer() == "ready"
+        # Those that live: the second one sends what those do that are killed.
+        for name, first in (("-2", 100), ("-1", 0)):
+            proxy.records = []
+            writers.send(name, first)
+            assert int(writers.answer()) > 0
+            assert writers.answer() == "0", writers.log.read_text()
+        sent = sum(len(record.sent) for record in proxy.records or [])
+        proxy.records = None
+        before = set_of(own_server)
+        assert before == (300, {"-1"})
+        # Of all that is sent up to the end, where the lease is given back: every so many bytes, and
+        # ever closer to EXEC and to what comes after it.
+        even = kills // 2
+        instants = [1 + sent * number // even for number in range(even)]
+        close = [number / (kills - even - 1) for number in range(kills - even)]
+        instants += [sent - round(50 * (sent / 50) ** far) for far in close]
+        for number, instant in enumerate(instants):
+            pid: Future[int] = Future()
+            proxy.ends_after = (
+                max(1, instant),
+                lambda pid=pid: os.kill(pid.result(), signal.SIGKILL),
+            )
+            name = f"{number:02}"
+            writers.send(name, 100 - at)
+            pid.set_result(int(writers.answer()))
+            ends.append(writers.answer())
+            eventually(lambda: len(client.client_list()) == 1)
+            new, found = (300, {name}), set_of(own_server)
+            if found == new:
+                replaced, at = replaced + 1, 100 - at
+            mixed += [number] * (found not in (before, new))
+            before = found
+            client.delete(LEASE)  # as if its time had passed
+        log = writers.log.read_text()
+    row.saw("sets that were new then", f"{replaced} of {kills}")
+    row.none("sets that were not whole after a kill in the replacement", len(mixed), of=kills)
+    assert ends == [str(-signal.SIGKILL)] * kills, log
+    assert 0 < replaced < kills

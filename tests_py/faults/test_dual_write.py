@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from redis import Redis
 
 from nano_graphrag_redis import SyncRedisKVStorage, migration
 from support.conditions import eventually
+from support.proxy import Proxy
 from support.scripts import start_script
 from support.servers import RedisServer
 
@@ -51,6 +54,16 @@ for line in sys.stdin:
 """
 
 
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock on a file."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class Process:
     """A process that does what it is asked to, beside the others."""
 
@@ -69,6 +82,19 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def stop_outside_of(self, directory: Path) -> None:
+        """Stops it where it holds no lock on a file, which others would wait for."""
+
+        def stopped() -> bool:
+            self.send(signal.SIGSTOP)
+            eventually(lambda: psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)
+            if any(map(is_locked, directory.glob("kv_store_full_docs.*"))):
+                self.send(signal.SIGCONT)
+                return False
+            return True
+
+        eventually(stopped)
+
     def close(self) -> None:
         self.send(signal.SIGCONT)
         out, err = self._process.communicate()
@@ -77,10 +103,10 @@ class Process:
 
 @contextmanager
 def processes(
-    count: int, server: RedisServer, directory: Path, settings: dict[str, Any]
+    count: int, url: str, directory: Path, settings: dict[str, Any]
 ) -> Iterator[list[Process]]:
     with ExitStack() as stack:
-        started = [Process(server.url, directory, json.dumps(settings)) for _ in range(count)]
+        started = [Process(url, directory, json.dumps(settings)) for _ in range(count)]
         for process in started:
             stack.callback(process.close)
         yield started
@@ -121,7 +147,7 @@ def test_after_a_drop_beside_writers_that_close_the_file_is_what_the_server_hold
     rounds = row.pick(quick=4, full=100)
     count = row.pick(quick=5_000, full=20_000)
     wrong = ids = 0
-    with own_server.client() as client, processes(3, own_server, tmp_path, settings) as three:
+    with own_server.client() as client, processes(3, own_server.url, tmp_path, settings) as three:
         for n in range(rounds):
             fill(own_server, tmp_path, settings, count)
             for process, act in zip(three, ("drop", "write", "write"), strict=True):
@@ -146,16 +172,21 @@ def test_a_drop_that_stood_still_takes_nothing_out_of_the_file_that_was_written_
 ) -> None:
     settings = {"redis_registry": registry}
     rounds = row.pick(quick=2, full=20)
-    count = row.pick(quick=50_000, full=200_000)
+    count = row.pick(quick=20_000, full=200_000)
     wrong = ids = 0
-    with own_server.client() as client, processes(2, own_server, tmp_path, settings) as two:
-        dropping, writing = two
+    with (
+        own_server.client() as client,
+        Proxy(own_server.port) as slow,
+        processes(1, slow.url, tmp_path, settings) as (dropping,),
+        processes(1, own_server.url, tmp_path, settings) as (writing,),
+    ):
+        slow.latency = 0.01  # a drop lasts long enough to be stopped in the middle
         for n in range(rounds):
             fill(own_server, tmp_path, settings, count)
             few = client.dbsize() - 2000
             dropping.begin("drop", n)
             eventually(lambda few=few: client.dbsize() < few)
-            dropping.send(signal.SIGSTOP)
+            dropping.stop_outside_of(tmp_path)
             assert client.dbsize() > 1000, "it had ended"
             for act in ("write", "rewrite"):
                 writing.begin(act, n)

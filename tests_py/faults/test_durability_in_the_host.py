@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from durability.conftest import replicate
 from support.conditions import eventually
 from support.host import BOOK, ROOT, Llm, running_llm
 from support.power import Disk
+from support.preloaded import Preloaded
 from support.servers import RedisServer
 
 from .rows import Row
@@ -59,36 +59,32 @@ with redirect_stdout(sys.stderr):
 class Host:
     """A process of the host, which inserts what it is told to."""
 
-    def __init__(self, llm: Llm, directory: Path, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, preloaded: Preloaded, llm: Llm, directory: Path, settings: dict[str, Any]
+    ) -> None:
         outside = {
             name: value for name, value in os.environ.items() if not name.startswith("REDIS_")
         }
-        self._log = (directory.parent / f"{directory.name}.log").open("a")
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(directory), json.dumps(settings)],
-            env={**outside, **llm.environment},
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-        assert self._answer() == "ready", (directory.parent / f"{directory.name}.log").read_text()
+        log = directory.parent / f"{directory.name}.log"
+        with log.open("a") as said:
+            self._process = preloaded.start(
+                ["-c", SCRIPT, str(directory), json.dumps(settings)],
+                env={**outside, **llm.environment},
+                stderr=said,
+                cwd=ROOT,
+            )
+        assert self._answer() == "ready", log.read_text()
 
     def insert(self, document: str) -> str:
         """What came of it: `ok`, or the error."""
-        assert self._process.stdin is not None
         print(json.dumps(document), file=self._process.stdin, flush=True)
         return self._answer()
 
     def end(self) -> None:
         """Ends it as a crash does."""
-        self._process.kill()
-        self._process.communicate()
-        self._log.close()
+        self._process.end()
 
     def _answer(self) -> str:
-        assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
 
@@ -179,7 +175,7 @@ def llm() -> Iterator[Llm]:
 @pytest.mark.row(53)
 @pytest.mark.timeout(3600)
 def test_the_host_is_told_the_truth_at_every_level(
-    row: Row, llm: Llm, tmp_path: Path, server_binary: Path
+    row: Row, host: Preloaded, llm: Llm, tmp_path: Path, server_binary: Path
 ) -> None:
     levels = row.pick(
         quick=("fsync", "replicas:1"),
@@ -188,11 +184,11 @@ def test_the_host_is_told_the_truth_at_every_level(
     for level in levels:
         directory = tmp_path / level
         directory.mkdir()
-        inserts_tell_the_truth(row, llm, directory, server_binary, level)
+        inserts_tell_the_truth(row, partial(Host, host, llm), directory, server_binary, level)
 
 
 def inserts_tell_the_truth(
-    row: Row, llm: Llm, directory: Path, server_binary: Path, level: str
+    row: Row, start_host: Callable[..., Host], directory: Path, server_binary: Path, level: str
 ) -> None:
     """Inserts at a level, and looks at what each was said to have come to."""
     inserts, of_a_process = row.pick(quick=(2, 2), full=(50, 7))
@@ -215,7 +211,7 @@ def inserts_tell_the_truth(
                 if host is not None:
                     host.end()
                 clear = {"clear_on_start": number > 0 and chance.random() < 0.5}
-                host = Host(llm, directory / f"host-{number}", {**settings, **clear})
+                host = start_host(directory / f"host-{number}", {**settings, **clear})
                 stack.callback(host.end)
             assert host is not None
             fault = faults[number] if number < len(faults) else chance.choice(faults)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.host import ROOT, Llm, running_llm
+from support.preloaded import Preloaded
 from support.servers import RedisServer
 
 from .rows import Row
@@ -65,16 +64,13 @@ def llm() -> Iterator[Llm]:
 
 @pytest.mark.row(36)
 def test_corrupt_answers_and_unmet_barriers_cost_the_host_no_call(
-    row: Row, own_server: RedisServer, llm: Llm, tmp_path: Path
+    row: Row, host: Preloaded, own_server: RedisServer, llm: Llm, tmp_path: Path
 ) -> None:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("REDIS_")}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, own_server.url, str(tmp_path), str(FAULTS)],
+    done = host.run(
+        ["-c", SCRIPT, own_server.url, str(tmp_path), str(FAULTS)],
         env={**outside, **llm.environment},
         cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     cached, unmet, corrupt, answered = json.loads(done.stdout.splitlines()[-1])

@@ -82,6 +82,7 @@ def commands(tmp_path: Path, id: str, namespace: str) -> dict[str, list[list[str
         "stats": [[]],
         "get": [["full_docs", id], [namespace, id], ["full_docs", "not\x1b there"], ["\x9bx", "y"]],
         "keys": [["full_docs"], [namespace], ["\x1b[2J"]],
+        "changes": [[], ["full_docs"], [namespace], ["\x1b[2J"]],
         "drop": [[namespace], [namespace, "--yes"]],
         "prune": [[], ["--namespace", namespace], ["--model", "\x1b[2J", "--unparseable"],
                   ["--older-than", "\x1b[2J"]],
@@ -108,6 +109,9 @@ def test_no_command_shows_a_character_raw_or_a_credential_or_stops_at_a_foreign_
     spaces = [f"n{name.replace(':', '').replace('@', '')}" for name in ids]
     row.saw("seed", SEED)
     fill(client, ids, spaces)
+    for id in ids:
+        entry: Any = {"op": id, "who": id, "name": id, "count": "1", "ids": json.dumps([id])}
+        client.xadd("nano_graphrag:@changes:full_docs", entry)
     files = tmp_path / "files"
     files.mkdir()
     (files / "kv_store_\x1b[2J\u202e.json").write_text(json.dumps(dict.fromkeys(ids, "a")))

@@ -97,15 +97,21 @@ def kind(call):
     except Exception as error:
         return type(error).__name__
 
-_, hard = resource.getrlimit(resource.RLIMIT_AS)
-resource.setrlimit(resource.RLIMIT_AS, (size() + 2**20, hard))
-for call in (storage.sync.get_by_id, lambda id: asyncio.run(storage.get_by_id(id))):
-    print(kind(lambda: call("a")))
-resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+def refused():
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size() + 2**20, hard))
+    for call in (storage.sync.get_by_id, lambda id: asyncio.run(storage.get_by_id(id))):
+        print(kind(lambda: call("a")))
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
 storage.sync.upsert({"a": 1})
+threading.stack_size(128 * 1024)
+thread = threading.Thread(target=refused)
+thread.start()
+thread.join()
 print(storage.sync.get_by_id("a"), asyncio.run(storage.get_by_id("a")))
 """
-"""No room for the stack of one more thread, where the runtime panics that is to have some."""
+"""No room for the larger stack of a call in a thread with a small one, where stacker panics."""
 
 
 @pytest.mark.row(34)
@@ -116,5 +122,5 @@ def test_a_panic_is_an_exception_like_any_other_and_the_storage_goes_on(
     assert "panicked at" in ended.err, "nothing panicked: the test shows nothing"
     raised = ended.out.split()
     assert ended.code == 0, ended
-    assert raised == ["StorageUnavailableError", "StorageUnavailableError", "1", "1"]
+    assert raised == ["StorageOperationError", "StorageOperationError", "1", "1"]
     row.none("panics that passed `except Exception`", 0, of=2)

@@ -108,13 +108,58 @@ def test_a_batch_that_fails_lists_exactly_the_ids_without_a_delivered_ok(
             partly += 0 < len(confirmed) < len(data)
             unequal += sorted(unconfirmed) != sorted(set(data) - confirmed)
             unsent += len(data) > sum(len(list(sets(record))) for record in proxy.records)
-    row.named(
-        "exact on connections that a caller drives itself, as all are below 64 requests under way;"
-        " beyond, those that are shared list a request of 64 as a whole"
-    )
     assert partly > trials / 4, "hardly a batch failed half-way: the test shows little"
     row.saw("batches with ids never sent", unsent)
     row.none("lists unequal to the proxy's record", unequal, of=trials)
+
+
+# Far more requests than may be under way at once; how many connections carry them is only shown.
+@pytest.mark.row(16)
+def test_of_hundreds_of_requests_at_once_each_call_lists_its_ids_without_a_delivered_ok(
+    row: Row, server: RedisServer, open_storage: OpenStorage
+) -> None:
+    chance = random.Random(64)
+    trials = row.pick(quick=12, full=200)
+    unequal, partly, shared = 0, 0, 0
+    with Proxy(server.port) as proxy:
+        for trial in range(trials):
+            proxy.records, proxy.cut_for_good = [], False
+            proxy.allow()
+            storage = open_storage(
+                redis_url=proxy.url, redis_max_retries=trial % 2, redis_operation_timeout=2.0,
+                redis_max_connections=chance.randint(1, 4), redis_breaker_failures=1_000_000,
+                redis_socket_timeout=1.0 + trial / 1e6,  # a set of connections of its own
+            )  # fmt: skip
+            storage.sync.check_health()
+            calls = [
+                {f"{trial}-{call}-{number}": number for number in range(chance.randint(64, 256))}
+                for call in range(100)
+            ]
+            proxy.cut_for_good = True
+            proxy.cut_after_bytes = chance.randint(0, 5 * sum(map(len, calls)) - 1)
+            outcomes = asyncio.run(upserts(storage, calls))
+            storage.sync.close()
+            confirmed = {id for record in proxy.records for id in confirmed_sets(record)}
+            shared += sum(any(True for _ in sets(record)) for record in proxy.records) > 1
+            partly += 0 < len(confirmed) < sum(map(len, calls))
+            for data, unconfirmed in zip(calls, outcomes, strict=True):
+                unequal += unconfirmed != set(data) - confirmed
+    assert partly > trials / 2, "hardly a trial failed half-way: the test shows little"
+    row.saw("trials over several connections", shared)
+    row.none("lists unequal to the proxy's record", unequal, of=trials * 100)
+
+
+async def upserts(storage: RedisKVStorage, calls: Sequence[dict[str, int]]) -> list[set[str]]:
+    """Makes the calls at once; the ids that each of them lists."""
+
+    async def unconfirmed(data: dict[str, int]) -> set[str]:
+        try:
+            await storage.upsert(data)
+        except StorageUnavailableError as error:
+            return set(error.unconfirmed_ids)
+        return set()
+
+    return await asyncio.gather(*map(unconfirmed, calls))
 
 
 def upsert(storage: RedisKVStorage, data: dict[str, int], *, awaited: bool) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from nano_graphrag_redis import RedisKVStorage
 from nano_graphrag_redis.exceptions import CircuitOpenError, StorageError
 from support.conditions import eventually
 from support.host import BOOK, ROOT, Llm, running_llm
+from support.preloaded import Preloaded
 from support.servers import RedisServer
 
 from .conftest import OpenStorage
@@ -133,27 +132,26 @@ def llm() -> Iterator[Llm]:
 
 @pytest.mark.row(36)
 def test_the_host_indexes_a_book_through_an_outage(
-    row: Row, own_server: RedisServer, llm: Llm, tmp_path: Path
+    row: Row, host: Preloaded, own_server: RedisServer, llm: Llm, tmp_path: Path
 ) -> None:
     outage = row.pick(quick=2.0, full=10.0)
     outside = {name: value for name, value in os.environ.items() if not name.startswith("REDIS_")}
     # The outage ends before the host has asked all it has to ask.
     arguments = [own_server.url, tmp_path, BOOK, LETTERS, outage / 4]
-    with subprocess.Popen(
-        [sys.executable, "-c", INDEX, *map(str, arguments)],
-        env={**outside, **llm.environment},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as host:
+    with (
+        (tmp_path / "log").open("w+") as log,
+        host.start(
+            ["-c", INDEX, *map(str, arguments)],
+            env={**outside, **llm.environment}, stderr=log, cwd=ROOT,
+        ) as indexing,
+    ):  # fmt: skip
         client = own_server.client()
         eventually(lambda: client.keys("nano_graphrag:llm_response_cache:*") != [], within=60)
         own_server.kill()
         time.sleep(outage)
         own_server.start()
-        said, log = host.communicate(timeout=120)
-    assert host.returncode == 0, log
+        said = indexing.stdout.read()
+        assert indexing.wait() == 0, (tmp_path / "log").read_text()
     counts = json.loads(said.splitlines()[-1])
     row.saw(f"answers that the cache missed in {outage:.0f} s", counts["missed"])
     row.saw("chunks indexed", counts["text_chunks"])

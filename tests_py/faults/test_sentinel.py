@@ -79,6 +79,8 @@ def test_no_acknowledgement_of_a_master_that_was_stalled_is_believed(
                 stalled = sentinels.master
                 stalled.pause()
                 began = time.monotonic()
+                # What it had answered before is still on its way, and no word of a new one.
+                eventually(lambda stalled=stalled: sentinels.master is not stalled)
                 row.within("new master", writers.wait_for_each() - began, NEW_MASTER)
                 stalled.resume()
                 writers.wait_for_each()

@@ -25,7 +25,7 @@ from support.servers import RedisServer
 from values.documents import ids, shallow_documents
 from values.exact import difference
 
-from .conftest import tried
+from .conftest import seed, tried
 
 ABSENT = object()
 Operation = tuple[str, str, Any]
@@ -233,4 +233,5 @@ def test_operations_of_loops_and_threads_at_once_are_those_on_a_dict(
     server: RedisServer,
 ) -> None:
     machine = type("Machine", (Concurrent,), {"server": server})
+    seed(machine)
     run_state_machine_as_test(machine, settings=tried(25))

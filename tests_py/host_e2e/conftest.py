@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.host import BOOK, HostRun, Llm, Run, run_host, running_llm
+from support.preloaded import Preloaded
 from support.servers import RedisServer
 
 SCENARIO = Path(__file__).with_name("scenario.py")
@@ -43,7 +44,11 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(
-    llm: Llm, redis_server: RedisServer, book: Path, tmp_path_factory: pytest.TempPathFactory
+    host: Preloaded,
+    llm: Llm,
+    redis_server: RedisServer,
+    book: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> HostRun:
     """``run(backend, step, workspace)``: the step in a fresh process, done once.
 
@@ -64,6 +69,7 @@ def run(
                 "REDIS_SHARED_NAMESPACES": "llm_response_cache",
             }
         return run_host(
+            host,
             llm,
             SCENARIO,
             backend.removesuffix(" again"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -260,3 +261,95 @@ def test_a_host_of_both_shapes_is_registered_in_both(
         "nano_graphrag._storage.kv_json",
         "nano_graphrag._storage.kv_redis",
     ]
+
+
+EMBEDS = """
+    import asyncio
+    from nano_graphrag import GraphRAG, GraphRAGConfig
+    from nano_graphrag_redis import cache_embeddings
+    from nano_graphrag_redis.hosts import register, unregister
+    before = GraphRAG.__init__
+    register()
+    first, second = (GraphRAG(GraphRAGConfig.from_env()) for _ in range(2))
+    async def main():
+        asked = first.embedding_provider.asked, second.embedding_provider.asked
+        for texts in (["a question"], ["one", "another"]):
+            vectors = [await each.embedding_func(texts) for each in (first, second)]
+            assert (vectors[0] == vectors[1]).all()
+        print(*map(len, asked))
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.any_server
+@pytest.mark.parametrize(
+    ("setting", "asked"),
+    [
+        ({}, "2 2"),
+        ({"REDIS_CACHE_EMBEDDINGS": "questions"}, "2 1"),
+        ({"NANO_GRAPHRAG_REDIS_RUN": "1"}, "2 1"),
+        ({"REDIS_CACHE_EMBEDDINGS": "all"}, "2 0"),
+        ({"REDIS_CACHE_EMBEDDINGS": "all", "STORAGE_KV_BACKEND": "json"}, "2 2"),
+    ],
+    ids=["default", "questions", "below run", "all", "on JSON"],
+)
+def test_the_hosts_provider_is_asked_as_often_as_the_setting_says(
+    setting: dict[str, str], asked: str, printed: Printed, standin: Path, server: RedisServer
+) -> None:
+    told = {"STORAGE_KV_BACKEND": "redis", "REDIS_URL": server.url, **setting}
+    source = f"""{EMBEDS}
+    unregister()
+    print(GraphRAG.__init__ is before)
+    """
+    assert printed(source, standin, **told) == [asked, "True"]
+
+
+@pytest.mark.any_server
+def test_a_provider_with_a_cache_of_its_own_keeps_each_vector_once(
+    printed: Printed, standin: Path, server: RedisServer
+) -> None:
+    source = f"""{EMBEDS}
+    rag = GraphRAG(GraphRAGConfig.from_env())
+    rag.embedding_provider = cache_embeddings(rag.embedding_provider, model="mine")
+    asyncio.run(rag.embedding_func(["another question"]))
+    print(rag.embedding_provider.asked)
+    """
+    told = {
+        "STORAGE_KV_BACKEND": "redis",
+        "REDIS_URL": server.url,
+        "REDIS_CACHE_EMBEDDINGS": "questions",
+    }
+    assert printed(source, standin, **told) == ["2 1", "[['another question']]"]
+    with server.client() as client:
+        kept = [client.get(key) for key in client.scan_iter("nano_graphrag:embedding_cache:*")]
+    models = sorted(json.loads(value)["model"] for value in kept if value)
+    assert models == ["EmbeddingProvider:standin-embedding", "mine"]
+
+
+@pytest.mark.any_server
+def test_vectors_of_another_address_are_others_and_its_password_is_not_kept(
+    printed: Printed, standin: Path, server: RedisServer
+) -> None:
+    source = """
+    import asyncio
+    from types import SimpleNamespace
+    from nano_graphrag import GraphRAG, GraphRAGConfig
+    from nano_graphrag.llm import EmbeddingProvider
+    from nano_graphrag_redis.hosts import register
+    register()
+    for address in ("https://api.one/v1/", "https://user:secret@api.two/v1/"):
+        EmbeddingProvider.client = SimpleNamespace(base_url=address)
+        rag = GraphRAG(GraphRAGConfig.from_env())
+        asyncio.run(rag.embedding_func(["a"]))
+        print(rag.embedding_provider.asked)
+    """
+    told = {
+        "STORAGE_KV_BACKEND": "redis",
+        "REDIS_URL": server.url,
+        "REDIS_CACHE_EMBEDDINGS": "all",
+    }
+    assert printed(source, standin, **told) == ["[['a']]"] * 2
+    with server.client() as client:
+        kept = [client.get(key) for key in client.scan_iter("nano_graphrag:embedding_cache:*")]
+    models = sorted(json.loads(value)["model"] for value in kept if value)
+    assert models == ["api.one/v1/:standin-embedding", "api.two/v1/:standin-embedding"]

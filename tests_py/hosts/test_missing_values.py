@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support.host import BOOK, Llm, running_llm
+from support.preloaded import Preloaded
 from support.servers import RedisServer
 
 pytestmark = pytest.mark.any_server
@@ -108,20 +109,19 @@ def book(tmp_path: Path) -> Path:
     return path
 
 
-def ask(llm: Llm, book: Path, *before: str, **environ: str) -> dict[str, Any]:
-    """What the script says, run by Python or by what stands before it."""
+def ask(host: Preloaded, llm: Llm, book: Path, *before: str, **environ: str) -> dict[str, Any]:
+    """What the script says, run by Python or, from its start on, by what stands before it."""
     script = book.with_name("script.py")
     script.write_text(SCRIPT)
     outside = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "STORAGE_"))}
-    done = subprocess.run(
-        [sys.executable, *before, str(script), str(book)],
-        env={**outside, **llm.environment, "PYTHONHASHSEED": "0"} | environ,
-        cwd=book.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    env = {**outside, **llm.environment, "PYTHONHASHSEED": "0"} | environ
+    if before:
+        done = subprocess.run(
+            [sys.executable, *before, str(script), str(book)],
+            env=env, cwd=book.parent, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    else:
+        done = host.run([str(script), str(book)], env=env, cwd=book.parent)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
@@ -148,10 +148,10 @@ WAYS: dict[str, tuple[list[str], dict[str, str]]] = {
     "way", ["run", *(pytest.param(way, marks=pytest.mark.exhaustive) for way in list(WAYS)[::2])]
 )
 def test_a_query_goes_on_without_what_is_not_stored(
-    way: str, llm: Llm, book: Path, server: RedisServer
+    way: str, host: Preloaded, llm: Llm, book: Path, server: RedisServer
 ) -> None:
     before, environ = WAYS[way]
-    told = ask(llm, book, *before, **environ, REDIS_URL=server.url)
+    told = ask(host, llm, book, *before, **environ, REDIS_URL=server.url)
     assert told["class"] == ("JsonKVStorage" if "JSON" in way else "RedisKVStorage")
     assert failed(told) == []
     assert told["whole again"] == told["whole"]
@@ -167,7 +167,7 @@ def test_a_query_goes_on_without_what_is_not_stored(
 
 
 def test_a_host_that_is_not_known_is_left_as_it_is_with_one_warning(
-    llm: Llm, book: Path, server: RedisServer
+    host: Preloaded, llm: Llm, book: Path, server: RedisServer
 ) -> None:
     other = """
 import nano_graphrag._op as op
@@ -177,6 +177,7 @@ async def another(node_datas, query_param, community_reports):
 op._find_most_related_community_from_entities = another
 """
     told = ask(
+        host,
         llm,
         book,
         BEFORE=f"{other}\nimport nano_graphrag_redis as n\nn.register(); n.unregister()",

@@ -16,6 +16,7 @@ from nano_graphrag import GraphRAG
 from nano_graphrag._utils import EmbeddingFunc
 
 from nano_graphrag_redis import StorageConfigError, _core, cache_embeddings
+from support.conditions import eventually
 from support.scripts import run_script
 from support.servers import RedisServer
 
@@ -34,11 +35,11 @@ def embed(func: Any, *texts: str) -> Any:
 
 def counts() -> dict[str, int]:
     """Hits, misses and forgiven failures of this process so far."""
-    told = _core.metrics()["namespaces"].get("embedding_cache", {"counts": {}, "forgiven": {}})
+    told = _core.metrics()["namespaces"].get("embedding_cache")
     return {
-        "hits": told["counts"].get("hits", 0),
-        "misses": told["counts"].get("misses", 0),
-        "forgiven": sum(told["forgiven"].values()),
+        "hits": told["counts"]["hits"] if told else 0,
+        "misses": told["counts"]["misses"] if told else 0,
+        "forgiven": sum(told["forgiven"].values()) if told else 0,
     }
 
 
@@ -58,6 +59,21 @@ def test_the_provider_is_asked_only_for_texts_that_are_missing_and_for_each_once
     assert embed(func, "a", "a").tobytes() == provider.vectors(["a", "a"]).tobytes()
     assert len(provider.batches) == 2
     assert counted_since(before) == {"hits": 3, "misses": 5, "forgiven": 0}
+
+
+def test_vectors_that_are_asked_for_live_on(
+    provider: Provider, server: RedisServer, redis_client: redis.Redis
+) -> None:
+    sliding: dict[str, Any] = {"redis_ttl": {"embedding_cache": 1_000}, "redis_ttl_sliding": True}
+    func = cached(provider, server, **sliding)
+    embed(func, "a", "b")
+    keys: Any = redis_client.keys("nano_graphrag:embedding_cache:*")
+    assert len(keys) == 2
+    for key in keys:
+        redis_client.expire(key, 400)
+    embed(func, "a", "b")
+    eventually(lambda: all(redis_client.ttl(key) > 900 for key in keys))
+    assert provider.batches == [["a", "b"]]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", ">f8"])
@@ -129,6 +145,60 @@ def test_a_provider_that_changes_its_mind_is_asked_for_the_whole_batch(
     provider.dimension = 3
     assert embed(func, "a", "b").shape == (2, 3)
     assert provider.batches[1:] == [["b"], ["a", "b"]]
+
+
+class SlowProvider(Provider):
+    """Takes as long as it takes all callers to have asked, if nobody waits for another."""
+
+    under_way = most_at_once = 0
+
+    async def ask(self, texts: list[str]) -> Any:
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        await asyncio.sleep(0.5)
+        self.under_way -= 1
+        return await super().ask(texts)
+
+
+def asked_at_once(provider: Provider, server: RedisServer, *texts: str, **settings: Any) -> Any:
+    """What each of eight tasks is given, in two workers that share no connection."""
+    workers = [
+        cached(provider, server, **settings, redis_max_connections=50 + number)
+        for number in range(2)
+    ]
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(func(list(texts)) for func in workers for _ in range(4)))
+
+    return asyncio.run(main())
+
+
+def test_a_text_that_several_workers_embed_at_once_is_embedded_once_under_single_flight(
+    server: RedisServer, redis_client: redis.Redis
+) -> None:
+    provider = SlowProvider()
+    given = asked_at_once(provider, server, "a", redis_single_flight="on")
+    assert provider.batches == [["a"]]
+    assert {vectors.tobytes() for vectors in given} == {provider.vectors(["a"]).tobytes()}
+    # It is given back in the background, and long before its time is over.
+    eventually(lambda: redis_client.keys("*@lease*") == [], 5)
+    # Off, and for several texts, nobody waits.
+    asked_at_once(provider, server, "b")
+    asked_at_once(provider, server, "c", "d", redis_single_flight="on")
+    assert provider.batches[1:] == [["b"]] * 8 + [["c", "d"]] * 8
+
+
+def test_nobody_waits_for_vectors_that_are_never_stored(server: RedisServer) -> None:
+    provider = SlowProvider(dtype="int64")
+    func = cached(provider, server, redis_single_flight="on")
+    embed(func, "a")
+
+    async def main() -> None:
+        await asyncio.gather(*(func(["b"]) for _ in range(12)))
+        assert provider.most_at_once == 12
+
+    asyncio.run(main())
+    assert provider.batches == [["a"], *([["b"]] * 12)]
 
 
 DAMAGES: dict[str, Any] = {
@@ -316,7 +386,7 @@ def test_a_forked_child_shares_what_its_parent_paid_for(server: RedisServer) -> 
 
 def test_what_is_no_embedding_function_is_refused() -> None:
     with pytest.raises(TypeError, match="takes nano-graphrag's EmbeddingFunc"):
-        cache_embeddings(len, model=MODEL)
+        cache_embeddings(len, model=MODEL)  # type: ignore[type-var]
     with pytest.raises(StorageConfigError, match="redis_worksapce"):
         cache_embeddings(Provider().func, {"redis_worksapce": "a"}, model=MODEL)
 

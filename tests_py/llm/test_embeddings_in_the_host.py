@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from support.host import BOOK, Llm
+from support.preloaded import Preloaded
 from support.servers import RedisServer
 
 SCRIPT = Path(__file__).with_name("host_script.py")
@@ -18,15 +17,14 @@ PROCESSES = 4
 LETTERS = 3_000
 
 
-def index(llm: Llm, server: RedisServer, working_dir: Path, text: Path) -> list[str]:
+def index(
+    host: Preloaded, llm: Llm, server: RedisServer, working_dir: Path, text: Path
+) -> list[str]:
     """The texts that one process had embedded; it has a graph and JSON files of its own."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("REDIS_")}
-    done = subprocess.run(
-        [sys.executable, SCRIPT, working_dir, text],
+    done = host.run(
+        [str(SCRIPT), str(working_dir), str(text)],
         env={**outside, **llm.environment, "REDIS_URL": server.url},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -34,14 +32,14 @@ def index(llm: Llm, server: RedisServer, working_dir: Path, text: Path) -> list[
     return told
 
 
-@pytest.mark.timeout(600)  # the host is imported four times, and indexes a text in each
+@pytest.mark.timeout(600)  # a process after the other indexes a text
 def test_processes_one_after_another_embed_each_text_once_in_all(
-    llm: Llm, server: RedisServer, tmp_path: Path
+    host: Preloaded, llm: Llm, server: RedisServer, tmp_path: Path
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text(BOOK.read_text(encoding="utf-8")[:LETTERS], encoding="utf-8")
     directories = [tmp_path / f"work-{number}" for number in range(PROCESSES)]
-    asked = [index(llm, server, directory, text) for directory in directories]
+    asked = [index(host, llm, server, directory, text) for directory in directories]
     assert len(asked[0]) > 10
     assert len({*asked[0]}) == len(asked[0])
     assert asked[1:] == [[]] * (PROCESSES - 1)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from decimal import Decimal
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from nano_graphrag_redis import (
     _core,
     limit_llm,
 )
-from nano_graphrag_redis.llm import slots
+from nano_graphrag_redis.llm import concurrency_slots
 from support.conditions import eventually
 from support.scripts import run_script
 from support.servers import RedisServer
@@ -69,8 +71,10 @@ class Model:
 
 
 @pytest.fixture
-def model() -> Model:
-    return Model()
+def model() -> Iterator[Model]:
+    model = Model()
+    yield model
+    model.error = None  # its traceback holds the limited function, and that a connection
 
 
 def counts() -> dict[str, int]:
@@ -152,6 +156,9 @@ def test_calls_start_at_the_rate_and_in_the_order_of_their_arrival(
     limited = limit_llm(answer, {"redis_url": server.url}, model=MODEL, requests_per_minute=1200)
 
     async def ask() -> None:
+        await limited(-1)  # brings the server the script: whoever does comes later than those after
+        order.clear()
+        model.asked.clear()
         calls = []
         for number in range(60):
             calls.append(asyncio.ensure_future(limited(number)))
@@ -178,11 +185,82 @@ def test_tokens_are_limited_and_settled_by_what_was_taken(server: RedisServer) -
         for _ in range(31):
             # Estimated at 1,000, which is a second's; 900 of them come back.
             await limited("x" * 400, max_tokens=900)
-            await asyncio.to_thread(eventually, lambda: not slots.keeper._releases)
+            await asyncio.to_thread(eventually, lambda: not concurrency_slots.keeper._releases)
 
     asyncio.run(ask())
     taken = started[-1] - started[0]
     assert 1.5 < taken < 20  # 3,100 tokens, the first thousand at once; 31,000 would take 30 s
+
+
+def test_a_call_that_asks_for_more_than_a_minute_has_waits_for_no_longer(
+    model: Model, server: RedisServer
+) -> None:
+    limited = limit_llm(model.answer, {"redis_url": server.url}, model=MODEL, tokens_per_minute=600)
+    before = counts()
+
+    async def ask() -> None:
+        # A minute's, of which a second's may be taken at once: it waits for 60 s, not for 28 hours.
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(limited("why?", max_tokens=1_000_000), 0.5)
+
+    asyncio.run(ask())
+    (key,) = server.client().keys("nano_graphrag:@limit:*")
+    seconds, microseconds = server.client().time()
+    reserved: Any = server.client().hget(key, "tokens")
+    assert int(reserved) / 1e6 - (seconds + microseconds / 1e6) < 61
+    assert counted_since(before) == {"permits": 0, "local_permits": 0, "pauses": 0}
+
+
+@pytest.mark.parametrize("a_minute", [1e-300, Decimal(600), Fraction(600)], ids=str)
+def test_a_limit_of_any_number_is_shared(
+    a_minute: Any, model: Model, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = limit_llm(
+        model.answer, {"redis_url": server.url}, model=MODEL, requests_per_minute=a_minute
+    )
+    before = counts()
+    assert asyncio.run(limited("why?")) == "answer to why?"
+    assert counted_since(before) == {"permits": 1, "local_permits": 0, "pauses": 0}
+    assert "not shared" not in caplog.text
+
+
+def test_an_exception_that_cannot_be_looked_at_reaches_the_caller(
+    model: Model, server: RedisServer
+) -> None:
+    class OddError(Exception):
+        @property
+        def retry_after(self) -> float:
+            raise RuntimeError("closed")
+
+    limited = limit_llm(model.answer, {"redis_url": server.url}, model=MODEL, concurrent=1)
+    model.error = OddError()
+    with pytest.raises(OddError):
+        asyncio.run(limited("why?"))
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting(model: Model, server: RedisServer) -> None:
+    limited = limit_llm(
+        model.answer,
+        {"redis_url": server.url},
+        model=MODEL,
+        requests_per_minute=60_000,
+        tokens_per_minute=6e6,
+        concurrent=2,
+    )
+    before = counts()
+    asyncio.run(limited("a"))
+    client = server.client()
+    (key,) = client.keys("nano_graphrag:@limit:*")
+    # All that was written is an hour ahead of the clock, the slot of a killed holder too.
+    state: Any = client.hgetall(key)
+    ahead = {name: int(value) + 3_600_000_000 for name, value in state.items()}
+    client.hset(key, mapping=ahead | {"s:of a killed process": max(ahead.values())})
+    for prompt in "bcd":
+        asyncio.run(asyncio.wait_for(limited(prompt), 5))
+    assert counted_since(before) == {"permits": 4, "local_permits": 0, "pauses": 0}
+    times = {name: int(value) for name, value in client.hgetall(key).items()}
+    seconds, _ = client.time()
+    assert max(times.values()) / 1e6 < seconds + 120
 
 
 def test_no_more_calls_run_at_once_than_may(model: Model, server: RedisServer) -> None:
@@ -219,7 +297,7 @@ def test_a_call_that_fails_or_is_cancelled_gives_its_slot_back(
 
     began = time.monotonic()
     asyncio.run(ask())
-    assert time.monotonic() - began < slots.SLOT_TTL
+    assert time.monotonic() - began < concurrency_slots.SLOT_TTL
 
 
 def test_an_outage_leaves_each_worker_its_share_and_the_limit_is_shared_again(
@@ -511,6 +589,13 @@ def test_a_limit_that_is_none_is_refused(server: RedisServer) -> None:
     for number in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"requests_per_minute={number} must be above 0"):
             limit_llm(answer, model=MODEL, requests_per_minute=number)
+    with pytest.raises(ValueError, match=r"requests_per_minute=1000.* must be above 0"):
+        limit_llm(answer, model=MODEL, requests_per_minute=10**400)
+    with pytest.raises(ValueError, match=r"concurrent=2\.5 must be a whole number"):
+        limit_llm(answer, model=MODEL, concurrent=2.5)  # type: ignore[arg-type]
+    for text in (True, "5"):
+        with pytest.raises(TypeError, match="a limit must be a number"):
+            limit_llm(answer, model=MODEL, concurrent=text)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="an async function that gives an answer"):
         limit_llm(stream, model=MODEL, concurrent=1)
     with pytest.raises(StorageConfigError, match="redis_worksapce"):

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nano_graphrag_redis import SyncRedisKVStorage, _core
 from nano_graphrag_redis.metrics import register, unregister
-from nano_graphrag_redis.metrics.families import FAMILIES, census_of
+from nano_graphrag_redis.metrics.families import FAMILIES, RENAMED, namespaces_sampled
 from support.conditions import eventually
 from support.scripts import run_script
 from support.servers import RedisServer, server_binaries
@@ -42,7 +42,7 @@ def scraped(registry: CollectorRegistry) -> dict[str, Any]:
 
 
 def share_of(namespace: str) -> tuple[float | None, float | None] | None:
-    return census_of(_core.metrics(census_every=OFTEN)).get(namespace)
+    return namespaces_sampled(_core.metrics(sample_every=OFTEN)).get(namespace)
 
 
 def test_a_scrape_names_every_metric_and_its_meaning(registry: CollectorRegistry) -> None:
@@ -58,7 +58,7 @@ def test_looking_over_a_keyspace_makes_up_no_namespace(server: RedisServer, tmp_
     from nano_graphrag_redis import _core, migration
     storage.sync.upsert({{"a": 1}})
     migration.export({str(tmp_path)!r}, {{"redis_url": URL}})
-    print(sorted(_core.metrics(census_every=60)["namespaces"]))
+    print(sorted(_core.metrics(sample_every=60)["namespaces"]))
     """
     assert run_script(script, server.url).cleanly() == "['full_docs']\n"
 
@@ -127,8 +127,8 @@ def test_evictions_are_counted(namespace: str) -> None:
         assert client.info("stats")["evicted_keys"] > 0
 
         def counted() -> int | None:
-            told = _core.metrics(census_every=OFTEN)["servers"][f"{server.url}/0"]["sets"]
-            return told[0].get("census", {}).get("evicted_keys") if told else None
+            told = _core.metrics(sample_every=OFTEN)["servers"][f"{server.url}/0"]["sets"]
+            return told[0].get("sample", {}).get("evicted_keys") if told else None
 
         # What the connections take makes it evict more, so both are asked anew.
         eventually(lambda: counted() == client.info("stats")["evicted_keys"])
@@ -154,13 +154,83 @@ def test_a_scrape_asks_no_server_anything(namespace: str, registry: CollectorReg
         storage.upsert({"a": 1})
         eventually(lambda: share_of(namespace) is not None)
         # Longer than this test: what is asked now is asked by the scrape.
-        _core.metrics(census_every=600)
+        _core.metrics(sample_every=600)
         client = server.client(single_connection_client=True)
         eventually(lambda: "cmdstat_scan" in client.info("commandstats"))
-        before = client.info("stats")["total_commands_processed"]
+
+        def asked() -> dict[str, int]:
+            told = client.info("commandstats")
+            # The background's PING goes on, whoever scrapes.
+            mine = ("cmdstat_info", "cmdstat_ping")
+            return {name: each["calls"] for name, each in told.items() if name not in mine}
+
+        before = asked()
         for _ in range(10):
             generate_latest(registry)
-        assert client.info("stats")["total_commands_processed"] == before + 1
+        assert asked() == before
+
+
+def test_a_server_that_dies_while_nobody_asks_is_down_until_it_is_back(namespace: str) -> None:
+    def up() -> bool | None:
+        told = _core.metrics(sample_every=OFTEN)["servers"].get(f"{server.url}/0", {"sets": ()})
+        up: bool | None = next((each.get("up") for each in told["sets"]), None)
+        return up
+
+    with (
+        RedisServer() as server,
+        SyncRedisKVStorage(namespace, {"redis_url": server.url}) as storage,
+    ):
+        assert up() is None
+        storage.upsert({"a": 1})
+        eventually(lambda: up() is True)
+        server.kill()
+        eventually(lambda: up() is False)
+        server.start()
+        eventually(lambda: up() is True)
+        server.pause()
+        eventually(lambda: up() is False)
+        server.resume()
+        eventually(lambda: up() is True)
+
+
+def test_what_a_server_says_of_its_memory_and_its_disk_is_told(
+    namespace: str, registry: CollectorRegistry
+) -> None:
+    register(registry).sample_every = OFTEN
+
+    def figure(name: str) -> float | None:
+        samples = scraped(registry)[f"nano_graphrag_redis_{name}"].samples
+        mine = [each.value for each in samples if each.labels["server"] == f"{server.url}/0"]
+        return mine[0] if mine else None
+
+    with (
+        RedisServer(maxmemory="64mb", dbfilename="taken.rdb") as server,
+        SyncRedisKVStorage(namespace, {"redis_url": server.url}) as storage,
+    ):
+        storage.upsert({"a": 1})
+        eventually(lambda: figure("server_memory_max_bytes") == 64 << 20)
+        assert 0 < (figure("server_memory_bytes") or 0) < 64 << 20
+        assert figure("persistence_ok") == 1
+        client = server.client()
+        Path(str(client.config_get("dir")["dir"]), "taken.rdb").mkdir()
+        client.bgsave()  # which cannot replace a directory by its file
+        eventually(lambda: figure("persistence_ok") == 0)
+        client.config_set("maxmemory", 0)
+        eventually(lambda: figure("server_memory_max_bytes") is None)
+
+
+def test_the_old_names_are_scraped_beside_the_new_ones(
+    server: RedisServer, namespace: str, registry: CollectorRegistry
+) -> None:
+    with SyncRedisKVStorage(namespace, {"redis_url": server.url}) as storage:
+        storage.get_by_id("a")
+    told = scraped(registry)
+    for names in RENAMED.items():
+        new, old = (name.removesuffix("_total") for name in names)
+        ending = {sample.name.removeprefix(new): sample.value for sample in told[new].samples}
+        assert {each.name.removeprefix(old): each.value for each in told[old].samples} == ending
+        assert told[old].documentation.startswith("Deprecated: use nano_graphrag_redis_")
+    assert told["redis_cache_misses"].samples
 
 
 def test_a_storage_that_was_not_used_is_not_connected_by_being_watched(namespace: str) -> None:
@@ -184,7 +254,7 @@ def test_a_forked_child_tells_of_itself_and_looks_by_itself(server: RedisServer)
         from nano_graphrag_redis import _core
         from nano_graphrag_redis.metrics import register
         registry = CollectorRegistry()
-        register(registry).census_every = 0.05
+        register(registry).sample_every = 0.05
 
         def told(word):
             text = generate_latest(registry).decode()
@@ -193,22 +263,23 @@ def test_a_forked_child_tells_of_itself_and_looks_by_itself(server: RedisServer)
         def keys():
             deadline = time.monotonic() + 20
             # The first look may come before the write.
-            while not (found := told("redis_keys{")) or not found[0].endswith(" 1.0"):
+            while not (found := told("nano_graphrag_redis_keys{")) or not found[0].endswith(" 1.0"):
                 assert time.monotonic() < deadline, found
                 time.sleep(0.01)
             return found
 
         with SyncRedisKVStorage("full_docs", {"redis_url": URL}) as docs:
             docs.upsert({"a": 1})
-            print(keys())
+            print(keys(), flush=True)  # what is in the buffer, the child has too
             if os.fork() == 0:
                 docs.get_by_id("a")
-                print(told("redis_operations_total{"), keys(), flush=True)
+                print(told("nano_graphrag_redis_operations_total{"), keys(), flush=True)
                 os._exit(0)
             os.wait()
         """,
         server.url,
     ).cleanly()
-    keys = """['redis_keys{namespace="full_docs"} 1.0']"""
-    call = 'redis_operations_total{namespace="full_docs",operation="get_by_id",status="ok"} 1.0'
+    keys = """['nano_graphrag_redis_keys{namespace="full_docs"} 1.0']"""
+    labels = 'namespace="full_docs",operation="get_by_id",status="ok"'
+    call = f"nano_graphrag_redis_operations_total{{{labels}}} 1.0"
     assert out.splitlines() == [keys, f"['{call}'] {keys}"]

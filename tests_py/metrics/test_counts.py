@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from nano_graphrag_redis import RedisKVStorage, StorageError, SyncRedisKVStorage, _core
+from nano_graphrag_redis.shapes import NamespaceMetrics
 from support.scripts import run_script
 from support.servers import RedisServer
 
@@ -21,7 +22,7 @@ def namespace() -> str:
     return f"n{uuid.uuid4().hex}"
 
 
-Counted = Callable[[], dict[str, Any]]
+Counted = Callable[[], NamespaceMetrics]
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def counted(namespace: str) -> Counted:
     return lambda: _core.metrics()["namespaces"][namespace]
 
 
-def statuses(counted: dict[str, Any]) -> dict[str, dict[str, int]]:
+def statuses(counted: NamespaceMetrics) -> dict[str, dict[str, int]]:
     return {name: calls["statuses"] for name, calls in counted["operations"].items()}
 
 

@@ -20,7 +20,7 @@ def test_the_table_is_the_list_of_metrics() -> None:
 
 
 def test_every_query_names_metrics_that_there_are() -> None:
-    queries = PAGE.partition("## Useful queries")[2].partition("## Spans")[0]
+    queries = PAGE.partition("## Useful queries")[2].partition("## Alerts")[0]
     found = re.findall(r"\b(?:nano_graphrag_)?redis_[a-z_]+", queries)
     named = {re.sub(r"_bucket$", "", name) for name in found}
     assert named

@@ -118,7 +118,7 @@ def test_the_counters_of_uvicorns_workers_are_added_up_and_served(
             served.send_signal(signal.SIGINT)
             assert served.wait(timeout=DEADLINE) == 130
     call = '{namespace="llm_response_cache",operation="get_by_id",status="ok"}'
-    assert f"redis_operations_total{call} {asked}.0" in text
+    assert f"nano_graphrag_redis_operations_total{call} {asked}.0" in text
     open_connections = re.findall(r'redis_connection_pool_size\{[^}]*"\} (\d+)', text)
     assert sum(map(int, open_connections)) >= 2
 
@@ -158,6 +158,54 @@ def test_a_forked_child_writes_for_itself(server: RedisServer, directory: Path) 
     assert [path.name for path in directory.glob("*.json")] == ["gone.json"]
 
 
+def test_a_process_that_was_taken_for_gone_counts_nothing_twice(
+    server: RedisServer, directory: Path
+) -> None:
+    run_script(
+        """
+        import json, time
+        from pathlib import Path
+        from nano_graphrag_redis.workers import snapshots
+
+        os.environ["REDIS_METRICS_DIR"] = sys.argv[2]
+        with SyncRedisKVStorage("llm_response_cache", {"redis_url": URL}) as answers:
+            for _ in range(3):
+                answers.get_by_id("question")
+                snapshots._writer.write()
+                # As a reader finds it before this process, after an hour in which both slept.
+                (path,) = Path(sys.argv[2]).glob("*-*.json")
+                told = json.loads(path.read_text())
+                told["written"] -= 2 * snapshots.FOLD_AFTER
+                path.write_text(json.dumps(told))
+                snapshots.merged(Path(sys.argv[2]))
+                assert not path.exists()
+        """,
+        server.url,
+        directory,
+    ).cleanly()
+    merged = snapshots.merged(directory)
+    assert misses(merged) == 3
+    operation = merged["namespaces"]["llm_response_cache"]["operations"]["get_by_id"]
+    assert sum(operation["histogram"]) == sum(operation["statuses"].values()) == 3
+    assert sum(day["misses"] for day in merged["days"].values()) == 3
+
+
+def test_a_directory_that_cannot_be_written_is_named_once(server: RedisServer) -> None:
+    ended = run_script(
+        """
+        from nano_graphrag_redis.workers import snapshots
+
+        os.environ["REDIS_METRICS_DIR"] = "/dev/null/metrics"
+        with SyncRedisKVStorage("llm_response_cache", {"redis_url": URL}) as answers:
+            answers.get_by_id("question")
+            snapshots._writer.write()
+        """,
+        server.url,
+    )
+    assert ended.code == 0
+    assert ended.err.count("REDIS_METRICS_DIR=/dev/null/metrics: the counters of this") == 1
+
+
 Write = Callable[..., None]
 
 BOUNDS = _core.metrics()["bounds"]
@@ -195,6 +243,7 @@ def write(directory: Path) -> Write:
 def test_counters_of_all_and_what_is_open_of_those_that_live(write: Write, directory: Path) -> None:
     write("alive", 1)
     write("silent", 10, ago=60)
+    write("ahead", 10_000, ago=-60)
     write("ended", 100, ended=True)
     write("forgotten", 1000, ago=2 * snapshots.FOLD_AFTER)
     (directory / "damaged.json").write_text("{")
@@ -202,13 +251,13 @@ def test_counters_of_all_and_what_is_open_of_those_that_live(write: Write, direc
     for _ in range(3):
         total = snapshots.merged(directory)
         calls = total["namespaces"]["docs"]["operations"]["get_by_id"]
-        assert calls == {"statuses": {"ok": 1111}, "histogram": [1111, *REST], "seconds": 2.0}
+        assert calls == {"statuses": {"ok": 11_111}, "histogram": [11_111, *REST], "seconds": 2.5}
         assert total["servers"]["redis://a"] == {
-            "counts": {"retries": 4},
+            "counts": {"retries": 5},
             "sets": [OPEN],
         }
     left = {path.stem for path in directory.glob("*.json")}
-    assert left == {"alive", "silent", "gone", "damaged", "newer"}
+    assert left == {"alive", "silent", "ahead", "gone", "damaged", "newer"}
 
 
 def harm(directory: Path) -> dict[str, str]:

@@ -8,6 +8,8 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ from migration.conftest import Open, WriteFile, file
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage, migration
 from nano_graphrag_redis.exceptions import StorageError
 from support.conditions import eventually
+from support.proxy import Proxy
 from support.scripts import run_script
 from support.servers import RedisServer
+
+pytestmark = pytest.mark.any_server  # what is in the files has been confirmed, by whatever server
 
 KEY = "nano_graphrag:full_docs:"
 
@@ -54,6 +59,27 @@ def test_a_confirmed_change_is_a_line_of_the_log(open_storage: Open, working_dir
         ["drop"],
     ]
     assert docs.get_stats(light=True)["dual_write"] == {"logged": 6, "late": 0, "folds": 0}
+
+
+# What was confirmed is not made unknown by housekeeping that its caller waits for.
+@pytest.mark.usefixtures("quiet")
+def test_a_confirmed_write_is_logged_though_the_sweep_of_the_registry_is_not_answered(
+    server: RedisServer, working_dir: Path
+) -> None:
+    registry = {"redis_registry": True, "redis_ttl": {"full_docs": 100}}
+    dual = {"working_dir": str(working_dir), "redis_dual_write": True}
+    with Proxy(server.port) as proxy:
+        docs = RedisKVStorage("full_docs", {**registry, **dual, "redis_url": proxy.url})
+
+        async def write() -> None:
+            await docs.get_by_id("a")
+            proxy.silent_after = 1
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(docs.upsert({"a": 1}), 2)
+
+        with closing(docs.sync):
+            asyncio.run(write())
+            assert log(working_dir) == [["set", "a", 1]]
 
 
 def test_close_brings_the_file_up_to_date_as_the_host_writes_it(
@@ -187,7 +213,9 @@ def test_a_write_that_is_not_known_to_be_done_is_asked_of_the_server(
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_line_that_was_cut_off_costs_no_other(open_storage: Open, working_dir: Path) -> None:
+def test_a_line_that_was_cut_off_costs_no_other(
+    open_storage: Open, working_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     docs = open_storage()
     docs.upsert({"a": 1})
     with (working_dir / "kv_store_full_docs.changes").open("a") as torn:
@@ -195,6 +223,57 @@ def test_a_line_that_was_cut_off_costs_no_other(open_storage: Open, working_dir:
     docs.upsert({"c": 3})
     docs.close()
     assert file(working_dir) == {"a": 1, "c": 3}
+    (told,) = [each.getMessage() for each in caplog.records if each.event == "dual_write"]  # type: ignore[attr-defined]
+    assert f"full_docs: 1 line (2) of {working_dir / 'kv_store_full_docs.changes'}" in told
+
+
+GARBAGE = [
+    b"\0" * 4096,
+    b"\xff\xfe",
+    b'["set","b",{"content":"Marl',
+    b'["set","b"]',
+    b'{"b": 1}',
+    b"<<<<<<< HEAD",
+    b'["drop"',
+]
+"""What disks, editors and killed processes leave in a log."""
+
+
+def fold_without_a_server(directory: Path, _: Any) -> migration.Exported:
+    return migration.fold(directory)
+
+
+@pytest.mark.parametrize("work", [migration.fold, fold_without_a_server, migration.export])
+def test_garbage_in_a_log_is_counted_and_named_and_costs_no_other_line(
+    settings: dict[str, Any],
+    working_dir: Path,
+    write_file: WriteFile,
+    caplog: pytest.LogCaptureFixture,
+    work: Callable[..., migration.Exported],
+) -> None:
+    write_file("full_docs", {"before": 1})
+    wanted = {"before": 1} | {f"{n}": n for n in range(len(GARBAGE))}
+    with SyncRedisKVStorage("full_docs", settings) as docs:
+        docs.upsert(wanted)
+    log = working_dir / "kv_store_full_docs.changes"
+    log.write_bytes(
+        b"".join(each + b'\n["set","%d",%d]\n' % (n, n) for n, each in enumerate(GARBAGE))
+    )
+    done = work(working_dir, settings)
+    assert file(working_dir) == wanted
+    lines = tuple(range(1, 2 * len(GARBAGE), 2))
+    assert done.skipped == (migration.SkippedLines(log, len(GARBAGE), lines),)
+    (told,) = [each.getMessage() for each in caplog.records if each.event == "dual_write"]  # type: ignore[attr-defined]
+    assert f"full_docs: 7 lines (1, 3, 5, 7, 9, 11 and 13) of {log}" in told
+    assert work(working_dir, settings).skipped == ()
+
+
+# A change that lacks no more than its end of line is whole.
+def test_a_last_line_without_an_end_is_folded(working_dir: Path, write_file: WriteFile) -> None:
+    write_file("full_docs", {"a": 1})
+    (working_dir / "kv_store_full_docs.changes").write_text('["set","b",2]\n["delete","a"]')
+    assert migration.fold(working_dir).skipped == ()
+    assert file(working_dir) == {"b": 2}
 
 
 # A confirmed write must not fail because a disk is full; but it must be seen and made good.
@@ -250,6 +329,26 @@ def test_a_line_waits_for_the_process_that_has_the_lock(
         fcntl.flock(held, fcntl.LOCK_UN)
         writer.join()
     assert log(working_dir) == [["set", "a", 1], ["set", "b", 2]]
+
+
+# It keeps its lock. Every write waited for it, the first of a process until its own time was over.
+@pytest.mark.usefixtures("quiet")
+def test_a_process_that_stands_still_with_the_lock_costs_others_one_wait(
+    open_storage: Open, working_dir: Path
+) -> None:
+    with (working_dir / "kv_store_full_docs.lock").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        docs = open_storage(redis_operation_timeout=2)
+        since = time.monotonic()
+        for number in range(20):
+            docs.upsert({str(number): number})
+            docs.delete_by_id("none")
+        assert time.monotonic() - since < 20, "40 calls that all wait take 40 seconds and more"
+        assert docs.get_stats(light=True)["dual_write"] == {"logged": 0, "late": 40, "folds": 0}
+        fcntl.flock(held, fcntl.LOCK_UN)
+        docs.upsert({"after": 1})
+    docs.close()
+    assert file(working_dir) == {**{str(number): number for number in range(20)}, "after": 1}
 
 
 # It was applied before the drop, and is logged after it.

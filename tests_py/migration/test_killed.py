@@ -122,6 +122,14 @@ def test_a_folding_that_is_killed_at_any_moment_leaves_a_whole_file_and_can_be_d
     storage.close()
 
 
+def size(path: Path) -> int:
+    """Bytes of a file; none of one that is gone."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def kill_after(process: subprocess.Popen[Any], directory: Path, moment: int) -> None:
     """Kills a process at one of the states that a folding goes through."""
     new = directory / "kv_store_full_docs.json.new"
@@ -129,10 +137,10 @@ def kill_after(process: subprocess.Popen[Any], directory: Path, moment: int) -> 
     states: list[Callable[[], bool]] = [
         folding.exists,
         new.exists,
-        lambda: new.exists() and new.stat().st_size > 0,
-        lambda: new.exists() and new.stat().st_size > 1_000_000,
-        lambda: new.exists() and new.stat().st_size > 3_000_000,
-        lambda: new.exists() and new.stat().st_size > 5_000_000,
+        lambda: size(new) > 0,
+        lambda: size(new) > 1_000_000,
+        lambda: size(new) > 3_000_000,
+        lambda: size(new) > 5_000_000,
         lambda: (directory / "kv_store_full_docs.json").stat().st_size > 4_000_000,
         lambda: not folding.exists() and not (directory / "kv_store_full_docs.changes").exists(),
     ]

@@ -10,9 +10,11 @@ import pytest
 
 from migration.conftest import Open
 from nano_graphrag_redis import SyncRedisKVStorage, migration
-from nano_graphrag_redis.exceptions import JsonFileError
+from nano_graphrag_redis.exceptions import JsonFileError, StorageConfigError
 from support.stores import json_store
 from values.exact import difference
+
+pytestmark = pytest.mark.any_server  # files are what is odd here
 
 
 def put(directory: Path, text: str) -> Path:
@@ -116,3 +118,24 @@ def test_what_the_host_cannot_use_is_refused(
         as_the_host_reads_it(working_dir)
     with pytest.raises(JsonFileError, match=r"kv_store_full_docs\.json, byte \d+"):
         migration.plan(working_dir, settings)
+
+
+def test_a_file_whose_namespace_no_key_can_hold_is_refused_before_anything_is_written(
+    working_dir: Path, settings: dict[str, Any]
+) -> None:
+    put(working_dir, '{"a": 1}')
+    (working_dir / "kv_store_z:y.json").write_text('{"b": 2}')
+    with pytest.raises(StorageConfigError, match=r"kv_store_z:y\.json: .* --namespace"):
+        migration.plan(working_dir, settings)
+    assert on_the_server(settings) == {}
+    plan = migration.plan(working_dir, settings, namespaces=["full_docs"])
+    assert migration.migrate(plan).written == 1
+
+
+@pytest.mark.parametrize("ttl", [-1, 9_000_000_000_000_001, 10**30])
+def test_a_time_to_live_that_no_server_keeps_is_refused(
+    ttl: int, working_dir: Path, settings: dict[str, Any]
+) -> None:
+    put(working_dir, '{"a": 1}')
+    with pytest.raises(StorageConfigError, match=r"ttl=.* must be from 0 to"):
+        migration.plan(working_dir, settings, ttl=ttl)

@@ -13,6 +13,7 @@ import pytest
 from nano_graphrag_redis import migration
 from support.conditions import eventually
 from support.host import BOOK, Llm, Run, run_host, running_llm
+from support.preloaded import Preloaded
 from support.servers import RedisServer
 
 SCENARIO = Path(__file__).parents[1] / "host_e2e" / "scenario.py"
@@ -29,8 +30,8 @@ def llm() -> Iterator[Llm]:
 class Service:
     """The host in one working directory, a process at a time, as an operator starts it."""
 
-    def __init__(self, llm: Llm, home: Path, url: str) -> None:
-        self.llm = llm
+    def __init__(self, host: Preloaded, llm: Llm, home: Path, url: str) -> None:
+        self.host, self.llm = host, llm
         self.working_dir = home / "cache"
         self.settings: dict[str, Any] = {"redis_url": url}
         text = BOOK.read_text(encoding="utf-8")
@@ -53,7 +54,7 @@ class Service:
     def _run(self, backend: str, step: str, document: int, **variables: str) -> Run:
         book = self.documents[document]
         return run_host(
-            self.llm, SCENARIO, backend, step,
+            self.host, self.llm, SCENARIO, backend, step,
             working_dir=self.working_dir, book=book, **variables,
         )  # fmt: skip
 
@@ -71,9 +72,11 @@ def chats(run: Run) -> int:
 
 
 @pytest.mark.timeout(900)
-def test_a_service_moves_to_redis_and_back_and_loses_nothing(llm: Llm, tmp_path: Path) -> None:
+def test_a_service_moves_to_redis_and_back_and_loses_nothing(
+    host: Preloaded, llm: Llm, tmp_path: Path
+) -> None:
     with RedisServer() as server:
-        service = Service(llm, tmp_path, server.url)
+        service = Service(host, llm, tmp_path, server.url)
         settings = service.settings
 
         # JSON in service; what is there is copied while the service indexes and answers.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from textwrap import dedent
 
+import pytest
+
 from support.scripts import run_script
 from support.servers import RedisServer
 
@@ -43,6 +45,7 @@ def test_of_storages_with_different_budgets_the_largest_decides(open_near: OpenN
     assert small.fill("id") == "x" * 200_000
 
 
+@pytest.mark.any_server
 def test_many_small_copies_take_no_more_memory_than_the_budget(server: RedisServer) -> None:
     script = """
     from pathlib import Path

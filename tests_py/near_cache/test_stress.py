@@ -17,6 +17,8 @@ from support.servers import RedisServer
 from .conftest import PREFIX, OpenNear
 from .test_tracking import trackers
 
+pytestmark = pytest.mark.any_server
+
 QUICK: dict[str, Any] = {"redis_breaker_recovery": 0.02}
 """Seconds: a connection that was killed is back soon."""
 

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
+from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.acl import PLACEHOLDER, acl_line, acl_rules
 from nano_graphrag_redis.shapes import NearCacheStats
 from support.conditions import eventually
@@ -32,6 +33,19 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
         "redis_registry": True,
     },
     "near cache": {"redis_near_cache_mb": 1},
+    "sliding": {"redis_ttl": {NAMESPACE: 1_000}, "redis_ttl_sliding": True},
+    "shared sliding": {
+        "redis_workspace": "acme",
+        "redis_shared_namespaces": [NAMESPACE],
+        "redis_ttl": {NAMESPACE: 1_000},
+        "redis_ttl_sliding": True,
+    },
+    "changes": {"redis_changes": True},
+    "shared changes": {
+        "redis_workspace": "acme",
+        "redis_shared_namespaces": [NAMESPACE],
+        "redis_changes": True,
+    },
     "glob characters": {"redis_key_prefix": "a*[b]?\\c^-d"},
     "quotes": {"redis_workspace": 'it\'s "acme"'},
     "spaces": {"redis_workspace": "my graph\t\n"},
@@ -81,12 +95,25 @@ def use(settings: dict[str, Any]) -> None:
 
             eventually(lambda: bool(near()["tracking"]))
             eventually(lambda: storage.get_by_id("0") == {"n": 0} and near()["hits"] > 0)
+        if settings.get("redis_ttl_sliding"):
+            # What was written with a shorter life than the storage gives is late in it.
+            shorter = settings | {"redis_ttl": {NAMESPACE: 100}}
+            with SyncRedisKVStorage(NAMESPACE, shorter) as writer:
+                writer.upsert({"late": 1})
+            assert storage.get_by_id("late") == 1
+            eventually(lambda: storage.get_stats(light=True)["ttl_renewals"] == 1)
+            assert storage.delete_by_id("late") is True
         assert (storage.get_stats()["sample_memory_usage"] or 0) > 0
         assert storage.check_health()
         assert storage.delete_by_id("0") is True
         assert sorted(storage.all_keys()) == ["1", "2"]
         storage.drop()
         assert storage.all_keys() == []
+    if settings.get("redis_changes"):
+        core = BlockingKvStore(RedisConfig(**settings).core_settings(NAMESPACE))
+        eventually(lambda: len(core.changes(None, 10)) == 3)
+        assert len(core.changes("0-0", 10)) == 3
+        core.close()
 
 
 def refusals(client: redis.Redis) -> set[tuple[str, str]]:
@@ -101,6 +128,31 @@ def test_nothing_of_ours_is_refused_to_the_user(
     make_user(server, settings)
     use(settings)
     # Statistics do without it, and say nothing about the server's memory.
+    assert refusals(server.client()) <= {("command", "info")}
+
+
+@pytest.mark.any_server
+@pytest.mark.parametrize(
+    "more", [{}, {"redis_workspace": "acme"}, {"redis_registry": True}], ids=str
+)
+def test_reports_are_replaced_at_once_by_the_user(
+    server: RedisServer, more: dict[str, Any]
+) -> None:
+    settings = {
+        "redis_url": server.url,
+        "redis_username": "graph",
+        "redis_password": PLACEHOLDER,
+        "redis_deferred_drop": True,
+        **more,
+    }
+    make_user(server, settings)
+    with SyncRedisKVStorage("community_reports", settings) as reports:
+        reports.upsert({"old": 1})
+        reports.drop()
+        reports.upsert({"new": 1})
+        reports.index_done_callback()
+        assert reports.all_keys() == ["new"]
+    assert "cmdstat_exec" in server.client().info("commandstats")
     assert refusals(server.client()) <= {("command", "info")}
 
 

@@ -198,3 +198,24 @@ def test_a_master_that_refuses_the_login_is_not_asked_again_and_again(
     assert SECRET not in str(caught.value)
     refused = admin.info("commandstats")["cmdstat_auth"]["failed_calls"]
     assert refused <= 6  # three a second
+
+
+def test_reports_are_replaced_at_once_also_by_a_new_master(sentinels: Sentinels) -> None:
+    settings = {**sentinels.settings, "redis_deferred_drop": True}
+    with SyncRedisKVStorage("community_reports", settings) as reports:
+
+        def insert(number: int) -> None:
+            reports.drop()
+            reports.upsert({"a": number, str(number): "only here"})
+            reports.index_done_callback()
+
+        insert(1)
+        with sentinels.client() as client:
+            assert client.info("commandstats")["cmdstat_exec"]["calls"] == 1
+        sentinels.fail_over()
+        until_it_passes(reports, 2)
+        insert(3)
+        assert sorted(reports.all_keys()) == ["3", "a"]
+        assert reports.get_by_id("a") == 3
+        with sentinels.client() as client:
+            assert client.info("commandstats")["cmdstat_exec"]["calls"] >= 1

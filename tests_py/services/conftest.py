@@ -2,5 +2,5 @@
 
 import os
 
-# A server of Debian's that is no part of the tests' own packages, or ten workers of the host.
+# Programs of Debian's that are no part of the tests' own packages, or ten workers of the host.
 collect_ignore_glob = [] if os.environ.get("TEST_SERVICES") else ["test_*.py"]

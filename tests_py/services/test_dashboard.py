@@ -14,15 +14,21 @@ from support.prometheus import PATIENCE, Prometheus, scraping
 
 AT_WORK = """
 import asyncio, sys, time
+import redis
 from prometheus_client import start_http_server
 from nano_graphrag_redis import SyncRedisKVStorage, limit_llm
 from nano_graphrag_redis.metrics import register
 
-register().census_every = 0.5
-there = {"redis_url": sys.argv[1], "redis_compression": "zstd", "redis_near_cache_mb": 1}
+register().sample_every = 0.5
+redis.Redis.from_url(sys.argv[1]).config_set("maxmemory", "1gb")
+there = {"redis_url": sys.argv[1], "redis_compression": "zstd", "redis_near_cache_mb": 1,
+         "redis_changes": True}
 away = {"redis_url": "redis://127.0.0.1:1", "redis_max_retries": 1}
 documents = SyncRedisKVStorage("full_docs", there)
 answers = SyncRedisKVStorage("llm_response_cache", there)
+sliding = {"redis_ttl": {"llm_response_cache": 2}, "redis_ttl_sliding": True}
+kept = SyncRedisKVStorage("llm_response_cache", {"redis_url": sys.argv[1], **sliding})
+kept.upsert({"answer-3": {"return": "dead", "model": "m"}})
 unread = SyncRedisKVStorage("llm_response_cache", away)
 async def model(prompt, **_):
     return "dead"
@@ -38,6 +44,7 @@ while time.monotonic() < ends:
         documents.get_by_ids(["doc-1", "doc-2"])
         answers.get_by_id("answer-1")
     answers.get_by_id("answer-2")
+    kept.get_by_id("answer-3")
     unread.get_by_id("answer-1")
     loop.run_until_complete(limited("Who is dead?"))
     time.sleep(0.05)

@@ -11,12 +11,14 @@ from support.prometheus import Prometheus, scraping
 
 SERVICE = """
 import asyncio, sys, threading
+import redis
 from prometheus_client import start_http_server
 from nano_graphrag_redis import SyncRedisKVStorage, limit_llm
 from nano_graphrag_redis.metrics import register
 
 url = sys.argv[1]
-register().census_every = 0.5
+register().sample_every = 0.5
+redis.Redis.from_url(url).config_set("maxmemory", "1gb")
 documents = SyncRedisKVStorage("full_docs", {"redis_url": url, "redis_near_cache_mb": 1})
 away = {"redis_url": "redis://127.0.0.1:1", "redis_max_retries": 0, "redis_breaker_failures": 1}
 answers = SyncRedisKVStorage("llm_response_cache", away)
@@ -55,7 +57,7 @@ def test_rates_and_quantiles_can_be_asked_for(prometheus: Prometheus) -> None:
     )
     hits = (
         'redis_cache_hits_total{namespace="full_docs"} / '
-        "(redis_cache_hits_total + redis_cache_misses_total)"
+        "(redis_cache_hits_total + nano_graphrag_redis_cache_misses_total)"
     )
     (p99,) = prometheus.series(quantile)
     assert 0 < float(p99["value"][1]) <= 10

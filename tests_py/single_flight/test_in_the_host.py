@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from support.host import ROOT, running_llm
+from support.preloaded import Preloaded
 from support.servers import RedisServer
 
 WORKERS, TASKS = 3, 8
@@ -92,11 +91,13 @@ def slow_llm() -> Iterator[SlowLlm]:
             thread.join()
 
 
+@pytest.mark.any_server
 @pytest.mark.timeout(300)
 def test_processes_of_the_host_that_ask_the_same_pay_for_one_call_a_question(
-    server: RedisServer, tmp_path: Path
+    host: Preloaded, server: RedisServer, tmp_path: Path
 ) -> None:
-    with running_llm() as demo, slow_llm() as llm:
+    log = tmp_path / "log"
+    with running_llm() as demo, slow_llm() as llm, log.open("a") as errors, ExitStack() as stack:
         environment = {
             **demo.environment,
             "OPENAI_BASE_URL": f"http://127.0.0.1:{llm.server_address[1]}/v1",
@@ -105,32 +106,22 @@ def test_processes_of_the_host_that_ask_the_same_pay_for_one_call_a_question(
             "REDIS_SINGLE_FLIGHT": "on",
         }
         started = [
-            subprocess.Popen(
-                [sys.executable, "-c", HOST, str(tmp_path / f"worker-{number}"), str(TASKS)],
-                cwd=ROOT,
-                env=environment,
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+            stack.enter_context(
+                host.start(
+                    ["-c", HOST, str(tmp_path / f"worker-{number}"), str(TASKS)],
+                    env=environment, stderr=errors, cwd=ROOT,
+                )
             )
             for number in range(WORKERS)
-        ]
-        try:
-            for each in started:
-                assert each.stdout is not None
-                assert each.stdout.readline() == "ready\n", each.communicate()[1]
-            # All of them at once.
-            for each in started:
-                assert each.stdin is not None
-                each.stdin.write("\n")
-                each.stdin.flush()
-            said = [each.communicate(timeout=60) for each in started]
-        finally:
-            for each in started:
-                each.kill()
-                each.communicate()
+        ]  # fmt: skip
+        for each in started:
+            assert each.stdout.readline() == "ready\n", log.read_text()
+        # All of them at once.
+        for each in started:
+            print(file=each.stdin, flush=True)
+        said = [each.stdout.read() for each in started]
+        assert [each.wait() for each in started] == [0] * WORKERS, log.read_text()
     assert llm.asked == {"Who was dead?": 1, "Who was not?": 1}
-    answers = [answer for out, _ in said for answer in json.loads(out)]
+    answers = [answer for out in said for answer in json.loads(out)]
     assert len(answers) == WORKERS * TASKS
     assert len(set(answers)) == 2

@@ -16,6 +16,7 @@ def answers(reports: list[Report]) -> set[str]:
     return {answer for report in reports for answer, _ in report.answers}
 
 
+@pytest.mark.any_server
 def test_ten_workers_of_sixteen_tasks_make_one_call_and_share_its_answer(
     server: RedisServer, redis_client: redis.Redis
 ) -> None:

@@ -21,7 +21,7 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
     "workspace": {"redis_workspace": "acme"},
     "shared": {
         "redis_workspace": "acme",
-        "redis_shared_namespaces": ["llm_response_cache"],
+        "redis_shared_namespaces": ["llm_response_cache", "embedding_cache"],
         "redis_key_prefix": "a*[b]",
     },
 }
@@ -34,8 +34,11 @@ def server(server_binary: Path) -> Iterator[RedisServer]:
         yield running
 
 
+@pytest.mark.parametrize("namespace", ["llm_response_cache", "embedding_cache"])
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
-def test_the_user_of_least_privilege_may_take_a_lease(server: RedisServer, deployment: str) -> None:
+def test_the_user_of_least_privilege_may_take_a_lease(
+    server: RedisServer, deployment: str, namespace: str
+) -> None:
     settings = DEPLOYMENTS[deployment] | {
         "redis_url": server.url,
         "redis_username": "graph",
@@ -45,7 +48,7 @@ def test_the_user_of_least_privilege_may_take_a_lease(server: RedisServer, deplo
     make_user(server, settings)
 
     async def main() -> None:
-        async with RedisKVStorage("llm_response_cache", settings) as cache:
+        async with RedisKVStorage(namespace, settings) as cache:
             assert await cache.get_by_id("question") is None
             assert len(leases(server.client())) == 1
             stats = await cache.get_stats(light=True)

@@ -30,11 +30,10 @@ class Bus(LoopThread):
         self._names: dict[bytes, int] = {}
         self._cut: frozenset[int] = frozenset()
         self._links: dict[asyncio.Task[None], tuple[int, int | None]] = {}
-        self._listeners: list[asyncio.Server] = []
 
     def behind(self, bus_port: int) -> int:
         """A port that leads to this one."""
-        listening = asyncio.run_coroutine_threadsafe(self._listen(bus_port), self.loop)
+        listening = asyncio.run_coroutine_threadsafe(self._open(bus_port), self.loop)
         return listening.result()
 
     def knows(self, name: bytes, port: int) -> None:
@@ -55,7 +54,7 @@ class Bus(LoopThread):
     def _is_cut(self, target: int, source: int | None) -> bool:
         return (target in self._cut) != (source in self._cut)
 
-    async def _listen(self, bus_port: int) -> int:
+    async def _open(self, bus_port: int) -> int:
         port = 0
 
         async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,9 +72,7 @@ class Bus(LoopThread):
                 self._links.pop(link, None)
                 writer.transport.abort()
 
-        listener = await asyncio.start_server(connect, "127.0.0.1", 0)
-        self._listeners.append(listener)
-        port = int(listener.sockets[0].getsockname()[1])
+        port = self.listen(connect)
         return port
 
     @staticmethod
@@ -100,7 +97,5 @@ class Bus(LoopThread):
             to.transport.abort()
 
     def stop(self) -> None:
-        for listener in self._listeners:
-            listener.close()
         for link in asyncio.all_tasks() - {asyncio.current_task()}:
             link.cancel()

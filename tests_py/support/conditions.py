@@ -6,17 +6,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds in which what a test waits for has to come about."""
 
 
 # With `[]` for `...`, mypy refuses a lambda that binds a loop's variable as its default.
-def eventually(condition: Callable[..., bool], within: float = DEADLINE) -> None:
-    """Waits for a condition; one that does not come about within so many seconds is a failure."""
+def eventually(
+    condition: Callable[..., bool], within: float = DEADLINE, every: float = 0.01
+) -> None:
+    """Waits for a condition; one that does not come about within so many seconds is a failure.
+
+    Args:
+        condition: Called until it is true.
+        within: Seconds.
+        every: Seconds between two calls.
+    """
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 def descriptors() -> int:

@@ -27,6 +27,7 @@ class Query(NamedTuple):
     def for_prometheus(self, interval: str) -> str:
         """The expression as Grafana sends it, everything chosen."""
         known = {"$__rate_interval": interval, "$instance": ".*", "$namespace": ".*"}
+        known |= {"$price": "0.01"}
         filled = self.expression
         for variable, value in known.items():
             filled = filled.replace(variable, value)
@@ -50,6 +51,12 @@ def queries() -> Iterator[Query]:
     for panel in panels():
         for target in panel["targets"]:
             yield Query(panel["title"], target["expr"])
+
+
+def marks() -> Iterator[Query]:
+    """Every query of an annotation, under its name."""
+    for annotation in dashboard()["annotations"]["list"]:
+        yield Query(annotation["name"], annotation["expr"])
 
 
 def metrics_in(expression: str) -> set[str]:

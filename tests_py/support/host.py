@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from support.preloaded import Preloaded
+
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "examples" / "demo" / "a-christmas-carol.txt"
 
@@ -58,10 +60,10 @@ HostRun = Callable[..., Run]
 
 
 @contextmanager
-def running_llm() -> Iterator[Llm]:
-    """Start the server; it ends when its standard input does."""
+def running_llm(seconds: float = 0.0) -> Iterator[Llm]:
+    """Start the server, which takes so long for an answer; it ends when its standard input does."""
     with subprocess.Popen(
-        [sys.executable, "-m", "examples.demo.llm_server"],
+        [sys.executable, "-m", "examples.demo.llm_server", str(seconds)],
         cwd=ROOT,
         text=True,
         stdin=subprocess.PIPE,
@@ -72,12 +74,25 @@ def running_llm() -> Iterator[Llm]:
         process.communicate()
 
 
+def preloaded_host() -> Preloaded:
+    """An interpreter that has imported the host, and what it clusters with."""
+    # What a process finds in its environment comes too late for the order of its sets.
+    return Preloaded("nano_graphrag", "graspologic", path=[ROOT], PYTHONHASHSEED="0")
+
+
 def run_host(
-    llm: Llm, script: Path, *arguments: str, working_dir: Path, book: Path, **settings: str
+    host: Preloaded,
+    llm: Llm,
+    script: Path,
+    *arguments: str,
+    working_dir: Path,
+    book: Path,
+    **settings: str,
 ) -> Run:
-    """Run a script of the host to its end.
+    """Run a script of the host to its end, in a process of its own.
 
     Args:
+        host: What has imported it.
         llm: What it asks.
         script: Prints ``class``, ``answers`` and ``stores`` as one JSON object.
         arguments: Its positional arguments.
@@ -87,12 +102,9 @@ def run_host(
     """
     outside = {name: value for name, value in os.environ.items() if not name.startswith("REDIS_")}
     before = llm.calls()
-    done = subprocess.run(
-        [sys.executable, script, *arguments, "--working-dir", working_dir, "--book", book],
+    done = host.run(
+        [str(script), *arguments, "--working-dir", str(working_dir), "--book", str(book)],
         env={**outside, **llm.environment, **settings},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     loose = [end for end in _LOOSE_ENDS if end in done.stderr]
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,8 @@
 """Fails a test that leaves sockets, threads or processes behind, and ends those processes.
 
 Sockets are those that Python code made: what the core opens is watched by tests of its own. What a
-fixture of a module or a session makes belongs to no test.
+fixture of a module or a session makes belongs to no test. The last test of a file fails if the core
+still has connections then: a storage of the next file would share them, and what they have seen.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from typing import Any
 import psutil
 import pytest
 
-GRACE = 5.0
+from nano_graphrag_redis import _core
+
+GRACE = 20.0
 """Seconds in which what a test has ended has to be gone."""
 
 MARK = "TESTS_OF"
@@ -78,6 +81,7 @@ class Leaks:
         self._sockets: dict[int, weakref.ref[socket.socket]] = {}
         self._spawned = self._failed = False
         self._before = self._shared = Resources()
+        self._connected_before: frozenset[str] = frozenset()
         os.environ[MARK] = str(os.getpid())
         sys.addaudithook(self._audit)
 
@@ -101,16 +105,20 @@ class Leaks:
         self._failed |= report.failed
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self) -> Generator[None, Any, Any]:
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, Any, Any]:
         try:
             return (yield)
         finally:
-            if left := self._left():
-                said = "; ".join(self._describe(left))
-                _end(left.processes)
-                # The traceback of a test that failed holds on to what it had open.
-                if not self._failed:
-                    pytest.fail(f"left behind: {said}", pytrace=False)
+            left = self._left()
+            said = list(self._describe(left))
+            _end(left.processes)
+            if nextitem is None or nextitem.path != item.path:
+                said.extend(f"connections to {server}" for server in self._connected())
+            # The traceback of a test that failed holds on to what it had open.
+            if said and not self._failed:
+                pytest.fail(f"left behind: {'; '.join(said)}", pytrace=False)
 
     def _left(self) -> Resources:
         """What the test has left, after some time for what is ending."""
@@ -121,6 +129,17 @@ class Leaks:
         while (more := self._more()) and time.monotonic() < deadline:
             time.sleep(0.01)
         return more
+
+    def _connected(self) -> list[str]:
+        """The servers to which a file has left connections, once those that end have ended."""
+        if left := _servers_in_use() - self._connected_before:
+            gc.collect()  # the host closes no storage
+            deadline = time.monotonic() + self._grace
+            while left and time.monotonic() < deadline:
+                time.sleep(0.01)
+                left &= _servers_in_use()
+        self._connected_before |= left
+        return sorted(left)
 
     def _more(self) -> Resources:
         return self._open() - self._before - self._shared
@@ -151,6 +170,11 @@ class Leaks:
             self._spawned = True
         elif event == "socket.__new__" and isinstance(arguments[0], socket.socket):
             self._sockets[next(self._number)] = weakref.ref(arguments[0])
+
+
+def _servers_in_use() -> frozenset[str]:
+    servers: dict[str, Any] = _core.metrics()["servers"]
+    return frozenset(server for server, known in servers.items() if known["sets"])
 
 
 def _end(processes: frozenset[int]) -> None:

@@ -48,11 +48,9 @@ class Peer(LoopThread):
         return f"redis://127.0.0.1:{self.port}"
 
     async def serve(self) -> None:
-        self._listener = await asyncio.start_server(self._answer, "127.0.0.1", 0, backlog=512)
-        self.port = self._listener.sockets[0].getsockname()[1]
+        self.port = self.listen(self._answer)
 
     def stop(self) -> None:
-        self._listener.close()
         self.hangs_up = True
         for client in self._clients:
             client.transport.abort()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ class Proxy(LoopThread):
 
     Attributes:
         delay: Longest time in seconds that a piece of a reply is held back, at random.
+        latency: Seconds that every piece of a reply is held back.
         cut_after: Pieces of replies that still pass; the next one is thrown away, and its
             connection with it. None: all pass, which it is again after the cut.
         cut_for_good: Whether the cut ends every other connection too, and refuses new ones.
@@ -52,6 +52,8 @@ class Proxy(LoopThread):
             sent one of these words: ``{"GET"}``.
         interruption: Bytes of a request, and what is done when all before them has passed and
             they have not; once.
+        ends_after: Bytes of requests that still pass, counted over all connections, and what is
+            done then, once. Nothing more passes on the connection that sent the last of them.
         hangs_up_at: Bytes of requests, such as ``b"SETNAME"``: a connection on which one of them
             is sent is ended, and nothing of that piece passes.
         records: What passed on each connection made since this was set to an empty list.
@@ -59,7 +61,7 @@ class Proxy(LoopThread):
 
     def __init__(self, server_port: int, *, room: int | None = None) -> None:
         super().__init__("proxy")
-        self.delay = 0.0
+        self.delay = self.latency = 0.0
         self.cut_after: int | None = None
         self.cut_after_bytes: int | None = None
         self.cut_chance = 0.0
@@ -70,6 +72,7 @@ class Proxy(LoopThread):
         self.silent_after: int | None = None
         self.hold: frozenset[str] = frozenset()
         self.interruption: tuple[bytes, Callable[[], object]] | None = None
+        self.ends_after: tuple[int, Callable[[], object]] | None = None
         self.hangs_up_at: tuple[bytes, ...] = ()
         self.records: list[Record] | None = None
         self.port = 0
@@ -102,13 +105,9 @@ class Proxy(LoopThread):
         self.loop.call_soon_threadsafe(write_eof)
 
     async def serve(self) -> None:
-        self._listener = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        if self._room is not None:
-            self._listener.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._room)
-        self.port = self._listener.sockets[0].getsockname()[1]
+        self.port = self.listen(self._connect, room=self._room)
 
     def stop(self) -> None:
-        self._listener.close()
         for writer in self._clients:
             writer.transport.abort()
 
@@ -117,7 +116,7 @@ class Proxy(LoopThread):
         if self.cut_for_good:
             self._refusing = True
             for writer in self._clients:
-                writer.transport.abort()
+                writer.close()  # what was handed over is to be read
 
     async def _connect(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         if self._refusing:
@@ -162,6 +161,15 @@ class Proxy(LoopThread):
                 said.update(word.decode() for word in WORD.findall(piece))
                 if any(words in piece for words in self.hangs_up_at):
                     return
+                if self.ends_after is not None:
+                    left, act = self.ends_after
+                    if len(piece) >= left:
+                        self.ends_after = None
+                        server.write(piece[:left])
+                        await server.drain()
+                        await asyncio.to_thread(act)
+                        return
+                    self.ends_after = (left - len(piece), act)
                 passing = piece
                 if self.interruption and self.interruption[0] in piece:
                     (mark, act), self.interruption = self.interruption, None
@@ -184,12 +192,14 @@ class Proxy(LoopThread):
             while piece := await server.read(CHUNK):
                 while said & self.hold:  # noqa: ASYNC110 - another thread sets it
                     await asyncio.sleep(0.001)
-                if self.delay:
-                    await asyncio.sleep(self._random.uniform(0, self.delay))
+                if self.delay or self.latency:
+                    await asyncio.sleep(self.latency + self._random.uniform(0, self.delay))
                 if self.blackhole or client in self._dead or self.silent_after == 0:
                     continue
                 if self.silent_after is not None:
                     self.silent_after -= 1
+                if client.is_closing():
+                    return
                 passing = self._passing(piece)
                 if self.records is not None:
                     record.delivered += passing

@@ -12,7 +12,7 @@ from pathlib import Path
 
 _TESTS = Path(__file__).parents[1]
 # The real host takes seconds to import; the storages need only the base class of one.
-_LIGHT_HOST = _TESTS / "hosts" / "standin_factory_host"
+LIGHT_HOST = _TESTS / "hosts" / "standin_factory_host"
 
 _PREAMBLE = """
 import asyncio, gc, os, signal, sys, threading, time, warnings
@@ -66,7 +66,7 @@ def run_script(source: str, *arguments: object, timeout: float = 150.0) -> Ended
 
 def start_script(source: str, *arguments: object) -> subprocess.Popen[str]:
     """The same, for whoever has something to say to the process: its stdin is a pipe."""
-    path = os.pathsep.join([str(_LIGHT_HOST), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    path = os.pathsep.join([str(LIGHT_HOST), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     command = [sys.executable, "-W", "error", "-c", _PREAMBLE + textwrap.dedent(source)]
     return subprocess.Popen(
         [*command, *map(str, arguments)],

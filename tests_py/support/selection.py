@@ -21,7 +21,8 @@ MARKERS = (
 
 def takes_all(config: pytest.Config) -> bool:
     """Whether nothing is left out: that was asked for, or a test was named itself."""
-    return bool(config.getoption("--all")) or any("::" in arg for arg in config.args)
+    full = config.getoption("--faults", "quick") == "full"
+    return full or bool(config.getoption("--all")) or any("::" in arg for arg in config.args)
 
 
 def is_exhaustive(item: pytest.Item) -> bool:

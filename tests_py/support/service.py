@@ -19,6 +19,7 @@ import httpx
 from support.conditions import eventually
 from support.host import ROOT, Llm
 from support.pages import commands
+from support.preloaded import Preloaded
 from support.servers import RedisServer
 
 ROUNDS = 100
@@ -60,10 +61,14 @@ class Service:
                     return heard
         raise AssertionError(f"only {len(heard)} of {workers} workers took a connection")
 
-    def healthy(self) -> bool:
+    def alive(self) -> bool:
+        """Whether a worker answers, whatever Redis does."""
+        return httpx.get(f"{self.url}/livez", timeout=60).status_code == 200
+
+    def ready(self) -> bool:
         """Whether a worker answers that Redis does."""
         try:
-            return httpx.get(f"{self.url}/health", timeout=60).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=60).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -91,7 +96,7 @@ def running_service(workers: int, home: Path, **settings: str) -> Iterator[Servi
             url = log.read_text().partition("running on ")[2].split()[0]
             eventually(lambda: log.read_text().count("startup complete") == workers, 240)
             service = Service(url, log)
-            assert service.healthy(), log.read_text()
+            assert service.alive(), log.read_text()
             yield service
         finally:
             process.send_signal(signal.SIGINT)
@@ -104,13 +109,11 @@ def written(start: str) -> str:
     return line
 
 
-def index(text: Path, home: Path, **settings: str) -> None:
+def index(host: Preloaded, text: Path, home: Path, **settings: str) -> None:
     """Fills the service as its README says, with another text."""
     line = written("python ").replace("examples/demo/a-christmas-carol.txt", str(text))
-    subprocess.run(
-        [sys.executable, *shlex.split(line)[1:]],
-        env=environment(home, settings), cwd=ROOT, check=True, capture_output=True,
-    )  # fmt: skip
+    done = host.run(shlex.split(line)[1:], env=environment(home, settings), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def asked_by_curl(service: Service) -> str:
@@ -127,24 +130,24 @@ def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def each_worker_answers_for_one_call(
-    workers: int, llm: Llm, book: Path, server: RedisServer, home: Path
+    workers: int, host: Preloaded, llm: Llm, book: Path, server: RedisServer, *, home: Path
 ) -> None:
     """Asks each of so many workers the same question, and counts what the LLM was asked.
 
     Ends by killing the server, to see the service say so.
     """
     settings = {**llm.environment, "REDIS_URL": server.url}
-    index(book, home, **settings)
+    index(host, book, home, **settings)
     with running_service(workers, home, **settings) as service:
         before = llm.calls()
         answers = service.answers("Who is Scrooge?", workers)
         assert json.loads(asked_by_curl(service))["answer"] in answers.values()
         paid = llm.calls() - before
-        health = service.healthy()
+        before_the_outage = service.ready()
         told = httpx.get(f"{service.url}/metrics/", timeout=60).text
         assert 'redis_cache_hits_total{namespace="llm_response_cache"}' in told
         server.kill()
-        assert (health, service.healthy()) == (True, False)
+        assert (before_the_outage, service.ready(), service.alive()) == (True, False, True)
     assert len(answers) == workers
     assert len(set(answers.values())) == 1
     del paid["embedding"]  # the host caches none

@@ -10,7 +10,7 @@ from support.servers import RedisServer
 from support.stores import json_store, redis_store
 from values.stores import Stores
 
-# `pytest tests_py/values --hypothesis-profile=full`: more than ten thousand values, not 1,500.
+# `pytest tests_py/values --hypothesis-profile=full`: more than ten thousand values, not 450.
 hypothesis.settings.register_profile("full", max_examples=700)
 
 

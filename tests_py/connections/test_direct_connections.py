@@ -135,15 +135,14 @@ def test_time_in_which_the_loop_did_not_look_is_no_timeout(
     assert connections.opened() == 1
 
 
-def test_a_loop_that_is_closed_leaves_no_connection_once_the_next_one_calls(
+def test_a_loop_that_is_closed_leaves_no_connection(
     server: RedisServer, connections: Connections
 ) -> None:
     storage = RedisKVStorage("full_docs", {"redis_url": server.url})
     for _ in range(5):
         asyncio.run(storage.upsert({"a": 1}))
-    eventually(lambda: len(connections.open()) == 1)
+        eventually(lambda: not connections.open())
     storage.sync.close()
-    eventually(lambda: not connections.open())
 
 
 # What does not fit is sent when the socket takes it, and the loop serves others meanwhile.
@@ -201,9 +200,8 @@ def test_a_server_that_does_not_answer_keeps_nobody_from_another(server: RedisSe
         well = RedisKVStorage("full_docs", {"redis_url": server.url, **config})
         calls = asyncio.gather(*map(silent.get_by_id, "abcdefgh"), return_exceptions=True)
         await asyncio.sleep(0)
-        began = time.monotonic()
         assert await well.get_by_id("a") is None
-        assert time.monotonic() - began < 2
+        assert not calls.done()
         assert all(isinstance(error, StorageTimeoutError) for error in await calls)
         await silent.close()
         await well.close()

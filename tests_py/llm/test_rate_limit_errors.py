@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tenacity
 
-from nano_graphrag_redis.llm.refusals import retry_after, wait_of
+from nano_graphrag_redis.llm.rate_limit_errors import retry_after, wait_of
 from nano_graphrag_redis.llm.tokens import FIRST_ANSWER, TokenEstimate
 
 DATE = "Sat, 28 Nov 2026 12:00:00 GMT"
@@ -80,6 +80,10 @@ def test_an_exception_says_how_long_and_so_does_one_it_led_to(
     assert wait_of(given_up.value) == seconds
 
 
+def test_a_number_that_is_too_large_asks_for_nothing() -> None:
+    assert wait_of(RefusedError(retry_after=10**400)) is None
+
+
 def test_exceptions_that_lead_to_each_other_are_looked_at_once() -> None:
     first, second = ValueError(), ValueError()
     first.__cause__, second.__cause__ = second, first
@@ -98,3 +102,20 @@ def test_tokens_are_guessed_by_length_and_counted_where_that_is_told() -> None:
     assert estimate.after(10, SimpleNamespace(usage=SimpleNamespace(total_tokens=4))) == 4
     assert estimate.after(10, None) == 10
     assert estimate.before(["x"], {})[1] < FIRST_ANSWER
+
+
+@pytest.mark.parametrize("number", [-1, 0, 2**63 - 1, 10**400], ids=["-1", "0", "i64", "huge"])
+def test_a_number_that_stands_for_no_limit_is_no_estimate(number: int) -> None:
+    assert TokenEstimate().before(["x"], {"max_tokens": number}) == (1, FIRST_ANSWER)
+
+
+@pytest.mark.parametrize("number", [-1, 10**400], ids=["-1", "huge"])
+def test_a_count_that_no_call_takes_counts_nothing(number: int) -> None:
+    answer = {"text": "x" * 40, "usage": {"total_tokens": number}}
+    assert TokenEstimate().after(10, answer) == 20
+
+
+def test_what_is_in_itself_ends() -> None:
+    messages: list[Any] = ["x" * 40]
+    messages.append({"messages": messages})
+    assert TokenEstimate().before(["y"], {"history_messages": messages})[0] == 11
