@@ -127,6 +127,8 @@ def _timings(
             actions[limits.SOCKET] = partial(lambda action: action, prepared)
             if workload.traffic.command != "EXISTS":
                 actions[limits.CODEC] = partial(limits.codec, workload.traffic, data)
+            if not workload.blocking:
+                actions[limits.EVENT_LOOP] = partial(limits.event_loop, loop, workload.traffic)
             if request := limits.redis_benchmark(server, bare, workload.traffic):
                 aside = partial(_append, reference, request)
         series = measure(loop, actions, workload.items, budget, aside=aside)

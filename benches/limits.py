@@ -1,9 +1,10 @@
-"""What a call is made of: the socket alone, the codec alone, and redis-benchmark.
+"""What a call is made of: the socket, the codec and the event loop alone, and redis-benchmark.
 
-Socket and codec one after the other are no floor: a client that decodes one piece while the next
-arrives, or that has a faster codec, takes less than both together.
+The three one after the other are no floor: a client that decodes one piece while the next arrives,
+or that has a faster codec, takes less than all of them together.
 """
 
+import asyncio
 import csv
 import shutil
 import socket
@@ -18,7 +19,7 @@ from benches.peers import TTL
 from benches.server import Server
 from benches.workload import Traffic
 
-SOCKET, CODEC = "bare-socket", "orjson"
+SOCKET, CODEC, EVENT_LOOP = "bare-socket", "orjson", "event-loop"
 # Of one run of redis-benchmark, which is over in some tenths of a second.
 REQUESTS_IN_TURN, REQUESTS_TOGETHER = 4_000, 20_000
 
@@ -104,6 +105,39 @@ def codec(traffic: Traffic, payloads: Payloads) -> Action:
             orjson.dumps(value)
 
     return encode
+
+
+def event_loop(loop: asyncio.AbstractEventLoop, traffic: Traffic) -> Action:
+    """Time the event loop alone, on calls that do nothing.
+
+    A call is a coroutine that awaits a future; one callback wakes all that wait, which costs one
+    more pass of the loop. That is the least an awaited answer from a socket takes, whoever reads
+    the socket. Waiting for the answer is the bare socket's share.
+    """
+    callers = 1 if traffic.one_call else traffic.together
+    calls = 1 if traffic.one_call else len(traffic.ids)
+    waiting: list[asyncio.Future[None]] = []
+
+    def wake() -> None:
+        for future in waiting:
+            future.set_result(None)
+        waiting.clear()
+
+    async def call() -> None:
+        if not waiting:
+            loop.call_soon(wake)
+        future = loop.create_future()
+        waiting.append(future)
+        await future
+
+    async def run() -> None:
+        for start in range(0, calls, callers):
+            if callers == 1:
+                await call()
+            else:
+                await asyncio.gather(*(call() for _ in range(min(callers, calls - start))))
+
+    return run
 
 
 def redis_benchmark(

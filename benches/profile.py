@@ -1,7 +1,7 @@
 """Where the instructions of a call go: a table by function, counted by valgrind's callgrind.
 
 The call is made once and six times in fresh processes, and the difference is divided by five, so
-that imports and the first use are not in it. Counts are the same whatever else the machine does.
+that imports and the first use are not in it. Counts hardly depend on what else the machine does.
 
 Run: .venv/bin/python -m benches.profile get-reports upsert-reports
 """
@@ -27,8 +27,21 @@ CALLS = {
     "filter-chunks": "await storage.filter_keys(mixed)",
     "upsert-chunks": "await storage.upsert(values.pop())",
     "upsert-reports": "await storage.upsert(values.pop())",
+    "read-chunks": "for id in ids[:200]: await storage.get_by_id(id)",
+    "blocking-read-chunks": "for id in ids[:200]: storage.sync.get_by_id(id)",
+    "write-chunks": "for id in ids[:200]: await storage.upsert({id: table[id]})",
+    "crossing-chunks": "for _ in range(200): await storage.get_by_ids([])",
+    "blocking-crossing-chunks": "for _ in range(200): storage.sync.get_by_ids([])",
 }
-ITEMS = {"get-64-chunks": 64, "filter-chunks": 2000}
+ITEMS = {
+    "get-64-chunks": 64,
+    "filter-chunks": 2000,
+    "read-chunks": 200,
+    "blocking-read-chunks": 200,
+    "write-chunks": 200,
+    "crossing-chunks": 200,
+    "blocking-crossing-chunks": 200,
+}
 SCRIPT = """
 import asyncio, gc
 from benches import payloads
@@ -55,13 +68,25 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, running_server() as server:
-        package = _package_with_names(Path(directory))
+        package = package_with_names(Path(directory))
         for call in options.calls:
-            counts = [_count(package, server.url, call, times) for times in (FEW, MANY)]
-            _print(call, counts[1], counts[0], options.rows)
+            _print(call, per_item(package, server.url, call), options.rows)
 
 
-def _package_with_names(directory: Path) -> Path:
+def per_item(package: Path, url: str, call: str) -> dict[str, float]:
+    """Instructions that one item of a call takes, by function.
+
+    Args:
+        package: What `package_with_names` made.
+        url: The server's.
+        call: One of `CALLS`.
+    """
+    few, many = (_count(package, url, call, times) for times in (FEW, MANY))
+    items = ITEMS.get(call, 1000 if call.endswith("chunks") else 300) * (MANY - FEW)
+    return {name: (many[name] - few[name]) / items for name in {*few, *many}}
+
+
+def package_with_names(directory: Path) -> Path:
     """The package over a core that was built like the wheel's, but keeps its functions' names."""
     environment = {
         **os.environ,
@@ -74,7 +99,9 @@ def _package_with_names(directory: Path) -> Path:
     command = ["cargo", "build", "--quiet", "--release", "--locked", "--lib"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     package = directory / "nano_graphrag_redis"
-    shutil.copytree(ROOT / "python" / "nano_graphrag_redis", package)
+    # Not the core of an earlier build, which would be found first.
+    ignored = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(ROOT / "python" / "nano_graphrag_redis", package, ignore=ignored)
     built = ROOT / "target" / "profile" / "release" / "libnano_graphrag_redis.so"
     shutil.copy(built, package / "_core.so")
     return directory
@@ -91,7 +118,13 @@ def _count(package: Path, url: str, call: str, times: int) -> Counter[str]:
     subprocess.run(
         ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={counted}",
          sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"},
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "PYTHONHASHSEED": "0",
+            # Each process compiles the package anew, or the first one alone would.
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         check=True,
     )  # fmt: skip
     listing = subprocess.run(
@@ -107,9 +140,7 @@ def _count(package: Path, url: str, call: str, times: int) -> Counter[str]:
     return counts
 
 
-def _print(call: str, many: Counter[str], few: Counter[str], rows: int) -> None:
-    items = ITEMS.get(call, 1000 if call.endswith("chunks") else 300) * (MANY - FEW)
-    each = {name: (many[name] - few[name]) / items for name in many}
+def _print(call: str, each: dict[str, float], rows: int) -> None:
     total = sum(each.values())
     print(f"\n{call}: {total:,.0f} instructions an item\n")
     print("| instructions | share | function |\n| ---: | ---: | --- |")

@@ -31,7 +31,7 @@ def with_figures(readme: str, report: str) -> str:
 
 def figures(report: str) -> str:
     """When and on what it was measured, the table of the calls, and what it says in words."""
-    run = {row[""]: row["this run"] for row in table(report, "this run")}
+    run = {row["measured"]: row["this run"] for row in table(report, "this run")}
     calls = table(report, RATIOS[0])
     lines = [
         ["call, µs an item", "ours", "straightforward", *RATIOS],

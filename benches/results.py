@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from benches.growth import Curve
 from benches.latency import Latency
-from benches.limits import CODEC, SOCKET
+from benches.limits import CODEC, EVENT_LOOP, SOCKET
 from benches.measure import Series
 from benches.memory import Growth
 from benches.peers import FILES, OURS
@@ -68,9 +68,11 @@ class Timing:
 
     @property
     def in_turn(self) -> float | None:
-        """Microseconds of an item: the bare socket, and orjson after it."""
-        wire, text = self.series.get(SOCKET), self.series.get(CODEC)
-        return wire.per_item + (text.per_item if text else 0) if wire else None
+        """Microseconds of an item: the bare socket, orjson after it, and the event loop's part."""
+        if SOCKET not in self.series:
+            return None
+        parts = (self.series.get(name) for name in (SOCKET, CODEC, EVENT_LOOP))
+        return sum(part.per_item for part in parts if part)
 
 
 def better_pools(latencies: list[Latency]) -> list[Latency]:

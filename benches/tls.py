@@ -1,6 +1,7 @@
 """What TLS costs, over connections that callers drive themselves and over those of the runtime.
 
-All in one process and in turn; see `benches.lanes`. Prints the medians. Needs a server with TLS.
+All in one process and in turn; see `benches.direct_connections`. Prints the medians. Needs a
+server with TLS.
 
 Run: .venv/bin/python -m benches.tls
 """
@@ -12,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import trustme
 
-from benches.lanes import LEFT_OUT
+from benches.direct_connections import LEFT_OUT
 from benches.measure import measure
 from benches.payloads import Payloads, build
 from benches.server import HOST, free_port, running_server
@@ -54,8 +55,8 @@ def main() -> None:
             }
             plain: dict[str, object] = {"redis_url": server.url}
             settings: dict[str, dict[str, object]] = {
-                "lane": plain,
-                "TLS lane": tls,
+                "direct": plain,
+                "TLS direct": tls,
                 "TLS pool": tls | POOL,
             }
             ways = {

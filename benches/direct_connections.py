@@ -1,9 +1,10 @@
 """Connections that callers drive themselves, against those that threads of the runtime drive.
 
-Both in one process and in turn: with `redis_max_connections=1` there are no lanes, and the pool
-carries everything. Prints the medians, and the median of the rounds' own ratios.
+Both in one process and in turn: with `redis_max_connections=1` there are no direct
+connections, and the pool carries everything. Prints the medians, and the median of the rounds'
+own ratios.
 
-Run: .venv/bin/python -m benches.lanes
+Run: .venv/bin/python -m benches.direct_connections
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from benches.workloads import workloads
 from nano_graphrag_redis import RedisKVStorage
 
 SECONDS = 4.0
-WAYS = {"lane": {}, "pool": {"redis_max_connections": 1}}
+WAYS = {"direct": {}, "pool": {"redis_max_connections": 1}}
 LEFT_OUT = ("get-near", "llm-call")
 
 
@@ -38,16 +39,19 @@ def main() -> None:
     with running_server() as server:
         ways = {way: loop.run_until_complete(opened(server, data, way)) for way in WAYS}
         print(
-            "| microseconds of an item | lane | pool | pool ÷ lane |\n| --- | ---: | ---: | ---: |"
+            "| microseconds of an item | direct | pool | pool ÷ direct |\n"
+            "| --- | ---: | ---: | ---: |"
         )
         for workload in workloads(data):
             if workload.name in LEFT_OUT:
                 continue
             actions = {way: partial(workload.action, stores) for way, stores in ways.items()}
             series = measure(loop, actions, workload.items, SECONDS)
-            lane, pool = series["lane"], series["pool"]
-            ratio = pool.ratio(lane)
-            print(f"| {workload.title} | {lane.per_item:.1f} | {pool.per_item:.1f} | {ratio:.2f} |")
+            direct, pool = series["direct"], series["pool"]
+            ratio = pool.ratio(direct)
+            print(
+                f"| {workload.title} | {direct.per_item:.1f} | {pool.per_item:.1f} | {ratio:.2f} |"
+            )
     loop.close()
 
 
