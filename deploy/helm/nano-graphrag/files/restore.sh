@@ -1,0 +1,12 @@
+# Redis is brought to what the backup holds: missing ids are written, different ones replaced, newer ones stay.
+name=$RESTORE_FROM
+if [ "$name" = latest ]; then
+  name=$(ls "$BACKUP_DIR" | grep -E '^[0-9]{8}T[0-9]{6}Z$' | sort | tail -n 1)
+fi
+if [ -z "$name" ] || [ ! -d "$BACKUP_DIR/$name" ]; then
+  echo "no backup '$name' among: $(ls "$BACKUP_DIR" | tr '\n' ' ')" >&2
+  exit 1
+fi
+nano-graphrag-redis migrate --from "$BACKUP_DIR/$name" --working-dir "$WORKING_DIR"
+find "$BACKUP_DIR/$name" -maxdepth 1 -type f ! -name 'kv_store_*' -exec cp -p {} "$WORKING_DIR" \;
+echo "restored $name; restart the workers, which read the graph when they start"
