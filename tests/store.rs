@@ -18,7 +18,7 @@ use nano_graphrag_redis::value::Compression;
 use support::{Server, binaries, drive, reactor};
 use tokio::runtime::{Builder, Runtime};
 
-/// Runs the test on each server, over the connections of the pool and over a lane.
+/// Runs the test on each server, over the connections of the pool and over a direct connection.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "a closure reads better at its place"
@@ -43,10 +43,11 @@ fn ids(ids: &[&str]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
 
-async fn put(store: &KvStore, items: &[(&str, &str)]) {
+async fn put(store: &Arc<KvStore>, items: &[(&str, &str)]) {
     let mut batch = Batch::new(0);
     for (id, json) in items {
-        batch.add(store, (*id).to_owned(), json.as_bytes());
+        let added = batch.add(store, (*id).to_owned(), json.as_bytes());
+        added.unwrap();
     }
     let (written, outcomes) = store.upsert(batch).await;
     assert_eq!(written.len(), items.len());
@@ -253,7 +254,7 @@ fn statistics_count_keys_and_memory_and_light_ones_sample_nothing() {
 }
 
 #[test]
-fn a_thread_that_drives_keeps_one_lane_and_hands_it_on_when_it_is_done() {
+fn a_thread_that_drives_keeps_one_connection_and_hands_it_on_when_it_is_done() {
     let server = Server::start(&binaries()[0]);
     let (runtime, store) = (runtime(), server.store("docs"));
     for _ in 0..3 {
@@ -267,7 +268,7 @@ fn a_thread_that_drives_keeps_one_lane_and_hands_it_on_when_it_is_done() {
         let stats = runtime.block_on(store.stats(true)).unwrap();
         assert_eq!(
             stats.load.connections, 2,
-            "the lane, and the pool's for the statistics"
+            "the direct connection, and the pool's for the statistics"
         );
     }
 }

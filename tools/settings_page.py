@@ -23,15 +23,17 @@ _NO_VARIABLE = {"clear_on_start": "", "redis_ttl": "one [for each namespace](#fo
 
 
 def settings_table() -> str:
-    """One row for each setting, in the order of the table in the source."""
-    rows = ["| setting | environment | default | meaning |", "| --- | --- | --- | --- |"]
+    """One row for each setting, in the order of the source, each a place to link to."""
+    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
     for key, field in RedisConfig.model_fields.items():
         if key == "working_dir":  # the host's own
             continue
         variable = _NO_VARIABLE.get(key, f"`{key.upper()}`")
         meaning = field.description or ""
         default = field.get_default(call_default_factory=True)
-        rows.append(f"| `{key}` | {variable} | {_shown(default)} | {meaning} |")
+        name = f'<a id="{key}"></a>[`{key}`](#{key})'
+        names = "<br>".join(filter(None, (name, variable)))
+        rows.append(f"| {names} | {_shown(default)} | {meaning} |")
     return "\n".join(rows)
 
 
@@ -47,7 +49,7 @@ def namespaces_table() -> str:
         rows.append(
             f"| `{namespace}` | {f'{ttl} s' if ttl else 'never expires'} "
             f"| `{DEFAULT_OUTAGE_POLICIES.get(namespace, 'raise')}` "
-            f"| {', '.join(f'`{name}`' for name in variables)} |"
+            f"| {'<br>'.join(f'`{name}`' for name in variables)} |"
         )
     return "\n".join(rows)
 

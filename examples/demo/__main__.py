@@ -162,8 +162,7 @@ def serve(llm: LlmServer) -> list[Bill]:
             "JSON files", HOME, llm, STORAGE_KV_BACKEND="json", WORKING_DIR=str(files)
         ),
         serve_and_ask(
-            "Redis, REDIS_SINGLE_FLIGHT=on", HOME, llm,
-            REDIS_SINGLE_FLIGHT="on", WORKING_DIR=str(graph),
+            "Redis, under nano-graphrag-redis run", HOME, llm, WORKING_DIR=str(graph),
         ),
     ]  # fmt: skip
 

@@ -2,9 +2,9 @@
 
 Offline and deterministic; or, with ``relay_to``, only the counter in front of a real service.
 
-``python -m examples.demo.llm_server`` serves until its standard input ends. It prints one line of
-JSON, the environment variables that lead the host to it; ``GET {OPENAI_BASE_URL}/calls`` tells how
-often it was asked for what.
+``python -m examples.demo.llm_server [SECONDS]`` serves until its standard input ends; each answer
+of the offline model takes that long. It prints one line of JSON, the environment variables that
+lead the host to it; ``GET {OPENAI_BASE_URL}/calls`` tells how often it was asked for what.
 """
 
 import json
@@ -170,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
 def main() -> None:
     """Serve until standard input ends, so that a killed parent leaves no server behind."""
     with LlmServer() as server:
+        server.seconds = float(next(iter(sys.argv[1:]), 0.0))
         print(json.dumps({**without_network(server.base_url), **same_words()}), flush=True)
         sys.stdin.read()
 

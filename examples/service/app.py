@@ -42,9 +42,15 @@ async def ask(
     return {"answer": answer, "worker": os.getpid()}
 
 
-@app.get("/health")
-async def health(request: Request, response: Response) -> dict[str, bool]:
-    """Whether Redis answers, for a load balancer."""
+@app.get("/livez")
+async def livez() -> dict[str, bool]:
+    """That this worker runs. It asks nobody: an outage of Redis is no reason to restart it."""
+    return {"alive": True}
+
+
+@app.get("/readyz")
+async def readyz(request: Request, response: Response) -> dict[str, bool]:
+    """Whether Redis answers; a load balancer asks no worker for whom it does not."""
     answers = await request.app.state.rag.full_docs.check_health()
     if not answers:
         response.status_code = 503

@@ -31,7 +31,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs a future on this thread, which drives the lanes it opens.
+/// Runs a future on this thread, which drives the direct connections it opens.
 pub(crate) fn drive<T>(
     runtime: &tokio::runtime::Runtime,
     reactor: &Arc<Reactor>,
