@@ -68,13 +68,13 @@ class Day:
     Attributes:
         prometheus: What has the alerts.
         scenes: What was harmed.
-        workers: How many processes it scrapes.
+        workers: The processes it scrapes, as ``HOST:PORT``.
         false_alarms: The alerts that fired before.
     """
 
     prometheus: Prometheus
     scenes: dict[Cause, Scene]
-    workers: int
+    workers: set[str]
     false_alarms: list[str] = field(default_factory=list)
 
 
@@ -94,7 +94,7 @@ def _played(clock: Clock, stack: ExitStack) -> Day:
             shortened=clock.factor,
         )
     )
-    return Day(prometheus, scenes, len(stage.workers))
+    return Day(prometheus, scenes, {worker.instance for worker in stage.workers})
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +106,8 @@ def days() -> Iterator[dict[Clock, Day]]:
             healthy = began + clock.healthy
             eventually(lambda healthy=healthy: time.monotonic() > healthy, clock.healthy + 5)
             # Quiet because all is well, and not because nothing was heard.
-            (answering,) = day.prometheus.series_now("count(up == 1)")
-            assert int(answering["value"][1]) == day.workers
+            heard = day.prometheus.series_now(f"avg_over_time(up[{clock.healthy:.0f}s]) > 0.5")
+            assert {each["metric"]["instance"] for each in heard} == day.workers
             fired = day.prometheus.series_now('count_over_time(ALERTS{alertstate="firing"}[1h])')
             day.false_alarms += [str(each["metric"]) for each in fired]
             for scene in day.scenes.values():

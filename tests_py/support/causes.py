@@ -17,6 +17,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from support.conditions import eventually
 from support.scripts import LIGHT_HOST
 from support.servers import RedisServer
 
@@ -339,6 +340,7 @@ def a_snapshot_cannot_be_written(stage: Stage) -> Scene:
 def the_replica_is_gone_for_one_barrier(stage: Stage) -> Scene:
     primary = stage.server()
     replica = stage.server(replicaof=f"127.0.0.1 {primary.port}")
+    eventually(lambda: replica.client().info("replication")["master_link_status"] == "up")
     worker = stage.worker(
         """
         docs = opened("unproved", redis_durability="replicas:1")
@@ -379,13 +381,15 @@ def more_threads_call_than_there_are_connections(stage: Stage) -> Scene:
     server = stage.server()
     worker = stage.worker(
         """
-        docs = opened("full_docs", redis_max_connections=4, redis_operation_timeout=600)
+        patient = {"redis_operation_timeout": 600, "redis_socket_timeout": 600}
+        docs = opened("full_docs", redis_max_connections=4, **patient)
         docs.upsert({"a": 1})
         harmed.wait()
         # The server is up and answers no write: nothing frees a connection between two scrapes.
         redis.Redis.from_url(URL).execute_command("CLIENT", "PAUSE", 600_000, "WRITE")
         for _ in range(8):
             threading.Thread(target=tried, args=(docs.upsert, {"a": 2}), daemon=True).start()
+        tried(docs.upsert, {"a": 2})  # this thread has a connection of its own, too
         threading.Event().wait()
         """,
         server,
