@@ -20,8 +20,8 @@ fault. `make faults` runs every row at full size and writes this page. `make tes
 version of each row and allows five times the promised durations. `make controls` removes the
 safeguards one at a time and checks that their tests fail. If a row could not be run in full, its
 verdict says why and what was run instead. A partial run
-(`make faults FAULTS=tests_py/faults/test_sizes.py`) keeps the earlier results of the rows it
-leaves out.
+(`make faults FAULTS=tests_py/faults/test_sizes.py`) keeps the earlier results of each row of which
+it does not run every test.
 
 Last run: {cores} cores, {system}, CPython {python}, {servers}.
 
