@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,12 +17,10 @@ from nano_graphrag_redis import RedisKVStorage
 from nano_graphrag_redis.exceptions import StorageAuthError, StorageError
 from support.cluster import RedisCluster
 from support.conditions import eventually
+from support.guard import Guard
 from support.servers import RedisServer
 
 from .rows import Row
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 CALLERS = 16
 """Threads that call at once, each over a connection of its own, beside one event loop."""
@@ -53,7 +51,7 @@ class Refusals:
         )
 
 
-class Callers:
+class Callers(Guard):
     """Threads and a loop that call without end, all over one storage."""
 
     def __init__(self, storage: RedisKVStorage) -> None:
@@ -72,12 +70,11 @@ class Callers:
         before = list(self.good)
         eventually(lambda: all(map(operator.gt, self.good, before)))
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         for thread in self._threads:
             thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from redis.crc import key_slot
@@ -23,12 +23,10 @@ from nano_graphrag_redis.doctor.target import Target
 from nano_graphrag_redis.exceptions import StorageUnavailableError
 from support.cluster import RedisCluster
 from support.conditions import eventually
+from support.guard import Guard
 from support.servers import RedisServer
 
 from .rows import Row
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 NAMESPACE = "full_docs"
 PREFIX = "nano_graphrag:full_docs:"
@@ -67,7 +65,7 @@ def ends(request: pytest.FixtureRequest, cluster: RedisCluster) -> tuple[RedisSe
     return source, target
 
 
-class Mover:
+class Mover(Guard):
     """Moves a slot a few keys at a time, in a thread, until it has arrived or is not to go on."""
 
     def __init__(
@@ -93,12 +91,11 @@ class Mover:
             self.begun.set()
             self._ended.set()
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._thread.start()
         self.begun.wait()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._thread.join()
         owners = {SLOT: self._target}
         eventually(lambda: self._cluster.agrees(owners))

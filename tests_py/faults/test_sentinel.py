@@ -6,26 +6,23 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from nano_graphrag_redis import SyncRedisKVStorage
 from support.checker import CONFIRMED, Checker
 from support.conditions import eventually
+from support.guard import Guard
 from support.sentinel import Sentinels
 
 from .rows import Row
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 WRITERS = 4
 NEW_MASTER = 3.5
 """Seconds from the stall to the first write that is confirmed by another server."""
 
 
-class Writers:
+class Writers(Guard):
     """Threads that write, each its own id, one number after the other."""
 
     def __init__(self, storage: SyncRedisKVStorage) -> None:
@@ -50,12 +47,11 @@ class Writers:
         eventually(lambda: min(self.last) > now)
         return min(self.last)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         for thread in self._threads:
             thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()

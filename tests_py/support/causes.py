@@ -14,15 +14,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from support.conditions import eventually
+from support.guard import Guard
 from support.scripts import LIGHT_HOST
 from support.servers import RedisServer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 SAMPLED = 0.5
 """Seconds between two samples of a worker's servers, which are a minute in a deployment."""
@@ -71,7 +68,7 @@ print(http.server_port, flush=True)
 """
 
 
-class Worker:
+class Worker(Guard):
     """A process that uses storages and tells its metrics.
 
     Args:
@@ -113,15 +110,8 @@ class Worker:
         self._process.kill()
         self._process.wait()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Kills it, if it runs, and closes its pipes."""
         self.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             _pipe(pipe).close()

@@ -6,8 +6,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis
 from redis.cluster import ClusterNode
@@ -15,10 +14,8 @@ from redis.crc import key_slot
 
 from .bus import Bus
 from .conditions import eventually
+from .guard import Guard
 from .servers import HAVING_CLIENTS, RedisServer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 SLOTS = 16_384
 NODE_TIMEOUT = 2.0
@@ -41,7 +38,7 @@ class ClusterClient(redis.RedisCluster):
         return super().dbsize(target_nodes=self.PRIMARIES)
 
 
-class RedisCluster:
+class RedisCluster(Guard):
     """Three primaries at first, and then their replicas in the same order.
 
     Args:
@@ -235,23 +232,8 @@ class RedisCluster:
         runs = [run.split("-") for run in myself[8:] if not run.startswith("[")]
         return {slot for run in runs for slot in range(int(run[0]), int(run[-1]) + 1)}
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self._close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Ends all servers and gives their ports back."""
         if self._client is not None:
             self._client.close()
         self._stack.close()

@@ -7,18 +7,14 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
+from .guard import Guard
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 """Serves a connection, which ends with it."""
 
 
-class LoopThread:
+class LoopThread(Guard):
     """Runs `serve` in a thread while the context lasts; nothing of it is left afterwards.
 
     Args:
@@ -75,17 +71,13 @@ class LoopThread:
             self.loop.remove_reader(listener)
             listener.close()
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Returns when it serves."""
         self._thread.start()
         self._serving.wait()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Ends what it serves, and the thread."""
         self.loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
 

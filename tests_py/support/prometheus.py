@@ -14,13 +14,10 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from support.guard import Guard
 from support.servers import RedisServer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 PATIENCE = 60.0
 """Seconds in which it starts, and in which it has scraped what a test asks for."""
@@ -47,7 +44,7 @@ def shorter(rules: str, factor: int) -> str:
     return _HOLD.sub(lambda m: m[1] + divided(m[2], m[3]), ranges)
 
 
-class Prometheus:
+class Prometheus(Guard):
     """Scrapes each target, from a directory of its own, on a port of its own choice.
 
     Args:
@@ -102,11 +99,10 @@ class Prometheus:
                 stdout=log,
                 stderr=log,
             )
-        try:
-            self.url = f"http://{self._address()}"
-        except BaseException:
-            self.close()
-            raise
+
+    def start(self) -> None:
+        """Returns when it listens."""
+        self.url = f"http://{self._address()}"
 
     def series(self, query: str) -> list[Any]:
         """The series of a query, as soon as there are any; a failure if there are none in time."""
@@ -121,17 +117,6 @@ class Prometheus:
         self._process.kill()
         self._process.wait()
         self._home.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _address(self) -> str:
         deadline = time.monotonic() + PATIENCE

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis
 
 from .conditions import eventually
+from .guard import Guard
 from .servers import RedisServer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 NAME = "mymaster"
 USER = "watcher"
@@ -74,7 +71,7 @@ class SentinelServer(RedisServer):
         return (state["num-slaves"], state["num-other-sentinels"]) == ("2", "2")
 
 
-class Sentinels:
+class Sentinels(Guard):
     """Three servers that hold values, the first of them the master at first, and three sentinels.
 
     The servers are set as the documentation asks: a master that has lost its replicas refuses to
@@ -178,18 +175,6 @@ class Sentinels:
             self._admins[server.port] = server.client()
         return self._admins[server.port]
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Ends all sentinels and servers."""
         self._stack.close()

