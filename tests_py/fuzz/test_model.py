@@ -47,8 +47,8 @@ def as_stored(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-class LoopThread:
-    """An event loop that runs in a thread of its own."""
+class CallingLoop:
+    """An event loop in a thread of its own, which calls."""
 
     def __init__(self, make: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self.loop = make()
@@ -72,7 +72,7 @@ class Concurrent(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model: dict[str, Any] = {}
-        self.loops = [LoopThread(asyncio.new_event_loop), LoopThread(uvloop.new_event_loop)]
+        self.loops = [CallingLoop(asyncio.new_event_loop), CallingLoop(uvloop.new_event_loop)]
         self.threads = ThreadPoolExecutor(2)
         with self.server.client() as client:
             client.flushall()
