@@ -47,6 +47,10 @@ class Writer(threading.Thread):
         if self.error is not None:
             raise self.error
 
+    def first_after(self, moment: float) -> float:
+        """When the first write since then was acknowledged."""
+        return min(at for at in list(self.times.values()) if at > moment)
+
     def run(self) -> None:
         try:
             written: set[str] = set()
@@ -105,6 +109,18 @@ def writers(
                 writer.end()
 
 
+def until_each_has_written(running: list[Writer], count: int = 1) -> None:
+    """Until each has had so many more writes acknowledged."""
+    before = [len(writer.times) for writer in running]
+    eventually(lambda: all(len(w.times) >= n + count for w, n in zip(running, before, strict=True)))
+
+
+def until_so_many_have_passed(running: list[Writer], count: int) -> None:
+    """Until so many of them have passed a barrier with something new."""
+    before = [len(writer.kept) for writer in running]
+    eventually(lambda: sum(len(w.kept) > n for w, n in zip(running, before, strict=True)) >= count)
+
+
 def missing(server: RedisServer | RedisCluster, ids: set[str]) -> set[str]:
     """Those of the ids that the server does not have."""
     client: Any = server.client()
@@ -122,17 +138,11 @@ def test_acknowledged_writes_outlive_kills_of_the_server(row: Row) -> None:
     with RedisServer(appendonly="yes", appendfsync="always") as server:
         with writers(server, "ack") as running:
             for _ in range(kills):
-                time.sleep(0.2)  # so long they write between two kills
+                until_each_has_written(running, 20)
                 server.restart()
                 began = time.monotonic()
-                before = [len(writer.times) for writer in running]
-                waiting = dict(zip(running, before, strict=True))
-                while waiting:
-                    for writer, count in list(waiting.items()):
-                        if len(writer.times) > count:
-                            resumed.append(time.monotonic() - began)
-                            del waiting[writer]
-                    time.sleep(0.001)
+                until_each_has_written(running)
+                resumed += [writer.first_after(began) - began for writer in running]
         kept = {id for writer in running for id in writer.times}
         row.none(
             "acknowledged writes lost, appendfsync always", len(missing(server, kept)), of=len(kept)
@@ -148,7 +158,7 @@ def test_what_an_fsync_barrier_has_passed_outlives_kills_of_the_server(row: Row)
     with RedisServer(appendonly="yes", appendfsync="everysec") as server:
         with writers(server, "fsync", every=5) as running, writers(server, "ack", 4) as careless:
             for _ in range(kills):
-                time.sleep(1.5)  # so long a barrier takes
+                until_so_many_have_passed(running, WRITERS // 2)  # the others wait for one
                 server.restart()
         kept = {id for writer in running for id in writer.kept}
         row.none(
@@ -173,7 +183,8 @@ def test_a_power_cut_takes_nothing_that_an_fsync_barrier_has_passed(
         with writers(server, "fsync", every=5) as running, writers(server, "ack", 4) as careless:
             for _ in range(cuts):
                 began = time.monotonic()
-                time.sleep(2.5)  # a second or two to each barrier
+                until_so_many_have_passed(running, WRITERS // 2)  # the others wait for one
+                time.sleep(0.5)  # half of what lies between two syncs
                 lost_bytes += disk.cut(server)
                 cut_at = time.monotonic()
                 server.start()
@@ -210,14 +221,13 @@ def test_what_a_lagging_replica_lacks_when_it_takes_over_was_not_confirmed(row: 
                 replica.pause()
                 # What is in its socket is as good as received: from here on it gets nothing.
                 cluster.admin(primary).client_kill_filter(_type="replica")
-                time.sleep(1.0)  # so far it lags behind
+                until_each_has_written(running, 4)  # so far it lags behind
                 primary.kill()
                 replica.resume()
                 eventually(lambda replica=replica: replica in cluster.primaries())
                 primary.start()
                 eventually(cluster.is_whole)
-            before = [len(writer.kept) for writer in running]
-            eventually(lambda: all(len(w.kept) > n for w, n in zip(running, before, strict=True)))
+            until_so_many_have_passed(running, WRITERS)
         kept = {id for writer in running for id in writer.kept}
         told = sum(writer.told_lost for writer in running)
         row.none("confirmed at replicas:1 and lost", len(missing(cluster, kept)), of=len(kept))

@@ -9,10 +9,11 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from support.conditions import eventually
 from support.scripts import start_script
 from support.servers import RedisServer
 
@@ -130,6 +131,13 @@ def workers(
             worker.process.communicate()
 
 
+def slots(server: RedisServer) -> dict[bytes, int]:
+    """When each slot expires that is held, in microseconds of the server's clock."""
+    (key,) = server.client().keys("nano_graphrag:@limit:*")
+    state: Any = server.client().hgetall(key)
+    return {name: int(ends) for name, ends in state.items() if name.startswith(b"s:")}
+
+
 def most_in(window: float, times: list[float]) -> int:
     """The largest number of times in any window of so many seconds."""
     return max(bisect_left(times, at + window) - number for number, at in enumerate(times))
@@ -172,10 +180,10 @@ def test_the_slots_of_killed_holders_come_back_in_their_time(row: Row, server: R
     with workers(2, server, slot_ttl=ttl, concurrent=holders) as (holding, waiting):
         holding.say(f"hold {holders}")
         assert holding.hear() == "holding\n"
-        # Held for longer than they last: they are renewed.
         waiting.say("take")
         began = time.monotonic()
-        time.sleep(2 * ttl)
+        later = {name: ends + 2 * ttl * 1e6 for name, ends in slots(server).items()}
+        eventually(lambda: all(slots(server)[name] >= ends for name, ends in later.items()))
         holding.process.send_signal(signal.SIGKILL)
         killed = time.monotonic()
         taken = float(waiting.hear())
