@@ -37,10 +37,10 @@ SAID = (
 SCRIPTS = {
     "arguments": "import sys; print(sys.argv)",
     "main": """
-        import pickle, sys
+        import __main__, pickle
         class Mine: pass
         print(__name__, __file__, __spec__, __package__, __doc__, type(__loader__).__name__)
-        print(sys.modules["__main__"].Mine is Mine, type(pickle.loads(pickle.dumps(Mine()))))
+        print(__main__.Mine is Mine, type(pickle.loads(pickle.dumps(Mine()))))
     """,
     "neighbours": """
         import sys
@@ -61,8 +61,8 @@ SCRIPTS = {
     """,
     "syntax error": "x = = 1",
     "exit handler": """
-        import atexit, sys
-        atexit.register(lambda: print(sys.modules["__main__"].left))
+        import __main__, atexit
+        atexit.register(lambda: print(__main__.left))
         left = "behind"
     """,
     "own hook": """

@@ -233,11 +233,10 @@ def test_registering_while_another_thread_imports_the_host_comes_to_an_end(
     # It is imported until the other thread waits for that import.
     (host / "__init__.py").write_text(
         """
-import sys, threading, time
+import __main__, sys, threading, time
 from dataclasses import dataclass
-importing = sys.modules["__main__"].importing
-importing.set()
-other = sys.modules["__main__"].other
+__main__.importing.set()
+other = __main__.other
 while sys._current_frames()[other.ident].f_code.co_filename != "<frozen importlib._bootstrap>":
     time.sleep(0.01)
 @dataclass
