@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from support.host import Llm, running_llm
 from support.servers import RedisServer, server_binaries
 
+from .model import Model
+
 DIMENSION = 8
 
 
@@ -57,6 +59,13 @@ class Provider:
 def provider() -> Provider:
     """A provider that nobody has asked yet."""
     return Provider()
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    model = Model()
+    yield model
+    model.error = None  # its traceback holds the limited function, and that a connection
 
 
 @pytest.fixture(scope="session")

@@ -3,94 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from decimal import Decimal
 from fractions import Fraction
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
-from nano_graphrag import GraphRAG
-from nano_graphrag import _llm as host_functions
 
-from nano_graphrag_redis import (
-    RedisKVStorage,
-    StorageConfigError,
-    SyncRedisKVStorage,
-    _core,
-    limit_llm,
-)
+from nano_graphrag_redis import RedisKVStorage, StorageConfigError, SyncRedisKVStorage, limit_llm
 from nano_graphrag_redis.llm import concurrency_slots
 from support.conditions import eventually
 from support.scripts import run_script
 from support.servers import RedisServer
 
-MODEL = "test-model"
-
-
-class Model:
-    """A function as the host calls it, which looks into the cache as the host's own do."""
-
-    def __init__(self) -> None:
-        self.asked: list[float] = []
-        self.at_once = self.most_at_once = 0
-        self.error: Exception | None = None
-        self.seconds = 0.0
-
-    async def complete(self, prompt: str, hashing_kv: Any = None, **_: Any) -> str:
-        """Answers, and caches the answer."""
-        if hashing_kv is not None:
-            cached = await hashing_kv.get_by_id(prompt)
-            if cached is not None:
-                return str(cached["return"])
-        answer = await self.answer(prompt)
-        if hashing_kv is not None:
-            await hashing_kv.upsert({prompt: {"return": answer, "model": MODEL}})
-            await hashing_kv.index_done_callback()
-        return answer
-
-    async def answer(self, prompt: str, **_: Any) -> str:
-        """Answers, whatever is cached."""
-        self.asked.append(time.monotonic())
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            await asyncio.sleep(self.seconds)
-            if self.error is not None:
-                raise self.error
-        finally:
-            self.at_once -= 1
-        return f"answer to {prompt}"
-
-
-@pytest.fixture
-def model() -> Iterator[Model]:
-    model = Model()
-    yield model
-    model.error = None  # its traceback holds the limited function, and that a connection
-
-
-def counts() -> dict[str, int]:
-    told = _core.metrics()["namespaces"].get("llm_limits", {"counts": {}})["counts"]
-    names = ("permits", "local_permits", "pauses")
-    return {name: told.get(name, 0) for name in names}
-
-
-def counted_since(before: dict[str, int]) -> dict[str, int]:
-    return {name: number - before[name] for name, number in counts().items()}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Lets others go on until it holds."""
-    while not condition():  # noqa: ASYNC110  # what another thread does, too
-        await asyncio.sleep(0.001)
+from .model import MODEL, Model, counted_since, counts, until
 
 
 def evaluations(server: RedisServer) -> int:
@@ -134,9 +60,7 @@ def test_a_function_that_looks_into_no_cache_is_limited_all_the_same(
     async def ask() -> None:
         async with RedisKVStorage("llm_response_cache", settings) as cache:
             for number in range(5):
-                await limited(
-                    f"{number}", hashing_kv=cache
-                )  # the first shows that it does not look
+                await limited(f"{number}", hashing_kv=cache)  # the first shows it does not look
             await limited("without a cache")
             await limited("none", hashing_kv=None)
 
@@ -222,20 +146,6 @@ def test_a_limit_of_any_number_is_shared(
     assert asyncio.run(limited("why?")) == "answer to why?"
     assert counted_since(before) == {"permits": 1, "local_permits": 0, "pauses": 0}
     assert "not shared" not in caplog.text
-
-
-def test_an_exception_that_cannot_be_looked_at_reaches_the_caller(
-    model: Model, server: RedisServer
-) -> None:
-    class OddError(Exception):
-        @property
-        def retry_after(self) -> float:
-            raise RuntimeError("closed")
-
-    limited = limit_llm(model.answer, {"redis_url": server.url}, model=MODEL, concurrent=1)
-    model.error = OddError()
-    with pytest.raises(OddError):
-        asyncio.run(limited("why?"))
 
 
 def test_a_clock_that_is_set_back_keeps_nobody_waiting(model: Model, server: RedisServer) -> None:
@@ -387,165 +297,6 @@ def test_workspaces_have_limits_of_their_own_unless_they_share_them(
     keys = sorted(key.decode().rpartition(":")[0] for key in found)
     assert keys == ["nano_graphrag:@limit", "nano_graphrag@acme:@limit"]
     assert 0 < server.client().ttl(found[0]) < 3600
-
-
-class Provider(ThreadingHTTPServer):
-    """Chat completions; refuses the requests that a test tells it to.
-
-    Attributes:
-        seen: When each request came, and whether it was refused.
-        refusals: How many of the next requests are refused.
-        headers: Of a refusal.
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answering)
-        self.seen: list[tuple[float, bool]] = []
-        self.refusals = 0
-        self.refusal_headers: dict[str, str] = {}
-        self.lock = threading.Lock()
-
-
-class _Answering(BaseHTTPRequestHandler):
-    server: Provider
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        with self.server.lock:
-            refused = self.server.refusals > 0
-            self.server.refusals -= refused
-            self.server.seen.append((time.monotonic(), refused))
-        message = {"role": "assistant", "content": "an answer"}
-        body = json.dumps(
-            {"error": {"message": "slow down"}}
-            if refused
-            else {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 0,
-                "model": MODEL,
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            }
-        ).encode()
-        self.send_response(429 if refused else 200)
-        for name, value in {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            **(self.server.refusal_headers if refused else {}),
-        }.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
-
-
-@contextmanager
-def running(provider: Provider) -> Iterator[Provider]:
-    thread = threading.Thread(target=provider.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield provider
-    finally:
-        provider.shutdown()
-        thread.join()
-        provider.server_close()
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    """The service that the host's own functions ask."""
-    with running(Provider()) as provider:
-        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{provider.server_address[1]}/v1")
-        monkeypatch.setenv("OPENAI_API_KEY", "none-needed")
-        monkeypatch.setattr(host_functions, "global_openai_async_client", None)
-        yield provider
-
-
-# The client retries twice by itself, and the host's function five times around that: no exception
-# ever reaches the caller, and between the attempts others would go on.
-def test_a_refusal_that_the_client_hides_pauses_all_and_its_repetition_takes_a_permit(
-    provider: Provider, server: RedisServer
-) -> None:
-    settings = {"redis_url": server.url}
-    provider.refusals, provider.refusal_headers = 1, {"Retry-After": "1"}
-    limited = limit_llm(
-        host_functions.gpt_4o_mini_complete, settings, model=MODEL, requests_per_minute=60_000
-    )
-    before = counts()
-
-    async def ask() -> None:
-        async with RedisKVStorage("llm_response_cache", settings) as cache:
-            calls = [asyncio.ensure_future(limited("first", hashing_kv=cache))]
-            await until(lambda: any(refused for _, refused in provider.seen))
-            await asyncio.sleep(0.1)  # for the refusal to arrive, and be shared
-            calls += [
-                asyncio.ensure_future(limited(f"{number}", hashing_kv=cache))
-                for number in range(10)
-            ]
-            assert await asyncio.gather(*calls) == ["an answer"] * 11
-        await host_functions.global_openai_async_client.close()
-
-    asyncio.run(ask())
-    ((refused_at, _), *others) = provider.seen
-    assert min(at for at, _ in others) - refused_at > 0.95
-    assert len(others) == 11
-    assert counted_since(before) == {"permits": 12, "local_permits": 0, "pauses": 1}
-
-
-def test_a_refusal_that_is_raised_pauses_all(
-    provider: Provider, server: RedisServer, model: Model
-) -> None:
-    provider.refusals, provider.refusal_headers = 1, {"Retry-After": "1"}
-    settings = {"redis_url": server.url}
-    limits: dict[str, Any] = {"model": MODEL, "requests_per_minute": 60_000}
-    refusing = limit_llm(model.answer, settings, **limits)
-    others = limit_llm(model.answer, settings, **limits)
-
-    async def ask() -> None:
-        async with openai.AsyncOpenAI(max_retries=0) as client:
-            try:
-                await client.chat.completions.create(model=MODEL, messages=[])
-            except openai.RateLimitError as error:
-                model.error = error
-        with pytest.raises(openai.RateLimitError):
-            await refusing("a")
-        model.error = None
-        await others("b")
-
-    asyncio.run(ask())
-    refused, later = model.asked
-    assert later - refused > 0.95
-
-
-def test_the_hosts_copies_of_its_configuration_leave_it_working(
-    provider: Provider, server: RedisServer, tmp_path: Path
-) -> None:
-    settings = {"redis_url": server.url}
-    limits: dict[str, Any] = {"model": MODEL, "requests_per_minute": 60_000}
-    rag = GraphRAG(
-        working_dir=str(tmp_path),
-        key_string_value_json_storage_cls=RedisKVStorage,
-        addon_params=settings,
-        best_model_func=limit_llm(host_functions.gpt_4o_complete, settings, **limits),
-        cheap_model_func=limit_llm(host_functions.gpt_4o_mini_complete, settings, **limits),
-    )
-    before = counts()
-    copied = asdict(rag)
-
-    async def ask() -> None:
-        for func in (rag.best_model_func, copied["best_model_func"], rag.cheap_model_func):
-            for _ in range(2):
-                assert await func("why?") == "an answer"
-        await host_functions.global_openai_async_client.close()
-
-    asyncio.run(ask())
-    assert len(provider.seen) == 2
-    assert counted_since(before)["permits"] == 2
-    assert asyncio.iscoroutinefunction(limit_llm(rag.best_model_func, settings, **limits))
 
 
 def test_several_loops_threads_and_a_forked_child_are_served(server: RedisServer) -> None:

@@ -14,7 +14,7 @@ from nano_graphrag_redis.acl import acl_rules
 from support.places import USER, Place, behind_sentinels, least_privilege, on_a_cluster
 from support.servers import server_binaries
 
-from .test_limits import MODEL, Model, counted_since, counts
+from .model import MODEL, Model, counted_since, counts
 
 
 def _as_the_user() -> AbstractContextManager[Place]:
