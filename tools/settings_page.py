@@ -11,12 +11,11 @@ from typing import Any
 
 from nano_graphrag_redis import RedisConfig
 from nano_graphrag_redis.config.namespaces import (
-    DEFAULT_OUTAGE_POLICIES,
-    DEFAULT_TTLS,
     KNOWN_NAMESPACES,
     PER_NAMESPACE,
     environment_names,
 )
+from nano_graphrag_redis.config.settings_with_defaults import DEFAULT_OUTAGE_POLICIES, DEFAULT_TTLS
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 _NO_VARIABLE = {"clear_on_start": "", "redis_ttl": "one [for each namespace](#for-each-namespace)"}

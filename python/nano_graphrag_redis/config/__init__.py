@@ -4,7 +4,7 @@ Nothing else in this library reads an environment variable of its own or looks i
 ``global_config``.
 """
 
-from .model import RedisConfig
+from .redis_config import RedisConfig
 from .sources import kv_backend
 
 __all__ = ["RedisConfig", "kv_backend"]

@@ -1,4 +1,4 @@
-"""Per-namespace settings, TTL and outage policy: their names and defaults.
+"""The names of namespaces, and of the variables that hold a setting of one; what each relies on.
 
 The host has four namespaces, most with two names in the environment: ``REDIS_TTL_DOCS`` and
 ``REDIS_TTL_FULL_DOCS`` are the same setting. This package adds ``embedding_cache``.
@@ -44,18 +44,6 @@ and shown by the metrics."""
 
 REPORTS: Final = "community_reports"
 """What the host drops in each insert, and makes anew."""
-
-DEFAULT_TTLS: Final[Mapping[str, int]] = {
-    "llm_response_cache": 12 * 60 * 60,
-    EMBEDDING_CACHE: 12 * 60 * 60,
-}
-"""Seconds; 0, which means never, for a namespace not listed."""
-
-DEFAULT_OUTAGE_POLICIES: Final[Mapping[str, str]] = {
-    "llm_response_cache": "miss",
-    EMBEDDING_CACHE: "miss",
-}
-"""``raise`` for a namespace not listed."""
 
 MUST_NOT_EXPIRE: Final[Mapping[str, str]] = {
     "full_docs": "a document that expired is indexed, and paid for, again",

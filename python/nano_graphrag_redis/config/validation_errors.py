@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from .did_you_mean import meant_by_key
 from .namespaces import EVERY_NAMESPACE
 from .secrets import SECRETS
-from .settings import SettingsTable
+from .settings_with_defaults import SettingsTable
 from .sources import Origin, SettingPath
 from .url import redacted
 

@@ -16,15 +16,13 @@ from nano_graphrag_redis.exceptions import StorageConfigError
 from . import sources
 from .did_you_mean import meant_by_namespace
 from .namespaces import (
-    DEFAULT_OUTAGE_POLICIES,
-    DEFAULT_TTLS,
     EVERY_NAMESPACE,
     KNOWN_NAMESPACES,
     MUST_NOT_EXPIRE,
     SINGLE_FLIGHT,
 )
 from .secrets import Hidden, guarded
-from .settings import SettingsTable
+from .settings_with_defaults import DEFAULT_OUTAGE_POLICIES, DEFAULT_TTLS, SettingsTable
 from .validation_errors import explain
 from .value_types import ZSTD_LEVELS, check_name
 from .warn_once import warn_once

@@ -5,10 +5,12 @@ A setting's name is its key in ``global_config``; its environment variable is th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .namespaces import EMBEDDING_CACHE, LLM_CACHE
 from .url import RedisUrl
 from .value_types import (
     LARGEST_VALUE,
@@ -31,6 +33,18 @@ from .value_types import (
 )
 
 DEFAULT_URL: Final = RedisUrl.parse("redis://localhost:6379")
+
+DEFAULT_TTLS: Final[Mapping[str, int]] = {
+    LLM_CACHE: 12 * 60 * 60,
+    EMBEDDING_CACHE: 12 * 60 * 60,
+}
+"""Seconds; 0, which means never, for a namespace not listed."""
+
+DEFAULT_OUTAGE_POLICIES: Final[Mapping[str, str]] = {
+    LLM_CACHE: "miss",
+    EMBEDDING_CACHE: "miss",
+}
+"""``raise`` for a namespace not listed."""
 
 _DURABILITY: Final = r"^(ack|fsync|snapshot|(fsync\+)?replicas:[1-9][0-9]{0,4})$"
 
