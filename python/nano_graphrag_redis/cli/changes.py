@@ -19,7 +19,7 @@ from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageOperationError, StorageUnavailableError
 from nano_graphrag_redis.humanize import plural
-from nano_graphrag_redis.migration.common import opened
+from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible, visible_json
 
 from .completion import namespaces_for_completion

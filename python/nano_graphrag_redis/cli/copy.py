@@ -10,12 +10,12 @@ from nano_graphrag_redis.cached_answers import model_of
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import LLM_CACHE
 from nano_graphrag_redis.humanize import plural
-from nano_graphrag_redis.migration.common import opened
+from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
 
 from .arguments import DryRun
-from .cached import Model, Unreadable, batches
 from .exit_codes import Exit
+from .read_cached_answers import Model, Unreadable, batches
 from .session import Session
 
 From = Annotated[

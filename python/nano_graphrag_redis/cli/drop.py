@@ -9,13 +9,13 @@ import typer
 
 from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.humanize import plural
-from nano_graphrag_redis.migration.common import opened
+from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
 
 from .arguments import Namespace
 from .exit_codes import Exit
-from .namespaces import refused
 from .session import Session
+from .unknown_namespaces import refused
 
 _PIECE = 5000
 """Ids deleted between two looks at the bar, and at Ctrl-C."""

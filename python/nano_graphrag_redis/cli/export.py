@@ -16,11 +16,11 @@ from nano_graphrag_redis.migration import Exported
 from nano_graphrag_redis.migration.keyspace_entries import told_of_foreign
 from nano_graphrag_redis.printable import visible
 
-from .arguments import DryRun, Only, told
+from .arguments import DryRun, Only
 from .exit_codes import Exit
-from .namespaces import refused
-from .output import PROGRAM, size, table
+from .output import PROGRAM, size, table, told
 from .session import Session
+from .unknown_namespaces import refused
 
 Target = Annotated[
     Path,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from nano_graphrag_redis.migration.common import opened
 from nano_graphrag_redis.migration.keyspace_entries import entries_of
+from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
 
 from .arguments import Id, Namespace
 from .exit_codes import Exit
-from .namespaces import no_namespace
 from .output import document
 from .session import Session
+from .unknown_namespaces import no_namespace
 
 
 def get(session: Session, namespace: Namespace, id: Id) -> Exit | None:

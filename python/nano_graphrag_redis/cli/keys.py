@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from nano_graphrag_redis.migration.common import opened
+from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
 
 from .arguments import Namespace
 from .exit_codes import Exit
-from .namespaces import refused
 from .session import Session
+from .unknown_namespaces import refused
 
 
 def keys(session: Session, namespace: Namespace) -> Exit | None:

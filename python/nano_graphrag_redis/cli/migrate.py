@@ -17,9 +17,9 @@ from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration import Migrated
 from nano_graphrag_redis.printable import visible
 
-from .arguments import Directory, DryRun, Only, told
+from .arguments import Directory, DryRun, Only
 from .exit_codes import Exit
-from .output import PROGRAM, size, table
+from .output import PROGRAM, size, table, told
 from .session import Session
 
 Ttl = Annotated[

@@ -32,6 +32,7 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from nano_graphrag_redis import migration
 from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible, visible_json
 
@@ -45,6 +46,15 @@ _RATES_FIT, _LONG_BARS_FIT = 80, 120
 
 _LINES = 5000
 """Lines that are written at a time."""
+
+_STEPS = {
+    "check": "look over",
+    "copy": "copy",
+    "list": "list the ids of",
+    "write": "write",
+    "read": "read",
+    "compare": "compare",
+}
 
 
 class Output:
@@ -208,6 +218,16 @@ class Bars(Progress):
             task = self.add_task(what, total=total, unit=unit)
             self._tasks_by_name[what] = task
         self.update(task, completed=done, total=total)
+
+
+def told(bars: Bars) -> migration.Report:
+    """Has the work on files tell ``bars`` how far it is."""
+
+    def tell(progress: migration.Progress) -> None:
+        what = f"{_STEPS[progress.step]} {progress.namespace}"
+        bars.tell(what, progress.done, progress.total, progress.unit)
+
+    return tell
 
 
 class _Amount(ProgressColumn):

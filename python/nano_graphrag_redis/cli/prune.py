@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -13,25 +12,15 @@ from nano_graphrag_redis.cached_answers import is_empty, is_unparseable, model_o
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
 from nano_graphrag_redis.humanize import plural
-from nano_graphrag_redis.migration.common import opened
+from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
 
-from .cached import Caches, Model, Unreadable, batches
+from .arguments import age_in_seconds
 from .exit_codes import Exit
-from .namespaces import refused
 from .output import Bars
+from .read_cached_answers import Caches, Model, Unreadable, batches
 from .session import Session
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def _seconds(age: str) -> int:
-    """Raises typer.BadParameter for anything but a number with a unit."""
-    found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", age.strip())
-    if found is None:
-        raise typer.BadParameter("give a number and a unit: 90m, 36h, 7d")
-    return int(found[1]) * _UNITS[found[2]]
-
+from .unknown_namespaces import refused
 
 Unparseable = Annotated[
     bool,
@@ -41,7 +30,7 @@ OlderThan = Annotated[
     int | None,
     typer.Option(
         "--older-than",
-        parser=_seconds,
+        parser=age_in_seconds,
         metavar="AGE",
         help="Answers older than this: 90m, 36h, 7d. The age of an answer is the namespace's "
         "redis_ttl minus its remaining TTL, or what redis_ttl_sliding has noted.",

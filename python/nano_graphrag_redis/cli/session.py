@@ -1,4 +1,4 @@
-"""What every command has in common: connection options, output, exit codes."""
+"""One run of a command: its settings, its output, and its end as an exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -18,42 +18,10 @@ from nano_graphrag_redis.config.sources import Origin, read
 from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
 
+from .arguments import OF_EVERY_COMMAND, Json
 from .exit_codes import Exit, exit_of
 from .log_output import told_once, untold
 from .output import Output
-
-_WHERE = "Connection (other settings come from the environment)"
-_URL = Annotated[
-    str | None,
-    typer.Option(
-        "--url", metavar="URL", help="The server; overrides REDIS_URL.", rich_help_panel=_WHERE
-    ),
-]
-_WORKSPACE = Annotated[
-    str | None,
-    typer.Option(
-        "--workspace",
-        metavar="NAME",
-        help="The workspace; overrides REDIS_WORKSPACE.",
-        rich_help_panel=_WHERE,
-    ),
-]
-_PREFIX = Annotated[
-    str | None,
-    typer.Option(
-        "--prefix",
-        metavar="NAME",
-        help="The key prefix; overrides REDIS_KEY_PREFIX.",
-        rich_help_panel=_WHERE,
-    ),
-]
-_JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-_OPTIONS = {
-    "url": ("redis_url", _URL),
-    "workspace": ("redis_workspace", _WORKSPACE),
-    "prefix": ("redis_key_prefix", _PREFIX),
-}
 
 
 class Session:
@@ -70,7 +38,7 @@ class Session:
         found = read(RedisConfig.model_fields, {}, os.environ)
         for option, value in options.items():
             if value is not None:
-                setting = (_OPTIONS[option][0],)
+                setting = (OF_EVERY_COMMAND[option][0],)
                 found.put(setting, value, Origin(f"--{option}", "command line"))
         config = RedisConfig(found.origins, **found.values)
         # What the command itself does is none of the service's figures.
@@ -105,12 +73,12 @@ def command(body: Callable[..., Exit | None]) -> Callable[..., None]:
     The options that all commands share are added; what goes wrong becomes a sentence and a code.
     """
     own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
-    shared = {name: kind for name, (_, kind) in _OPTIONS.items()} | {"json": _JSON}
+    shared = {name: kind for name, (_, kind) in OF_EVERY_COMMAND.items()} | {"json": Json}
 
     @functools.wraps(body)
     def run(**given: Any) -> None:
         output = Output(as_json=given.pop("json"))
-        where = {name: given.pop(name) for name in _OPTIONS}
+        where = {name: given.pop(name) for name in OF_EVERY_COMMAND}
         # It is for whoever brings data to the server; doctor has it as a finding.
         news = body.__name__ == "migrate"
         ended = _ended(output, lambda: body(Session(output, where), **given), at_risk_is_news=news)

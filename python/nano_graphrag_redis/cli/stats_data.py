@@ -13,8 +13,8 @@ from nano_graphrag_redis import _core
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE, OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageOperationError
-from nano_graphrag_redis.migration.common import opened
 from nano_graphrag_redis.migration.keyspace_entries import Foreign, entries_of
+from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.shapes import ProcessMetrics, SingleFlightStats
 from nano_graphrag_redis.workers.snapshots import Days, empty, merged

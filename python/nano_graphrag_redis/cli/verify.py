@@ -11,9 +11,9 @@ from nano_graphrag_redis import migration
 from nano_graphrag_redis.migration import Verified, VerifiedNamespace
 from nano_graphrag_redis.printable import visible
 
-from .arguments import Directory, Only, told
+from .arguments import Directory, Only
 from .exit_codes import Exit
-from .output import table
+from .output import table, told
 from .session import Session
 
 _NAMED = 10
