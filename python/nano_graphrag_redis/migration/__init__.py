@@ -13,17 +13,16 @@ because it skips what has been copied. They block: from a coroutine, use ``async
 from .export_files import export, fold
 from .migrate_files import migrate
 from .plan_files import plan
-from .reports import (
+from .progress import Progress, Report
+from .results import (
     Exported,
     ExportedFile,
     Migrated,
     MigratedNamespace,
     Plan,
     PlannedFile,
-    Progress,
     Refused,
     RefusedNamespace,
-    Report,
     Settings,
     SkippedLines,
     Verified,

@@ -11,9 +11,11 @@ from typing import Any
 from nano_graphrag_redis._core import FileWork, file_of
 from nano_graphrag_redis.exceptions import StorageConfigError
 
-from .common import all_files_in, configuration, opened, run
+from .find_host_files import all_files_in
 from .keyspace_entries import Foreign, namespaces_of
-from .reports import Exported, ExportedFile, RefusedNamespace, Report, Settings, SkippedLines
+from .open_store import configuration, opened
+from .progress import Report, run
+from .results import Exported, ExportedFile, RefusedNamespace, Settings, SkippedLines
 
 _LOG_NAME = re.compile(r"kv_store_(.+)\.changes(\.folding)?", re.DOTALL)
 

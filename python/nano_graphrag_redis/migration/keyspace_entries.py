@@ -12,7 +12,7 @@ from nano_graphrag_redis.config.namespaces import OF_EVERY_HOST
 from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.printable import visible
 
-from .common import opened
+from .open_store import opened
 
 _PAGE: Final = 1000
 """Keys that one SCAN looks at."""

@@ -7,8 +7,10 @@ from pathlib import Path
 from nano_graphrag_redis._core import BlockingKvStore, FileWork
 from nano_graphrag_redis.exceptions import JsonFileError
 
-from .common import configuration, opened, run, steadily
-from .reports import Migrated, MigratedNamespace, Plan, PlannedFile, Refused, Report
+from .open_store import configuration, opened
+from .progress import Report, run
+from .results import Migrated, MigratedNamespace, Plan, PlannedFile, Refused
+from .retry_changing_files import steadily
 
 
 def migrate(plan: Plan, *, dry_run: bool = False, progress: Report | None = None) -> Migrated:

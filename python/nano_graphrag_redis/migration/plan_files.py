@@ -10,9 +10,12 @@ from nano_graphrag_redis._core import FileWork, file_of
 from nano_graphrag_redis.config.value_types import LONGEST_TTL, check_name
 from nano_graphrag_redis.exceptions import JsonFileError, StorageConfigError
 
-from .common import configuration, files_in, run, steadily
 from .export_files import logs_in
-from .reports import Plan, PlannedFile, Report, Settings
+from .find_host_files import files_in
+from .open_store import configuration
+from .progress import Report, run
+from .results import Plan, PlannedFile, Settings
+from .retry_changing_files import steadily
 
 
 def plan(

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from nano_graphrag_redis._core import BlockingKvStore, FileWork
 
-from .common import configuration, files_in, opened, run, steadily
+from .find_host_files import files_in
 from .keyspace_entries import namespaces_of
-from .reports import Report, Settings, Verified, VerifiedNamespace
+from .open_store import configuration, opened
+from .progress import Report, run
+from .results import Settings, Verified, VerifiedNamespace
+from .retry_changing_files import steadily
 
 
 def verify(

@@ -1,11 +1,11 @@
-"""Settings, progress and results of the operations on files."""
+"""What the operations on files return: plans and results. And the settings that they take."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from nano_graphrag_redis._core import FileWork
 from nano_graphrag_redis.config import RedisConfig
@@ -13,30 +13,6 @@ from nano_graphrag_redis.humanize import plural
 
 Settings = RedisConfig | Mapping[str, Any] | None
 """A ``RedisConfig``, a host's ``global_config``, or None for the environment."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress on one namespace.
-
-    Attributes:
-        namespace: The namespace.
-        step: ``check`` (validating the file), ``copy``, ``list`` (collecting ids), ``write``
-            (writing a file), ``read`` or ``compare``.
-        done: How much of the step is done, in ``unit``.
-        total: The size of the step; None if it is not known yet.
-        unit: What ``done`` and ``total`` count.
-    """
-
-    namespace: str
-    step: Literal["check", "copy", "list", "write", "read", "compare"]
-    done: int
-    total: int | None
-    unit: Literal["bytes", "ids"]
-
-
-Report = Callable[[Progress], None]
-"""Called after each step; an exception that it raises stops the operation."""
 
 
 @dataclass(frozen=True)
