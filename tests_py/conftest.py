@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from nano_graphrag_redis import _core
-from nano_graphrag_redis.workers.snapshots import stop_writing
+from nano_graphrag_redis.workers.counter_writer import stop_writing
 from support.host import preloaded_host
 from support.leaks import Leaks
 from support.preloaded import Preloaded

@@ -31,7 +31,7 @@ from nano_graphrag_redis.shapes import (
     ServiceMetrics,
     SingleFlightStats,
 )
-from nano_graphrag_redis.workers.snapshots import merged
+from nano_graphrag_redis.workers.merged_counters import merged
 from support.conditions import eventually
 from support.pages import blocks
 from support.servers import RedisServer

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from nano_graphrag_redis.workers.snapshots import merged
+from nano_graphrag_redis.workers.merged_counters import merged
 
 ROOT = Path(__file__).parents[1]
 SCREENS = ROOT / "docs" / "images" / "screens"

@@ -122,7 +122,7 @@ class Backend:
         if self._folds:
             _fold_at_exit(self)
         if self.config.redis_metrics_dir is not None:
-            from nano_graphrag_redis.workers.snapshots import keep_writing
+            from nano_graphrag_redis.workers.counter_writer import keep_writing
 
             keep_writing(Path(self.config.redis_metrics_dir).absolute())
 

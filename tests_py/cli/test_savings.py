@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from nano_graphrag_redis.workers import snapshots
+from nano_graphrag_redis.workers.counter_sums import DAYS_KEPT, Days, add_days
+from nano_graphrag_redis.workers.merged_counters import merged
 from support.scripts import run_script
 from support.servers import RedisServer, server_binaries
 
@@ -105,14 +106,14 @@ def test_it_is_counted_by_day(stats: Callable[..., str], directory: Path) -> Non
 def test_days_outlive_the_processes_that_counted_them(server: RedisServer, directory: Path) -> None:
     run_script(SERVICE, server.url, directory).cleanly()
     for _ in range(2):  # the first one folds
-        (counts,) = snapshots.merged(directory)["days"].values()
+        (counts,) = merged(directory)["days"].values()
         assert counts == {"hits": 7, "misses": 1}
     assert [path.name for path in directory.glob("*.json")] == ["gone.json"]
 
 
 def test_files_of_the_version_before_have_no_days(directory: Path) -> None:
     rewrite(directory, lambda told: told.pop("days"))
-    total = snapshots.merged(directory)
+    total = merged(directory)
     assert total["days"] == {}
     assert total["namespaces"]["llm_response_cache"]["counts"]["hits"] == 3
 
@@ -125,17 +126,17 @@ def test_files_of_the_version_before_have_no_days(directory: Path) -> None:
 def test_days_that_are_none_are_passed_over_with_their_file(directory: Path, days: object) -> None:
     rewrite(directory, lambda told: told.update(days=days))
     passed_over: list[str] = []
-    assert snapshots.merged(directory, passed_over)["days"] == {}
+    assert merged(directory, passed_over)["days"] == {}
     assert len(passed_over) == 1
     assert "\x1b" not in passed_over[0]
 
 
 def test_the_newest_days_are_kept() -> None:
     first = datetime(2026, 1, 1, tzinfo=timezone.utc).date()
-    days: snapshots.Days = {}
-    for number in range(snapshots.DAYS_KEPT + 3):
-        snapshots.add_days(days, {str(first + timedelta(days=number)): {"hits": number}})
-    assert len(days) == snapshots.DAYS_KEPT
+    days: Days = {}
+    for number in range(DAYS_KEPT + 3):
+        add_days(days, {str(first + timedelta(days=number)): {"hits": number}})
+    assert len(days) == DAYS_KEPT
     assert min(days) == str(first + timedelta(days=3))
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import nano_graphrag_redis
-from nano_graphrag_redis.workers import snapshots
+from nano_graphrag_redis.workers.live_workers import workers
+from nano_graphrag_redis.workers.merged_counters import merged
 from support.conditions import eventually
 from support.servers import RedisServer
 
@@ -88,7 +89,7 @@ def findings(
 
 
 def running(directory: Path) -> int:
-    return sum(int(each["count"]) for each in snapshots.workers(directory))
+    return sum(int(each["count"]) for each in workers(directory))
 
 
 def test_workers_that_share_everything_are_well(start: Start, findings: Any) -> None:
@@ -125,9 +126,9 @@ def test_a_worker_on_json_files_is_found(start: Start, findings: Any, directory:
     assert told["workers-on-json"]["severity"] == "error"
     assert told["workers-on-json"]["title"] == "2 of 3 workers on JSON files"
     assert "STORAGE_KV_BACKEND=redis" in told["workers-on-json"]["remedy"]
-    backends = {each["backend"]: each["count"] for each in snapshots.workers(directory)}
+    backends = {each["backend"]: each["count"] for each in workers(directory)}
     assert backends == {"json": 2, "redis": 1}
-    assert snapshots.merged(directory)["workers"] == snapshots.workers(directory)
+    assert merged(directory)["workers"] == workers(directory)
 
 
 def test_a_worker_that_ended_is_not_counted(
@@ -149,7 +150,7 @@ def test_a_host_on_json_loads_nothing_of_ours_where_nobody_counts(
     source = FACTORY_HOST.replace(
         "sys.stdin.read()", "print([m for m in COSTLY if m in sys.modules])"
     )
-    costly = ["nano_graphrag_redis.workers.snapshots", "nano_graphrag_redis.storage"]
+    costly = ["nano_graphrag_redis.workers.counter_writer", "nano_graphrag_redis.storage"]
     (tmp_path / "app.py").write_text(f"COSTLY = {costly}\n{source}")
     ended = command("run", "app.py", STORAGE_KV_BACKEND="json")
     assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr

@@ -20,7 +20,7 @@ if sys.argv[4] == "stacks" and "RUST_MIN_STACK" not in os.environ:  # read when 
 
 import atexit, contextlib, resource
 from pathlib import Path
-import nano_graphrag_redis.threads, nano_graphrag_redis.workers.snapshots
+import nano_graphrag_redis.threads, nano_graphrag_redis.workers.counter_writer
 import concurrent.futures.thread
 
 kind, directory = sys.argv[2], sys.argv[3]

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from nano_graphrag_redis import _core
-from nano_graphrag_redis.workers import snapshots
+from nano_graphrag_redis.workers import merged_counters
 from support.conditions import DEADLINE, eventually
 from support.scripts import run_script
 from support.servers import RedisServer, server_binaries
@@ -107,7 +107,9 @@ def test_the_counters_of_uvicorns_workers_are_added_up_and_served(
             pid = ask(address)
             workers[pid] = workers.get(pid, 0) + 1
         asked = sum(workers.values())
-        eventually(lambda: directory.is_dir() and misses(snapshots.merged(directory)) == asked)
+        eventually(
+            lambda: directory.is_dir() and misses(merged_counters.merged(directory)) == asked
+        )
         served = subprocess.Popen([*serving, "--port", "0"], stderr=subprocess.PIPE, text=True)
         with served:
             assert served.stderr is not None
@@ -132,11 +134,11 @@ def test_a_worker_that_is_killed_leaves_what_it_has_written(
 ) -> None:
     with uvicorn(tmp_path, URL=server.url, REDIS_METRICS_DIR=str(directory)) as address:
         pid = ask(address)
-        eventually(lambda: directory.is_dir() and misses(snapshots.merged(directory)) >= 1)
-        counted = misses(snapshots.merged(directory))
+        eventually(lambda: directory.is_dir() and misses(merged_counters.merged(directory)) >= 1)
+        counted = misses(merged_counters.merged(directory))
         os.kill(pid, signal.SIGKILL)
         ask(address)
-        eventually(lambda: misses(snapshots.merged(directory)) > counted)
+        eventually(lambda: misses(merged_counters.merged(directory)) > counted)
 
 
 def test_a_forked_child_writes_for_itself(server: RedisServer, directory: Path) -> None:
@@ -154,7 +156,7 @@ def test_a_forked_child_writes_for_itself(server: RedisServer, directory: Path) 
         server.url,
         directory,
     ).cleanly()
-    assert misses(snapshots.merged(directory)) == 3
+    assert misses(merged_counters.merged(directory)) == 3
     assert [path.name for path in directory.glob("*.json")] == ["gone.json"]
 
 
@@ -165,25 +167,25 @@ def test_a_process_that_was_taken_for_gone_counts_nothing_twice(
         """
         import json, time
         from pathlib import Path
-        from nano_graphrag_redis.workers import snapshots
+        from nano_graphrag_redis.workers import counter_writer, merged_counters
 
         os.environ["REDIS_METRICS_DIR"] = sys.argv[2]
         with SyncRedisKVStorage("llm_response_cache", {"redis_url": URL}) as answers:
             for _ in range(3):
                 answers.get_by_id("question")
-                snapshots._writer.write()
+                counter_writer._writer.write()
                 # As a reader finds it before this process, after an hour in which both slept.
                 (path,) = Path(sys.argv[2]).glob("*-*.json")
                 told = json.loads(path.read_text())
-                told["written"] -= 2 * snapshots.FOLD_AFTER
+                told["written"] -= 2 * merged_counters.FOLD_AFTER
                 path.write_text(json.dumps(told))
-                snapshots.merged(Path(sys.argv[2]))
+                merged_counters.merged(Path(sys.argv[2]))
                 assert not path.exists()
         """,
         server.url,
         directory,
     ).cleanly()
-    merged = snapshots.merged(directory)
+    merged = merged_counters.merged(directory)
     assert misses(merged) == 3
     operation = merged["namespaces"]["llm_response_cache"]["operations"]["get_by_id"]
     assert sum(operation["histogram"]) == sum(operation["statuses"].values()) == 3
@@ -193,12 +195,12 @@ def test_a_process_that_was_taken_for_gone_counts_nothing_twice(
 def test_a_directory_that_cannot_be_written_is_named_once(server: RedisServer) -> None:
     ended = run_script(
         """
-        from nano_graphrag_redis.workers import snapshots
+        from nano_graphrag_redis.workers import counter_writer
 
         os.environ["REDIS_METRICS_DIR"] = "/dev/null/metrics"
         with SyncRedisKVStorage("llm_response_cache", {"redis_url": URL}) as answers:
             answers.get_by_id("question")
-            snapshots._writer.write()
+            counter_writer._writer.write()
         """,
         server.url,
     )
@@ -245,11 +247,11 @@ def test_counters_of_all_and_what_is_open_of_those_that_live(write: Write, direc
     write("silent", 10, ago=60)
     write("ahead", 10_000, ago=-60)
     write("ended", 100, ended=True)
-    write("forgotten", 1000, ago=2 * snapshots.FOLD_AFTER)
+    write("forgotten", 1000, ago=2 * merged_counters.FOLD_AFTER)
     (directory / "damaged.json").write_text("{")
     (directory / "newer.json").write_text('{"format": 99}')
     for _ in range(3):
-        total = snapshots.merged(directory)
+        total = merged_counters.merged(directory)
         calls = total["namespaces"]["docs"]["operations"]["get_by_id"]
         assert calls == {"statuses": {"ok": 11_111}, "histogram": [11_111, *REST], "seconds": 2.5}
         assert total["servers"]["redis://a"] == {
@@ -309,7 +311,7 @@ def test_what_is_no_file_of_counters_is_passed_over_and_named(
     write("alive", 7)
     harmful = harm(directory)
     passed_over: list[str] = []
-    total = snapshots.merged(directory, passed_over)
+    total = merged_counters.merged(directory, passed_over)
     assert total["namespaces"]["docs"]["counts"] == {"hits": 7}
     told = {Path(line.split(": ")[0]).name: line for line in passed_over}
     assert told.keys() == harmful.keys()
@@ -327,7 +329,7 @@ def test_a_sum_that_was_tampered_with_removes_no_file_and_is_not_written_over(
     tampered = {"format": 1, "folded": ["../precious.json"], "snapshot": snapshot}
     (directory / "gone.json").write_text(json.dumps(tampered))
     before = (directory / "gone.json").read_bytes()
-    assert snapshots.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 5}
+    assert merged_counters.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 5}
     assert precious.exists()
     assert (directory / "gone.json").read_bytes() == before
 
@@ -337,11 +339,11 @@ def test_nothing_is_written_through_a_link(write: Write, directory: Path, tmp_pa
     victim = tmp_path / "victim"
     (directory / "fold.lock").symlink_to(victim)
     (directory / f"gone.{os.getpid()}.draft").symlink_to(victim)
-    snapshots.merged(directory)
+    merged_counters.merged(directory)
     assert not victim.exists()
     (directory / "fold.lock").unlink()
     (directory / "gone.json").symlink_to(victim)
-    snapshots.merged(directory)
+    merged_counters.merged(directory)
     assert not victim.exists()
 
 
@@ -353,10 +355,10 @@ def test_a_file_of_another_user_counts_only_where_not_everybody_may_write(
     write("mine", 1)
     write("theirs", 10)
     os.chown(directory / "theirs.json", 12345, 12345)
-    assert snapshots.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 11}
+    assert merged_counters.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 11}
     directory.chmod(0o1777)
     passed_over: list[str] = []
-    counts = snapshots.merged(directory, passed_over)["namespaces"]["docs"]["counts"]
+    counts = merged_counters.merged(directory, passed_over)["namespaces"]["docs"]["counts"]
     assert counts == {"hits": 1}
     assert "theirs.json: another user's" in passed_over[0]
 
@@ -364,11 +366,11 @@ def test_a_file_of_another_user_counts_only_where_not_everybody_may_write(
 def test_a_file_that_was_folded_and_not_removed_counts_once(write: Write, directory: Path) -> None:
     write("ended", 5, ended=True)
     before = (directory / "ended.json").read_bytes()
-    assert snapshots.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 5}
+    assert merged_counters.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 5}
     # As if it had been stopped between the two.
     gone = json.loads((directory / "gone.json").read_bytes())
     (directory / "gone.json").write_text(json.dumps(gone | {"folded": ["ended.json"]}))
     (directory / "ended.json").write_bytes(before)
     for _ in range(2):
-        assert snapshots.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 5}
+        assert merged_counters.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 5}
     assert not (directory / "ended.json").exists()

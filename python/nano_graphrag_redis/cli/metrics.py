@@ -10,7 +10,7 @@ import typer
 
 from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.workers.snapshots import merged
+from nano_graphrag_redis.workers.merged_counters import merged
 
 from .session import Session
 

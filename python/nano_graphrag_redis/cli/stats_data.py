@@ -17,7 +17,8 @@ from nano_graphrag_redis.migration.keyspace_entries import Foreign, entries_of
 from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.shapes import ProcessMetrics, SingleFlightStats
-from nano_graphrag_redis.workers.snapshots import Days, empty, merged
+from nano_graphrag_redis.workers.counter_sums import Days, empty
+from nano_graphrag_redis.workers.merged_counters import merged
 
 from .output import Bars
 

@@ -6,7 +6,7 @@ scrape reads the counters and sends no command to any server. In reading order:
 - ``collector``: ``register``, and what a registry collects
 - ``families``: a snapshot of the core's counters as metrics, the one list of their names
 
-``nano_graphrag_redis.workers.snapshots`` adds up the counters of several processes.
+``nano_graphrag_redis.workers.merged_counters`` adds up the counters of several processes.
 """
 
 from __future__ import annotations

@@ -11,8 +11,10 @@ from prometheus_client.registry import Collector
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.metrics.families import described, metrics_of
+from nano_graphrag_redis.workers.counter_writer import SAMPLE_EVERY
 from nano_graphrag_redis.workers.identity import this_worker
-from nano_graphrag_redis.workers.snapshots import SAMPLE_EVERY, counted, merged
+from nano_graphrag_redis.workers.live_workers import counted
+from nano_graphrag_redis.workers.merged_counters import merged
 
 _registered: dict[CollectorRegistry, StorageCollector] = {}
 
@@ -43,7 +45,7 @@ class StorageCollector(Collector):
 
 
 class DirectoryCollector(Collector):
-    """The sum of what several processes have written to a directory; see ``snapshots``."""
+    """The sum of what several processes have written to a directory; see ``merged_counters``."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

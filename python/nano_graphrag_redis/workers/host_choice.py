@@ -17,6 +17,6 @@ def host_chose_json() -> None:
     note_json()
     directory = metrics_directory()
     if directory is not None:
-        from .snapshots import keep_writing
+        from .counter_writer import keep_writing
 
         keep_writing(Path(directory).absolute())

@@ -8,7 +8,7 @@ from pathlib import Path
 from nano_graphrag_redis.doctor.findings import Finding, Severity
 from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.workers.snapshots import workers
+from nano_graphrag_redis.workers.live_workers import workers
 
 
 def examine_workers(directory: Path) -> Iterator[Finding]:

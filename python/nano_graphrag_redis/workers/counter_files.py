@@ -1,4 +1,4 @@
-"""Files in a directory that others may write to, read and written so that they can do no harm.
+"""The files of counters in a directory that others may write to: they can do no harm.
 
 A name there may be a link, a pipe, a file without end, or JSON that says anything: each is passed
 over, and why is told.
@@ -6,23 +6,33 @@ over, and why is told.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
+from nano_graphrag_redis import _core
 from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.shapes import ProcessMetrics
+
+from .counter_sums import Days, empty
 
 FORMAT: Final = 1
 """Files of another format are another version's and are left alone."""
 
 LARGEST: Final = 64 << 20
 """Bytes of a file that is read: ten thousand namespaces, each called in every way, take less."""
+
+
+GONE: Final = "gone.json"
+"""The sum of the processes whose files were folded into one."""
 
 
 class PassedOverError(Exception):
@@ -195,3 +205,44 @@ def replace(path: Path, told: object) -> None:
             draft.unlink(missing_ok=True)
             raise
     draft.replace(path)
+
+
+class CounterFiles:
+    """The files in a directory of counters.
+
+    Attributes:
+        directory: The directory.
+        refused: Those that were passed over, and why.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.refused: dict[str, str] = {}
+        self._bounds: list[float] = _core.metrics()["bounds"]
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        for path in sorted(self.directory.iterdir()):
+            if path.suffix != ".json" or path.name == GONE:
+                continue
+            with contextlib.suppress(PassedOverError):
+                told = self._read(path.name, "written", "ended")
+                if told is not None:
+                    yield path.name, told
+
+    def gone(self) -> tuple[ProcessMetrics, list[str], Days]:
+        """The sum of what was folded, the files in it that may not be removed yet, and the days.
+
+        Raises:
+            PassedOverError: It cannot be read; it is left as it is, and nothing more is folded.
+        """
+        told = self._read(GONE, "folded")
+        if told is None:
+            return empty(), [], {}
+        return told["snapshot"], told["folded"], told.get("days", {})
+
+    def _read(self, name: str, *parts: str) -> Any:
+        try:
+            return read(self.directory / name, self._bounds, parts)
+        except PassedOverError as why:
+            self.refused[name] = str(why)
+            raise
