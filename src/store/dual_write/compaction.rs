@@ -1,4 +1,4 @@
-//! Compaction: the log of changes becomes part of the host's file.
+//! Compaction: the log of changes becomes part of the host's file, when that is due.
 //!
 //! The log says which ids have changed. What they are is asked of the server: two processes that
 //! write one id may have logged that in another order than the server did it. Of what the server does
@@ -7,10 +7,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant as StdInstant};
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
+use super::DualWrite;
 use super::log_lock::{LOCK_PATIENCE, stopped, with_patience};
 use crate::error::{Error, Kind, Result};
 use crate::files::change_index::{Change, Changes, Fate, Place};
@@ -22,6 +26,13 @@ use crate::files::{
 use crate::json::Layout;
 use crate::store::{BatchSizer, KvStore};
 
+/// Milliseconds between two compactions of one file.
+pub(super) const COMPACT_INTERVAL: u64 = 60_000;
+/// Time from a change to the compaction, if that is due: others come with it.
+pub(super) const COMPACT_DELAY: Duration = Duration::from_secs(1);
+/// How many times longer than it takes a file is left alone after it: a large one is compacted less
+/// often.
+const COMPACT_REST: u64 = 10;
 /// Time until it is looked again whether another process is still compaction.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Time without a byte written after which another process that compacts is taken for one that has
@@ -30,6 +41,69 @@ const COMPACT_PATIENCE: Duration = Duration::from_secs(60);
 /// The files that values are in: the log, and what the server says otherwise.
 const LOG: usize = 0;
 const OTHERWISE: usize = 1;
+
+impl DualWrite {
+    /// Has the log compacted in a while, unless that is arranged already.
+    pub(super) fn schedule(&self, after: Duration) {
+        if self.scheduled.load(Relaxed) || self.scheduled.swap(true, Relaxed) {
+            return;
+        }
+        let (store, turn) = (Weak::clone(&self.store), Arc::clone(&self.turn));
+        tokio::spawn(async move {
+            sleep(after).await;
+            // One thread of those few that may block is enough for it.
+            let _turn = turn.lock().await;
+            // Files are read and written there, which no socket waits for.
+            let compacting = tokio::task::spawn_blocking(move || {
+                if let Some(store) = store.upgrade() {
+                    Handle::current().block_on(store.compact_when_due());
+                }
+            });
+            let _ = compacting.await;
+        });
+    }
+}
+
+impl KvStore {
+    /// Compacts the log in its time, unless another process does it; and again when there is more.
+    async fn compact_when_due(&self) {
+        let Some(dual) = &self.dual_write else { return };
+        dual.scheduled.store(false, Relaxed);
+        let paths = dual.log.paths();
+        let compacted = std::fs::metadata(&paths.file).and_then(|found| found.modified());
+        let since = compacted.ok().and_then(|moment| moment.elapsed().ok());
+        let interval = Duration::from_millis(dual.interval.load(Relaxed));
+        let early = since.map_or(Duration::ZERO, |since| interval.saturating_sub(since));
+        if !early.is_zero() {
+            return dual.schedule(early);
+        }
+        let began = StdInstant::now();
+        let _ = dual.append_kept().await; // is tried again with the next change
+        match compact(self, paths, true, false).await {
+            Ok(compacted) => {
+                dual.compactions
+                    .fetch_add(u64::from(compacted.is_some()), Relaxed);
+                let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(COMPACT_INTERVAL);
+                let interval = COMPACT_INTERVAL.max(took.saturating_mul(COMPACT_REST));
+                dual.interval.store(interval, Relaxed);
+                if compacted.is_some() && dual.uncompacted.swap(false, Relaxed) {
+                    self.note("the file follows the log of changes again");
+                }
+                if paths.have_changes() {
+                    dual.schedule(Duration::from_millis(interval));
+                }
+            }
+            Err(error) => {
+                if !dual.uncompacted.swap(true, Relaxed) {
+                    self.note(&format!(
+                        "the log of changes grows, the file does not follow: {error}"
+                    ));
+                }
+                dual.schedule(interval);
+            }
+        }
+    }
+}
 
 /// A file that was brought up to date.
 #[derive(Clone, Debug, PartialEq, Eq)]

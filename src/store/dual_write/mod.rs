@@ -7,27 +7,17 @@ mod log_lock;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::Mutex;
-use tokio::time::sleep;
 
 use super::{Batch, KvStore};
 use crate::config::StoreConfig;
 use crate::error::{Kind, Result};
 use crate::files::change_log::{ChangeLog, Flight, Lines, Mark};
 use crate::log_events::Event;
-use compaction::compact;
+use compaction::{COMPACT_DELAY, COMPACT_INTERVAL};
 use log_lock::Patience;
-
-/// Milliseconds between two compactions of one file.
-const COMPACT_INTERVAL: u64 = 60_000;
-/// Time from a change to the compaction, if that is due: others come with it.
-const COMPACT_DELAY: Duration = Duration::from_secs(1);
-/// How many times longer than it takes a file is left alone after it: a large one is compacted less
-/// often.
-const COMPACT_REST: u64 = 10;
 
 /// Bytes of a line around an id and a value.
 const LINE: usize = 32;
@@ -107,26 +97,6 @@ impl DualWrite {
 
     async fn locked(&self, act: impl Fn() -> Result<bool>) -> Result<()> {
         self.patience.with(self.limit, &self.log, act).await
-    }
-
-    /// Has the log compacted in a while, unless that is arranged already.
-    fn schedule(&self, after: Duration) {
-        if self.scheduled.load(Relaxed) || self.scheduled.swap(true, Relaxed) {
-            return;
-        }
-        let (store, turn) = (Weak::clone(&self.store), Arc::clone(&self.turn));
-        tokio::spawn(async move {
-            sleep(after).await;
-            // One thread of those few that may block is enough for it.
-            let _turn = turn.lock().await;
-            // Files are read and written there, which no socket waits for.
-            let compacting = tokio::task::spawn_blocking(move || {
-                if let Some(store) = store.upgrade() {
-                    Handle::current().block_on(store.compact_when_due());
-                }
-            });
-            let _ = compacting.await;
-        });
     }
 }
 
@@ -212,45 +182,6 @@ impl KvStore {
         match &self.dual_write {
             Some(dual) => dual.append_kept().await,
             None => Ok(()),
-        }
-    }
-
-    /// The same in its time, unless another process does it; and again when there is more.
-    async fn compact_when_due(&self) {
-        let Some(dual) = &self.dual_write else { return };
-        dual.scheduled.store(false, Relaxed);
-        let paths = dual.log.paths();
-        let compacted = std::fs::metadata(&paths.file).and_then(|found| found.modified());
-        let since = compacted.ok().and_then(|moment| moment.elapsed().ok());
-        let interval = Duration::from_millis(dual.interval.load(Relaxed));
-        let early = since.map_or(Duration::ZERO, |since| interval.saturating_sub(since));
-        if !early.is_zero() {
-            return dual.schedule(early);
-        }
-        let began = Instant::now();
-        let _ = dual.append_kept().await; // is tried again with the next change
-        match compact(self, paths, true, false).await {
-            Ok(compacted) => {
-                dual.compactions
-                    .fetch_add(u64::from(compacted.is_some()), Relaxed);
-                let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(COMPACT_INTERVAL);
-                let interval = COMPACT_INTERVAL.max(took.saturating_mul(COMPACT_REST));
-                dual.interval.store(interval, Relaxed);
-                if compacted.is_some() && dual.uncompacted.swap(false, Relaxed) {
-                    self.note("the file follows the log of changes again");
-                }
-                if paths.have_changes() {
-                    dual.schedule(Duration::from_millis(interval));
-                }
-            }
-            Err(error) => {
-                if !dual.uncompacted.swap(true, Relaxed) {
-                    self.note(&format!(
-                        "the log of changes grows, the file does not follow: {error}"
-                    ));
-                }
-                dual.schedule(interval);
-            }
         }
     }
 }
