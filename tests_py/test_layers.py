@@ -24,7 +24,7 @@ CORE = (
     ),
     *(
         "client.node",
-        "client.reactor",
+        "client.direct_connections",
         "client.pool",
         "client.connection",
     ),

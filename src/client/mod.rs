@@ -12,7 +12,7 @@
 //! - [`invalidation`]: what the server says of changed keys, for the near cache
 //! - [`keyspace_stats`]: samples of the servers and of what each namespace takes, for metrics
 //! - [`node`]: one server, and one attempt at it
-//! - [`pool`]: the connections to one server, within its [`permits`]; [`reactor`]: those that a caller's own thread drives
+//! - [`pool`]: the connections to one server, within its [`permits`]; [`direct_connections`]: those that a caller's own thread drives
 //! - [`connection`]: a pipelined connection, and whoever drives it
 //! - [`transport`]: sockets, TLS, the handshake; [`protocol`]: the pipeline, requests, replies and RESP, without I/O
 
@@ -22,6 +22,7 @@ mod circuit_breaker;
 mod connection;
 pub(crate) mod deadline;
 mod delivery;
+mod direct_connections;
 pub(crate) mod durability;
 mod health;
 mod invalidation;
@@ -30,7 +31,7 @@ mod node;
 mod permits;
 mod pool;
 mod protocol;
-mod reactor;
+
 mod shared_connections;
 mod topology;
 pub(crate) mod transaction;
@@ -51,13 +52,13 @@ use crate::mutex::Mutex;
 use crate::near_cache::{self, NearCache};
 pub(crate) use backlog::Backlog;
 pub use connection::Connection;
+pub use direct_connections::{DriveOutcome, Entered, Reactor};
 use durability::Barrier;
 use invalidation::Invalidation;
 pub use keyspace_stats::{KeyspaceStats, NamespaceStats, ServerStats, keep_keyspace_stats};
 pub(crate) use node::Node;
 pub(crate) use protocol::request::{Commands, Request, command};
 pub(crate) use protocol::resp::{Reply, info_field, memory_usages};
-pub use reactor::{DriveOutcome, Entered, Reactor};
 pub use shared_connections::SharedConnections;
 use topology::Topology;
 pub use transport::socket::Waiting;

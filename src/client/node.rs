@@ -9,9 +9,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::circuit_breaker::CircuitBreaker;
 use super::deadline;
+use super::direct_connections::checkout;
 use super::pool::Pool;
 use super::protocol::resp::refuses_for_now;
-use super::reactor::checkout;
 use super::transport::auth_limiter::AuthLimiter;
 use super::{Reply, Request};
 use crate::config::ServerConfig;

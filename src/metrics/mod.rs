@@ -4,14 +4,14 @@
 //! connections owns. A [`Ledger`] adds up those of a process, also of what is closed by now. What
 //! goes up and down (connections, copies) is not counted here but asked for where it is.
 
+mod latency_histogram;
 mod server_counters;
 mod store_counters;
 mod totals;
 
+pub use latency_histogram::BUCKETS;
 pub use server_counters::ServerCount;
-pub use store_counters::{
-    BUCKETS, Count, Direction, Operation, Status, StoreCounters, StoreTotals,
-};
+pub use store_counters::{Count, Direction, Operation, Status, StoreCounters, StoreTotals};
 pub use totals::{Counters, Ledger, Totals};
 
 /// All that a process has counted.

@@ -3,30 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::latency_histogram::{BUCKETS, HISTOGRAM, bucket_of};
 use super::{Counters, Totals};
 use crate::enumeration::enumeration;
 use crate::error::Kind;
-
-/// Upper bounds of the histogram of durations, in nanoseconds; a longer call is in none.
-pub const BUCKETS: [u64; 17] = [
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    10_000_000_000,
-];
 
 enumeration! {
     /// A public call, by the name that it has in Python.
@@ -175,7 +155,6 @@ impl Status {
 
 // Of each operation: for each status a histogram with what is in no bucket, so that one number
 // counts both; its nanoseconds. Then the other numbers, and what was forgiven by kind.
-const HISTOGRAM: usize = BUCKETS.len() + 1;
 const NANOSECONDS: usize = STATUSES * HISTOGRAM;
 const OF_OPERATION: usize = NANOSECONDS + 1;
 const COUNTS: usize = OF_OPERATION * Operation::ALL.len();
@@ -206,8 +185,8 @@ impl StoreCounters {
     /// Counts a call.
     pub fn call(&self, operation: Operation, status: Status, took: Duration) {
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.partition_point(|bound| *bound < nanoseconds);
         let start = of(operation);
+        let bucket = bucket_of(nanoseconds);
         self.0.add(start + status.place() * HISTOGRAM + bucket, 1);
         self.0.add(start + NANOSECONDS, nanoseconds);
     }
@@ -296,30 +275,6 @@ impl StoreTotals<'_> {
 mod tests {
     use super::*;
     use crate::metrics::Ledger;
-
-    #[test]
-    fn a_call_is_in_the_first_bucket_that_it_fits() {
-        let (ledger, store) = (Ledger::default(), StoreCounters::new("docs"));
-        ledger.keep(store.counters());
-        for nanoseconds in [1, 25_000, 25_001, 10_000_000_000, 10_000_000_001] {
-            let took = Duration::from_nanos(nanoseconds);
-            store.call(Operation::GetKey, Status::Failed(Kind::Closed), took);
-        }
-        let totals = ledger.totals();
-        let totals = StoreTotals(&totals["docs"]);
-        let mut histogram = [0; BUCKETS.len() + 1];
-        (histogram[0], histogram[1]) = (2, 1);
-        (histogram[BUCKETS.len() - 1], histogram[BUCKETS.len()]) = (1, 1);
-        assert_eq!(totals.histogram(Operation::GetKey), histogram);
-        assert_eq!(
-            totals.took(Operation::GetKey),
-            Duration::from_nanos(20_000_050_003)
-        );
-        assert_eq!(
-            totals.calls(Operation::GetKey, Status::Failed(Kind::Closed)),
-            5
-        );
-    }
 
     #[test]
     fn no_two_numbers_share_a_place() {

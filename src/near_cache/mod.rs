@@ -16,7 +16,7 @@
 //! next moment. A primary that was not known before takes all copies with it, before the first
 //! answer of it is read.
 
-mod entries;
+mod memory_budget;
 #[cfg(test)]
 mod tests;
 mod tracking;
@@ -25,7 +25,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use entries::{Copies, Copy};
+use memory_budget::{Copies, Copy};
 use tracking::Tracking;
 pub(crate) use tracking::{ONE_SERVER, Prefix};
 

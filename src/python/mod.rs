@@ -6,9 +6,9 @@ mod current_task;
 mod exceptions;
 mod ids;
 mod json;
-mod log;
 mod operations;
 mod packed_strings;
+mod python_logging;
 
 #[cfg(feature = "bench")]
 pub use json::codec;

@@ -13,6 +13,7 @@ mod forkable_process;
 mod loop_driver;
 mod loop_wakeup;
 mod pending_calls;
+mod runtime_threads;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -29,8 +30,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::exceptions::status_of;
-use super::log::report;
 use super::packed_strings::Packed;
+use super::python_logging::report;
 use crate::client::deadline;
 use crate::error::{Error, Kind, Result};
 use crate::local_single_flight::Landing;

@@ -11,6 +11,7 @@ mod scan_cursor;
 mod server_view;
 mod slot_map;
 mod slot_states;
+mod slots_reply;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, OnceLock};

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use redis::Value;
 
-use super::slot_map::{self, Range};
+use super::slots_reply::{self, Range};
 use crate::client::info_field;
 use crate::config::endpoint::Endpoint;
 
@@ -39,8 +39,8 @@ impl ServerView {
         asked: &Endpoint,
         suspected: bool,
     ) -> Option<Self> {
-        let names = slot_map::names(&slots);
-        let ranges = slot_map::read(slots, asked)?;
+        let names = slots_reply::names(&slots);
+        let ranges = slots_reply::read(slots, asked)?;
         let Ok(info) = redis::from_redis_value_ref::<String>(info) else {
             return Some(Self {
                 ranges,

@@ -1,4 +1,4 @@
-//! The one place that writes to Python's log.
+//! Events -> records of Python's `logging`, with their `extra` fields: the one place that writes to it.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

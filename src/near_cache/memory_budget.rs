@@ -1,4 +1,4 @@
-//! The copies themselves, bounded in bytes: which stay and which make room.
+//! The copies within their budget of memory: how large one may be, which stay and which make room.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! What moving a namespace to and from files asks of the server.
+//! The writing half of an import: what is copied to the server, what replaces another value there, and how long
+//! it lives.
 
 use std::sync::Arc;
 
