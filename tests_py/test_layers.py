@@ -28,7 +28,7 @@ CORE = (
         "client.pool",
         "client.connection",
     ),
-    *("client.permits", "client.circuit_breaker", "client.transport", "client.protocol"),
+    *("client.connection_permits", "client.circuit_breaker", "client.transport", "client.protocol"),
     *(
         "client.deadline",
         "client.backlog",

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         StorageTimeoutError,
         StorageUnavailableError,
     )
-    from .llm.embeddings import cache_embeddings
-    from .llm.limiting import limit_llm
+    from .llm.cache_embeddings import cache_embeddings
+    from .llm.limit_llm import limit_llm
     from .shapes import RedisSettings, StorageStats
     from .storage import RedisKVStorage
     from .sync import SyncRedisKVStorage
@@ -60,8 +60,8 @@ _HOMES = {
     "StorageStats": "shapes",
     "RedisConfig": "config",
     "RedisSettings": "shapes",
-    "cache_embeddings": "llm.embeddings",
-    "limit_llm": "llm.limiting",
+    "cache_embeddings": "llm.cache_embeddings",
+    "limit_llm": "llm.limit_llm",
     "register": "hosts",
     "unregister": "hosts",
     "StorageError": "exceptions",

@@ -14,7 +14,7 @@ use redis::RedisError;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::permits::Permit;
+use super::connection_permits::Permit;
 use super::protocol::pipeline::{PartialReply, Pipeline, Replies};
 use super::protocol::request::Request;
 use super::transport::connector::Connector;

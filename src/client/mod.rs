@@ -12,7 +12,7 @@
 //! - [`invalidation`]: what the server says of changed keys, for the near cache
 //! - [`keyspace_stats`]: samples of the servers and of what each namespace takes, for metrics
 //! - [`node`]: one server, and one attempt at it
-//! - [`pool`]: the connections to one server, within its [`permits`]; [`direct_connections`]: those that a caller's own thread drives
+//! - [`pool`]: the connections to one server, within its [permits](connection_permits); [`direct_connections`]: those that a caller's own thread drives
 //! - [`connection`]: a pipelined connection, and whoever drives it
 //! - [`transport`]: sockets, TLS, the handshake; [`protocol`]: the pipeline, requests, replies and RESP, without I/O
 
@@ -20,6 +20,7 @@ mod backlog;
 mod backoff;
 mod circuit_breaker;
 mod connection;
+mod connection_permits;
 pub(crate) mod deadline;
 mod delivery;
 mod direct_connections;
@@ -28,7 +29,7 @@ mod health;
 mod invalidation;
 mod keyspace_stats;
 mod node;
-mod permits;
+
 mod pool;
 mod protocol;
 

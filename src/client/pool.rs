@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use redis::{ErrorKind, RedisError};
 
 use super::connection::Connection;
-use super::permits::{Permit, Permits};
+use super::connection_permits::{Permit, Permits};
 use super::protocol::pipeline::Pipeline;
 use super::transport::auth_limiter::AuthLimiter;
 use super::transport::connector::Connector;

@@ -14,7 +14,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::json_writer::is_at;
-use super::lock::FilesLock;
+use super::namespace_lock::FilesLock;
 use super::{Paths, open_own};
 use crate::error::Result;
 use crate::json::write_utf8;

@@ -6,12 +6,12 @@
 pub(crate) mod change_index;
 pub mod change_log;
 mod external_sort;
+mod file_and_log;
 mod json_reader;
 mod json_writer;
-pub(crate) mod lock;
+pub(crate) mod namespace_lock;
 mod paths;
 mod value_scanner;
-mod view;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,12 +20,12 @@ use std::path::Path;
 use crate::error::{Error, Kind};
 pub use change_index::Skipped;
 pub use external_sort::{Item, Sorted, Sorter};
+pub use file_and_log::View;
+pub(crate) use file_and_log::read_at;
 pub use json_reader::{Entry, JsonFile, Signature};
 pub use json_writer::FileWriter;
 pub(crate) use json_writer::{LAYOUT, is_at, sync_directory};
 pub use paths::Paths;
-pub use view::View;
-pub(crate) use view::read_at;
 
 /// Opens a file of ours: never through a link, which may lead anywhere.
 fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Progress, Step};
 use crate::error::Result;
-use crate::files::lock::check_owner;
+use crate::files::namespace_lock::check_owner;
 use crate::files::{FileWriter, Item, Paths, Sorted, Sorter};
 use crate::store::{BatchSizer, KvStore};
 

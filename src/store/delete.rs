@@ -5,7 +5,7 @@ use redis::Value;
 use super::registry::new_mark;
 use super::{KEY_BATCH, KvStore};
 use crate::client::deadline;
-use crate::client::durability::acknowledged::Change;
+use crate::client::durability::acknowledged_writes::Change;
 use crate::error::Result;
 use crate::files::change_log::{Lines, Mark};
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::KvStore;
 use super::dual_write::DualWrite;
 use crate::client::Commands;
-use crate::client::durability::acknowledged::{Change, digest};
+use crate::client::durability::acknowledged_writes::{Change, digest};
 use crate::error::Result;
 use crate::files::change_log::{Flight, Lines, Mark};
 

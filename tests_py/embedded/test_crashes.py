@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nano_graphrag_redis import embedded
-from nano_graphrag_redis.embedded import clients
+from nano_graphrag_redis.embedded import join_and_leave
 from nano_graphrag_redis.exceptions import StorageUnavailableError
 from support.members import (
     Member,
@@ -188,7 +188,7 @@ def test_a_server_may_load_for_longer_than_it_may_be_silent(
     eventually(lambda: not is_locked(directory / "guardian.lock"))
 
     use_server(_LOADS_SLOWLY, tmp_path, monkeypatch)  # eight seconds, an answer every one
-    monkeypatch.setattr(clients, "START_TIMEOUT", 5.0)
+    monkeypatch.setattr(join_and_leave, "START_TIMEOUT", 5.0)
     embedded.acquire(directory)
     with client(directory) as connection:
         assert connection.dbsize() == 8192
@@ -199,7 +199,7 @@ def test_a_server_that_stays_silent_is_given_up_and_ended(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_server(_NEVER_ANSWERS, tmp_path, monkeypatch)
-    monkeypatch.setattr(clients, "START_TIMEOUT", 0.5)
+    monkeypatch.setattr(join_and_leave, "START_TIMEOUT", 0.5)
     with pytest.raises(StorageUnavailableError, match="has not answered"):
         embedded.acquire(directory)
     eventually(lambda: not is_locked(directory / "server.lock"))

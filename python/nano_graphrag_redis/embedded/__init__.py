@@ -25,7 +25,7 @@ if sys.platform == "win32":
         "set REDIS_URL to a running server"
     )
 
-from nano_graphrag_redis.embedded.clients import acquire, release
+from nano_graphrag_redis.embedded.join_and_leave import acquire, release
 from nano_graphrag_redis.embedded.socket_paths import socket_path
 
 __all__ = ["acquire", "release", "socket_path"]

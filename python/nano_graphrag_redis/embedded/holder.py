@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nano_graphrag_redis.embedded import supervisor
-from nano_graphrag_redis.embedded.clients import acquire, release, try_lock
+from nano_graphrag_redis.embedded.join_and_leave import acquire, release, try_lock
 from nano_graphrag_redis.embedded.socket_paths import socket_path
 from nano_graphrag_redis.exceptions import StorageUnavailableError
 

@@ -1,7 +1,7 @@
 //! The barrier behind `index_done_callback`: one at a time, shared by all who arrive while another
 //! is under way, since what they wait for came before it.
 
-pub(crate) mod acknowledged;
+pub(crate) mod acknowledged_writes;
 mod aof;
 mod snapshot;
 mod wait;
@@ -23,7 +23,7 @@ use crate::config::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::keyspace::{Keyspace, pattern_of};
 use crate::mutex::Mutex;
-use acknowledged::{AcknowledgedWrites, Change};
+use acknowledged_writes::{AcknowledgedWrites, Change};
 use wait::{AttemptError, BarrierSession, Incarnation};
 
 /// Keys in one request of those that are looked at again.

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::DualWrite;
-use super::log_lock::{LOCK_PATIENCE, stopped, with_patience};
+use super::lock_patience::{LOCK_PATIENCE, stopped, with_patience};
 use crate::error::{Error, Kind, Result};
 use crate::files::change_index::{Change, Changes, Fate, Place};
 use crate::files::change_log::{ChangeLog, PutAway, try_put_away};

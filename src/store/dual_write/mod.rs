@@ -2,8 +2,8 @@
 //! to time the log is compacted into the file.
 
 pub(super) mod compaction;
-pub(super) mod fallback;
-mod log_lock;
+mod lock_patience;
+pub(super) mod reads_in_outage;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -17,7 +17,7 @@ use crate::error::{Kind, Result};
 use crate::files::change_log::{ChangeLog, Flight, Lines, Mark};
 use crate::log_events::Event;
 use compaction::{COMPACT_DELAY, COMPACT_INTERVAL};
-use log_lock::Patience;
+use lock_patience::Patience;
 
 /// Bytes of a line around an id and a value.
 const LINE: usize = 32;

@@ -60,7 +60,7 @@ def cache_embeddings_of_provider(graph_rag: Any, settings: Mapping[str, Any]) ->
         return
     if not inspect.iscoroutinefunction(getattr(provider, "embed", None)):
         return
-    from nano_graphrag_redis.llm.embeddings import cache_provider
+    from nano_graphrag_redis.llm.cache_embeddings import cache_provider
 
     graph_rag.embedding_provider = cache_provider(
         provider,
@@ -104,7 +104,7 @@ def _model_of(func: Any) -> str | None:
 
 
 def _cached(func: Any, config: RedisConfig, model: str, *, only_questions: bool) -> Any:
-    from nano_graphrag_redis.llm.embeddings import cache_embeddings
+    from nano_graphrag_redis.llm.cache_embeddings import cache_embeddings
 
     cached = cache_embeddings(func, config, model=model)
     if not only_questions:

@@ -14,8 +14,8 @@ from typing import Any
 from nano_graphrag_redis.optional_imports import imported
 from nano_graphrag_redis.workers.host_choice import host_chose_json
 
+from .bring_json_up_to_date import bring_up_to_date
 from .embeddings import cache_embeddings_of_provider
-from .json_files import bring_up_to_date
 from .storage_class import is_redis_storage, redis_storage
 
 

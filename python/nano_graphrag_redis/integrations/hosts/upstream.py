@@ -21,9 +21,9 @@ from nano_graphrag_redis.config import kv_backend
 from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.workers.host_choice import host_chose_json
 
-from . import missing
+from . import missing_values
+from .bring_json_up_to_date import bring_up_to_date
 from .embeddings import cache_embeddings_of
-from .json_files import bring_up_to_date
 from .storage_class import is_redis_storage, redis_storage
 
 FIELD: Final = "key_string_value_json_storage_cls"
@@ -51,7 +51,7 @@ def register(host: ModuleType, undo: ExitStack) -> bool:
         _replace_in(cls, default, placeholder)
         _check_replaced(cls, default)
     _resolve_before_use(graph_rag, placeholder, default, undo)
-    missing.register(host, undo)
+    missing_values.register(host, undo)
     return True
 
 

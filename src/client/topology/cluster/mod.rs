@@ -8,9 +8,9 @@ mod hash_slot;
 mod redirect;
 pub(super) mod routing;
 mod scan_cursor;
-mod server_view;
+mod server_trust;
 mod slot_map;
-mod slot_states;
+mod slot_migrations;
 mod slots_reply;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -33,7 +33,7 @@ use crate::config::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::mutex::Mutex;
 use hash_slot::slot_of;
-use server_view::{ServerView, TrustedView};
+use server_trust::{ServerView, TrustedView};
 use slot_map::SlotMap;
 
 /// Least time between two questions for the map that nobody waits for.

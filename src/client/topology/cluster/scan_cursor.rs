@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Cluster;
 use super::hash_slot::slot_of;
-use super::slot_states::{Report, SlotSet, SlotStates};
+use super::slot_migrations::{Report, SlotSet, SlotStates};
 use crate::client::node::Node;
 use crate::client::protocol::request::{Request, command};
 use crate::client::{Connections, Reply, deadline};

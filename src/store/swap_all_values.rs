@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use super::registry::{Around, new_mark};
 use super::write_tracker::Digests;
 use super::{Batch, KEY_BATCH, KvStore, first};
-use crate::client::durability::acknowledged::Change;
+use crate::client::durability::acknowledged_writes::Change;
 use crate::client::transaction::{Begun, Executed, Fence, Transaction};
 use crate::client::{Commands, Reply, Request, command, deadline};
 use crate::error::{Error, Kind, Result};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::config::{OutagePolicy, StoreConfig};
 use crate::error::{Error, Kind, Result};
-use crate::files::lock::check_owner;
+use crate::files::namespace_lock::check_owner;
 use crate::files::{Paths, View};
 use crate::log_events::Event;
 use crate::mutex::Mutex;
