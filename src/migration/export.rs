@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Progress, Step};
+use super::steps::{Progress, Step};
 use crate::error::Result;
 use crate::files::namespace_lock::check_owner;
 use crate::files::{FileWriter, Item, Paths, Sorted, Sorter};

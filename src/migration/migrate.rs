@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::{Checked, LISTED, Progress, Step, checked_unchanged};
+use super::plan::Checked;
+use super::steps::{LISTED, Progress, Step, checked_unchanged};
 use crate::error::{Error, Kind, Result};
 use crate::files::JsonFile;
 use crate::json::Layout;

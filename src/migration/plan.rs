@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::{Progress, STEP_BYTES, Step, checked_unchanged};
+use super::steps::{Progress, STEP_BYTES, Step, checked_unchanged};
 use crate::error::Result;
 use crate::files::{Item, JsonFile, Signature, Sorter};
 use crate::json::Layout;

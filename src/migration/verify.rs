@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{LISTED, Progress, STEP_BYTES, Step, checked_unchanged};
+use super::steps::{LISTED, Progress, STEP_BYTES, Step, checked_unchanged};
 use crate::error::{Kind, Result};
 use crate::files::{Item, JsonFile, Sorted, Sorter};
 use crate::json::{Layout, rewrite};

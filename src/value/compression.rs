@@ -1,6 +1,8 @@
-//! Which values are stored as frames, and of which codec.
+//! Which values are stored as frames, and of which codec; where the work on a large one is done.
 
 use std::borrow::Cow;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{lz4, zstd};
 use crate::error::{Error, Kind, Result};
@@ -8,6 +10,10 @@ use crate::error::{Error, Kind, Result};
 /// Bytes of JSON below which a value is stored as it is: a frame of so little saves next to
 /// nothing of what the server spends on a key.
 pub const MIN_BYTES: usize = 1024;
+
+/// Bytes from which compressing or decompressing them is done aside: they take half a millisecond
+/// or more, and handing the sockets over to another thread a few hundredths of one.
+const ASIDE_BYTES: usize = 64 * 1024;
 
 /// What makes a frame of a value's JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +102,16 @@ impl Compression {
             _ => Cow::Borrowed(json),
         })
     }
+}
+
+/// Does work on so many bytes. Where that takes long, the other tasks of this thread, sockets
+/// among them, go on on another one meanwhile.
+pub fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if bytes >= ASIDE_BYTES && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        return tokio::task::block_in_place(work);
+    }
+    work()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::{BufRead, Read, Write};
 
 use lz4_flex::frame::{FrameDecoder, FrameEncoder, FrameInfo};
 
-use super::Unreadable;
+use super::frame_errors::Unreadable;
 use crate::error::Result;
 use crate::memory;
 

@@ -6,7 +6,7 @@ use zstd::bulk::Compressor;
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd::zstd_safe::{CParameter, DCtx, compress_bound, get_error_name, get_frame_content_size};
 
-use super::Unreadable;
+use super::frame_errors::Unreadable;
 use crate::error::Result;
 use crate::memory;
 

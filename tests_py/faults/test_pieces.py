@@ -198,7 +198,7 @@ async def scanned(settings: dict[str, Any]) -> set[bytes]:
 def test_the_limits_are_found_in_the_sources() -> None:
     items = {"src/store/batch_sizes.rs: BATCH_ITEMS", "src/store/batch_sizes.rs: KEY_BATCH"}
     assert items <= ITEMS.keys()
-    in_bytes = {"src/store/batch_sizes.rs: BATCH_BYTES", "src/migration/mod.rs: STEP_BYTES"}
+    in_bytes = {"src/store/batch_sizes.rs: BATCH_BYTES", "src/migration/steps.rs: STEP_BYTES"}
     assert in_bytes <= BYTES.keys()
 
 
@@ -318,7 +318,7 @@ def test_keys_that_are_no_ids_are_passed_over_in_whole_pages(row: Row, where: Wh
 @pytest.mark.row(37)
 def test_a_barrier_proves_any_number_of_writes(row: Row, server_binary: Path) -> None:
     with RedisServer(server_binary, appendonly="yes", appendfsync="always") as server:
-        for count in around([ITEMS["src/client/durability/mod.rs: RECHECK_BATCH"]]):
+        for count in around([ITEMS["src/client/durability/barrier.rs: RECHECK_BATCH"]]):
             settings = {"redis_url": server.url, "redis_durability": "fsync"}
             with SyncRedisKVStorage(
                 NAMESPACE, settings | {"redis_workspace": f"w{count}"}

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 CUTS = re.compile(r"PIECE|PAGE|BATCH|TURN|WINDOW|CHUNK|STEP|RUN_|KEPT|SCAN|SAMPLE|LISTED|FIRST$")
 """What the name of such a constant holds."""
 
-_RUST = re.compile(r"^(?:pub )?const ([A-Z_]+): (?:usize|u64) = ([^;]+);", re.MULTILINE)
+_RUST = re.compile(
+    r"^(?:pub(?:\([a-z]+\))? )?const ([A-Z_]+): (?:usize|u64) = ([^;]+);", re.MULTILINE
+)
 _PYTHON = re.compile(r"^([A-Z_]+)(?:: Final)? = ([\d_ *<]+)$", re.MULTILINE)
 _OPERATORS = {ast.Mult: operator.mul, ast.LShift: operator.lshift}
 

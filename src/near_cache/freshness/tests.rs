@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::near_cache::ONE_SERVER;
 
 const KEY: &[u8] = b"p:n:id";
 

@@ -1,0 +1,428 @@
+//! The barrier behind `index_done_callback`: one at a time, shared by all who arrive while another
+//! is under way, since what they wait for came before it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use futures_util::future::{BoxFuture, FutureExt, Shared, join_all};
+use redis::Value;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::acknowledged_writes::{AcknowledgedWrites, Change};
+use super::wait::{AttemptError, BarrierSession, Incarnation};
+use crate::client::backoff::Backoff;
+use crate::client::node::{FailedAttempt, Node};
+use crate::client::{Connections, Reply, Request, command, deadline, timed_out};
+use crate::config::durability::Durability;
+use crate::config::endpoint::Endpoint;
+use crate::error::{Error, Kind, Result};
+use crate::keyspace::{Keyspace, pattern_of};
+use crate::mutex::Mutex;
+
+/// Keys in one request of those that are looked at again.
+const RECHECK_BATCH: usize = 64;
+/// COUNT of a SCAN for what was dropped.
+const SCAN_COUNT: &[u8] = b"1000";
+
+type Round = Shared<BoxFuture<'static, Result<()>>>;
+
+/// What one set of connections has done, how much of it is proved, and the barrier to come.
+#[derive(Default)]
+pub(in crate::client) struct Barrier {
+    state: Mutex<State>,
+    /// Whether the first lines were opened, or are being.
+    prepared: AtomicBool,
+    /// Held by the barrier that is under way.
+    sessions: tokio::sync::Mutex<BarrierSessions>,
+}
+
+/// The barrier's connections, one to each primary.
+#[derive(Default)]
+struct BarrierSessions {
+    open: HashMap<Endpoint, BarrierSession>,
+    /// The servers that were reached last, whether or not the session to them is still open.
+    servers: HashMap<Endpoint, Server>,
+}
+
+struct Server {
+    /// None where this user may not ask for it.
+    incarnation: Option<Incarnation>,
+    /// It has answered what was sent, or looked at, in this epoch and later.
+    epoch: u64,
+}
+
+#[derive(Default)]
+struct State {
+    acknowledged: AcknowledgedWrites,
+    /// Requests that a barrier has passed for.
+    passed: u64,
+    /// The barriers that wait for the one under way, by their markers: one, or one more for
+    /// namespaces outside the workspace.
+    next: HashMap<Vec<u8>, Round>,
+}
+
+impl Connections {
+    /// Whether a barrier will want to know what was written.
+    pub(crate) fn has_barrier(&self) -> bool {
+        self.config.durability != Durability::Ack
+    }
+
+    /// To be taken before a request is sent that will be noted.
+    pub(crate) fn barrier_epoch(&self) -> u64 {
+        self.barrier.state.lock().acknowledged.epoch()
+    }
+
+    /// A request that was sent in this epoch was answered, and did this.
+    pub(crate) fn note(
+        &self,
+        epoch: u64,
+        changes: impl Iterator<Item = (Vec<u8>, Option<Change>)>,
+    ) {
+        self.barrier.state.lock().acknowledged.note(epoch, changes);
+    }
+
+    /// All keys under this prefix were deleted by requests of which the first left in this epoch.
+    pub(crate) fn note_drop(&self, epoch: u64, prefix: &[u8]) {
+        self.barrier
+            .state
+            .lock()
+            .acknowledged
+            .note_drop(epoch, prefix);
+    }
+
+    /// A write of these keys, which are under this prefix, is about to be sent.
+    pub(crate) fn note_sending(&self, prefix: &[u8], keys: impl Iterator<Item = Vec<u8>>) {
+        self.barrier
+            .state
+            .lock()
+            .acknowledged
+            .note_sending(prefix, keys);
+    }
+
+    /// How many drops servers have lost so far.
+    pub(crate) fn drops_lost_so_far(&self) -> u64 {
+        self.barrier.state.lock().acknowledged.drops_lost_so_far()
+    }
+
+    /// What is under this prefix changed, and nobody knows what or how.
+    pub(crate) fn note_unproved(&self, prefix: &[u8]) {
+        self.barrier.state.lock().acknowledged.forget(prefix);
+    }
+
+    /// Opens the barrier's sessions with the first request, so that what is written from soon after it
+    /// is known to have gone to the server that a barrier finds. Nobody waits for it.
+    pub(crate) fn prepare_barriers(self: &Arc<Self>) {
+        if !self.has_barrier()
+            || self.barrier.prepared.load(Relaxed)
+            || Handle::try_current().is_err()
+            || self.barrier.prepared.swap(true, Relaxed)
+        {
+            return;
+        }
+        let connections = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut sessions = connections.barrier.sessions.lock().await;
+            if let Ok(nodes) = connections.primaries().await {
+                // What fails here fails for the barrier too, which says so.
+                let _ = connections.open_sessions(&mut sessions, &nodes).await;
+            }
+        });
+    }
+
+    /// Returns once all that was answered before is as safe as the settings ask. Costs nothing if
+    /// nothing was written since the last time. What was lost is of this keyspace alone; of drops,
+    /// those beyond the number `reported`.
+    pub(crate) async fn barrier(
+        self: &Arc<Self>,
+        keyspace: &Keyspace,
+        reported: &AtomicU64,
+    ) -> Result<()> {
+        let Some(round) = self.join_barrier(keyspace, reported) else {
+            return Ok(());
+        };
+        round.await?;
+        let prefix = keyspace.prefix().as_bytes();
+        let (ids, drop) = {
+            let state = self.barrier.state.lock();
+            let drop = state.acknowledged.lost_drop(prefix, reported.load(Relaxed));
+            let drop = drop.cloned();
+            (state.acknowledged.lost(prefix), drop)
+        };
+        let lost = (!ids.is_empty()).then(|| {
+            format!(
+                "has lost {} writes: write these ids again, or delete them; this is said until then",
+                ids.len()
+            )
+        });
+        let kept = drop.map(|drop| {
+            reported.fetch_max(drop.number, Relaxed);
+            format!(
+                "holds ids that this process has dropped, unless another has written them since (one is {:?}): drop them again; this is said once",
+                drop.remaining
+            )
+        });
+        let found: Vec<_> = lost.into_iter().chain(kept).collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let why = format!(
+            "the server was restarted or replaced, and {}",
+            found.join("; it ")
+        );
+        let error = self.config.durability.unmet(Durability::Ack, why);
+        Err(error.with_unconfirmed(ids))
+    }
+
+    /// Begins a barrier that nobody waits for, once much was written that nobody asked one for: what
+    /// is remembered of it takes memory. What it comes to is reported by the next one.
+    pub(crate) fn begin_overdue_barrier(self: &Arc<Self>, keyspace: &Keyspace) {
+        // A write is noted where it is given up, too, which may be anywhere.
+        if self.barrier.state.lock().acknowledged.is_much() && Handle::try_current().is_ok() {
+            drop(self.join_barrier(keyspace, &AtomicU64::new(u64::MAX)));
+        }
+    }
+
+    /// The barrier that covers all that was answered so far; None if there is nothing to wait for.
+    fn join_barrier(self: &Arc<Self>, keyspace: &Keyspace, reported: &AtomicU64) -> Option<Round> {
+        if !self.has_barrier() {
+            return None;
+        }
+        let mut state = self.barrier.state.lock();
+        let prefix = keyspace.prefix().as_bytes();
+        let nothing_lost = state.acknowledged.lost(prefix).is_empty()
+            && state
+                .acknowledged
+                .lost_drop(prefix, reported.load(Relaxed))
+                .is_none();
+        if state.passed == state.acknowledged.requests() && nothing_lost {
+            return None;
+        }
+        let marker = keyspace.key_beside("durability");
+        if let Some(next) = state.next.get(&marker) {
+            return Some(next.clone());
+        }
+        // On its own: who leaves harms nobody else, and nobody finds half an answer on the session.
+        let task = tokio::spawn(Arc::clone(self).pass_barrier(marker.clone()));
+        let ended = async {
+            task.await
+                .unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the barrier broke off")))
+        };
+        let round = ended.boxed().shared();
+        state.next.insert(marker, round.clone());
+        Some(round)
+    }
+
+    async fn pass_barrier(self: Arc<Self>, marker: Vec<u8>) -> Result<()> {
+        let mut sessions = self.barrier.sessions.lock().await;
+        let covered = {
+            let mut state = self.barrier.state.lock();
+            // Who comes from now on may have written after what this one covers.
+            state.next.remove(&marker);
+            state.acknowledged.requests()
+        };
+        let limit = self.config.operation_timeout + self.config.durability_timeout;
+        deadline::within(limit, self.repeat_barrier(&mut sessions, &marker, covered)).await
+    }
+
+    /// Attempts a barrier until one passes, or until the deadline of the round.
+    async fn repeat_barrier(
+        self: &Arc<Self>,
+        sessions: &mut BarrierSessions,
+        marker: &[u8],
+        covered: u64,
+    ) -> Result<()> {
+        let mut backoff = Backoff::of_attempts();
+        for attempt in 0.. {
+            let error = match self.try_barrier(sessions, marker).await {
+                Ok(everywhere) => {
+                    if everywhere {
+                        let mut state = self.barrier.state.lock();
+                        state.passed = state.passed.max(covered);
+                        state.acknowledged.passed(covered);
+                    }
+                    return Ok(());
+                }
+                Err(AttemptError::Refused(error)) => return Err(error),
+                Err(AttemptError::Lost(error)) => Error::from_redis(&error),
+            };
+            let pause = backoff.pause();
+            if attempt == self.config.max_retries || Instant::now() + pause > self.deadline() {
+                let message = format!("{}: {error}", self.config.endpoint);
+                return Err(Error::new(error.kind(), message));
+            }
+            sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Instant {
+        deadline::current(self.config.operation_timeout)
+    }
+
+    /// One attempt, from the beginning: a marker that left on a connection that is gone says
+    /// nothing, so that another follows on the next. False if some server can have no such marker,
+    /// nor any key of that workspace: a cluster keeps what has one hash tag together.
+    async fn try_barrier(
+        self: &Arc<Self>,
+        sessions: &mut BarrierSessions,
+        marker: &[u8],
+    ) -> Result<bool, AttemptError> {
+        let nodes = self.primaries().await.map_err(AttemptError::Refused)?;
+        let opened = timeout_at(self.deadline(), self.open_sessions(sessions, &nodes));
+        opened.await.map_err(|_| timed_out())??;
+        let epoch = sessions.servers.values().map(|server| server.epoch).max();
+        self.recheck(epoch.unwrap_or(0)).await?;
+        let sessions = &mut sessions.open;
+        let confirmed = nodes.iter().map(|node| {
+            let session = sessions.remove(node.endpoint());
+            let marker = self.topology.key_on(node, marker);
+            async move {
+                let mut session = session?;
+                let outcome = match marker {
+                    Some(marker) => session.confirm(&node.config, &marker).await.map(|()| true),
+                    None => Ok(false),
+                };
+                Some((node, session, outcome))
+            }
+        });
+        let mut outcome = Ok(true);
+        let confirmed = timeout_at(self.deadline(), join_all(confirmed)).await;
+        let confirmed = confirmed.map_err(|_| timed_out())?;
+        for (node, session, confirmed) in confirmed.into_iter().flatten() {
+            match confirmed {
+                Err(error @ AttemptError::Lost(_)) => outcome = Err(self.lost(node, error)),
+                confirmed => {
+                    sessions.insert(node.endpoint().clone(), session);
+                    outcome = outcome.and_then(|all| confirmed.map(|marked| all && marked));
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Opens the lines that are missing, and asks who answers on each: one that is not the server
+    /// it was, or may be another, vouches only for what is sent from now on.
+    async fn open_sessions(
+        &self,
+        sessions: &mut BarrierSessions,
+        nodes: &[Arc<Node>],
+    ) -> Result<(), AttemptError> {
+        let is_primary = |known: &Endpoint| nodes.iter().any(|node| node.endpoint() == known);
+        sessions.open.retain(|known, _| is_primary(known));
+        sessions.servers.retain(|known, _| is_primary(known));
+        for node in nodes {
+            if node.breaker.is_open() {
+                return Err(AttemptError::Refused(node.refused()));
+            }
+            let endpoint = node.endpoint();
+            let mut found = None;
+            if let Some(mut session) = sessions.open.remove(endpoint) {
+                // One that broke while nobody used it costs no attempt.
+                found = match session.incarnation(&node.config).await {
+                    Ok(incarnation) => Some((session, incarnation, true)),
+                    Err(AttemptError::Lost(_)) => None,
+                    Err(refused) => return Err(refused),
+                };
+            }
+            let (session, incarnation, was_open) = if let Some(found) = found {
+                found
+            } else {
+                let opened = Self::open_session(node).await;
+                let (session, incarnation) = opened.map_err(|error| self.lost(node, error))?;
+                (session, incarnation, false)
+            };
+            let is_the_same = sessions.servers.get(endpoint).is_some_and(|server| {
+                server.incarnation == incarnation && (was_open || incarnation.is_some())
+            });
+            if !is_the_same {
+                // Now that it is open: what is sent from here on is answered by this server, or by
+                // one that is found to be another the next time.
+                let epoch = self.barrier.state.lock().acknowledged.begin_epoch();
+                let server = Server { incarnation, epoch };
+                sessions.servers.insert(endpoint.clone(), server);
+            }
+            sessions.open.insert(endpoint.clone(), session);
+        }
+        Ok(())
+    }
+
+    async fn open_session(
+        node: &Node,
+    ) -> Result<(BarrierSession, Option<Incarnation>), AttemptError> {
+        let mut session = BarrierSession::open(&node.pool.connector).await?;
+        let incarnation = session.incarnation(&node.config).await?;
+        Ok((session, incarnation))
+    }
+
+    /// A server is not to be had now; the topology is notified.
+    fn lost(&self, node: &Arc<Node>, error: AttemptError) -> AttemptError {
+        if let AttemptError::Lost(error) = &error {
+            let failed = FailedAttempt {
+                sent: true,
+                ..FailedAttempt::unsent(error.clone())
+            };
+            self.topology.failed(node, &failed);
+        }
+        error
+    }
+
+    /// Reads what was written before the session was open: it is there, or it was lost.
+    async fn recheck(self: &Arc<Self>, epoch: u64) -> Result<(), AttemptError> {
+        let doubtful = self.barrier.state.lock().acknowledged.doubtful(epoch);
+        for piece in doubtful.chunks(RECHECK_BATCH) {
+            deadline::restart();
+            let gets = piece.iter().map(|(key, _)| command("GET", [&**key]));
+            let replies = self.send(&Request::resendable(gets)).await;
+            let replies = replies.map_err(AttemptError::Refused)?;
+            for ((key, change), reply) in piece.iter().zip(replies) {
+                let shown = match reply {
+                    Reply::Text(bytes) => change.is_shown_by(Some(&bytes)),
+                    Reply::Other(Value::Nil) => change.is_shown_by(None),
+                    Reply::Other(_) => false,
+                    Reply::Lost(error) => return Err(AttemptError::Refused(error)),
+                };
+                let mut state = self.barrier.state.lock();
+                state.acknowledged.rechecked(epoch, key, *change, shown);
+            }
+        }
+        let drops = self.barrier.state.lock().acknowledged.doubtful_drops(epoch);
+        for (prefix, number) in drops {
+            let remaining = self.remaining(&prefix, number).await?;
+            let mut state = self.barrier.state.lock();
+            state
+                .acknowledged
+                .rechecked_drop(epoch, &prefix, number, remaining);
+        }
+        Ok(())
+    }
+
+    /// An id that is there although all under its prefix were dropped; None if there is none.
+    async fn remaining(
+        self: &Arc<Self>,
+        prefix: &[u8],
+        number: u64,
+    ) -> Result<Option<String>, AttemptError> {
+        let pattern = pattern_of(&String::from_utf8_lossy(prefix));
+        let arguments: [&[u8]; 4] = [b"MATCH", pattern.as_bytes(), b"COUNT", SCAN_COUNT];
+        let mut place = 0;
+        loop {
+            deadline::restart();
+            let page = self.scan(place, &arguments).await;
+            let (next, keys) = page.map_err(AttemptError::Refused)?;
+            for key in keys {
+                let id = key.strip_prefix(prefix).map(std::str::from_utf8);
+                let Some(Ok(id)) = id else { continue };
+                let state = self.barrier.state.lock();
+                if state.acknowledged.contradicts_drop(prefix, number, &key) {
+                    return Ok(Some(id.to_owned()));
+                }
+            }
+            if next == 0 {
+                return Ok(None);
+            }
+            place = next;
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! TLS: what is trusted and shown, read from files, and the handshake.
+//!
+//! The files are read for each new connection, so that a certificate that was renewed is used from
+//! then on by a process that runs for months. Nothing here can leave a check out.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::errors::Refusal;
+use crate::config::TlsFiles;
+use crate::error::{Error, Kind, Result};
+use crate::mutex::Mutex;
+
+/// What a server and this client prove to each other, as the files last said.
+pub(in crate::client) struct Tls {
+    files: TlsFiles,
+    made: Mutex<Option<Made>>,
+    seed: RandomState,
+}
+
+/// A configuration, and the hash of what it was made of. Kept, since it holds the sessions that a
+/// later handshake resumes.
+#[derive(Clone)]
+struct Made {
+    of: u64,
+    config: Arc<ClientConfig>,
+}
+
+/// The files' bytes; None for a file that is not asked for.
+#[derive(Hash)]
+struct Contents {
+    ca: Option<Vec<u8>>,
+    cert: Option<Vec<u8>>,
+    key: Option<Vec<u8>>,
+}
+
+impl Tls {
+    pub(in crate::client) fn new(files: TlsFiles) -> Arc<Self> {
+        Arc::new(Self {
+            files,
+            made: Mutex::default(),
+            seed: RandomState::new(),
+        })
+    }
+
+    /// The handshake with the server of this name, which its certificate must bear.
+    pub(in crate::client) async fn handshake(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        host: &str,
+    ) -> Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            let message = format!("redis_url names {host:?}, which no certificate can bear");
+            Error::new(Kind::Config, message)
+        })?;
+        let own = Arc::clone(self);
+        let config = tokio::task::spawn_blocking(move || own.config())
+            .await
+            .map_err(|error| Error::new(Kind::Unavailable, error.to_string()))??;
+        let shaken = TlsConnector::from(config).connect(name, stream).await;
+        shaken.map_err(|error| self.refusal(host).of_handshake(&error))
+    }
+
+    /// Says what an error in the handshake, or at the first words after it, means.
+    pub(in crate::client) fn refusal<'a>(&'a self, host: &'a str) -> Refusal<'a> {
+        Refusal {
+            files: &self.files,
+            host,
+        }
+    }
+
+    /// The configuration for a new connection. While files are being replaced they may not fit each
+    /// other: the one they last made serves on.
+    fn config(&self) -> Result<Arc<ClientConfig>> {
+        let before = self.made.lock().clone();
+        match (self.renewed(before.as_ref()), before) {
+            (Ok(made), _) => {
+                *self.made.lock() = Some(made.clone());
+                Ok(made.config)
+            }
+            (Err(_), Some(before)) => Ok(before.config),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    fn renewed(&self, before: Option<&Made>) -> Result<Made> {
+        let contents = Contents {
+            ca: read("redis_tls_ca_file", self.files.ca.as_deref())?,
+            cert: read("redis_tls_cert_file", self.files.cert.as_deref())?,
+            key: read("redis_tls_key_file", self.files.key.as_deref())?,
+        };
+        let of = self.seed.hash_one(&contents);
+        match before {
+            Some(before) if before.of == of => Ok(before.clone()),
+            _ => Ok(Made {
+                of,
+                config: Arc::new(self.make(&contents)?),
+            }),
+        }
+    }
+
+    fn make(&self, contents: &Contents) -> Result<ClientConfig> {
+        let roots = match &contents.ca {
+            Some(pem) => Arc::new(roots(&Setting("redis_tls_ca_file", &self.files.ca), pem)?),
+            None => system_roots()?,
+        };
+        // Named rather than taken from the process, where another library may have set its own.
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::new(Kind::Config, error.to_string()))?
+            .with_root_certificates(roots);
+        let (Some(cert), Some(key)) = (&contents.cert, &contents.key) else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let cert_file = Setting("redis_tls_cert_file", &self.files.cert);
+        let key_file = Setting("redis_tls_key_file", &self.files.key);
+        let chain = certificates(&cert_file, cert)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
+            key_file.refused(
+                "holds no private key in PEM without a passphrase (PKCS#8, PKCS#1 or SEC1)",
+            )
+        })?;
+        let made = builder.with_client_auth_cert(chain, key);
+        made.map_err(|error| match error {
+            rustls::Error::InvalidCertificate(_) => cert_file.unusable(&error),
+            _ => key_file.refused(&format!(
+                "is not the key of the certificate in redis_tls_cert_file ({error})"
+            )),
+        })
+    }
+}
+
+/// A setting and the file it names, for messages.
+struct Setting<'a>(&'static str, &'a Option<PathBuf>);
+
+impl Setting<'_> {
+    fn refused(&self, why: &str) -> Error {
+        let path = self.1.as_deref().unwrap_or(Path::new(""));
+        Error::new(
+            Kind::Config,
+            format!("{} {}: {why}", self.0, path.display()),
+        )
+    }
+
+    fn unusable(&self, error: &rustls::Error) -> Error {
+        self.refused(&format!("holds a certificate nobody can use ({error})"))
+    }
+}
+
+fn read(setting: &'static str, path: Option<&Path>) -> Result<Option<Vec<u8>>> {
+    path.map(|path| {
+        fs::read(path).map_err(|error| {
+            let message = format!("{setting} {} cannot be read: {error}", path.display());
+            Error::new(Kind::Config, message)
+        })
+    })
+    .transpose()
+}
+
+fn certificates(setting: &Setting<'_>, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(setting.refused("holds no certificate in PEM")),
+    }
+}
+
+fn roots(setting: &Setting<'_>, pem: &[u8]) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(setting, pem)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| setting.unusable(&error))?;
+    }
+    Ok(roots)
+}
+
+/// What the system trusts, read once: it takes milliseconds. `SSL_CERT_FILE` and `SSL_CERT_DIR` name
+/// another place.
+fn system_roots() -> Result<Arc<RootCertStore>> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = ROOTS.get() {
+        return Ok(Arc::clone(roots));
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Some systems carry certificates that no verifier takes any more: the others are used.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map_or_else(
+            || io::Error::from(io::ErrorKind::NotFound).to_string(),
+            ToString::to_string,
+        );
+        let message = format!(
+            "this system has no certificates to check the server's against ({why}): install ca-certificates, or name a file in redis_tls_ca_file"
+        );
+        return Err(Error::new(Kind::Config, message));
+    }
+    Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
+}
