@@ -13,9 +13,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::Paths;
 use super::json_writer::is_at;
 use super::namespace_lock::FilesLock;
-use super::{Paths, open_own};
+use super::open_file::open_own;
 use crate::error::Result;
 use crate::json::write_utf8;
 use crate::memory;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::{failed, open_own};
+use super::open_file::{failed, open_own};
 use crate::error::{Error, Kind, Result};
 use crate::json::{Layout, rewrite, write_utf8};
 use crate::memory;

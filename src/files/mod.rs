@@ -10,14 +10,10 @@ mod file_and_log;
 mod json_reader;
 mod json_writer;
 pub(crate) mod namespace_lock;
+mod open_file;
 mod paths;
 mod value_scanner;
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::path::Path;
-
-use crate::error::{Error, Kind};
 pub use change_index::Skipped;
 pub use external_sort::{Item, Sorted, Sorter};
 pub use file_and_log::View;
@@ -25,38 +21,5 @@ pub(crate) use file_and_log::read_at;
 pub use json_reader::{Entry, JsonFile, Signature};
 pub use json_writer::FileWriter;
 pub(crate) use json_writer::{LAYOUT, is_at, sync_directory};
+pub(crate) use open_file::{failed, open_to_read};
 pub use paths::Paths;
-
-/// Opens a file of ours: never through a link, which may lead anywhere.
-fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    regular(options.open(path)?)
-}
-
-/// Opens a file to be read, through links too.
-pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
-    regular(options.read(true).open(path)?)
-}
-
-/// Only a file of bytes is read or written. A pipe, which the flags above keep from being waited for,
-/// would never end.
-fn regular(file: File) -> io::Result<File> {
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("it is no regular file"))
-    }
-}
-
-/// A failure of the file system, with what was being done to which file.
-pub(crate) fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::OutOfMemory => Kind::Memory,
-        _ => Kind::File,
-    };
-    Error::new(kind, format!("{} {}: {error}", doing, path.display()))
-}

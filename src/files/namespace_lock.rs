@@ -7,7 +7,8 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use super::{Paths, failed, open_own, open_to_read};
+use super::Paths;
+use super::open_file::{failed, open_own, open_to_read};
 use crate::error::{Error, Kind, Result};
 use crate::json::cursor::Cursor;
 use crate::json::write_utf8;

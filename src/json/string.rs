@@ -1,7 +1,7 @@
 //! Text, in whichever form it is kept, written as a JSON string: UTF-8, and what must be is escaped.
 
+use super::plain_text::{BLOCK, is_special, plain_in_block};
 use super::rewrite::SLACK;
-use super::{BLOCK, is_special, plain_in_block};
 use crate::memory;
 
 /// Units for which there is made room at a time, however long what is written for them.

@@ -1,4 +1,4 @@
-//! Threads that come back to Python from a wait, and the moment after which none may.
+//! The end of a process: what is still sent, and the moment after which no thread comes back to Python from a wait.
 //!
 //! A thread that attaches to an interpreter being finalized is ended by Python in the middle of
 //! its Rust frames, which aborts the process. So everyone who is about to attach passes the gate,
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
+use super::forkable_process::Process;
 use crate::error::{Error, Kind};
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
@@ -17,6 +18,8 @@ static PASSING: AtomicUsize = AtomicUsize::new(0);
 
 /// How long the exit waits for threads that are attaching: each needs the lock once.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an ending process waits for what no caller waited for.
+const LAST_ENTRIES: Duration = Duration::from_secs(1);
 
 /// The right to attach to the interpreter, to be held until attached.
 pub(super) struct Pass(());
@@ -57,8 +60,20 @@ fn is_closed() -> bool {
     CLOSED.load(SeqCst)
 }
 
+/// Lets no thread back into Python any more; registered with `atexit`.
+#[pyfunction]
+pub(in crate::python) fn close_at_exit(py: Python<'_>) {
+    let process = Process::made(py);
+    py.detach(|| {
+        if let Some(process) = process {
+            process.connections.drain(LAST_ENTRIES);
+        }
+        close();
+    });
+}
+
 /// Closes the gate. To be called while detached, or the threads that passed cannot attach.
-pub(super) fn close() {
+fn close() {
     CLOSED.store(true, SeqCst);
     let deadline = Instant::now() + PATIENCE;
     while PASSING.load(SeqCst) > 0 && Instant::now() < deadline {

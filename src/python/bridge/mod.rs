@@ -40,11 +40,9 @@ use crate::panics;
 use crate::stack::{self, NoStack};
 use crate::store::{Batch, Call, KvStore, Swap};
 pub(super) use blocking::block;
+pub(super) use exit_gate::close_at_exit;
 pub(super) use forkable_process::{Owned, Process, observe_process};
 pub(super) use loop_driver::awaitable;
-
-/// How long an ending process waits for what no caller waited for.
-const LAST_ENTRIES: Duration = Duration::from_secs(1);
 
 /// What came of a future that a job spawned.
 pub(super) enum Completion {
@@ -289,16 +287,4 @@ fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 fn lost() -> Error {
     let message = "the call ended in a panic, which is a bug of this library: please report it";
     Error::new(Kind::Operation, message)
-}
-
-/// Lets no thread back into Python any more; registered with `atexit`.
-#[pyfunction]
-pub(super) fn close_at_exit(py: Python<'_>) {
-    let process = Process::made(py);
-    py.detach(|| {
-        if let Some(process) = process {
-            process.connections.drain(LAST_ENTRIES);
-        }
-        exit_gate::close();
-    });
 }

@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout};
 
+use super::current_master::{Known, Sentinels};
 use super::one_sentinel::{self, MasterAddress};
-use super::{Known, Sentinels};
 use crate::client::node::Node;
 use crate::config::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};

@@ -1,0 +1,100 @@
+//! How much of a text can stand in a JSON string as it is, and which bytes are to be escaped.
+
+/// Bytes looked at together. The compiler turns a block into a few vector instructions.
+pub(super) const BLOCK: usize = 32;
+
+/// How many bytes from the start on can stand in a JSON string as they are.
+pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    for (index, block) in blocks.iter().enumerate() {
+        let plain = plain_in_block(block);
+        if plain < BLOCK {
+            return index * BLOCK + plain;
+        }
+    }
+    blocks.len() * BLOCK + plain_in_block(&filled_up(rest)).min(rest.len())
+}
+
+/// The bytes that stand before the first special one.
+#[expect(
+    clippy::inline_always,
+    reason = "a call for each block costs as much as the look at it"
+)]
+#[inline(always)]
+pub(super) fn plain_in_block(block: &[u8; BLOCK]) -> usize {
+    // Whole bytes rather than truth values, and no early end: that is what vectors can do.
+    let mut marks = [0; BLOCK];
+    for (mark, &byte) in marks.iter_mut().zip(block) {
+        *mark = if is_special(byte) { u8::MAX } else { 0 };
+    }
+    if marks.iter().fold(0, |all, mark| all | mark) == 0 {
+        return BLOCK;
+    }
+    // A bit for each byte, and so no branch on where it stands, which nobody can foretell.
+    let mut bits = 0;
+    for word in marks.as_chunks::<8>().0.iter().rev() {
+        bits = bits << 8 | gathered(u64::from_le_bytes(*word));
+    }
+    bits.trailing_zeros() as usize
+}
+
+/// The bits of bytes that are all ones or all zeros, those of the first byte lowest.
+#[inline]
+fn gathered(bytes: u64) -> u64 {
+    // Byte n keeps its bit n; the product's highest byte is the sum of all bytes.
+    (bytes & 0x8040_2010_0804_0201).wrapping_mul(0x0101_0101_0101_0101) >> 56
+}
+
+/// A block that begins with these fewer bytes.
+fn filled_up(bytes: &[u8]) -> [u8; BLOCK] {
+    let mut block = [b' '; BLOCK];
+    block[..bytes.len()].copy_from_slice(bytes);
+    block
+}
+
+/// Appends the [`plain_prefix`] of the bytes; gives its length.
+pub(crate) fn copy_plain(bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    let mut rest = bytes;
+    while let Some((block, after)) = rest.split_first_chunk::<BLOCK>() {
+        let plain = plain_in_block(block);
+        out.extend_from_slice(block);
+        if plain < BLOCK {
+            out.truncate(out.len() - (BLOCK - plain));
+            return bytes.len() - rest.len() + plain;
+        }
+        rest = after;
+    }
+    let plain = plain_in_block(&filled_up(rest)).min(rest.len());
+    out.extend_from_slice(&rest[..plain]);
+    bytes.len() - rest.len() + plain
+}
+
+/// Whether a byte of UTF-8 is to be escaped in a JSON string: RFC 8259, section 7.
+#[inline]
+pub(super) fn is_special(byte: u8) -> bool {
+    matches!(byte, ..0x20 | b'"' | b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_special_byte_is_found_wherever_it_stands() {
+        for length in 0..100 {
+            let plain = vec![b'a'; length];
+            assert_eq!(plain_prefix(&plain), length);
+            for special in [0, b'\n', 0x1f, b'"', b'\\'] {
+                for position in 0..length {
+                    let mut bytes = plain.clone();
+                    bytes[position] = special;
+                    assert_eq!(plain_prefix(&bytes), position);
+                    let mut copied = b"before".to_vec();
+                    assert_eq!(copy_plain(&bytes, &mut copied), position);
+                    assert_eq!(copied, [b"before", &bytes[..position]].concat());
+                }
+            }
+        }
+        assert_eq!(plain_prefix("é\u{7f}\u{2028}".as_bytes()), 6);
+    }
+}
