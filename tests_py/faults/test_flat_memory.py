@@ -68,7 +68,7 @@ run = globals()[kind]
 kept = SyncRedisKVStorage("kept", {"redis_url": URL}) if kind == "namespace" else None
 if kept:
     kept.get_by_id("a")
-warm = min(count // 2, 2_000)
+warm = min(count // 2, 10_000)
 for number in range(warm):
     run(number)
 before = held()
