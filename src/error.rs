@@ -162,7 +162,7 @@ impl Error {
         matches!(self.kind(), Kind::Unavailable | Kind::Timeout)
     }
 
-    /// The same, or it was not tried for that reason.
+    /// Whether there was no server, or none was asked because there had been none.
     pub(crate) fn found_no_server(&self) -> bool {
         self.is_outage() || self.kind() == Kind::CircuitOpen
     }

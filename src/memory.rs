@@ -23,7 +23,7 @@ pub(crate) fn reserve<T>(items: &mut Vec<T>, more: usize) -> Result<()> {
     grow(items, more)
 }
 
-/// The same where no error can be returned: unwinds with [`NoMemory`], which is caught where the call began.
+/// [`reserve`] where no error can be returned: unwinds with [`NoMemory`], which is caught where the call began.
 #[inline]
 pub(crate) fn claim<T>(items: &mut Vec<T>, more: usize) {
     if reserve(items, more).is_err() {

@@ -127,7 +127,7 @@ impl Connection {
         })
     }
 
-    /// The same of what is no call's use of it: an answer for each command, or why there is none.
+    /// An answer for each command, or why there is none; does not count as use of the connection.
     pub(super) async fn ask(
         &self,
         request: &Request,

@@ -95,7 +95,7 @@ impl Connections {
         self.deliver(None, request).await
     }
 
-    /// The same to one of the servers: what is asked of a server and not of a key.
+    /// Sends a request to one of the servers: what is asked of a server and not of a key.
     pub(crate) async fn send_to(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -378,7 +378,7 @@ impl<'config> RetryState<'config> {
         self.pause_after_failure(self.may_repeat(failed, harmless))
     }
 
-    /// The same where nothing was sent, for want of somebody to send it to.
+    /// How long to wait after an attempt that counts as failed, whether it was sent or found nobody to send it to.
     pub(super) fn pause_after_failure(&mut self, may_repeat: bool) -> Option<Duration> {
         self.failed += 1;
         let pause = self.pause_unless_over()?;
@@ -392,7 +392,7 @@ impl<'config> RetryState<'config> {
         (Instant::now() + pause < self.deadline).then_some(pause)
     }
 
-    /// The same where a server has named another: no time, unless they send us to and fro.
+    /// How long to wait where a server has named another: no time, unless they send us to and fro.
     pub(super) fn pause_after_redirect(&mut self) -> Option<Duration> {
         self.redirects += 1;
         if self.redirects > REDIRECTS {

@@ -75,7 +75,7 @@ impl Invalidation {
         }
     }
 
-    /// The same of every server of a cluster, as they come and go.
+    /// Tracks what stores have asked for on every server of a cluster, as they come and go.
     pub(super) fn begin_all(&self, cluster: &Arc<Cluster>, notices: &Arc<Notices>) {
         if let Some(subscription) = self.subscription(notices) {
             let cache = Arc::clone(&subscription.cache);

@@ -64,7 +64,7 @@ impl Pool {
         self.open_shared().await
     }
 
-    /// The same of those that are open.
+    /// The least busy shared connection of those that are open; has one more opened under load.
     pub(super) fn least_busy(self: &Arc<Self>) -> Option<Arc<Connection>> {
         let mut known = self.known.lock();
         known.shared.retain(|connection| !connection.is_closed());

@@ -36,7 +36,7 @@ pub const SINGLE_FLIGHT_WAIT: Duration = Duration::from_secs(60);
 pub enum SingleFlight {
     /// Each makes the value itself.
     Off,
-    /// The same, but it is counted how many need not.
+    /// Each makes the value itself, and it is counted how many need not.
     Observe,
     /// One makes it, and the others wait for at most so long.
     On(Duration),
@@ -172,7 +172,7 @@ impl ServerConfig {
         })
     }
 
-    /// The same for one of the servers.
+    /// These settings, for one of the servers.
     pub(crate) fn at(&self, endpoint: Endpoint) -> Self {
         Self {
             endpoint,

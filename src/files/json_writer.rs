@@ -43,7 +43,7 @@ impl FileWriter {
         })
     }
 
-    /// The same; None if another process does.
+    /// Begins the file that will lie at `path`; None if another process is at it.
     pub fn try_begin(path: &Path) -> Result<Option<Self>> {
         let path = behind_links(path)?;
         let beside = beside(&path);
@@ -89,7 +89,7 @@ impl FileWriter {
         self.close_entry()
     }
 
-    /// The same of an id that no key can hold, as it stands in a file.
+    /// Writes an id that no key can hold, as it stands in a file, and its value in [`LAYOUT`].
     pub(crate) fn add_escaped(&mut self, id: &str, laid_out: &[u8]) -> Result<()> {
         self.begin_entry();
         self.entry.push(b'"');

@@ -47,11 +47,11 @@ enumeration! {
         Misses: "misses",
         /// Bytes of values sent, as JSON.
         JsonWritten: "json_bytes_written",
-        /// The same as they lie on the server: less where they were compressed.
+        /// Bytes of values sent, as they lie on the server: fewer where they were compressed.
         StoredWritten: "stored_bytes_written",
         /// Bytes of values received, as they lie on the server.
         StoredRead: "stored_bytes_read",
-        /// The same as JSON.
+        /// Bytes of values received, as JSON.
         JsonRead: "json_bytes_read",
         /// Reads that a local copy answered.
         NearHits: "near_cache_hits",

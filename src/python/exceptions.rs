@@ -33,7 +33,7 @@ fn class_name(kind: Kind) -> &'static str {
     }
 }
 
-/// The same table read backwards: how a call ended that raised this.
+/// How a call ended that raised this: the table read backwards.
 pub(super) fn status_of(py: Python<'_>, raised: &PyErr) -> Status {
     if !raised.is_instance_of::<PyException>(py) {
         return Status::Cancelled; // an interrupt

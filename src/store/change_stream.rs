@@ -61,7 +61,7 @@ impl Recorded {
         }
     }
 
-    /// The same of an id that nobody needs any more.
+    /// This id was changed, and nobody else needs its text.
     pub fn own(&mut self, id: String) {
         if self.has_room(&id) {
             self.change.ids.push(id);

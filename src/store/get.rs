@@ -95,7 +95,7 @@ impl KvStore {
         Ok(values)
     }
 
-    /// The same, and nothing is kept of it, nor is anybody else asked.
+    /// The values of these ids by the server alone: no near cache, no files.
     pub(crate) async fn fetch(&self, ids: &[String]) -> Result<Vec<Result<Option<Bytes>>>> {
         let replies = self
             .send(

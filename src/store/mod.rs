@@ -238,7 +238,7 @@ impl KvStore {
         self.asked(self.connections.send(request)).await
     }
 
-    /// The same of a node, for what is no key's.
+    /// Sends a request that is no key's to a node, and waits for its answers.
     async fn send_to(&self, node: &Arc<Node>, request: &Request) -> Result<Vec<Reply>> {
         self.asked(self.connections.send_to(node, request)).await
     }

@@ -35,7 +35,7 @@ impl OwnPages<'_> {
 }
 
 impl KvStore {
-    /// The same, and nobody else is asked.
+    /// Every id of the namespace by the server alone, and not by the files.
     pub(super) async fn ids_on_server(&self) -> Result<Vec<String>> {
         if self.registry.is_on() {
             self.registered_ids().await

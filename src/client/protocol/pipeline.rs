@@ -112,7 +112,7 @@ impl Pipeline {
         self.read_buffer.free_space()
     }
 
-    /// So many bytes came into the free space; every whole reply goes to who waits for it. None is the end.
+    /// So many bytes came into the free space; every whole reply goes to who waits for it.
     pub(in crate::client) fn received(&mut self, count: usize) -> Result<(), RedisError> {
         self.read_buffer.received(count);
         while let Some(reply) = self.read_buffer.reply()? {
@@ -244,7 +244,7 @@ impl ReadBuffer {
         self.taken < self.filled
     }
 
-    /// So many bytes were written into the room.
+    /// So many bytes were written into the free space.
     fn received(&mut self, count: usize) {
         self.filled += count;
         self.bytes = std::mem::take(&mut self.own).freeze();

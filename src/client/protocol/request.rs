@@ -49,7 +49,7 @@ impl Request {
         self.replies == 0
     }
 
-    /// The same, sent once.
+    /// This request, to be sent once.
     pub(in crate::client) fn to_be_sent_once(&self) -> Self {
         Self {
             wire: self.wire.clone(),

@@ -38,7 +38,7 @@ impl Reply {
         }
     }
 
-    /// The same as a value, an error of the server too; a text is copied.
+    /// The answer as a value, an error of the server too; a text is copied.
     pub(in crate::client) fn raw(self) -> error::Result<Value> {
         match self {
             Self::Text(text) => Ok(Value::BulkString(text.into())),
@@ -47,7 +47,7 @@ impl Reply {
         }
     }
 
-    /// The same as a value, if it is no error; a text is copied.
+    /// The answer as a value, if it is no error; a text is copied.
     pub(crate) fn value(self) -> error::Result<Value> {
         self.checked()?.raw()
     }

@@ -48,7 +48,7 @@ impl<T: Clone + Send + Sync + 'static> Refresh<T> {
         outcome
     }
 
-    /// The same, and waits for the answer: for as long as the call may take, or else for `limit`.
+    /// Has it asked, and waits for the answer: for as long as the call may take, or else for `limit`.
     pub(super) async fn answer(
         &self,
         ask: impl Future<Output = Result<T>> + Send + 'static,

@@ -65,7 +65,7 @@ impl Socket {
         }
     }
 
-    /// The same, and asks the system also where the runtime has not been told that something came.
+    /// Reads as [`Self::read`], and asks the system also where the runtime has not been told that something came.
     pub(in crate::client) fn read_what_is_left(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut wire = Unwatched(&self.wire);
         match &self.tls {

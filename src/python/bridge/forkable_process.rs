@@ -47,7 +47,7 @@ impl Process {
         Self::observed(attached)
     }
 
-    /// The same, for who comes after a look.
+    /// This process's state, for who comes after [`observe_process`].
     pub(super) fn observed(_attached: Python<'_>) -> Result<&'static Self> {
         let mut current = CURRENT.lock();
         if let Some(process) = *current
@@ -60,7 +60,7 @@ impl Process {
         Ok(process)
     }
 
-    /// The same, if it was made.
+    /// This process's state, if it was made.
     pub(super) fn made(_attached: Python<'_>) -> Option<&'static Self> {
         observe_process();
         let current = CURRENT.lock();

@@ -258,8 +258,8 @@ impl<'a> Spawner<'a> {
     }
 }
 
-/// The same of what runs at once: to Python a panic is an error like any other, not an exception
-/// that passes every `except Exception`.
+/// Runs what Python has called. To Python a panic is an error like any other, not an exception that
+/// passes every `except Exception`.
 pub(super) fn caught<T>(call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(of_panic(&*payload)))
 }

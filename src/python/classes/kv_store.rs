@@ -273,7 +273,7 @@ impl Handle {
         Ok(Box::new(Once::new(self.call(py, operation)?, body)))
     }
 
-    /// The same through the whole namespace, which takes a processor's time.
+    /// A call of one step through the whole namespace, which takes a processor's time.
     fn walk<T, F>(
         &self,
         py: Python<'_>,

@@ -52,13 +52,13 @@ impl Once {
         }
     }
 
-    /// The same, done where it keeps no event loop: a walk through the namespace.
+    /// Has it done where it keeps no event loop waiting: a walk through the namespace.
     pub(in crate::python) fn long(mut self) -> Self {
         self.long = true;
         self
     }
 
-    /// The same, but a failure that the outage policy forgives gives `value`.
+    /// Gives `value` for a failure that the outage policy forgives.
     pub(in crate::python) fn or<T>(mut self, value: T) -> Self
     where
         T: for<'py> IntoPyObject<'py> + Send + 'static,

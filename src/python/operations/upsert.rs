@@ -154,7 +154,7 @@ impl Upsert {
         }
     }
 
-    /// The same, in place of all that is there.
+    /// A write of these items in place of all that is there.
     pub(in crate::python) fn in_place_of_all(store: Call, items: Items) -> Self {
         Self {
             swapping: Swapping::Wanted(HashSet::new()),

@@ -29,7 +29,7 @@ pub(in crate::store) struct DualWrite {
     pub(super) scheduled: AtomicBool,
     /// Whether the last attempt to log failed: that is reported once, as is its end.
     pub(super) unlogged: AtomicBool,
-    /// The same of compaction.
+    /// Whether the last compaction failed: that is reported once, as is its end.
     pub(super) uncompacted: AtomicBool,
     pub(super) compactions: AtomicU64,
     /// Milliseconds between two compactions.

@@ -97,7 +97,7 @@ impl SlotMap {
             .map(|(_, node)| node)
     }
 
-    /// The same with slots given to others; what a server says of one slot.
+    /// This map with slots given to others, as servers say where they redirect.
     pub(super) fn moved(&self, config: &ServerConfig, slots: &[(u16, Endpoint)]) -> Self {
         let mut next = self.clone();
         for (slot, endpoint) in slots {
@@ -132,7 +132,7 @@ impl SlotMap {
         u16::try_from(place).unwrap_or(NOBODY)
     }
 
-    /// The same with a server that has no slot yet.
+    /// This map with a server that has no slot yet.
     pub(super) fn with(&self, config: &ServerConfig, endpoint: &Endpoint) -> (Self, Arc<Node>) {
         let mut next = self.clone();
         let place = next.place(self, config, endpoint.clone());

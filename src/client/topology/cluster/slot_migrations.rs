@@ -256,7 +256,7 @@ impl SlotStates {
         }
     }
 
-    /// The same, but that nothing is known for sure of a slot whose owner by the map did not say that it has it.
+    /// These states, with every slot unclear whose owner by the map did not say that it has it.
     pub(super) fn unless_unknown(mut self, by_map: &Self) -> Self {
         let states = self.states().into_iter().zip(by_map.states());
         for (slot, (state, owned)) in (0..SLOTS).zip(states) {
