@@ -2,7 +2,7 @@
 //!
 //! Ids, keys, file names and what a server answers are written by others. Control characters among
 //! them would clear a terminal, or forge a line of a log; bidirectional ones would show a name as
-//! another. The twin of `visible.py`, which spells the escapes alike.
+//! another. The twin of `printable.py`, which spells the escapes alike.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

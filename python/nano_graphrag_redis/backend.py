@@ -84,7 +84,7 @@ class Backend:
         ttl: TTL in seconds, in place of the configured one; 0 means no expiry.
 
     Raises:
-        StorageConfigError: A setting is invalid or not supported yet.
+        StorageConfigError: A setting is unknown or invalid.
     """
 
     def __init__(

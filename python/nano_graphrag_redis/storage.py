@@ -37,7 +37,7 @@ class RedisKVStorage(BaseKVStorage[Value]):
             too; the environment supplies the rest.
 
     Raises:
-        StorageConfigError: A setting is invalid or not supported yet. Nothing else can fail here,
+        StorageConfigError: A setting is unknown or invalid. Nothing else can fail here,
             because the first call connects.
 
     Example:

@@ -28,7 +28,7 @@ class SyncRedisKVStorage(Generic[Value]):
         backend: The internals of another storage, to share them; only ``.sync`` passes one.
 
     Raises:
-        StorageConfigError: A setting is invalid or not supported yet.
+        StorageConfigError: A setting is unknown or invalid.
 
     Example:
         >>> with SyncRedisKVStorage("full_docs", {"redis_url": url}) as docs:

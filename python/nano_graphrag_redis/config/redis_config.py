@@ -103,7 +103,7 @@ class RedisConfig(SettingsTable):
             environ: The environment; ``os.environ`` if None.
 
         Raises:
-            StorageConfigError: A value is invalid or not supported yet.
+            StorageConfigError: A value is invalid.
         """
         return cls.from_global_config({}, environ)
 
@@ -119,8 +119,7 @@ class RedisConfig(SettingsTable):
             environ: The environment; ``os.environ`` if None.
 
         Raises:
-            StorageConfigError: A value is invalid or not supported yet, or a ``redis_*`` key is
-                unknown.
+            StorageConfigError: A value is invalid, or a ``redis_*`` key is unknown.
         """
         # Shown without secrets by whatever shows the variables of a traceback's frames.
         global_config = guarded(global_config)

@@ -206,7 +206,7 @@ pub(super) struct Callback {
 }
 
 impl WakeChannel {
-    /// A bell that the loop can hear, without who answers it.
+    /// A way to wake the loop, which nobody answers yet: see [`Self::attach`].
     pub(super) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         #[cfg(unix)]
         if watches_sockets(event_loop)? {
