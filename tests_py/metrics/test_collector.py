@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nano_graphrag_redis import SyncRedisKVStorage, _core
 from nano_graphrag_redis.metrics import register, unregister
-from nano_graphrag_redis.metrics.families import FAMILIES, RENAMED, namespaces_sampled
+from nano_graphrag_redis.metrics.exposition import namespaces_sampled
+from nano_graphrag_redis.metrics.families import FAMILIES, RENAMED
 from support.conditions import eventually
 from support.scripts import run_script
 from support.servers import RedisServer, server_binaries

@@ -4,7 +4,8 @@ Needs the extra ``prometheus``. The core always counts, at well under a microsec
 scrape reads the counters and sends no command to any server. In reading order:
 
 - ``collector``: ``register``, and what a registry collects
-- ``families``: a snapshot of the core's counters as metrics, the one list of their names
+- ``exposition``: a snapshot of the core's counters as metrics
+- ``families``: the one list of their names
 
 ``nano_graphrag_redis.workers.merged_counters`` adds up the counters of several processes.
 """
