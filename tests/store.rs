@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
 
+#[allow(dead_code, reason = "tests/settings.rs uses the rest")]
 mod support;
 
 use bytes::Bytes;

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use nano_graphrag_redis::client::{DriveOutcome, Reactor, SharedConnections, Waiting};
 use nano_graphrag_redis::config::{ServerConfig, StoreConfig};
-use nano_graphrag_redis::store::KvStore;
+use nano_graphrag_redis::store::{Batch, KvStore};
+use tokio::runtime::{Builder, Runtime};
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -69,6 +70,11 @@ pub(crate) fn binaries() -> Vec<PathBuf> {
     found
 }
 
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// A server on a loopback port of its own; killed and waited for when dropped.
 pub(crate) struct Server {
     process: Child,
@@ -78,13 +84,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(binary: &Path) -> Self {
+        Self::start_with(binary, &[])
+    }
+
+    /// With these words after its own, and files before them.
+    pub(crate) fn start_with(binary: &Path, words: &[&str]) -> Self {
+        let port = free_port();
+        Self::start_at(binary, port, words)
+    }
+
+    pub(crate) fn start_at(binary: &Path, port: u16, words: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         let process = Command::new(binary)
+            .args(words.iter().take_while(|word| word.starts_with('/')))
             .args([
                 "--bind",
                 "127.0.0.1",
@@ -95,25 +107,34 @@ impl Server {
                 "--appendonly",
                 "no",
             ])
+            .args(words.iter().skip_while(|word| word.starts_with('/')))
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self {
+        let mut server = Self {
             process,
             port,
             directory,
         };
         let deadline = Instant::now() + START_TIMEOUT;
         while server.say("PING") != "+PONG\r\n" {
+            let ended = server.process.try_wait().unwrap();
             assert!(
-                Instant::now() < deadline,
-                "{} does not answer",
+                Instant::now() < deadline && ended.is_none(),
+                "{} does not answer at port {port}",
                 binary.display()
             );
             std::thread::yield_now();
         }
         server
+    }
+
+    /// Another at the same port, which has nothing of what this one had.
+    pub(crate) fn replaced(self, binary: &Path, words: &[&str]) -> Self {
+        let port = self.port;
+        drop(self);
+        Self::start_at(binary, port, words)
     }
 
     /// Sends one inline command and gives the raw answer; empty if there is no server.
@@ -132,6 +153,10 @@ impl Server {
         ServerConfig::new(&format!("redis://127.0.0.1:{}", self.port)).unwrap()
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn store(&self, namespace: &str) -> Arc<KvStore> {
         let config = StoreConfig::new(self.config(), namespace).unwrap();
         KvStore::new(config, &SharedConnections::default())
@@ -144,4 +169,71 @@ impl Drop for Server {
         let _ = self.process.wait();
         let _ = &self.directory; // outlives the server
     }
+}
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Between two looks at what comes by itself.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(5);
+
+pub(crate) fn runtime() -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().unwrap()
+}
+
+pub(crate) fn ids(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+pub(crate) fn config(server: ServerConfig) -> StoreConfig {
+    StoreConfig::new(server, "docs").unwrap()
+}
+
+pub(crate) fn open(config: StoreConfig) -> Arc<KvStore> {
+    KvStore::new(config, &SharedConnections::default())
+}
+
+pub(crate) fn batch(store: &KvStore, items: &[(&str, &str)]) -> Batch {
+    let mut batch = Batch::new(0);
+    for (id, json) in items {
+        batch.add(store, (*id).to_owned(), json.as_bytes()).unwrap();
+    }
+    batch
+}
+
+pub(crate) async fn put(store: &Arc<KvStore>, items: &[(&str, &str)]) {
+    let (_, outcomes) = store.upsert(batch(store, items)).await;
+    outcomes.unwrap().into_iter().for_each(Result::unwrap);
+}
+
+pub(crate) async fn get(store: &KvStore, id: &str) -> Option<String> {
+    let found = store.get(id).await.unwrap();
+    found.map(|json| String::from_utf8(json.to_vec()).unwrap())
+}
+
+pub(crate) async fn listed(store: &KvStore) -> Vec<String> {
+    let mut listed = store.all_keys().await.unwrap();
+    listed.sort();
+    listed
+}
+
+/// Waits until it is so.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::park_timeout(INTERVAL);
+    }
+}
+
+pub(crate) async fn wait_for(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+pub(crate) fn many(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("id-{n:04}")).collect()
 }

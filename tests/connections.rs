@@ -1,0 +1,259 @@
+//! Connections and those who look at them, on real servers and without Python.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
+
+#[allow(dead_code, reason = "others use the rest")]
+mod support;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use nano_graphrag_redis::client::{SharedConnections, keep_keyspace_stats};
+use nano_graphrag_redis::config::endpoint::Endpoint;
+use nano_graphrag_redis::error::Kind;
+use nano_graphrag_redis::files::Paths;
+use nano_graphrag_redis::log_events::Event;
+use nano_graphrag_redis::migration::{Check, Comparison, Copying, Export};
+use nano_graphrag_redis::store::KvStore;
+use support::wait_for;
+use support::{Server, binaries, config, get, ids, listed, many, open, put, runtime};
+
+#[test]
+fn what_is_seen_at_first_use_is_told_once() {
+    let server = Server::start(&binaries()[0]);
+    server.say("CONFIG SET maxmemory-policy allkeys-lru");
+    server.say("CONFIG SET maxmemory 100000000");
+    let (shared, mut stores) = (SharedConnections::default(), Vec::new());
+    runtime().block_on(async {
+        for (directory, told) in [("/one", 0), ("/two", 1), ("/two", 0)] {
+            let mut settings = config(server.config());
+            settings.working_dir = Some(directory.to_owned());
+            let store = KvStore::new(settings, &shared);
+            put(&store, &[("a", "1")]).await;
+            let notices = store.notices();
+            let count = |event| notices.iter().filter(|said| said.event == event).count();
+            assert_eq!(count(Event::Origin), told, "{notices:?}");
+            let first = usize::from(stores.is_empty());
+            assert_eq!(count(Event::Connected), first, "{notices:?}");
+            let at_risk = notices
+                .iter()
+                .find(|said| said.event == Event::ServerAtRisk);
+            assert_eq!(usize::from(at_risk.is_some()), first, "{notices:?}");
+            assert!(store.notices().is_empty());
+            stores.push(store);
+        }
+    });
+}
+
+#[test]
+fn a_password_a_database_and_a_socket_file_lead_to_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let path = socket.to_str().unwrap();
+    let words = ["--unixsocket", path];
+    let server = Server::start_with(&binaries()[0], &words);
+    server.say("ACL SETUSER worker on >canary ~* +@all");
+    runtime().block_on(async {
+        let url = format!("unix://{path}?db=3");
+        for endpoint in [Endpoint::parse(&url).unwrap(), {
+            Endpoint::parse(&format!("redis://127.0.0.1:{}/4", server.port())).unwrap()
+        }] {
+            let mut settings = config(server.config());
+            settings.server.endpoint = endpoint;
+            settings.server.credentials.username = Some("worker".to_owned());
+            settings.server.credentials.password = Some("canary".to_owned());
+            let store = open(settings.clone());
+            put(&store, &[("a", "1")]).await;
+            assert_eq!(get(&store, "a").await.unwrap(), "1");
+            assert!(server.say("CLIENT LIST").contains("user=worker"));
+            settings.server.credentials.password = Some("wrong".to_owned());
+            let error = open(settings).get("a").await.unwrap_err();
+            let text = error.to_string();
+            assert!(!error.is_outage() && !text.contains("wrong "), "{text}");
+        }
+        let said = server.say("INFO keyspace");
+        assert!(
+            said.contains("db3:keys=1") && said.contains("db4:keys=1"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn connections_that_the_server_ends_are_made_anew_and_counted() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = config(server.config());
+    settings.server.min_connections = 2;
+    settings.server.prewarm = true;
+    settings.server.health_check_interval = Duration::from_millis(50);
+    let store = open(settings);
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        wait_for("the minimum is open", async || {
+            store.stats(true).await.unwrap().load.connections == 2
+        })
+        .await;
+        for _ in 0..5 {
+            server.say("CLIENT KILL TYPE normal SKIPME yes");
+            assert_eq!(get(&store, "a").await.unwrap(), "1");
+        }
+        let all = many(2_000);
+        let items: Vec<_> = all.iter().map(|id| (id.as_str(), "1")).collect();
+        put(&store, &items).await;
+        server.say("CLIENT PAUSE 300 ALL");
+        let reads: Vec<_> = (0..200)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { get(&store, "a").await })
+            })
+            .collect();
+        for read in reads {
+            assert_eq!(read.await.unwrap().unwrap(), "1");
+        }
+        let load = store.stats(true).await.unwrap().load;
+        assert!(!load.breaker_open && load.connections <= 50, "{load:?}");
+        wait_for("idle ones are closed", async || {
+            let load = store.stats(true).await.unwrap().load;
+            load.connections == 2 && load.busy <= 1 && load.in_flight == 0
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_breaker_closes_when_the_server_is_back() {
+    let binary = &binaries()[0];
+    let server = Server::start(binary);
+    let mut settings = config(server.config());
+    settings.server.max_retries = 1;
+    settings.server.breaker_failures = 2;
+    settings.server.breaker_recovery = Duration::from_millis(50);
+    let store = open(settings);
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        store.notices();
+        // Stopped, with its port kept: whoever connects to it waits.
+        let server = server.replaced(binary, &[]);
+        assert_eq!(get(&store, "a").await, None);
+        let port = server.port();
+        drop(server);
+        for _ in 0..2 {
+            assert!(store.get("a").await.unwrap_err().is_outage());
+        }
+        let refused = store.stats(true).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::CircuitOpen);
+        let _server = Server::start_at(binary, port, &[]);
+        wait_for("calls pass again", async || store.get("a").await.is_ok()).await;
+        let events: Vec<_> = store.notices().iter().map(|said| said.event).collect();
+        for event in [Event::BreakerOpen, Event::BreakerClosed] {
+            assert_eq!(events.iter().filter(|said| **said == event).count(), 1);
+        }
+        let load = store.stats(true).await.unwrap().load;
+        assert!(!load.breaker_open && load.retries > 0, "{load:?}");
+    });
+}
+
+#[test]
+fn samples_tell_what_each_namespace_takes() {
+    let server = Server::start(&binaries()[0]);
+    server.say("CONFIG SET maxmemory 100000000");
+    let shared = Arc::new(SharedConnections::default());
+    let store = KvStore::new(config(server.config()), &shared);
+    let runtime = runtime();
+    let sampling = runtime.spawn({
+        let shared = Arc::clone(&shared);
+        async move { keep_keyspace_stats(&shared, || Some(Duration::from_millis(20))).await }
+    });
+    runtime.block_on(async {
+        let connections = shared.in_use().pop().unwrap();
+        assert!(connections.is_up().is_none());
+        let value = format!("\"{}\"", "x".repeat(1_000));
+        let all = many(200);
+        let items: Vec<_> = all.iter().map(|id| (&**id, &*value)).collect();
+        put(&store, &items).await;
+        server.say("SET other 1");
+        wait_for("a sample has all", async || {
+            let stats = connections.keyspace_stats();
+            stats.is_some_and(|stats| stats.namespaces["docs"].keys == Some(200.0))
+        })
+        .await;
+        let stats = connections.keyspace_stats().unwrap();
+        let bytes = stats.namespaces["docs"].bytes.unwrap();
+        assert!((200_000.0..300_000.0).contains(&bytes), "{bytes}");
+        let server_stats = stats.servers.unwrap();
+        assert_eq!(server_stats.max_memory, Some(100_000_000));
+        assert!(server_stats.used_memory > 300_000 && server_stats.persistence_ok);
+        assert_eq!(server_stats.evicted_keys, 0);
+        assert_eq!(connections.is_up(), Some(true));
+        drop(server);
+        wait_for("it is down", async || connections.is_up() == Some(false)).await;
+        sampling.abort();
+    });
+}
+
+/// As written an hour ago: what is new may still be being written.
+fn age(file: &Path) {
+    let long_ago = SystemTime::now() - Duration::from_secs(3_600);
+    let file = File::options().write(true).open(file).unwrap();
+    file.set_modified(long_ago).unwrap();
+}
+
+#[test]
+fn files_come_to_the_server_and_back_and_are_compared() {
+    let server = Server::start(&binaries()[0]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kv_store_docs.json");
+    std::fs::write(&file, r#"{"a": 1, "b": {"x": [2]}, "c": "é", "a": 4}"#).unwrap();
+    let store = open(config(server.config()));
+    runtime().block_on(async {
+        put(&store, &[("b", "{\"x\":[2]}"), ("c", "0"), ("d", "5")]).await;
+        assert_eq!(server.say("EXPIRE nano_graphrag:docs:c 500"), ":1\r\n");
+        age(&file);
+        for dry in [true, false] {
+            let mut check = Check::new(file.clone()).unwrap();
+            while check.step().unwrap().is_some() {}
+            let checked = check.checked.unwrap();
+            assert_eq!(checked.ids, 3);
+            let mut copying = Copying::new(Arc::clone(&store), file.clone(), checked, dry).unwrap();
+            while copying.step().await.unwrap().is_some() {}
+            let copies = &copying.copies;
+            assert_eq!(
+                (
+                    copies.written,
+                    copies.replaced,
+                    copies.unchanged,
+                    copies.refused
+                ),
+                (1, 1, 1, 0)
+            );
+            assert_eq!(get(&store, "a").await.is_some(), !dry);
+        }
+        assert_eq!(get(&store, "a").await.unwrap(), "4");
+        let left = server.say("TTL nano_graphrag:docs:c");
+        let left: u64 = left[1..].trim().parse().unwrap();
+        assert!((400..=500).contains(&left));
+        let compare = async || {
+            age(&file);
+            let mut comparison = Comparison::new(Arc::clone(&store), file.clone()).unwrap();
+            while comparison.step().await.unwrap().is_some() {}
+            let compared = comparison.compared.unwrap();
+            (
+                compared.ids,
+                compared.differing.count,
+                compared.missing.count,
+            )
+        };
+        assert_eq!(compare().await, ([3, 4], 0, 0));
+        let paths = Paths::new(directory.path(), "docs").unwrap();
+        let mut export = Export::new(Arc::clone(&store), paths, false).unwrap();
+        while export.step().await.unwrap().is_some() {}
+        assert_eq!(export.exported.unwrap().ids, 4);
+        assert_eq!(compare().await, ([4, 4], 0, 0));
+        assert_eq!(listed(&store).await, ids(&["a", "b", "c", "d"]));
+        put(&store, &[("a", "6")]).await;
+        store.delete(ids(&["b"])).await.unwrap();
+        assert_eq!(compare().await, ([4, 3], 1, 1));
+    });
+}

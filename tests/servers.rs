@@ -1,0 +1,254 @@
+//! Several servers, without Python: a cluster, sentinels, replicas, and one that comes back empty.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
+
+#[allow(dead_code, reason = "others use the rest")]
+mod support;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use nano_graphrag_redis::config::Sentinel;
+use nano_graphrag_redis::config::durability::Durability;
+use nano_graphrag_redis::error::Kind;
+use support::{
+    Server, binaries, config, free_port, get, ids, listed, many, open, put, runtime, wait_until,
+};
+
+/// Two servers, each of which has half of the slots.
+fn cluster() -> [Server; 2] {
+    let buses = [free_port(), free_port()].map(|port| port.to_string());
+    let servers = buses.each_ref().map(|bus| {
+        let words = ["--cluster-enabled", "yes", "--cluster-port", bus];
+        Server::start_with(&binaries()[0], &words)
+    });
+    for (server, slots) in servers.iter().zip(["0 8191", "8192 16383"]) {
+        assert_eq!(
+            server.say(&format!("CLUSTER ADDSLOTSRANGE {slots}")),
+            "+OK\r\n"
+        );
+    }
+    servers[1].say("CLUSTER SET-CONFIG-EPOCH 2");
+    let port = servers[1].port();
+    servers[0].say(&format!("CLUSTER MEET 127.0.0.1 {port} {}", buses[1]));
+    wait_until("the servers know each other", || {
+        servers.iter().all(|server| {
+            let said = server.say("CLUSTER INFO");
+            said.contains("cluster_state:ok") && said.contains("cluster_known_nodes:2")
+        })
+    });
+    servers
+}
+
+#[test]
+fn a_cluster_holds_and_lists_what_one_server_would_wherever_its_slots_are() {
+    let servers = cluster();
+    let mut server = servers[0].config();
+    server.cluster = true;
+    for registry in [false, true] {
+        let mut config = config(server.clone());
+        config.registry = registry;
+        config.deferred_drop = true;
+        let store = open(config);
+        runtime().block_on(async {
+            let all = many(1_500);
+            let quoted: Vec<_> = all.iter().map(|id| format!("\"{id}\"")).collect();
+            let items = all.iter().zip(&quoted);
+            let items: Vec<_> = items.map(|(id, json)| (&**id, &**json)).collect();
+            put(&store, &items).await;
+            for server in &servers {
+                let size = server.say("DBSIZE");
+                let size: usize = size[1..].trim().parse().unwrap();
+                assert!((500..1_100).contains(&size), "{size}");
+            }
+            let found = store.get_batch(&all).await.unwrap();
+            for (found, json) in found.into_iter().zip(&quoted) {
+                assert_eq!(found.unwrap().unwrap(), json.as_bytes());
+            }
+            let there = store.exists(store.exists_request(&["id-0001", "none", "id-0003"]));
+            assert_eq!(there.await.unwrap(), [true, false, true]);
+            assert_eq!(listed(&store).await, all);
+            let stats = store.stats(false).await.unwrap();
+            assert_eq!(stats.key_count, 1_500);
+            assert!(stats.total_redis_memory.unwrap() > 2_000_000);
+            store.ping().await.unwrap();
+            assert_eq!(store.info("server").await.unwrap().len(), 2);
+            // Replaced value by value: there is no transaction over two servers.
+            let written = HashSet::from(["id-0001".to_owned()]);
+            let swap = store.begin_swap(written, Some(10)).await.unwrap();
+            assert!(!swap.is_whole());
+            put(&store, &[("id-0001", "1")]).await;
+            swap.end().await.unwrap();
+            assert_eq!(listed(&store).await, ids(&["id-0001"]));
+            assert_eq!(get(&store, "id-0001").await.unwrap(), "1");
+            put(&store, &items[..300]).await;
+            let some = all[..200].to_vec();
+            assert_eq!(store.delete(some).await.unwrap(), 200);
+            assert_eq!(listed(&store).await, all[200..300]);
+            store.drop_all().await.unwrap();
+            assert!(listed(&store).await.is_empty());
+        });
+    }
+}
+
+#[test]
+fn a_slot_that_moves_is_followed() {
+    let servers = cluster();
+    let mut server = servers[0].config();
+    server.cluster = true;
+    let store = open(config(server));
+    runtime().block_on(async {
+        let all = many(64);
+        let items: Vec<_> = all.iter().map(|id| (id.as_str(), "1")).collect();
+        put(&store, &items).await;
+        let ids = servers.each_ref().map(|server| {
+            let said = server.say("CLUSTER MYID");
+            said.lines().nth(1).unwrap().to_owned()
+        });
+        // The slots of all ids that the first server has, one after another, go to the second one.
+        for id in &all {
+            let said = servers[0].say(&format!("CLUSTER KEYSLOT nano_graphrag:docs:{id}"));
+            let slot: u16 = said[1..].trim().parse().unwrap();
+            if slot > 8_191 {
+                continue;
+            }
+            servers[1].say(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", ids[0]));
+            servers[0].say(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", ids[1]));
+            let port = servers[1].port();
+            servers[0].say(&format!(
+                "MIGRATE 127.0.0.1 {port} nano_graphrag:docs:{id} 0 5000"
+            ));
+            // ASK, and after that MOVED.
+            assert_eq!(get(&store, id).await.unwrap(), "1");
+            assert!(store.all_keys().await.unwrap().contains(id));
+            for server in servers.iter().rev() {
+                server.say(&format!("CLUSTER SETSLOT {slot} NODE {}", ids[1]));
+            }
+            assert_eq!(get(&store, id).await.unwrap(), "1");
+            put(&store, &[(id, "2")]).await;
+        }
+        assert_eq!(listed(&store).await, all);
+    });
+}
+
+#[test]
+fn sentinels_say_which_server_is_written_to() {
+    let binary = &binaries()[0];
+    let master = Server::start(binary);
+    let port = master.port();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let watch = format!("sentinel monitor main 127.0.0.1 {port} 1\n");
+    std::fs::write(file.path(), watch).unwrap();
+    let words = [file.path().to_str().unwrap(), "--sentinel"];
+    let sentinel = Server::start_with(binary, &words);
+    let mut server = sentinel.config();
+    server.sentinel = Some(Sentinel {
+        master: "main".to_owned(),
+        credentials: server.credentials.clone(),
+    });
+    runtime().block_on(async {
+        let store = open(config(server.clone()));
+        put(&store, &[("a", "1")]).await;
+        assert_eq!(get(&store, "a").await.unwrap(), "1");
+        assert_eq!(master.say("EXISTS nano_graphrag:docs:a"), ":1\r\n");
+        assert_eq!(listed(&store).await, ids(&["a"]));
+        server.sentinel.as_mut().unwrap().master = "another".to_owned();
+        server.max_retries = 0;
+        server.operation_timeout = Duration::from_millis(500);
+        let error = open(config(server)).get("a").await.unwrap_err();
+        assert!(error.to_string().contains("another"), "{error}");
+        assert!(error.is_outage(), "{error}");
+    });
+}
+
+#[test]
+fn a_barrier_passes_where_the_level_is_met_and_names_the_one_that_is() {
+    for binary in binaries() {
+        let server = Server::start_with(&binary, &["--appendonly", "yes"]);
+        server.say("CONFIG SET appendfsync always");
+        server.say("CONFIG SET no-appendfsync-on-rewrite no");
+        server.say("CONFIG SET repl-diskless-sync-delay 0");
+        let at = |level: &str, milliseconds| {
+            let mut server = server.config();
+            server.durability = Durability::parse(level).unwrap();
+            server.durability_timeout = Duration::from_millis(milliseconds);
+            open(config(server))
+        };
+        runtime().block_on(async {
+            for level in ["fsync", "snapshot"] {
+                let store = at(level, 10_000);
+                store.barrier().await.unwrap();
+                put(&store, &[("a", "1")]).await;
+                store.barrier().await.unwrap();
+                if level == "snapshot" {
+                    let said = server.say("INFO persistence");
+                    assert!(said.contains("rdb_changes_since_last_save:0\r\n"), "{said}");
+                }
+                assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 1);
+                store.drop_all().await.unwrap();
+                store.barrier().await.unwrap();
+            }
+            for (level, reached) in [("replicas:1", "ack"), ("fsync+replicas:1", "fsync")] {
+                let store = at(level, 50);
+                store.barrier().await.unwrap(); // nothing was written
+                put(&store, &[("a", "1")]).await;
+                let error = store.barrier().await.unwrap_err();
+                assert_eq!(error.kind(), Kind::Durability, "{error}");
+                let text = error.to_string();
+                assert!(text.contains(&format!("={level} is not met")), "{text}");
+                let met = text.contains(&format!("only {reached}: "));
+                assert!(met || text.contains("WAITAOF"), "{text}");
+            }
+            server.say("CONFIG SET appendfsync no");
+            let store = at("fsync", 200);
+            put(&store, &[("a", "1")]).await;
+            let text = store.barrier().await.unwrap_err().to_string();
+            // WAITAOF, where there is one, waits for what nobody asks for.
+            let (no, late) = ("appendfsync is no", "not synced within");
+            assert!(text.contains(no) || text.contains(late), "{text}");
+            server.say("CONFIG SET appendonly no");
+            let text = store.barrier().await.unwrap_err().to_string();
+            assert!(text.contains("append-only file is off"), "{text}");
+            let replica = Server::start(&binary);
+            replica.say(&format!("REPLICAOF 127.0.0.1 {}", server.port()));
+            wait_until("the replica follows", || {
+                replica
+                    .say("INFO replication")
+                    .contains("master_link_status:up")
+            });
+            let store = at("replicas:1", 10_000);
+            put(&store, &[("kept", "1")]).await;
+            store.barrier().await.unwrap();
+            assert_eq!(replica.say("EXISTS nano_graphrag:docs:kept"), ":1\r\n");
+        });
+    }
+}
+
+#[test]
+fn a_barrier_tells_what_a_server_that_lost_its_values_has_lost() {
+    let server = Server::start_with(&binaries()[0], &["--appendonly", "yes"]);
+    server.say("CONFIG SET appendfsync always");
+    let mut settings = server.config();
+    settings.durability = Durability::parse("fsync").unwrap();
+    settings.durability_timeout = Duration::from_secs(10);
+    settings.operation_timeout = Duration::from_secs(20);
+    let store = open(config(settings));
+    runtime().block_on(async {
+        put(&store, &[("safe", "1")]).await;
+        store.barrier().await.unwrap();
+        put(&store, &[("lost", "1"), ("there", "2")]).await;
+        assert_eq!(store.delete(ids(&["safe"])).await.unwrap(), 1);
+        let server = server.replaced(
+            &binaries()[0],
+            &["--appendonly", "yes", "--appendfsync", "always"],
+        );
+        assert_eq!(server.say("SET nano_graphrag:docs:there 2"), "+OK\r\n");
+        let error = store.barrier().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Durability, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("has lost 1 writes"), "{text}");
+        assert_eq!(error.unconfirmed().unwrap(), ids(&["lost"]));
+        put(&store, &[("lost", "1")]).await;
+        store.barrier().await.unwrap();
+    });
+}
