@@ -51,6 +51,22 @@ mod stack;
 pub mod store;
 pub mod value;
 
+// One binary for `make mutants`, which builds it thousands of times.
+#[cfg(all(test, mutants))]
+extern crate self as nano_graphrag_redis;
+#[cfg(all(test, mutants))]
+#[path = "../tests"]
+mod contract {
+    #[path = "connections.rs"]
+    mod connections;
+    #[path = "servers.rs"]
+    mod servers;
+    #[path = "settings.rs"]
+    mod settings;
+    #[path = "store.rs"]
+    mod store;
+}
+
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use python::codec;
