@@ -41,3 +41,24 @@ fn jitter() -> f64 {
     let random = RandomState::new().hash_one(std::process::id());
     0.5 + f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX) / 2.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_no_two_clients_make_the_same() {
+        let milliseconds = Duration::from_millis;
+        let mut backoff = Backoff::new(milliseconds(10), milliseconds(35));
+        for full in [10, 20, 35, 35].map(milliseconds) {
+            let pause = backoff.pause();
+            assert!((full / 2..=full).contains(&pause), "{pause:?} of {full:?}");
+        }
+        let mut short = Backoff::new(milliseconds(50), milliseconds(8));
+        assert!(short.pause() <= milliseconds(8));
+        let jitters: Vec<f64> = (0..64).map(|_| jitter()).collect();
+        assert!(jitters.iter().all(|jitter| (0.5..=1.0).contains(jitter)));
+        assert!(jitters.iter().any(|jitter| *jitter < 0.7));
+        assert!(jitters.iter().any(|jitter| *jitter > 0.8));
+    }
+}

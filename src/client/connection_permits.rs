@@ -39,3 +39,20 @@ impl Drop for Permit {
         self.0.fetch_sub(1, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permit_is_had_while_more_are_free_than_are_to_be_spared() {
+        let permits = Permits::new(3);
+        let held: Vec<_> = (0..2).map(|_| permits.take(1).unwrap()).collect();
+        assert!(permits.take(1).is_none());
+        let last = permits.take(0).unwrap();
+        assert!(permits.take(0).is_none());
+        assert_eq!(permits.taken(), 3);
+        drop((held, last));
+        assert_eq!(permits.taken(), 0);
+    }
+}

@@ -365,3 +365,29 @@ fn token() -> Vec<u8> {
 fn random() -> u64 {
     RandomState::new().hash_one(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_with_the_time_that_it_has_taken_and_differ() {
+        for (waited, most) in [(0, 100), (1_600, 200), (60_000, 500)] {
+            let most = Duration::from_millis(most);
+            let pause = pause(Duration::from_millis(waited));
+            let least = most.mul_f64(0.69).max(SHORTEST_PAUSE);
+            assert!((least..=most).contains(&pause), "{pause:?} of {most:?}");
+        }
+        let jitters: Vec<f64> = (0..64).map(|_| jitter()).collect();
+        assert!(jitters.iter().all(|jitter| (0.7..=1.0).contains(jitter)));
+        assert!(jitters.iter().any(|jitter| *jitter < 0.8));
+        assert!(jitters.iter().any(|jitter| *jitter > 0.9));
+    }
+
+    #[test]
+    fn no_two_flights_have_one_token() {
+        let (one, other) = (token(), token());
+        assert_ne!(one, other);
+        assert!(one.starts_with(std::process::id().to_string().as_bytes()));
+    }
+}

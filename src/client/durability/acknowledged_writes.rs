@@ -282,6 +282,18 @@ mod tests {
     }
 
     #[test]
+    fn a_barrier_is_due_once_more_is_remembered_than_memory_is_spent_on() {
+        let mut unproved = AcknowledgedWrites::default();
+        let many = |from: usize, to| {
+            (from..to).map(|number| (number.to_be_bytes().to_vec(), Some(set(b"1"))))
+        };
+        unproved.note(0, many(0, MUCH));
+        assert!(!unproved.is_much());
+        unproved.note(0, many(MUCH, MUCH + 1));
+        assert!(unproved.is_much());
+    }
+
+    #[test]
     fn a_connection_vouches_for_what_was_sent_after_it_was_opened() {
         let mut unproved = AcknowledgedWrites::default();
         let sent = unproved.epoch();

@@ -240,6 +240,11 @@ mod tests {
         assert!(Arc::ptr_eq(moved.owner(8).unwrap(), map.owner(8).unwrap()));
         assert!(!moved.changes_nothing() && !map.changes_nothing());
         assert!(map.moved(&config, &[]).changes_nothing());
+        let another = (0, 9, asked.neighbour("another", 6).unwrap(), Vec::new());
+        assert_eq!(
+            moved.next(&config, vec![another]).number_of_owner(9),
+            Some(5)
+        );
         assert_eq!(moved.number_of_owner(9), Some(4));
         assert!(!map.has_slots(moved.owner(9).unwrap()));
         assert!(Arc::ptr_eq(
