@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nano_graphrag_redis::client::{SharedConnections, keep_keyspace_stats};
+use nano_graphrag_redis::config::OutagePolicy;
 use nano_graphrag_redis::config::endpoint::Endpoint;
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::files::Paths;
 use nano_graphrag_redis::log_events::Event;
+use nano_graphrag_redis::metrics::{Operation, Status, StoreTotals};
 use nano_graphrag_redis::migration::{Check, Comparison, Copying, Export};
-use nano_graphrag_redis::store::KvStore;
+use nano_graphrag_redis::store::{Call, KvStore};
 use support::wait_for;
 use support::{Server, binaries, config, get, ids, listed, many, open, put, runtime};
 
@@ -152,6 +154,35 @@ fn a_breaker_closes_when_the_server_is_back() {
         }
         let load = store.stats(true).await.unwrap().load;
         assert!(!load.breaker_open && load.retries > 0, "{load:?}");
+    });
+}
+
+#[test]
+fn a_call_is_counted_as_it_ended_and_a_miss_in_an_outage_as_forgiven() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = config(server.config());
+    settings.outage_policy = OutagePolicy::Miss;
+    settings.server.max_retries = 0;
+    let shared = SharedConnections::default();
+    let store = KvStore::new(settings, &shared);
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        let call = Call::begin(Arc::clone(&store), Operation::GetKey);
+        assert_eq!(call.forgiven(Ok(1)).unwrap(), Some(1));
+        call.end(Status::Ok);
+        drop(call);
+        drop(server);
+        let call = Call::begin(Arc::clone(&store), Operation::GetKey);
+        assert_eq!(call.forgiven(store.get("a").await).unwrap(), None);
+        call.end(Status::Ok);
+        drop(call);
+        drop(Call::begin(Arc::clone(&store), Operation::GetKey));
+        let totals = shared.metrics().stores.totals();
+        let totals = StoreTotals(&totals["docs"]);
+        for status in [Status::Ok, Status::Forgiven, Status::Cancelled] {
+            assert_eq!(totals.calls(Operation::GetKey, status), 1, "{status:?}");
+        }
+        assert_eq!(totals.forgiven(Kind::Unavailable), 1);
     });
 }
 

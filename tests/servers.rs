@@ -70,6 +70,7 @@ fn a_cluster_holds_and_lists_what_one_server_would_wherever_its_slots_are() {
             assert_eq!(listed(&store).await, all);
             let stats = store.stats(false).await.unwrap();
             assert_eq!(stats.key_count, 1_500);
+            assert!(stats.load.connections >= 2, "{:?}", stats.load);
             assert!(stats.total_redis_memory.unwrap() > 2_000_000);
             store.ping().await.unwrap();
             assert_eq!(store.info("server").await.unwrap().len(), 2);
@@ -250,5 +251,14 @@ fn a_barrier_tells_what_a_server_that_lost_its_values_has_lost() {
         assert_eq!(error.unconfirmed().unwrap(), ids(&["lost"]));
         put(&store, &[("lost", "1")]).await;
         store.barrier().await.unwrap();
+        store.drop_all().await.unwrap();
+        let server = server.replaced(&binaries()[0], &["--appendonly", "yes"]);
+        server.say("CONFIG SET appendfsync always");
+        assert_eq!(server.say("SET nano_graphrag:docs:back 2"), "+OK\r\n");
+        let text = store.barrier().await.unwrap_err().to_string();
+        assert!(
+            text.contains("has dropped") && text.contains("back"),
+            "{text}"
+        );
     });
 }

@@ -54,7 +54,9 @@ mod tests {
     fn whoever_drains_waits_for_the_last_and_for_no_longer_than_the_limit() {
         let backlog = Arc::new(Backlog::default());
         backlog.add(2);
+        let began = Instant::now();
         backlog.drain(Duration::from_millis(10));
+        assert!(began.elapsed() >= Duration::from_millis(10));
         assert_eq!(backlog.left.load(SeqCst), 2);
         let other = Arc::clone(&backlog);
         let worker = thread::spawn(move || other.remove(2));
