@@ -1,4 +1,9 @@
-"""Each exception that can happen, provoked by its real cause and caught by its name."""
+"""Exceptions provoked by their real cause, and caught by their names and their builtin parents.
+
+Those that take a scene of their own have it elsewhere: ``CircuitOpenError`` in
+``faults/test_outages.py``, ``DurabilityError`` in ``durability/``, ``StorageMemoryError`` in
+``faults/test_refused_memory.py``, ``JsonFileError`` in ``migration/test_json_file.py``.
+"""
 
 import asyncio
 from typing import Any
