@@ -15,13 +15,13 @@
 //! - [`keyspace`]: ids <-> Redis keys
 //! - [`files`]: the host's own files, read and written in a stream; the change log beside them
 //! - `json`: the grammar of JSON, and documents written anew
-//! - `memory`: memory of a value's size, which may be refused
-//! - `mutex`: locks that outlive a panic
 //! - `panics`: panics of libraries that are errors to us
+//! - `memory`: memory of a value's size, which may be refused
 //! - `stack`: what is left of a thread's stack, and a larger one for work that needs more
 //! - `fuzz`: inputs of a corpus, mutated; in tests only
 //! - [`error`]: the error, its kinds, and the one place that classifies a redis error
 //! - `enumeration`: enumerations whose variants are listed once
+//! - `mutex`: locks that outlive a panic
 //! - [`printable`]: text as it may be shown, whoever wrote it
 //!
 //! All but `python` builds and tests without Python: `cargo test --no-default-features`.

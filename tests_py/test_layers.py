@@ -189,6 +189,17 @@ def test_the_core_imports_only_from_layers_below() -> None:
     assert upward(rust_imports(), CORE) == []
 
 
+def test_the_maps_of_the_core_name_every_module_in_that_order() -> None:
+    for path, folder in (("lib.rs", ""), ("client/mod.rs", "client.")):
+        text = (ROOT / "src" / path).read_text(encoding="utf-8")
+        named = re.findall(r"^//! - \[?`(\w+)`", text, re.MULTILINE)
+        there = re.findall(r"^(?:pub(?:\(\w+\))? )?mod (\w+);", text, re.MULTILINE)
+        assert sorted(named) == sorted(there)
+        places = [_layer(f"{folder}{name}", CORE) for name in named]
+        known = [place for place in places if place is not None]
+        assert known == sorted(known), path
+
+
 def test_the_package_imports_only_from_layers_below() -> None:
     assert upward(python_imports(), SHIM) == []
 

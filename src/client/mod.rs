@@ -1,20 +1,26 @@
 //! A Redis client for this job. It knows requests and replies as bytes, and no JSON, no host, no Python.
 //!
-//! `Connections::send` is the only way out of this process. From the top down:
+//! `Connections::send` is the only way out of this process. In layer order, as in [`crate`]:
 //!
-//! - [`topology`]: which server a request goes to: one server, the slots of a cluster, the master that sentinels name
-//! - [`delivery`]: the loop that sends a request until it is answered, how often
-//! - [`backoff`]: after which pause; [`deadline`]: until when
-//! - [`backlog`]: work that no caller waits for and an ending process should not lose
-//! - [`health`], [`circuit_breaker`]: servers that are away, connections that are idle
-//! - [`transaction`]: commands of which all take effect at once, or none
+//! - [`shared_connections`]: one set of connections for all stores of the process that name the same servers
+//! - [`keyspace_stats`]: samples of the servers and of what each namespace takes, for metrics
 //! - [`durability`]: the barrier behind `index_done_callback`
 //! - [`invalidation`]: what the server says of changed keys, for the near cache
-//! - [`keyspace_stats`]: samples of the servers and of what each namespace takes, for metrics
+//! - [`health`]: the probes of servers that are away, the care of idle connections
+//! - [`transaction`]: commands of which all take effect at once, or none
+//! - [`delivery`]: the loop that sends a request until it is answered, how often
+//! - [`topology`]: which server a request goes to: one server, the slots of a cluster, the master that sentinels name
 //! - [`node`]: one server, and one attempt at it
-//! - [`pool`]: the connections to one server, within its [permits](connection_permits); [`direct_connections`]: those that a caller's own thread drives
+//! - [`direct_connections`]: those that a caller's own thread drives
+//! - [`pool`]: the connections to one server
 //! - [`connection`]: a pipelined connection, and whoever drives it
-//! - [`transport`]: sockets, TLS, the handshake; [`protocol`]: the pipeline, requests, replies and RESP, without I/O
+//! - [`connection_permits`]: how many sockets there may be
+//! - [`circuit_breaker`]: callers fail at once while servers are away
+//! - [`transport`]: sockets, TLS, the handshake
+//! - [`protocol`]: the pipeline, requests, replies and RESP, without I/O
+//! - [`deadline`]: until when a call may go on
+//! - [`backlog`]: work that no caller waits for and an ending process should not lose
+//! - [`backoff`]: the pauses between attempts
 
 mod backlog;
 mod backoff;
@@ -29,10 +35,8 @@ mod health;
 mod invalidation;
 mod keyspace_stats;
 mod node;
-
 mod pool;
 mod protocol;
-
 mod shared_connections;
 mod topology;
 pub(crate) mod transaction;
