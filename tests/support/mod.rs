@@ -89,11 +89,21 @@ impl Server {
 
     /// With these words after its own, and files before them.
     pub(crate) fn start_with(binary: &Path, words: &[&str]) -> Self {
-        let port = free_port();
-        Self::start_at(binary, port, words)
+        loop {
+            // Whoever is given the port meanwhile has it.
+            if let Some(server) = Self::try_start(binary, free_port(), words) {
+                return server;
+            }
+        }
     }
 
     pub(crate) fn start_at(binary: &Path, port: u16, words: &[&str]) -> Self {
+        let server = Self::try_start(binary, port, words);
+        server.expect("its port is free")
+    }
+
+    /// None where it ends instead of serving, as a rule because it has no port.
+    fn try_start(binary: &Path, port: u16, words: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let process = Command::new(binary)
             .args(words.iter().take_while(|word| word.starts_with('/')))
@@ -118,16 +128,20 @@ impl Server {
             directory,
         };
         let deadline = Instant::now() + START_TIMEOUT;
-        while server.say("PING") != "+PONG\r\n" {
-            let ended = server.process.try_wait().unwrap();
+        // It, and no other that is at this port.
+        let itself = format!("process_id:{}\r\n", server.process.id());
+        while !server.say("INFO server").contains(&itself) {
+            if server.process.try_wait().unwrap().is_some() {
+                return None;
+            }
             assert!(
-                Instant::now() < deadline && ended.is_none(),
+                Instant::now() < deadline,
                 "{} does not answer at port {port}",
                 binary.display()
             );
-            std::thread::yield_now();
+            thread::park_timeout(READ_INTERVAL);
         }
-        server
+        Some(server)
     }
 
     /// Another at the same port, which has nothing of what this one had.
