@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
 from nano_graphrag_redis.exceptions import StorageConfigError
+from support.host import ROOT
 
 
 def test_the_core_is_given_every_setting_it_takes() -> None:
@@ -69,6 +72,17 @@ def test_the_core_is_given_every_setting_it_takes() -> None:
     }
     cache = config.core_settings("llm_response_cache")
     assert (cache["workspace"], cache["ttl"], cache["outage_policy"]) == ("", 43200, "miss")
+
+
+# The core has defaults of its own, for whoever uses it without Python: its tests.
+def test_a_default_of_the_core_is_that_of_its_setting() -> None:
+    text = (ROOT / "src" / "config" / "core_settings.rs").read_text(encoding="utf-8")
+    constant = r"^pub const (\w+): \w+ = (?:Duration::from_secs\()?([\d *]+)\)?;"
+    named = re.findall(constant, text, re.MULTILINE)
+    of_settings = RedisConfig().core_settings("full_docs")
+    assert len(named) == text.count("pub const ")
+    for name, number in named:
+        assert of_settings[name.lower()] == math.prod(map(int, number.split("*"))), name
 
 
 def test_only_the_llm_cache_has_single_flight() -> None:
