@@ -24,7 +24,7 @@ mod core {
     #[pymodule_export]
     use super::classes::kv_store::{BlockingKvStore, KvStore};
     #[pymodule_export]
-    use super::classes::metrics::metrics;
+    use super::classes::metrics_dict::metrics;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nano_graphrag_redis.config import RedisConfig
-from nano_graphrag_redis.config.value_types import LONGEST_TTL
+from nano_graphrag_redis.config.types_and_limits import LONGEST_TTL
 from nano_graphrag_redis.exceptions import StorageConfigError
 from support.servers import RedisServer
 

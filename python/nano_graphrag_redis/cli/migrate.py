@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nano_graphrag_redis import migration
-from nano_graphrag_redis.config.value_types import LONGEST_TTL
+from nano_graphrag_redis.config.types_and_limits import LONGEST_TTL
 from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration import Migrated
 from nano_graphrag_redis.printable import visible

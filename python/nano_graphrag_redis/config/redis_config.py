@@ -23,8 +23,8 @@ from .namespaces import (
 )
 from .secrets import Hidden, guarded
 from .settings_with_defaults import DEFAULT_OUTAGE_POLICIES, DEFAULT_TTLS, SettingsTable
+from .types_and_limits import ZSTD_LEVELS, check_name
 from .validation_errors import explain
-from .value_types import ZSTD_LEVELS, check_name
 from .warn_once import warn_once
 
 _CORE_SETTINGS = (

@@ -11,8 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from .namespaces import EMBEDDING_CACHE, LLM_CACHE
-from .url import RedisUrl
-from .value_types import (
+from .types_and_limits import (
     LARGEST_VALUE,
     LONGEST_TTL,
     Count,
@@ -31,6 +30,7 @@ from .value_types import (
     Workspace,
     word,
 )
+from .url import RedisUrl
 
 DEFAULT_URL: Final = RedisUrl.parse("redis://localhost:6379")
 

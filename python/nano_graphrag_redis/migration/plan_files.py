@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from nano_graphrag_redis._core import FileWork, file_of
-from nano_graphrag_redis.config.value_types import LONGEST_TTL, check_name
+from nano_graphrag_redis.config.types_and_limits import LONGEST_TTL, check_name
 from nano_graphrag_redis.exceptions import JsonFileError, StorageConfigError
 
 from .export_files import logs_in

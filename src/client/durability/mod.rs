@@ -3,12 +3,12 @@
 //! - [`barrier`]: one at a time, shared by all who arrive meanwhile; what was acknowledged before is looked at again
 //! - [`acknowledged_writes`]: what that is
 //! - [`wait`]: a connection of the barrier's own to each primary, and WAIT; [`aof`]: the append-only file;
-//!   [`snapshot`]: BGSAVE
+//!   [`bgsave`]: BGSAVE
 
 pub(crate) mod acknowledged_writes;
 mod aof;
 mod barrier;
-mod snapshot;
+mod bgsave;
 mod wait;
 
 pub(super) use barrier::Barrier;

@@ -7,8 +7,8 @@ use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::settings::Settings;
-use super::stats::StatsDict;
+use super::settings_dict::Settings;
+use super::stats_dict::StatsDict;
 use crate::config::StoreConfig;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{Count, Operation};

@@ -2,6 +2,6 @@
 
 pub(super) mod file_work;
 pub(super) mod kv_store;
-pub(super) mod metrics;
-pub(super) mod settings;
-pub(super) mod stats;
+pub(super) mod metrics_dict;
+pub(super) mod settings_dict;
+pub(super) mod stats_dict;

@@ -5,7 +5,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
-use super::{Failure, Result, scratch};
+use super::failure::{Failure, Result};
+use super::scratch;
 use crate::json::cursor::{Cursor, Number, Text, Unescaped};
 use crate::json::plain_prefix;
 use crate::memory;

@@ -4,8 +4,9 @@ use pyo3::exceptions::{PyException, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
+use super::failure::{Failure, Result};
+use super::scratch;
 use super::strings::{self, Unwritten};
-use super::{Failure, MAX_DEPTH, Result, scratch};
 use crate::error::{Error, Kind};
 use crate::json::{SLACK, write_float};
 use crate::memory;
@@ -15,6 +16,9 @@ use crate::value::{admit, too_large};
 
 /// Bytes kept free for what is written between two looks at the room: a number as a key, a number, what separates them.
 const ROOM: usize = 2 * SLACK;
+
+/// Levels of nesting a value may have: what `json` itself survives on every Python.
+const MAX_DEPTH: usize = 900;
 
 /// What a value may not go beyond, from some place in it on.
 #[derive(Clone, Copy)]

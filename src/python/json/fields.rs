@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
 
 use super::decode::Parser;
-use super::{Failure, Result};
+use super::failure::{Failure, Result};
 
 /// What a document is to one who asks for fields of it.
 pub(crate) enum Projected<'py> {

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::{is_id, is_stale};
+use super::sorted_set::{is_id, is_stale};
 use crate::client::{Request, command};
 use crate::error::Result;
 use crate::store::{KvStore, batches, first};

@@ -1,14 +1,18 @@
 //! The upkeep of the registry: what was there before it, what has expired, what went unseen.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use redis::Value;
 
 use super::listing::{LOSSES, Listing};
-use super::{is_stale, new_mark, new_token, score_of};
+use super::sorted_set::{Registry, is_stale, new_mark, new_token, now, score_of};
 use crate::client::{Request, command, deadline};
 use crate::error::{Error, Kind, Result};
 use crate::store::{KvStore, batches, first};
+
+/// Milliseconds between two sweeps of what has expired.
+const SWEEP_INTERVAL: u64 = 60_000;
 
 /// What [`KvStore::repair_registry`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +21,21 @@ pub struct Repair {
     pub added: u64,
     /// Ids that were registered and had no value.
     pub removed: u64,
+}
+
+impl Registry {
+    /// Whether it is time to sweep what has expired; true for one of the callers.
+    pub(super) fn is_due(&self) -> bool {
+        if !self.on || self.ttl.is_none() {
+            return false;
+        }
+        let (now, swept) = (now().unsigned_abs(), self.swept.load(Relaxed));
+        let due = now.saturating_sub(swept) > SWEEP_INTERVAL;
+        due && self
+            .swept
+            .compare_exchange(swept, now, Relaxed, Relaxed)
+            .is_ok()
+    }
 }
 
 impl KvStore {
