@@ -58,7 +58,7 @@ CORE = (
 SHIM = (
     *("__main__", "cli", "doctor", "hosts", "integrations", "migration", "metrics"),
     *("llm", "storage", "host_redis_client", "sync", "host_base", "optional_imports"),
-    *("backend", "deferred_drop", "tracing", "embedded", "workers", "acl", "config"),
+    *("storage_lifetime", "deferred_drop", "tracing", "embedded", "workers", "acl", "config"),
     *("_core", "cached_answers", "shapes", "threads", "exceptions", "humanize", "printable"),
 )
 """The package, from the top down."""

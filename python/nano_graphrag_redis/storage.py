@@ -11,13 +11,13 @@ from typing import Any, NoReturn, SupportsIndex
 from typing_extensions import Self
 
 from ._core import KvStore
-from .backend import Backend, uncopied
 from .config.namespaces import LLM_CACHE
 from .config.secrets import guarded
 from .exceptions import StorageError
 from .host_base import BaseKVStorage
 from .host_redis_client import RedisClientFacade
 from .shapes import StorageStats, Value
+from .storage_lifetime import Backend, uncopied
 from .sync import SyncRedisKVStorage
 from .threads import aside
 from .workers.hash_seeds import warn_of_random_hashes

@@ -9,10 +9,10 @@ from typing import Any, Generic, NoReturn, SupportsIndex
 from typing_extensions import Self
 
 from ._core import BlockingKvStore
-from .backend import Backend, uncopied
 from .config.secrets import guarded
 from .exceptions import StorageError
 from .shapes import StorageStats, Value
+from .storage_lifetime import Backend, uncopied
 
 
 class SyncRedisKVStorage(Generic[Value]):

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 import pytest
 
 from nano_graphrag_redis import RedisKVStorage, SyncRedisKVStorage
-from nano_graphrag_redis.backend import Backend
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.exceptions import StorageConfigError
+from nano_graphrag_redis.storage_lifetime import Backend
 
 CANARY = "s3cret-c4nary"
 URL = f"redis://ann:{CANARY}@cache:6379/1"

@@ -7,10 +7,10 @@ from types import TracebackType
 from typing_extensions import Self
 
 from nano_graphrag_redis._core import BlockingKvStore
-from nano_graphrag_redis.backend import Backend
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import EVERY_NAMESPACE, OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageOperationError
+from nano_graphrag_redis.storage_lifetime import Backend
 
 Facts = dict[str, str]
 """The lines of a section of INFO, by name."""

@@ -9,12 +9,12 @@ from typing import Any, Final
 import numpy as np
 
 from nano_graphrag_redis._core import KvStore
-from nano_graphrag_redis.backend import Backend
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import EMBEDDING_CACHE
 from nano_graphrag_redis.config.warn_once import warn_once
 from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.storage_lifetime import Backend
 from nano_graphrag_redis.threads import aside
 
 from .vector_encoding import Vector, decoded, encoded

@@ -20,11 +20,11 @@ from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple
 
 from nano_graphrag_redis._core import BlockingKvStore, KvStore
-from nano_graphrag_redis.backend import Backend
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import LLM_LIMITS
 from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.storage_lifetime import Backend
 from nano_graphrag_redis.threads import aside
 
 from . import concurrency_slots

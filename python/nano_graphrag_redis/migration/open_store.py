@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nano_graphrag_redis._core import BlockingKvStore
-from nano_graphrag_redis.backend import Backend
 from nano_graphrag_redis.config import RedisConfig
+from nano_graphrag_redis.storage_lifetime import Backend
 
 from .results import Settings
 

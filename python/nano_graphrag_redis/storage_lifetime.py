@@ -1,4 +1,4 @@
-"""What both storages share: the settings, the store in the core, and the embedded server if any."""
+"""What both storages share, from making to closing: settings, store, embedded server, exit."""
 
 from __future__ import annotations
 
