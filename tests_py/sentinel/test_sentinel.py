@@ -45,6 +45,21 @@ def until_it_passes(storage: SyncRedisKVStorage, number: int) -> None:
     eventually(passes)
 
 
+def eventually_read(storage: SyncRedisKVStorage, id: str) -> object:
+    """The value, as soon as a read passes."""
+    values = []
+
+    def passes() -> bool:
+        try:
+            values.append(storage.get_by_id(id))
+        except StorageError:
+            return False
+        return True
+
+    eventually(passes)
+    return values[0]
+
+
 def test_a_master_that_is_killed_is_replaced(
     sentinels: Sentinels, storage: SyncRedisKVStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -115,6 +130,34 @@ def test_sentinels_that_are_down_are_skipped_and_the_known_master_outlives_them_
 
 
 # As every new master does until the first replica has joined it.
+def test_a_sentinel_that_was_away_during_a_failover_is_not_believed_alone(
+    sentinels: Sentinels, storage: SyncRedisKVStorage
+) -> None:
+    old, outdated = sentinels.master, sentinels.sentinels[0]
+    storage.upsert({"a": "before"})
+    outdated.kill()
+    old.kill()
+    until_it_passes(storage, 1)
+    # The old master is back with what it had, and is told of its replacement by nobody: like the new
+    # one, those who know of it are silent.
+    eventually(lambda: sentinels.master_by(sentinels.sentinels[1]) is not old)
+    new = sentinels.master_by(sentinels.sentinels[1])
+    silent = [new, *sentinels.sentinels[1:]]
+    for each in silent:
+        each.pause()
+    old.start()
+    outdated.start()
+    assert sentinels.master_by(outdated) is old
+    try:
+        for _ in range(3):
+            with pytest.raises(StorageUnavailableError):
+                storage.get_by_id("a")
+    finally:
+        for each in silent:
+            each.resume()
+    assert eventually_read(storage, "a") == 1
+
+
 def test_a_master_that_has_lost_its_replicas_is_an_outage_for_writes_alone(
     sentinels: Sentinels, storage: SyncRedisKVStorage
 ) -> None:

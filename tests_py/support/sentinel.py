@@ -117,7 +117,13 @@ class Sentinels(Guard):
     def master(self) -> RedisServer:
         """The server that most sentinels take for the master."""
         ports = [sentinel.master_port() for sentinel in self.sentinels if sentinel.is_running]
-        port = max(ports, key=ports.count)
+        return self._server_at(max(ports, key=ports.count))
+
+    def master_by(self, sentinel: SentinelServer) -> RedisServer:
+        """The server that one sentinel takes for the master."""
+        return self._server_at(sentinel.master_port())
+
+    def _server_at(self, port: int) -> RedisServer:
         return next(server for server in self.servers if server.port == port)
 
     @property

@@ -102,8 +102,12 @@ impl Sentinels {
         Error::new(kind, message)
     }
 
-    /// Asks all sentinels; of those that answer the one whose word is the newest.
+    /// Asks all sentinels; of those that answer the one whose word is the newest. A word from before the last
+    /// failover counts only if most sentinels have none that is newer: after a restart, an old master that one
+    /// sentinel still names takes itself for a master.
     async fn newest_master(&self) -> Result<MasterAddress> {
+        let known = self.known.lock().epoch;
+        let mut answered = 0;
         let mut asked: FuturesUnordered<_> = self
             .asked
             .iter()
@@ -115,13 +119,13 @@ impl Sentinels {
         let mut newest: Option<MasterAddress> = None;
         let mut failures = Vec::new();
         loop {
-            let patience = if newest.is_some() {
-                OTHERS
-            } else {
-                Duration::MAX
+            let patience = match &newest {
+                Some(newest) if newest.epoch >= known => OTHERS,
+                _ => Duration::MAX,
             };
             match timeout(patience, asked.next()).await {
                 Ok(Some(Ok(found))) => {
+                    answered += 1;
                     if newest
                         .as_ref()
                         .is_none_or(|newest| found.epoch > newest.epoch)
@@ -133,7 +137,23 @@ impl Sentinels {
                 Ok(None) | Err(_) => break,
             }
         }
-        newest.ok_or_else(|| self.unanswered(&failures))
+        let newest = newest.ok_or_else(|| self.unanswered(&failures))?;
+        if newest.epoch < known && answered * 2 <= self.asked.len() {
+            return Err(self.outdated(&newest, answered));
+        }
+        Ok(newest)
+    }
+
+    /// What is not believed, and until when.
+    fn outdated(&self, named: &MasterAddress, answered: usize) -> Error {
+        let message = format!(
+            "only {answered} of {} sentinels answer, and name {}:{} as the master {:?}, as before the last failover: start the others",
+            self.asked.len(),
+            named.host,
+            named.port,
+            self.master
+        );
+        Error::new(Kind::Unavailable, message)
     }
 
     /// Who was asked for what, and what each said.
