@@ -138,8 +138,8 @@ def test_a_sentinel_that_was_away_during_a_failover_is_not_believed_alone(
     outdated.kill()
     old.kill()
     until_it_passes(storage, 1)
-    # The old master is back with what it had, and is told of its replacement by nobody: like the new
-    # one, those who know of it are silent.
+    # The old master is back with what it had, and is told of its replacement by nobody: those who
+    # know of it are silent, like the new one.
     eventually(lambda: sentinels.master_by(sentinels.sentinels[1]) is not old)
     new = sentinels.master_by(sentinels.sentinels[1])
     silent = [new, *sentinels.sentinels[1:]]
