@@ -200,7 +200,7 @@ MATRIX = {
         "tracebacks 0, escapes 0, files outside 0",
     ),
     43: Fault(
-        "100,000 open-use-close cycles, 100,000 namespaces, 10,000 loops",
+        "100,000 open-use-close cycles, 100,000 namespaces, 50,000 loops",
         "memory flat",
         "under 16 bytes a cycle, 1 kB a namespace",
     ),

@@ -316,7 +316,7 @@ def killed(server: RedisServer) -> tuple[int, int]:
 def test_what_eight_processes_are_told_over_failovers_of_sentinels_has_an_order(
     row: Row, tmp_path: Path
 ) -> None:
-    with Sentinels() as sentinels:
+    with Sentinels(down_after=2.0) as sentinels:
 
         def fail_over(_: list[str]) -> tuple[int, int]:
             master = sentinels.master

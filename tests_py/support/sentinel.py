@@ -25,6 +25,7 @@ class SentinelServer(RedisServer):
         binary: The server program, which is a sentinel too.
         master: The server it is to watch.
         password: What it asks of the user ``USER``, if it asks for anything.
+        down_after: Seconds of silence after which it takes a server for down.
         options: As for ``RedisServer``.
     """
 
@@ -35,11 +36,12 @@ class SentinelServer(RedisServer):
         binary: Path | None,
         master: RedisServer,
         password: str | None = None,
+        down_after: float = DOWN_AFTER,
         **options: Any,
     ) -> None:
         lines = [
             f"sentinel monitor {NAME} 127.0.0.1 {master.port} 2",
-            f"sentinel down-after-milliseconds {NAME} {int(DOWN_AFTER * 1000)}",
+            f"sentinel down-after-milliseconds {NAME} {int(down_after * 1000)}",
             f"sentinel failover-timeout {NAME} 5000",
         ]
         if password:
@@ -80,12 +82,20 @@ class Sentinels(Guard):
     Args:
         binary: The server to run; Valkey when not given.
         sentinel_password: What the sentinels ask for, of the user ``watcher``.
+        down_after: As for ``SentinelServer``. A sentinel takes up to a second to reach the server
+            that another one promoted: with less, it now and then has a second one promoted, which
+            may lack what the first one had acknowledged.
         options: Configuration of each server, as for ``RedisServer``; what is of TLS, of each
             sentinel too.
     """
 
     def __init__(
-        self, binary: Path | None = None, *, sentinel_password: str | None = None, **options: Any
+        self,
+        binary: Path | None = None,
+        *,
+        sentinel_password: str | None = None,
+        down_after: float = DOWN_AFTER,
+        **options: Any,
     ) -> None:
         self._stack = ExitStack()
         self._admins: dict[int, redis.Redis] = {}
@@ -99,7 +109,8 @@ class Sentinels(Guard):
         tls = {name: value for name, value in options.items() if name.startswith("tls")}
         self._secure = bool(tls)
         self.sentinels = [
-            SentinelServer(binary, self.servers[0], sentinel_password, **tls) for _ in range(3)
+            SentinelServer(binary, self.servers[0], sentinel_password, down_after, **tls)
+            for _ in range(3)
         ]
 
     @property
