@@ -82,9 +82,9 @@ class Sentinels(Guard):
     Args:
         binary: The server to run; Valkey when not given.
         sentinel_password: What the sentinels ask for, of the user ``watcher``.
-        down_after: As for ``SentinelServer``. A sentinel takes up to a second to reach the server
-            that another one promoted: with less, it now and then has a second one promoted, which
-            may lack what the first one had acknowledged.
+        down_after: As for ``SentinelServer``. A sentinel may need 0.6 s to reach the server that
+            another one promoted: with less, it now and then has a second one promoted, which may
+            lack what the first one had acknowledged.
         options: Configuration of each server, as for ``RedisServer``; what is of TLS, of each
             sentinel too.
     """

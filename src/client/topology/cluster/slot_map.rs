@@ -199,14 +199,7 @@ mod tests {
 
     use super::*;
     use crate::client::topology::cluster::slots_reply::read;
-
-    fn server(host: Value, port: i64) -> Value {
-        Value::Array(vec![host, Value::Int(port)])
-    }
-
-    fn text(text: &str) -> Value {
-        Value::BulkString(text.into())
-    }
+    use crate::client::topology::cluster::slots_reply::tests::{server, text};
 
     #[test]
     fn a_map_is_read_whatever_the_servers_know_of_their_names() {

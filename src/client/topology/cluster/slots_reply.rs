@@ -67,14 +67,14 @@ fn read_server(server: Value, asked: &Endpoint) -> Option<Endpoint> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn server(host: Value, port: i64) -> Value {
+    pub(in crate::client::topology::cluster) fn server(host: Value, port: i64) -> Value {
         Value::Array(vec![host, Value::Int(port)])
     }
 
-    fn text(text: &str) -> Value {
+    pub(in crate::client::topology::cluster) fn text(text: &str) -> Value {
         Value::BulkString(text.into())
     }
 
