@@ -12,7 +12,7 @@
 //! - [`metrics`]: what is counted, and the sums over what is closed by now
 //! - [`config`]: validated settings, named defaults with units; endpoints, levels of durability
 //! - [`value`]: stored bytes <-> JSON bytes: size caps, zstd and LZ4 frames
-//! - [`keyspace`]: ids <-> Redis keys
+//! - [`key_layout`]: ids <-> Redis keys
 //! - [`files`]: the host's own files, read and written in a stream; the change log beside them
 //! - `json`: the grammar of JSON, and documents written anew
 //! - `panics`: panics of libraries that are errors to us
@@ -34,7 +34,7 @@ pub mod files;
 #[cfg(test)]
 mod fuzz;
 mod json;
-pub mod keyspace;
+pub mod key_layout;
 pub mod local_single_flight;
 pub mod log_events;
 mod memory;

@@ -13,13 +13,13 @@ PACKAGE = "nano_graphrag_redis"
 
 CORE = (
     *("python", "migration", "store"),
-    *("client.shared_connections", "client.keyspace_stats"),
+    *("client.connections_per_process", "client.metrics_samples"),
     *(
         "client.durability",
-        "client.invalidation",
+        "client.tracking_connection",
         "client.health",
         "client.transaction",
-        "client.delivery",
+        "client.retry_loop",
         "client.topology",
     ),
     *(
@@ -31,7 +31,7 @@ CORE = (
     *("client.connection_permits", "client.circuit_breaker", "client.transport", "client.protocol"),
     *(
         "client.deadline",
-        "client.backlog",
+        "client.exit_backlog",
         "client.backoff",
         "near_cache",
         "local_single_flight",
@@ -41,7 +41,7 @@ CORE = (
     ),
     *(
         "value",
-        "keyspace",
+        "key_layout",
         "files",
         "json",
         "panics",
@@ -59,7 +59,15 @@ SHIM = (
     *("__main__", "cli", "doctor", "hosts", "integrations", "migration", "metrics"),
     *("llm", "storage", "host_redis_client", "sync", "host_base", "optional_imports"),
     *("storage_lifetime", "deferred_drop", "tracing", "embedded", "workers", "acl", "config"),
-    *("_core", "cached_answers", "shapes", "threads", "exceptions", "humanize", "printable"),
+    *(
+        "_core",
+        "useless_cached_answers",
+        "shapes",
+        "threads",
+        "exceptions",
+        "humanize",
+        "printable",
+    ),
 )
 """The package, from the top down."""
 

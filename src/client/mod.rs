@@ -2,13 +2,13 @@
 //!
 //! `Connections::send` is the only way out of this process. In layer order, as in [`crate`]:
 //!
-//! - [`shared_connections`]: one set of connections for all stores of the process that name the same servers
-//! - [`keyspace_stats`]: samples of the servers and of what each namespace takes, for metrics
+//! - [`connections_per_process`]: one set of connections for all stores of the process that name the same servers
+//! - [`metrics_samples`]: samples of the servers and of what each namespace takes, for metrics
 //! - [`durability`]: the barrier behind `index_done_callback`
-//! - [`invalidation`]: what the server says of changed keys, for the near cache
+//! - [`tracking_connection`]: what the server says of changed keys, for the near cache
 //! - [`health`]: the probes of servers that are away, the care of idle connections
 //! - [`transaction`]: commands of which all take effect at once, or none
-//! - [`delivery`]: the loop that sends a request until it is answered, how often
+//! - [`retry_loop`]: the loop that sends a request until it is answered, how often
 //! - [`topology`]: which server a request goes to: one server, the slots of a cluster, the master that sentinels name
 //! - [`node`]: one server, and one attempt at it
 //! - [`direct_connections`]: those that a caller's own thread drives
@@ -19,26 +19,26 @@
 //! - [`transport`]: sockets, TLS, the handshake
 //! - [`protocol`]: the pipeline, requests, replies and RESP, without I/O
 //! - [`deadline`]: until when a call may go on
-//! - [`backlog`]: work that no caller waits for and an ending process should not lose
+//! - [`exit_backlog`]: work that no caller waits for and an ending process should not lose
 //! - [`backoff`]: the pauses between attempts
 
-mod backlog;
 mod backoff;
 mod circuit_breaker;
 mod connection;
 mod connection_permits;
+mod connections_per_process;
 pub(crate) mod deadline;
-mod delivery;
 mod direct_connections;
 pub(crate) mod durability;
+mod exit_backlog;
 mod health;
-mod invalidation;
-mod keyspace_stats;
+mod metrics_samples;
 mod node;
 mod pool;
 mod protocol;
-mod shared_connections;
+mod retry_loop;
 mod topology;
+mod tracking_connection;
 pub(crate) mod transaction;
 mod transport;
 
@@ -55,17 +55,17 @@ use crate::log_events::{Notice, Notices};
 use crate::metrics::{Counters, ServerCount, StoreCounters};
 use crate::mutex::Mutex;
 use crate::near_cache::{self, NearCache};
-pub(crate) use backlog::Backlog;
 pub use connection::Connection;
+pub use connections_per_process::SharedConnections;
 pub use direct_connections::{DriveOutcome, Entered, Reactor};
 use durability::Barrier;
-use invalidation::Invalidation;
-pub use keyspace_stats::{KeyspaceStats, NamespaceStats, ServerStats, keep_keyspace_stats};
+pub(crate) use exit_backlog::Backlog;
+pub use metrics_samples::{KeyspaceStats, NamespaceStats, ServerStats, keep_keyspace_stats};
 pub(crate) use node::Node;
 pub(crate) use protocol::request::{Commands, Request, command};
 pub(crate) use protocol::resp::{Reply, info_field, memory_usages};
-pub use shared_connections::SharedConnections;
 use topology::Topology;
+use tracking_connection::Invalidation;
 pub use transport::socket::Waiting;
 
 /// What [`Connections::load`] tells.
@@ -91,7 +91,7 @@ pub struct Connections {
     /// What concerns all stores: reported by whoever comes by first.
     notices: Notices,
     connected: AtomicBool,
-    known: keyspace_stats::KnownNamespaces,
+    known: metrics_samples::KnownNamespaces,
     maintained: AtomicBool,
     /// The task that looks after idle connections, which sleeps for long.
     maintenance: OnceLock<AbortHandle>,
@@ -107,7 +107,7 @@ impl Connections {
         Arc::new(Self {
             topology: Topology::new(&config),
             counters: Counters::of_server(&config.endpoint.to_string()),
-            known: keyspace_stats::KnownNamespaces::default(),
+            known: metrics_samples::KnownNamespaces::default(),
             notices: Notices::default(),
             connected: AtomicBool::new(false),
             maintained: AtomicBool::new(false),

@@ -11,10 +11,10 @@ use redis::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::OwnConnection;
-use super::delivery::RetryState;
 use super::node::{FailedAttempt, Node};
 use super::protocol::pipeline::Pipeline;
 use super::protocol::request::{Commands, Request, command};
+use super::retry_loop::RetryState;
 use super::topology::{Topology, sentinel};
 use super::{Connections, Reply, deadline, timed_out};
 use crate::error::{Error, Kind, Result, is_unknown_command};

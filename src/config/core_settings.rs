@@ -9,7 +9,7 @@ use super::durability::Durability;
 use super::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::files::Paths;
-use crate::keyspace::Keyspace;
+use crate::key_layout::Keyspace;
 use crate::value::Compression;
 
 /// Bytes a stored value may take.

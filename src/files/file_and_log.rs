@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::change_index::{Changes, Fate, Place};
+use super::change_log_reader::{Changes, Fate, Place};
 use super::json_reader::Signature;
 use super::{JsonFile, Paths, failed, open_to_read};
 use crate::error::{Error, Kind, Result};

@@ -3,8 +3,8 @@
 //!
 //! Beside a file that dual writing keeps lies the [`log`] of what has changed since.
 
-pub(crate) mod change_index;
 pub mod change_log;
+pub(crate) mod change_log_reader;
 mod external_sort;
 mod file_and_log;
 mod json_reader;
@@ -12,9 +12,8 @@ mod json_writer;
 pub(crate) mod namespace_lock;
 mod open_file;
 mod paths;
-mod value_scanner;
 
-pub use change_index::Skipped;
+pub use change_log_reader::Skipped;
 pub use external_sort::{Item, Sorted, Sorter};
 pub use file_and_log::View;
 pub(crate) use file_and_log::read_at;

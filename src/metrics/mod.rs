@@ -5,14 +5,14 @@
 //! goes up and down (connections, copies) is not counted here but asked for where it is.
 
 mod latency_histogram;
+mod process_totals;
 mod server_counters;
 mod store_counters;
-mod totals;
 
 pub use latency_histogram::BUCKETS;
+pub use process_totals::{Counters, Ledger, Totals};
 pub use server_counters::ServerCount;
 pub use store_counters::{Count, Direction, Operation, Status, StoreCounters, StoreTotals};
-pub use totals::{Counters, Ledger, Totals};
 
 /// All that a process has counted.
 #[derive(Default)]

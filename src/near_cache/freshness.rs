@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::memory_budget::{Copies, Copy};
-use super::tracking::{Prefix, Tracking};
+use super::tracking_lease::{Prefix, Tracking};
 use crate::memory;
 use crate::metrics::{Count, Counters, ServerCount, StoreCounters};
 use crate::mutex::Mutex;

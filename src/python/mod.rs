@@ -2,16 +2,16 @@
 
 mod bridge;
 mod classes;
-mod current_task;
 mod exceptions;
 mod ids;
 mod json;
 mod operations;
 mod packed_strings;
 mod python_logging;
+mod single_flight_task;
 
 #[cfg(feature = "bench")]
-pub use json::codec;
+pub use json::bench_entry as codec;
 
 #[pyo3::pymodule(name = "_core")]
 mod core {

@@ -19,7 +19,7 @@ use crate::client::{Backlog, Commands, Connections, Reply, Request, command, dea
 use crate::config::StoreConfig;
 use crate::error::Result;
 use crate::json::write_utf8;
-use crate::keyspace::Keyspace;
+use crate::key_layout::Keyspace;
 use crate::log_events::{Event, Notices};
 use crate::metrics::{Count, StoreCounters};
 use crate::mutex::Mutex;
@@ -36,6 +36,8 @@ const COLLECT: Duration = Duration::from_millis(20);
 const AT_ONCE: usize = 256;
 /// Bytes of entries that wait to be sent. What comes beyond them is lost: the server does not keep up.
 const KEPT_BYTES: usize = 4 << 20;
+/// How long an ending process waits for its last entries to be sent.
+pub const LAST_ENTRIES: Duration = Duration::from_secs(1);
 /// Bytes of an entry beside its ids.
 const ENTRY_BYTES: usize = 256;
 

@@ -18,7 +18,7 @@ use crate::client::{Connections, Reply, Request, command, deadline, timed_out};
 use crate::config::durability::Durability;
 use crate::config::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
-use crate::keyspace::{Keyspace, pattern_of};
+use crate::key_layout::{Keyspace, pattern_of};
 use crate::mutex::Mutex;
 
 /// Keys in one request of those that are looked at again.

@@ -1,7 +1,7 @@
 //! Which servers there are, and which of them a request goes to.
 
+mod ask_once;
 pub(super) mod cluster;
-mod refresh;
 mod scan;
 pub(super) mod sentinel;
 

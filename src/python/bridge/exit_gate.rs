@@ -12,14 +12,13 @@ use pyo3::prelude::*;
 
 use super::forkable_process::Process;
 use crate::error::{Error, Kind};
+use crate::store::LAST_ENTRIES;
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
 static PASSING: AtomicUsize = AtomicUsize::new(0);
 
 /// How long the exit waits for threads that are attaching: each needs the lock once.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long an ending process waits for what no caller waited for.
-const LAST_ENTRIES: Duration = Duration::from_secs(1);
 
 /// The right to attach to the interpreter, to be held until attached.
 pub(super) struct Pass(());

@@ -14,11 +14,11 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::{Count, Operation};
 use crate::mutex::Mutex;
 use crate::python::bridge::{Convert, Job, Owned, Process, awaitable, block};
-use crate::python::current_task::Asker;
 use crate::python::ids::{Id, Ids};
 use crate::python::operations::{
     AllKeys, Fields, FilterKeys, GetMany, GetOne, Items, Once, OnceWithIds, Upsert,
 };
+use crate::python::single_flight_task::Asker;
 use crate::stack;
 use crate::store::{Call, KvStore as Core};
 

@@ -13,7 +13,7 @@ use crate::config::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::files::Paths;
-use crate::keyspace::Keyspace;
+use crate::key_layout::Keyspace;
 use crate::value::Compression;
 
 /// The keys of the dict. Times are in seconds.

@@ -6,7 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
 use super::failure::{Failure, Result};
-use super::scratch;
+use super::scratch_buffer;
 use crate::json::cursor::{Cursor, Number, Text, Unescaped};
 use crate::json::plain_prefix;
 use crate::memory;
@@ -54,7 +54,7 @@ impl<'py, 'json> Parser<'py, 'json> {
         Self {
             py,
             cursor: Cursor { json, at: 0 },
-            unescaped: scratch::take(),
+            unescaped: scratch_buffer::take(),
             items: Vec::new(),
         }
     }
@@ -217,7 +217,7 @@ impl<'py, 'json> Parser<'py, 'json> {
 
 impl Drop for Parser<'_, '_> {
     fn drop(&mut self) {
-        scratch::leave(std::mem::take(&mut self.unescaped));
+        scratch_buffer::leave(std::mem::take(&mut self.unescaped));
     }
 }
 

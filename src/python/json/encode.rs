@@ -4,9 +4,9 @@ use pyo3::exceptions::{PyException, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
+use super::encode_str::{self, Unwritten};
 use super::failure::{Failure, Result};
-use super::scratch;
-use super::strings::{self, Unwritten};
+use super::scratch_buffer;
 use crate::error::{Error, Kind};
 use crate::json::{SLACK, write_float};
 use crate::memory;
@@ -35,7 +35,7 @@ pub(crate) fn encoded<T>(
     max: usize,
     take: impl FnOnce(&[u8]) -> Result<T>,
 ) -> Result<T> {
-    let mut json = scratch::take();
+    let mut json = scratch_buffer::take();
     let bounds = Bounds {
         depth: 0,
         bytes: max,
@@ -47,7 +47,7 @@ pub(crate) fn encoded<T>(
     });
     let written = written.unwrap_or_else(|error| Err(error.into()));
     let taken = written.and_then(|()| take(&json));
-    scratch::leave(json);
+    scratch_buffer::leave(json);
     taken
 }
 
@@ -297,7 +297,7 @@ fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>, bounds: Bounds) -> 
     if text.code_point_len().unwrap_or(0) > room {
         return Err(too_large(bounds.bytes).into());
     }
-    strings::write(text, out).or_else(|unwritten| match unwritten {
+    encode_str::write(text, out).or_else(|unwritten| match unwritten {
         Unwritten::LoneSurrogate => {
             refuse("the text holds a lone surrogate, which UTF-8 cannot hold: repair the text")
         }

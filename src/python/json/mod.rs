@@ -4,13 +4,13 @@
 //! limit of our own: how deep a value may nest.
 
 #[cfg(feature = "bench")]
-pub mod codec;
+pub mod bench_entry;
 mod decode;
 mod encode;
+mod encode_str;
 mod failure;
 mod fields;
-mod scratch;
-mod strings;
+mod scratch_buffer;
 
 pub(super) use decode::decode;
 pub(super) use encode::encoded;

@@ -1,17 +1,22 @@
-//! A call of one step: a future, and what its outcome is in Python.
+//! A call of one step: a future, and what its outcome is in Python; of many ids, once they are read.
 
 use std::sync::Arc;
+use std::vec;
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
+use super::time_slice::Turn;
 use super::unasked;
 use crate::error::{Error, Result};
 use crate::python::bridge::{Completion, Convert, Job, Spawner, Step};
+use crate::python::ids::Ids;
+use crate::python::packed_strings::Packed;
 use crate::stack;
-use crate::store::{Call, KvStore};
+use crate::store::{Call, KEY_BATCH, KvStore};
 
-pub(super) type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Convert>> + Send>>;
+type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Convert>> + Send>>;
 
 /// One future and the conversion of its outcome.
 pub(in crate::python) struct Once {
@@ -68,7 +73,7 @@ impl Once {
     }
 }
 
-pub(super) fn convert<T>(value: T) -> Convert
+fn convert<T>(value: T) -> Convert
 where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
@@ -106,5 +111,93 @@ impl Job for Once {
             None => outcome?,
         };
         convert(py).map(Step::Done)
+    }
+}
+
+type Body = Box<dyn FnOnce(Arc<KvStore>, Packed) -> Pending + Send>;
+
+/// One future on many ids, whose failure is raised whatever the outage policy.
+pub(in crate::python) struct OnceWithIds {
+    call: Call,
+    given: Ids,
+    rest: Option<vec::IntoIter<Py<PyString>>>,
+    ids: Packed,
+    body: Option<Body>,
+}
+
+impl OnceWithIds {
+    pub(in crate::python) fn new<T, F>(
+        call: Call,
+        given: Ids,
+        body: impl FnOnce(Arc<KvStore>, Vec<String>) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+    {
+        Self {
+            call,
+            given,
+            rest: None,
+            ids: Packed::default(),
+            body: Some(Box::new(|store, ids| {
+                stack::on_large_stack(|| -> Pending {
+                    Box::pin(async move { body(store, ids.into_strings()).await.map(convert) })
+                })
+            })),
+        }
+    }
+}
+
+impl Job for OnceWithIds {
+    fn call(&self) -> &Call {
+        &self.call
+    }
+
+    fn start(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
+        if self.rest.is_none() {
+            if !self.given.read(py)? {
+                return Ok(Step::Again);
+            }
+            let (ids, wrong) = self.given.take();
+            if let Some(error) = wrong {
+                return Err(error.in_namespace(&self.call.config().namespace).into());
+            }
+            self.ids = Packed::with_room(ids.len());
+            self.rest = Some(ids.into_iter());
+        }
+        let mut turn = Turn::begin();
+        for id in self.rest.iter_mut().flatten() {
+            let id = id.to_str(py)?;
+            self.ids.push(id);
+            if turn.is_over_after(id.len()) {
+                return Ok(Step::Again);
+            }
+        }
+        if let Some(body) = self.body.take() {
+            let (store, ids) = (Arc::clone(&self.call), std::mem::take(&mut self.ids));
+            let many = ids.len() > KEY_BATCH;
+            let pending = body(store, ids);
+            let completion = || async move { Completion::Done(pending.await) };
+            if many {
+                spawn.run_apart(completion);
+            } else {
+                spawn.run(completion);
+            }
+        }
+        Ok(Step::Wait)
+    }
+
+    fn resume(
+        &mut self,
+        py: Python<'_>,
+        spawn: &Spawner<'_>,
+        completion: Completion,
+    ) -> PyResult<Step> {
+        match completion {
+            Completion::Turn => self.start(py, spawn),
+            Completion::Done(outcome) => outcome?(py).map(Step::Done),
+            _ => Err(unasked()),
+        }
     }
 }

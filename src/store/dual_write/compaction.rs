@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep};
 use super::DualWrite;
 use super::lock_patience::{LOCK_PATIENCE, stopped, with_patience};
 use crate::error::{Error, Kind, Result};
-use crate::files::change_index::{Change, Changes, Fate, Place};
 use crate::files::change_log::{ChangeLog, PutAway, try_put_away};
+use crate::files::change_log_reader::{Change, Changes, Fate, Place};
 use crate::files::{
     FileWriter, JsonFile, LAYOUT, Paths, Skipped, failed, is_at, open_to_read, read_at,
     sync_directory,

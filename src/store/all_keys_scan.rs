@@ -1,4 +1,4 @@
-//! What walks the namespace: its ids, its end, its figures.
+//! `all_keys`: every id of a namespace, and the walk by SCAN that finds them where there is no registry.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -35,6 +35,14 @@ impl OwnPages<'_> {
 }
 
 impl KvStore {
+    /// Every id, each once, in no order.
+    pub async fn all_keys(&self) -> Result<Vec<String>> {
+        match self.ids_on_server().await {
+            Err(error) => self.list_instead(error).await,
+            ids => ids,
+        }
+    }
+
     /// Every id of the namespace by the server alone, and not by the files.
     pub(super) async fn ids_on_server(&self) -> Result<Vec<String>> {
         if self.registry.is_on() {
