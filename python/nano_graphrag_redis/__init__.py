@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nano_graphrag_redis.integrations.hosts import register, unregister
+    from nano_graphrag_redis.integrations.hosts.registration import register, unregister
 
     from ._core import __version__ as __version__
     from .config import RedisConfig

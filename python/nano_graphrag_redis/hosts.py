@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nano_graphrag_redis.integrations.hosts import register, unregister
+from nano_graphrag_redis.integrations.hosts.registration import register, unregister
 
 __all__ = ["register", "unregister"]

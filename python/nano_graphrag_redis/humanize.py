@@ -1,4 +1,4 @@
-"""Numbers and durations in sentences."""
+"""Numbers, sizes and durations in sentences."""
 
 from __future__ import annotations
 
@@ -34,3 +34,26 @@ def duration(seconds: int) -> str:
             lesser = rest // below
             return f"{said} {lesser} {name if lesser == 1 else names}" if lesser else said
     return "0 s"
+
+
+def round_duration(seconds: int) -> str:
+    """A time to live as a person says it: in hours, unless it is no round number of them.
+
+    >>> round_duration(43200), round_duration(3600), round_duration(90)
+    ('12 hours', '1 hour', '90 seconds')
+    """
+    for unit, size in (("hour", 3600), ("minute", 60), ("second", 1)):
+        if seconds % size == 0:
+            return plural(seconds // size, unit)
+    raise AssertionError  # every number is divisible by one
+
+
+def size(number: float) -> str:
+    """Bytes as a person reads them.
+
+    >>> size(999), size(4700), size(2_000_000_000)
+    ('999 bytes', '4.7 kB', '2.0 GB')
+    """
+    from rich import filesize  # the command alone says sizes, and has it
+
+    return filesize.decimal(round(number))

@@ -20,7 +20,7 @@ from .shapes import StorageStats, Value
 from .storage_lifetime import Backend, uncopied
 from .sync import SyncRedisKVStorage
 from .threads import aside
-from .workers.hash_seeds import warn_of_random_hashes
+from .workers.backend_and_hash_seed import warn_of_random_hashes
 
 
 @dataclass(repr=False)

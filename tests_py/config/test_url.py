@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nano_graphrag_redis.config.url import RedisUrl, redacted
+from nano_graphrag_redis.config.secrets import redacted
+from nano_graphrag_redis.config.url import RedisUrl
 
 
 class Parts(NamedTuple):

@@ -13,7 +13,7 @@ import redis
 
 from nano_graphrag_redis import RedisConfig, RedisKVStorage
 from nano_graphrag_redis.doctor import examine
-from nano_graphrag_redis.migration.keyspace_entries import Foreign, entries_of
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import Foreign, entries_of
 from support.scripts import start_script
 from support.servers import RedisServer
 

@@ -8,7 +8,7 @@ import time
 
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import KNOWN_NAMESPACES
-from nano_graphrag_redis.migration.keyspace_entries import entries_of
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import entries_of
 
 _PATIENCE = 0.5
 """Seconds that a person waits at the Tab key: for the server, and for the walk over its keys."""

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from nano_graphrag_redis.cached_answers import model_of
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import LLM_CACHE
 from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.useless_cached_answers import model_of
 
 from .arguments import DryRun
 from .exit_codes import Exit

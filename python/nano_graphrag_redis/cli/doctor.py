@@ -18,7 +18,7 @@ from nano_graphrag_redis.printable import visible
 
 from .exit_codes import Exit
 from .log_output import untold
-from .output import Bars
+from .progress_bars import Bars
 from .session import Session
 
 Acl = Annotated[

@@ -12,13 +12,15 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nano_graphrag_redis import migration
+from nano_graphrag_redis.humanize import size
 from nano_graphrag_redis.migration import Exported
-from nano_graphrag_redis.migration.keyspace_entries import told_of_foreign
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import told_of_foreign
 from nano_graphrag_redis.printable import visible
 
 from .arguments import DryRun, Only
 from .exit_codes import Exit
-from .output import PROGRAM, size, table, told
+from .output import PROGRAM, table
+from .progress_bars import told
 from .session import Session
 from .unknown_namespaces import refused
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nano_graphrag_redis.migration.keyspace_entries import entries_of
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import entries_of
 from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
 

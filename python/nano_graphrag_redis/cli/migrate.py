@@ -13,13 +13,14 @@ from rich.text import Text
 
 from nano_graphrag_redis import migration
 from nano_graphrag_redis.config.types_and_limits import LONGEST_TTL
-from nano_graphrag_redis.humanize import plural
+from nano_graphrag_redis.humanize import plural, size
 from nano_graphrag_redis.migration import Migrated
 from nano_graphrag_redis.printable import visible
 
 from .arguments import Directory, DryRun, Only
 from .exit_codes import Exit
-from .output import PROGRAM, size, table, told
+from .output import PROGRAM, table
+from .progress_bars import told
 from .session import Session
 
 Ttl = Annotated[

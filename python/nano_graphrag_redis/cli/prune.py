@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from nano_graphrag_redis._core import BlockingKvStore
-from nano_graphrag_redis.cached_answers import is_empty, is_unparseable, model_of
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
 from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.useless_cached_answers import is_empty, is_unparseable, model_of
 
 from .arguments import age_in_seconds
 from .exit_codes import Exit
-from .output import Bars
+from .progress_bars import Bars
 from .read_cached_answers import Caches, Model, Unreadable, batches
 from .session import Session
 from .unknown_namespaces import refused

@@ -13,7 +13,7 @@ from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationEr
 from nano_graphrag_redis.humanize import plural
 
 from .completion import namespaces_for_completion
-from .output import Bars
+from .progress_bars import Bars
 
 _BATCH = 500
 """Values in memory at a time, and between two updates of the bar."""

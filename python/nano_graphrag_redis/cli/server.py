@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nano_graphrag_redis.config.url import RedisUrl, embedded_url, redacted
+from nano_graphrag_redis.config.secrets import redacted
+from nano_graphrag_redis.config.url import RedisUrl, embedded_url
 from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.humanize import duration
 

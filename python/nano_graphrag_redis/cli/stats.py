@@ -14,11 +14,11 @@ from rich.live import Live
 from rich.text import Text
 
 from nano_graphrag_redis.exceptions import StorageUnavailableError
-from nano_graphrag_redis.humanize import duration, plural
-from nano_graphrag_redis.migration.keyspace_entries import told_of_foreign
+from nano_graphrag_redis.humanize import duration, plural, size
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import told_of_foreign
 from nano_graphrag_redis.printable import visible
 
-from .output import size, table
+from .output import table
 from .session import Session
 from .stats_data import Figures, Savings, figures
 

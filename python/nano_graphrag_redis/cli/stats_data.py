@@ -13,14 +13,15 @@ from nano_graphrag_redis import _core
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE, OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageOperationError
-from nano_graphrag_redis.migration.keyspace_entries import Foreign, entries_of
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import Foreign, entries_of
 from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.shapes import ProcessMetrics, SingleFlightStats
-from nano_graphrag_redis.workers.counter_sums import Days, empty
+from nano_graphrag_redis.workers.counter_files import empty
+from nano_graphrag_redis.workers.llm_cache_by_day import Days
 from nano_graphrag_redis.workers.merged_counters import merged
 
-from .output import Bars
+from .progress_bars import Bars
 
 _SAMPLE: Final = 32
 """Values of a namespace that are read to see how well they are compressed."""

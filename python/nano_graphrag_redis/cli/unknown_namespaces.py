@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from nano_graphrag_redis.config.namespaces import KNOWN_NAMESPACES
-from nano_graphrag_redis.migration.keyspace_entries import entries_of
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import entries_of
 from nano_graphrag_redis.printable import visible
 
 from .exit_codes import Exit

@@ -13,7 +13,8 @@ from nano_graphrag_redis.printable import visible
 
 from .arguments import Directory, Only
 from .exit_codes import Exit
-from .output import table, told
+from .output import table
+from .progress_bars import told
 from .session import Session
 
 _NAMED = 10

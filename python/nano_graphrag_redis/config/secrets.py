@@ -1,4 +1,4 @@
-"""Values that can be used but not shown, in a repr or among the variables of a traceback.
+"""Values that can be used but not shown, in a URL, a repr or among the variables of a traceback.
 
 Error reporters show the repr of the local variables of every frame, and dataclasses show all their
 fields; secrets must not appear there in plain text.
@@ -6,16 +6,54 @@ fields; secrets must not appear there in plain text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from .url import redacted
+from .url import SEVERAL, RedisUrl
 
 SECRETS: Final = ("redis_password", "redis_sentinel_password")
 """The settings whose value is never shown."""
 
 _WORDS: Final = ("password", "passwd", "secret", "token", "api_key", "apikey", "credential")
 """What the name of a variable or setting of others has where its value is a secret."""
+
+# Only what has this shape is shown, its user and password replaced. Anything else may hold an
+# unescaped password in any place, so nothing of it is shown but the scheme.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_PLACE = r"(\[[0-9a-f:.]+(%[\w.-]+)?\]|[^/?#@:,%\[\]]*)(:\d+)?"
+_SHOWABLE = re.compile(
+    rf"(?P<credentials>[^/?#]*@)?(?P<server>{_PLACE}(/[^?#@,]*)?(\?db=\d+)?)", re.IGNORECASE
+)
+_SENTINELS = re.compile(
+    rf"rediss?\+sentinel://{_PLACE}(,{_PLACE})*(/\d*)?(\?db=\d+)?", re.IGNORECASE
+)
+
+
+def redacted(url: str) -> str:
+    """Returns ``url`` without anything that may be a credential, well-formed or not."""
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        return "***"
+    if "@" not in url and _SENTINELS.fullmatch(url):
+        return url
+    if "@" not in url and SEVERAL.search(url):
+        return ",".join(redacted(one) for one in SEVERAL.split(url))
+    shown = _SHOWABLE.fullmatch(url, scheme.end())
+    plain, asked, _ = url.partition("?")
+    if shown is None and asked and "@" not in url and _SHOWABLE.fullmatch(plain, scheme.end()):
+        return f"{plain}?***"
+    if shown is None:
+        return f"{scheme[0]}***"
+    return f"{scheme[0]}{'***@' if shown['credentials'] else ''}{shown['server']}"
+
+
+def holds_password(url: str) -> bool:
+    """Whether there is a password in a URL that can be used; of another one the refusal tells."""
+    try:
+        return RedisUrl.parse(url).password is not None
+    except ValueError:
+        return False
 
 
 class Hidden(str):

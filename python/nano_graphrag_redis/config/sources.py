@@ -16,9 +16,8 @@ from nano_graphrag_redis.exceptions import StorageConfigError
 
 from .did_you_mean import is_slip_of_ours, meant_by_key
 from .namespaces import EVERY_NAMESPACE, KNOWN_NAMESPACES, PER_NAMESPACE, environment_names
-from .secrets import SECRETS
+from .secrets import SECRETS, holds_password
 from .unread_variables import warn_of_unread
-from .url import holds_password
 from .warn_once import warn_once
 
 SettingPath = tuple[str, ...]

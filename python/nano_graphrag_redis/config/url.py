@@ -1,4 +1,4 @@
-"""The URL of a server: parsed, validated, and shown without credentials."""
+"""The URL of a server: parsed and validated."""
 
 from __future__ import annotations
 
@@ -21,44 +21,7 @@ _SUPPORTED = (
 _SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 _TCP = ("redis", "rediss", *_SENTINEL)
 _EMBEDDED = "embedded://"
-_SEVERAL = re.compile(r"\s*,\s*(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
-
-# Only what has this shape is shown, its user and password replaced. Anything else may hold an
-# unescaped password in any place, so nothing of it is shown but the scheme.
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_PLACE = r"(\[[0-9a-f:.]+(%[\w.-]+)?\]|[^/?#@:,%\[\]]*)(:\d+)?"
-_SHOWABLE = re.compile(
-    rf"(?P<credentials>[^/?#]*@)?(?P<server>{_PLACE}(/[^?#@,]*)?(\?db=\d+)?)", re.IGNORECASE
-)
-_SENTINELS = re.compile(
-    rf"rediss?\+sentinel://{_PLACE}(,{_PLACE})*(/\d*)?(\?db=\d+)?", re.IGNORECASE
-)
-
-
-def redacted(url: str) -> str:
-    """Returns ``url`` without anything that may be a credential, well-formed or not."""
-    scheme = _SCHEME.match(url)
-    if scheme is None:
-        return "***"
-    if "@" not in url and _SENTINELS.fullmatch(url):
-        return url
-    if "@" not in url and _SEVERAL.search(url):
-        return ",".join(redacted(one) for one in _SEVERAL.split(url))
-    shown = _SHOWABLE.fullmatch(url, scheme.end())
-    plain, asked, _ = url.partition("?")
-    if shown is None and asked and "@" not in url and _SHOWABLE.fullmatch(plain, scheme.end()):
-        return f"{plain}?***"
-    if shown is None:
-        return f"{scheme[0]}***"
-    return f"{scheme[0]}{'***@' if shown['credentials'] else ''}{shown['server']}"
-
-
-def holds_password(url: str) -> bool:
-    """Whether there is a password in a URL that can be used; of another one the refusal tells."""
-    try:
-        return RedisUrl.parse(url).password is not None
-    except ValueError:
-        return False
+SEVERAL = re.compile(r"\s*,\s*(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 
 
 def embedded_url(home: Path) -> str:
@@ -111,7 +74,7 @@ class RedisUrl:
             return cls._embedded(url[len(_EMBEDDED) :])
         if any("\ud800" <= character <= "\udfff" for character in url):
             raise ValueError("must be UTF-8 and have no lone surrogate in it")
-        servers = (parts for one in _SEVERAL.split(url) for parts in _split(one))
+        servers = (parts for one in SEVERAL.split(url) for parts in _split(one))
         first, *others = map(cls._server, servers)
         return _together(first, others) if others else first
 

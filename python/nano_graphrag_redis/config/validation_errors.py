@@ -10,10 +10,9 @@ from pydantic import ValidationError
 
 from .did_you_mean import meant_by_key
 from .namespaces import EVERY_NAMESPACE
-from .secrets import SECRETS
+from .secrets import SECRETS, redacted
 from .settings_with_defaults import SettingsTable
 from .sources import Origin, SettingPath
-from .url import redacted
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from nano_graphrag_redis.cached_answers import is_empty, is_unparseable
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
 from nano_graphrag_redis.exceptions import CorruptValueError
-from nano_graphrag_redis.migration.keyspace_entries import Foreign, parted
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import Foreign, parted
+from nano_graphrag_redis.useless_cached_answers import is_empty, is_unparseable
 
 from .target import Target
 

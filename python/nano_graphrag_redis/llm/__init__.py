@@ -5,7 +5,7 @@
 - ``vectors``: a vector as JSON
 - ``limiting``: ``limit_llm``, a limit around a function
 - ``http``, ``refusals``, ``tokens``: what it sees of a call
-- ``permits``: the limit that all workers share
+- ``shared_limit``: the limit that all workers share
 - ``slots``: what a process holds of it, kept by a thread
 - ``local``: a process's part of it, while there is no server
 """

@@ -13,8 +13,8 @@ from nano_graphrag_redis.config import RedisConfig
 
 from . import httpx_hooks
 from .fallback_limit import Rates
-from .permits import Permit, SharedLimit
 from .rate_limit_errors import wait_of
+from .shared_limit import Permit, SharedLimit
 from .tokens import TokenEstimate
 
 Answer = TypeVar("Answer")

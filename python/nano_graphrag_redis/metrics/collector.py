@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.metrics.exposition import described, metrics_of
+from nano_graphrag_redis.workers.backend_and_hash_seed import this_worker
 from nano_graphrag_redis.workers.counter_writer import SAMPLE_EVERY
-from nano_graphrag_redis.workers.identity import this_worker
 from nano_graphrag_redis.workers.live_workers import counted
 from nano_graphrag_redis.workers.merged_counters import merged
 

@@ -10,25 +10,19 @@ raised there stops the operation. An operation that stopped for any reason is sa
 because it skips what has been copied. They block: from a coroutine, use ``asyncio.to_thread``.
 """
 
-from .export_files import export, fold
-from .migrate_files import migrate
-from .plan_files import plan
-from .progress import Progress, Report
-from .results import (
+from .export_and_fold_files import (
     Exported,
     ExportedFile,
-    Migrated,
-    MigratedNamespace,
-    Plan,
-    PlannedFile,
-    Refused,
     RefusedNamespace,
-    Settings,
     SkippedLines,
-    Verified,
-    VerifiedNamespace,
+    export,
+    fold,
 )
-from .verify_files import verify
+from .migrate_files import Migrated, MigratedNamespace, Refused, migrate
+from .open_store import Settings
+from .plan_files import Plan, PlannedFile, plan
+from .progress import Progress, Report
+from .verify_files import Verified, VerifiedNamespace, verify
 
 __all__ = [
     "Exported",

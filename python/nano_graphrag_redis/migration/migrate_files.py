@@ -2,15 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from nano_graphrag_redis._core import BlockingKvStore, FileWork
 from nano_graphrag_redis.exceptions import JsonFileError
 
 from .open_store import configuration, opened
+from .plan_files import Plan, PlannedFile
 from .progress import Report, run
-from .results import Migrated, MigratedNamespace, Plan, PlannedFile, Refused
 from .retry_changing_files import steadily
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An id that was not copied; its file still has it.
+
+    Attributes:
+        id: The id.
+        reason: Why it cannot be stored.
+    """
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class MigratedNamespace:
+    """The result for one namespace; under ``dry_run``, what it would have been.
+
+    Attributes:
+        namespace: The namespace.
+        ids: Number of ids in the file.
+        written: Number of ids that were new on the server.
+        replaced: Number of ids whose value differed; each kept its remaining TTL.
+        unchanged: Number of ids that already had the same value.
+        refused: Ids that cannot be stored, up to the first 1,000.
+        refused_count: How many ids cannot be stored.
+    """
+
+    namespace: str
+    ids: int
+    written: int
+    replaced: int
+    unchanged: int
+    refused: tuple[Refused, ...] = ()
+    refused_count: int = 0
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """The result of ``migrate``.
+
+    Attributes:
+        namespaces: One for each.
+        dry_run: Whether nothing was written.
+    """
+
+    namespaces: tuple[MigratedNamespace, ...]
+    dry_run: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything in the files is now on the server."""
+        return not any(namespace.refused_count for namespace in self.namespaces)
+
+    @property
+    def written(self) -> int:
+        """The number of ids written, new or replaced."""
+        return sum(namespace.written + namespace.replaced for namespace in self.namespaces)
 
 
 def migrate(plan: Plan, *, dry_run: bool = False, progress: Report | None = None) -> Migrated:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.storage_lifetime import Backend
 
-from .results import Settings
+Settings = RedisConfig | Mapping[str, Any] | None
+"""A ``RedisConfig``, a host's ``global_config``, or None for the environment."""
 
 
 def configuration(settings: Settings, directory: Path | None = None) -> RedisConfig:

@@ -4,18 +4,75 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nano_graphrag_redis._core import FileWork, file_of
+from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.types_and_limits import LONGEST_TTL, check_name
 from nano_graphrag_redis.exceptions import JsonFileError, StorageConfigError
+from nano_graphrag_redis.humanize import plural, round_duration
 
-from .export_files import logs_in
+from .export_and_fold_files import logs_in
 from .find_host_files import files_in
-from .open_store import configuration
+from .open_store import Settings, configuration
 from .progress import Report, run
-from .results import Plan, PlannedFile, Settings
 from .retry_changing_files import steadily
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """One file of the host, as it was when ``plan`` read it.
+
+    Attributes:
+        namespace: The namespace it holds.
+        path: Its path.
+        size: Its size in bytes.
+        ids: The number of ids it holds.
+        ttl: TTL in seconds for ids that are new on the server; 0 for no expiry.
+        checked: What identifies this version of the file.
+    """
+
+    namespace: str
+    path: Path
+    size: int
+    ids: int
+    ttl: int
+    checked: FileWork = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``migrate`` will do.
+
+    Attributes:
+        directory: The host's ``working_dir``.
+        config: The settings of the target.
+        files: One for each namespace.
+    """
+
+    directory: Path
+    config: RedisConfig
+    files: tuple[PlannedFile, ...]
+
+    @property
+    def expiring(self) -> tuple[PlannedFile, ...]:
+        """The files whose ids will expire on the server."""
+        return tuple(file for file in self.files if file.ttl and file.ids)
+
+    @property
+    def size(self) -> int:
+        """The total size of all files in bytes."""
+        return sum(file.size for file in self.files)
+
+    def notices(self) -> list[str]:
+        """What to report before starting, one sentence each: how many ids will expire, and when."""
+        return [
+            f"{plural(file.ids, _noun(file))} of {file.namespace} will expire "
+            f"{round_duration(file.ttl)} after being copied, what is on the server already when "
+            "its own time is up"
+            for file in self.expiring
+        ]
 
 
 def plan(
@@ -89,3 +146,7 @@ def _look_over(path: Path, namespace: str, ttl: int, progress: Report | None) ->
         return PlannedFile(namespace, path, found["size"], found["ids"], ttl, work)
 
     return steadily(path, check)
+
+
+def _noun(file: PlannedFile) -> str:
+    return "answer" if file.namespace == "llm_response_cache" else "id"

@@ -6,16 +6,69 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nano_graphrag_redis._core import BlockingKvStore, FileWork
 
 from .find_host_files import files_in
-from .keyspace_entries import namespaces_of
-from .open_store import configuration, opened
+from .namespaces_and_foreign_keys import namespaces_of
+from .open_store import Settings, configuration, opened
 from .progress import Report, run
-from .results import Settings, Verified, VerifiedNamespace
 from .retry_changing_files import steadily
+
+
+@dataclass(frozen=True)
+class VerifiedNamespace:
+    """One namespace in its file and on the server. Lists hold the first 1,000 ids, sorted.
+
+    Attributes:
+        namespace: The namespace.
+        ids_in_file: Number of ids in the file.
+        ids_on_server: Number of ids on the server.
+        file_digest: Digest of all ids and values in the file. Equal contents have equal digests
+            within one run; order, spelling and white space do not matter.
+        server_digest: The same for the server.
+        differing: Ids whose values differ.
+        differing_count: How many.
+        missing: Ids that exist only in the file.
+        missing_count: How many.
+        extra: Ids that exist only on the server.
+        extra_count: How many.
+    """
+
+    namespace: str
+    ids_in_file: int
+    ids_on_server: int
+    file_digest: str
+    server_digest: str
+    differing: tuple[str, ...] = ()
+    differing_count: int = 0
+    missing: tuple[str, ...] = ()
+    missing_count: int = 0
+    extra: tuple[str, ...] = ()
+    extra_count: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether both hold the same."""
+        return not (self.differing_count or self.missing_count or self.extra_count)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The result of ``verify``.
+
+    Attributes:
+        namespaces: One for each.
+    """
+
+    namespaces: tuple[VerifiedNamespace, ...] = field(default_factory=tuple)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the files and the server hold the same."""
+        return all(namespace.ok for namespace in self.namespaces)
 
 
 def verify(

@@ -22,7 +22,7 @@ from nano_graphrag_redis import _core
 from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.shapes import ProcessMetrics
 
-from .counter_sums import Days, empty
+from .llm_cache_by_day import Days
 
 FORMAT: Final = 1
 """Files of another format are another version's and are left alone."""
@@ -205,6 +205,11 @@ def replace(path: Path, told: object) -> None:
             draft.unlink(missing_ok=True)
             raise
     draft.replace(path)
+
+
+def empty() -> ProcessMetrics:
+    """A snapshot of nothing."""
+    return {"bounds": [], "namespaces": {}, "servers": {}}
 
 
 class CounterFiles:

@@ -11,9 +11,10 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.config.namespaces import LLM_CACHE
@@ -23,9 +24,9 @@ from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.shapes import ProcessMetrics
 from nano_graphrag_redis.threads import started
 
+from .backend_and_hash_seed import this_worker
 from .counter_files import FORMAT, GONE, replace
-from .counter_sums import Days, add_days, without
-from .identity import this_worker
+from .llm_cache_by_day import Days, add_days
 
 WRITE_EVERY: Final = 5.0
 """Seconds between two writes of a process."""
@@ -100,7 +101,7 @@ class _Writer:
             "days": self._days,
             "ended": last,
             "worker": worker,
-            "snapshot": snapshot if self._folded is None else without(self._folded, snapshot),
+            "snapshot": snapshot if self._folded is None else _without(self._folded, snapshot),
         }
         self.directory.mkdir(parents=True, exist_ok=True)
         replace(self.path, told)
@@ -152,3 +153,16 @@ def _begin_anew_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew_in_child)
+
+
+def _without(before: Any, now: Any) -> Any:
+    """A snapshot without what was counted before; what is open now stays."""
+    if isinstance(now, Mapping):
+        kept = ("sets", "bounds")
+        return {
+            name: _without(before[name], value) if name in before and name not in kept else value
+            for name, value in now.items()
+        }
+    if isinstance(now, list):
+        return [one - other for one, other in zip(now, before, strict=True)]
+    return now - before

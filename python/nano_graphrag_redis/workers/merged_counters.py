@@ -11,15 +11,15 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal, cast
 
 from nano_graphrag_redis.config.warn_once import warn_once
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.shapes import ServiceMetrics
+from nano_graphrag_redis.shapes import ProcessMetrics, ServiceMetrics
 
-from .counter_files import FORMAT, GONE, CounterFiles, PassedOverError, replace
-from .counter_sums import Days, add, add_days, empty
+from .counter_files import FORMAT, GONE, CounterFiles, PassedOverError, empty, replace
 from .live_workers import counted, is_alive
+from .llm_cache_by_day import Days, add_days
 
 FOLD_AFTER: Final = 3600.0
 """Seconds without a write after which the file of a process that did not say farewell is folded."""
@@ -47,13 +47,13 @@ def merged(directory: Path, passed_over: list[str] | None = None) -> ServiceMetr
     live_workers: list[Mapping[str, str]] = []
     try:
         gone, names, days = files.gone()
-        add(total, gone, live=False)
+        _add(total, gone, live=False)
     except PassedOverError:
         names = []
     for name, told in files:
         if name not in names:
             live = is_alive(told)
-            add(total, told["snapshot"], live=live)
+            _add(total, told["snapshot"], live=live)
             add_days(days, told.get("days", {}))
             if live and "worker" in told:
                 live_workers.append(told["worker"])
@@ -84,7 +84,7 @@ def _fold(files: CounterFiles) -> None:
             if name not in folded and (told["ended"] or abs(now - told["written"]) > FOLD_AFTER)
         }
         for told in done.values():
-            add(total, told["snapshot"], live=False)
+            _add(total, told["snapshot"], live=False)
             add_days(days, told.get("days", {}))
         names = sorted({*done, *(name for name in folded if (directory / name).exists())})
         if done or len(names) != len(folded):
@@ -94,3 +94,28 @@ def _fold(files: CounterFiles) -> None:
             (directory / name).unlink(missing_ok=True)
     finally:
         os.close(lock)
+
+
+def _add(total: ProcessMetrics, more: ProcessMetrics, *, live: bool) -> None:
+    """Adds ``more`` to ``total``: counters always, what is open now of a ``live`` process only."""
+    if more["bounds"]:
+        total["bounds"] = more["bounds"]
+    parts: tuple[Literal["namespaces", "servers"], ...] = ("namespaces", "servers")
+    for part in parts:
+        # Both are added up alike, by the names that they have.
+        sums = cast("dict[str, dict[str, Any]]", total[part])
+        for name, told in more[part].items():
+            _add_each(sums.setdefault(name, {}), told, live=live)
+
+
+def _add_each(total: dict[str, Any], more: Mapping[str, Any], *, live: bool) -> None:
+    for name, value in more.items():
+        if name == "sets":
+            total[name] = [*total.get(name, ()), *(value if live else ())]
+        elif isinstance(value, Mapping):
+            _add_each(total.setdefault(name, {}), value, live=live)
+        elif isinstance(value, list):
+            before = total.get(name) or [0] * len(value)
+            total[name] = [one + other for one, other in zip(before, value, strict=True)]
+        else:
+            total[name] = total.get(name, 0) + value

@@ -19,7 +19,7 @@ from nano_graphrag_redis.doctor.keyspace_scan import (
 from nano_graphrag_redis.doctor.target import Target
 from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
 from nano_graphrag_redis.humanize import plural
-from nano_graphrag_redis.migration.keyspace_entries import parted
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import parted
 from nano_graphrag_redis.printable import visible
 
 MARK: Final = "working_dir"

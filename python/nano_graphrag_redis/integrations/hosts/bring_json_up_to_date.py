@@ -18,7 +18,7 @@ def bring_up_to_date(
         namespaces: Only these; None for all.
     """
     # A host that stays on JSON has no log, and needs none of what folding imports.
-    from nano_graphrag_redis.migration.export_files import fold, logs_in
+    from nano_graphrag_redis.migration.export_and_fold_files import fold, logs_in
 
     logged = logs_in(Path(directory))
     wanted = logged if namespaces is None else [name for name in logged if name in namespaces]

@@ -12,7 +12,7 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from nano_graphrag_redis.optional_imports import imported
-from nano_graphrag_redis.workers.host_choice import host_chose_json
+from nano_graphrag_redis.workers.report_json_host import host_chose_json
 
 from .bring_json_up_to_date import bring_up_to_date
 from .embeddings import cache_embeddings_of_provider

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from nano_graphrag_redis.workers.hash_seeds import warn_of_random_hashes
+from nano_graphrag_redis.workers.backend_and_hash_seed import warn_of_random_hashes
 
 
 def redis_storage() -> type:

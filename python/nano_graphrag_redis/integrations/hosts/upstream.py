@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from nano_graphrag_redis.config import kv_backend
 from nano_graphrag_redis.exceptions import StorageConfigError
-from nano_graphrag_redis.workers.host_choice import host_chose_json
+from nano_graphrag_redis.workers.report_json_host import host_chose_json
 
 from . import missing_values
 from .bring_json_up_to_date import bring_up_to_date

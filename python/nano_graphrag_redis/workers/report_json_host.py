@@ -1,4 +1,4 @@
-"""What a worker shows whose host keeps JSON files."""
+"""What a worker shows in its metrics whose host keeps JSON files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nano_graphrag_redis.config.sources import metrics_directory
 
-from .identity import note_json
+from .backend_and_hash_seed import note_json
 
 
 def host_chose_json() -> None:

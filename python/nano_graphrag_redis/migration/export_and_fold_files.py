@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,90 @@ from nano_graphrag_redis._core import FileWork, file_of
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 from .find_host_files import all_files_in
-from .keyspace_entries import Foreign, namespaces_of
-from .open_store import configuration, opened
+from .namespaces_and_foreign_keys import Foreign, namespaces_of
+from .open_store import Settings, configuration, opened
 from .progress import Report, run
-from .results import Exported, ExportedFile, RefusedNamespace, Settings, SkippedLines
 
 _LOG_NAME = re.compile(r"kv_store_(.+)\.changes(\.folding)?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One file that was written; under ``dry_run``, one that would have been.
+
+    Attributes:
+        namespace: The namespace it holds.
+        path: Its path.
+        ids: The number of ids it holds.
+        size: Its size in bytes; 0 under ``dry_run``.
+    """
+
+    namespace: str
+    path: Path
+    ids: int
+    size: int
+
+
+@dataclass(frozen=True)
+class RefusedNamespace:
+    """A namespace that was not exported, because it is not a valid file name.
+
+    Attributes:
+        namespace: The namespace.
+        reason: Why.
+    """
+
+    namespace: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SkippedLines:
+    """Lines of a change log that were skipped, because they told of no whole change.
+
+    A process that is killed while it writes leaves one. All other lines of the log were folded.
+
+    Attributes:
+        log: Path of the log, which is gone once it is folded.
+        count: How many lines.
+        lines: The numbers of the first ones, counted from 1.
+    """
+
+    log: Path
+    count: int
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The result of ``export`` or ``fold``.
+
+    Attributes:
+        directory: The directory.
+        files: One for each namespace.
+        dry_run: Whether nothing was written.
+        refused: Namespaces of the keyspace that are not valid file names.
+        foreign_count: Number of keys under the prefix that do not belong to a storage and were
+            left out.
+        foreign: Some of them, safe to print.
+        left: Files in the directory that hold values of namespaces the server does not hold. They
+            were not changed; the host would read them. Empty if you named the namespaces.
+        skipped: Lines of change logs that told of no whole change, one entry for each log with any.
+    """
+
+    directory: Path
+    files: tuple[ExportedFile, ...]
+    dry_run: bool
+    refused: tuple[RefusedNamespace, ...] = ()
+    foreign_count: int = 0
+    foreign: tuple[str, ...] = ()
+    left: tuple[Path, ...] = ()
+    skipped: tuple[SkippedLines, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every namespace was written."""
+        return not self.refused
 
 
 def export(
