@@ -1,7 +1,7 @@
 """Wrappers for the functions with which the host calls providers: nothing is paid twice.
 
 - ``embeddings``: ``cache_embeddings``, vectors by model and text
-- ``embedding_cache``: the cache behind it, imported on first use because it needs numpy
+- ``cached_vectors``: the cache behind it, imported on first use because it needs numpy
 - ``vectors``: a vector as JSON
 - ``limiting``: ``limit_llm``, a limit around a function
 - ``http``, ``refusals``, ``tokens``: what it sees of a call

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 if TYPE_CHECKING:
     from nano_graphrag_redis.config import RedisConfig
 
-    from .embedding_cache import Ask
+    from .cached_vectors import Ask
 
 
 class Embeds(Protocol):
@@ -79,7 +79,7 @@ def cache_embeddings(
         asked for ['ccc']
         [[2.0], [3.0]]
     """
-    from .embedding_cache import EmbeddingCache  # imports numpy, which the storages do not need
+    from .cached_vectors import EmbeddingCache  # imports numpy, which the storages do not need
 
     if is_dataclass(func) and not isinstance(func, type) and hasattr(func, "embedding_dim"):
         ask: Ask = func.func
@@ -114,7 +114,7 @@ def cache_provider(
         model: As for ``cache_embeddings``.
         only_questions: Whether calls with more than one text go past the cache.
     """
-    from .embedding_cache import EmbeddingCache
+    from .cached_vectors import EmbeddingCache
 
     provider = getattr(provider, _UNCACHED, provider)
     cache = EmbeddingCache(settings, model, provider.embedding_dim)

@@ -15,7 +15,7 @@ from nano_graphrag_redis.optional_imports import imported
 from nano_graphrag_redis.workers.report_json_host import host_chose_json
 
 from .bring_json_up_to_date import bring_up_to_date
-from .embeddings import cache_embeddings_of_provider
+from .cache_host_embeddings import cache_embeddings_of_provider
 from .storage_class import is_redis_storage, redis_storage
 
 

@@ -23,7 +23,7 @@ from nano_graphrag_redis.workers.report_json_host import host_chose_json
 
 from . import missing_values
 from .bring_json_up_to_date import bring_up_to_date
-from .embeddings import cache_embeddings_of
+from .cache_host_embeddings import cache_embeddings_of
 from .storage_class import is_redis_storage, redis_storage
 
 FIELD: Final = "key_string_value_json_storage_cls"
