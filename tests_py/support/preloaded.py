@@ -83,7 +83,7 @@ class Preloaded:
 
     Args:
         modules: What they import.
-        path: The directories of ``PYTHONPATH``.
+        path: The directories of ``PYTHONPATH``, before those that it has.
         options: Of the interpreter, such as ``-W error``.
         environ: Variables that only the start of an interpreter reads.
     """
@@ -95,7 +95,8 @@ class Preloaded:
         options: Sequence[str] = (),
         **environ: str,
     ) -> None:
-        self._environ = {**environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+        paths = [*map(str, path), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._environ = {**environ, "PYTHONPATH": os.pathsep.join(paths)}
         self._modules = modules
         self._options = options
         self._home = tempfile.TemporaryDirectory(prefix="preloaded")
