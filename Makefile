@@ -274,6 +274,12 @@ mutants: $(VENV)/.ready ## Change the core in small ways, each of which a test o
 	  cargo mutants --no-shuffle --caught --output target/mutants \
 	  $(if $(SHARD),--sharding round-robin --shard $(SHARD)) $(MUTANTS)
 
+.PHONY: mutants-missed
+mutants-missed: $(VENV)/.built ## The Python tests over what `make mutants` has missed
+	rustup component add llvm-tools
+	$(BIN)/python tools/mutants map
+	$(BIN)/python tools/mutants run $(MISSED)
+
 .PHONY: coverage-rust
 coverage-rust: $(VENV)/.ready ## Line coverage of the core by its own tests
 	test -x target/tools/bin/cargo-tarpaulin || cargo install --quiet --locked --root target/tools cargo-tarpaulin
