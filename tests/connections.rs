@@ -220,6 +220,15 @@ fn samples_tell_what_each_namespace_takes() {
         assert!(server_stats.used_memory > 300_000 && server_stats.persistence_ok);
         assert_eq!(server_stats.evicted_keys, 0);
         assert_eq!(connections.is_up(), Some(true));
+        // More than a sample reads is an estimate.
+        let many = "for n = 1, 29800 do redis.call('SET', 'nano_graphrag:docs:more-' .. n, 1) end";
+        server.say(&format!("EVAL \"{many}\" 0"));
+        wait_for("an estimate", async || {
+            let stats = connections.keyspace_stats();
+            let keys = stats.and_then(|stats| stats.namespaces["docs"].keys);
+            keys.is_some_and(|keys| (29_900.0..=30_001.0).contains(&keys))
+        })
+        .await;
         drop(server);
         wait_for("it is down", async || connections.is_up() == Some(false)).await;
         sampling.abort();

@@ -99,10 +99,7 @@ impl Transaction {
         let patience = until.saturating_duration_since(Instant::now());
         let patience = patience.min(self.node.config.socket_timeout);
         let replies = self.connection.ask(request, patience).await;
-        replies.map_err(|error| FailedAttempt {
-            stale: false,
-            ..FailedAttempt::unsent(error)
-        })
+        replies.map_err(FailedAttempt::unsent)
     }
 }
 
