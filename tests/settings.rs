@@ -114,6 +114,8 @@ fn one_of_those_who_miss_the_same_makes_it_and_the_others_get_it() {
             server.say("KEYS *lease*") == "*0\r\n"
         })
         .await;
+        let said = server.say("INFO commandstats");
+        assert!(said.contains("cmdstat_unlink"), "it ran out: {said}");
         // Who gives up lets the next one lead.
         let Landing::Lead(lease) = stores[0].join_flight("b", 4).await else {
             panic!("the first one leads");
