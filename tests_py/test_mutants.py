@@ -25,27 +25,27 @@ def mutants() -> Any:
 RUNS = {
     "one fails": (
         "tests_py/a/test_x.py::test_one PASSED\ntests_py/a/test_x.py::test_two[a b] FAILED [66%]\n",
-        "tests_py/a/test_x.py::test_two[a b]",
+        ["tests_py/a/test_x.py::test_two[a b]"],
     ),
     "a fixture breaks": (
         "tests_py/a/test_x.py::test_one ERROR [ 50%]\n",
-        "tests_py/a/test_x.py::test_one",
+        ["tests_py/a/test_x.py::test_one"],
     ),
     "the process ends in one": (
         "tests_py/a/test_x.py::test_one PASSED [ 50%]\ntests_py/a/test_x.py::test_two ",
-        "tests_py/a/test_x.py::test_two",
+        ["tests_py/a/test_x.py::test_two"],
     ),
     "a file cannot be imported": (
         "ERROR tests_py/a/test_x.py - ImportError: no core\n",
-        "tests_py/a/test_x.py",
+        ["tests_py/a/test_x.py"],
     ),
-    "all pass": ("tests_py/a/test_x.py::test_one PASSED [100%]\n", ""),
+    "all pass": ("tests_py/a/test_x.py::test_one PASSED [100%]\n", []),
 }
 
 
 @pytest.mark.parametrize(("output", "failed"), RUNS.values(), ids=RUNS)
-def test_the_test_that_notices_is_named(mutants: Any, output: str, failed: str) -> None:
-    assert mutants.Run(1, output).failed_test() == failed
+def test_the_test_that_notices_is_named(mutants: Any, output: str, failed: list[str]) -> None:
+    assert mutants.Run(1, output).failed_tests() == failed
 
 
 def test_a_run_that_did_not_end_has_not_passed_and_one_without_tests_has(mutants: Any) -> None:
@@ -67,6 +67,7 @@ def test_the_cheap_and_narrow_files_that_reach_a_line_come_first(mutants: Any) -
             "dear": {"src/a.rs": [8]},
             "elsewhere": {"src/b.rs": [7]},
         },
+        failing={},
     )
     assert reach.of("src/a.rs", 6, 8) == ["narrow", "dear", "wide"]
     assert reach.of("src/a.rs", 200, 200) == []

@@ -347,4 +347,15 @@ mod tests {
         assert!(!sum.persistence_ok);
         assert_eq!(sum.max_memory, None);
     }
+
+    #[test]
+    fn what_servers_of_a_set_say_is_added_up() {
+        let of = |evicted: u64, used: u64, max: u64| ServerStats {
+            evicted_keys: evicted,
+            used_memory: used,
+            max_memory: Some(max),
+            persistence_ok: true,
+        };
+        assert_eq!(of(2, 30, 500).plus(of(5, 40, 900)), of(7, 70, 1_400));
+    }
 }

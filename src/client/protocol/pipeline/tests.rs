@@ -227,6 +227,18 @@ fn an_answer_that_there_is_no_memory_for_is_an_error() {
 }
 
 #[test]
+fn only_the_first_that_waits_is_told_that_there_is_no_memory() {
+    let mut pipeline = Pipeline::default();
+    let mut waiting = [(); 3].map(|()| pipeline.send(&request(1)));
+    pipeline.end(Some(&Error::new(Kind::Memory, "none").into()));
+    let told = waiting.each_mut().map(|waiting| {
+        let partial = waiting.try_recv().unwrap().unwrap_err();
+        Error::from_redis(&partial.error).kind() == Kind::Memory
+    });
+    assert_eq!(told, [true, false, false]);
+}
+
+#[test]
 fn whatever_way_their_bytes_were_cut_answers_are_the_same() {
     let words: [&[u8]; 5] = [b"\r\n", b"$3\r\nabc\r\n", b"+OK\r\n", b"*2\r\n", b":1\r\n"];
     crate::fuzz::fuzz("replies", &words, |bytes, chance| {
