@@ -209,7 +209,7 @@ impl Connections {
                 Ok(_) => sentinel::disowned(),
                 Err(failed) => failed,
             };
-            self.topology.failed(&node, &failed);
+            self.topology.failed(&node, failed.stale);
             let replies = without_asking(std::mem::take(&mut failed.replies), asking);
             if failed.sent && self.topology.believes(&node, sent).await {
                 let not_executed = self.topology.meanings(&node, &replies);

@@ -172,7 +172,7 @@ impl Connections {
                             None => FailedAttempt::unsent(timed_out()),
                         },
                         Err(failed) => {
-                            self.topology.failed(&transaction.node, &failed);
+                            self.topology.failed(&transaction.node, failed.stale);
                             failed
                         }
                     }

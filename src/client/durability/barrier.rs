@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::acknowledged_writes::{AcknowledgedWrites, Change};
 use super::wait::{AttemptError, BarrierSession, Incarnation};
 use crate::client::backoff::Backoff;
-use crate::client::node::{FailedAttempt, Node};
+use crate::client::node::Node;
 use crate::client::{Connections, Reply, Request, command, deadline, timed_out};
 use crate::config::durability::Durability;
 use crate::config::endpoint::Endpoint;
@@ -358,12 +358,8 @@ impl Connections {
 
     /// A server is not to be had now; the topology is notified.
     fn lost(&self, node: &Arc<Node>, error: AttemptError) -> AttemptError {
-        if let AttemptError::Lost(error) = &error {
-            let failed = FailedAttempt {
-                sent: true,
-                ..FailedAttempt::unsent(error.clone())
-            };
-            self.topology.failed(node, &failed);
+        if matches!(error, AttemptError::Lost(_)) {
+            self.topology.failed(node, false);
         }
         error
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Reply;
-use super::node::{FailedAttempt, Node};
+use super::node::Node;
 use super::protocol::request::Request;
 use crate::config::ServerConfig;
 use crate::error::{Error, Result};
@@ -243,11 +243,11 @@ impl Topology {
     }
 
     /// An attempt at this node failed: it may not be the one to ask any more.
-    pub(super) fn failed(&self, node: &Arc<Node>, failed: &FailedAttempt) {
+    pub(super) fn failed(&self, node: &Arc<Node>, was_stale: bool) {
         match self {
             Self::Cluster(cluster) => cluster.refresh_soon(),
             // A connection that was lost while idle says nothing of the server.
-            Self::Sentinel(sentinels) if !failed.stale => sentinels.suspect(node),
+            Self::Sentinel(sentinels) if !was_stale => sentinels.suspect(node),
             Self::One(_) | Self::Sentinel(_) => {}
         }
     }

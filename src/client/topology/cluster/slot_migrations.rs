@@ -221,8 +221,7 @@ impl SlotStates {
         let owners: Vec<_> = (0..SLOTS).map(owner).collect();
         Self {
             owners: runs(&owners),
-            tells_migrations: false,
-            ..Self::default()
+            ..Self::default() // `tells_migrations` is false
         }
     }
 
