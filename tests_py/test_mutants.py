@@ -73,6 +73,13 @@ def test_the_cheap_and_narrow_files_that_reach_a_line_come_first(mutants: Any) -
     assert reach.of("src/a.rs", 200, 200) == []
 
 
+def test_the_files_that_are_named_like_the_source_come_before_all_others(mutants: Any) -> None:
+    cheap, named = "tests_py/values/test_exact.py", "tests_py/faults/test_near_cache.py"
+    lines = {"src/client/near_cache.rs": [1]}
+    reach = mutants.Reach({cheap: 1.0, named: 60.0}, {cheap: lines, named: lines}, {})
+    assert reach.of("src/client/near_cache.rs", 1, 1) == [named, cheap]
+
+
 def test_what_does_not_fit_the_budget_is_left_out_but_never_the_first(mutants: Any) -> None:
     seconds = {"a": 9.0, "b": 9.0, "c": 200.0, "d": 90.0}
     assert mutants.groups(["a", "b", "c", "d"], seconds, 120) == [["a", "b"], ["d"]]
