@@ -30,7 +30,7 @@ from support.cluster import RedisCluster
 from support.conditions import eventually
 from support.history import Operation
 from support.proxy import Proxy
-from support.scripts import LIGHT_HOST
+from support.scripts import LIGHT_HOST, python_path
 from support.sentinel import Sentinels
 from support.servers import RedisServer
 
@@ -75,7 +75,7 @@ class Processes:
                 [sys.executable, TELLING, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=notes,
-                env={**os.environ, "PYTHONPATH": f"{LIGHT_HOST}{os.pathsep}{TELLING.parents[1]}"},
+                env={**os.environ, "PYTHONPATH": python_path(LIGHT_HOST, TELLING.parents[1])},
             )
         self._tell(self.running[log])
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.proxy import Proxy
+from support.scripts import python_path
 from support.servers import RedisServer
 
 from .rows import Row
@@ -54,7 +55,7 @@ def test_mixed_faults_lose_nothing_and_nothing_grows(row: Row) -> None:
         script = Path(__file__).with_name("soaking.py")
         with subprocess.Popen(
             [sys.executable, script, proxy.url, str(seconds)],
-            env={**os.environ, "PYTHONPATH": str(script.parents[1])},
+            env={**os.environ, "PYTHONPATH": python_path(script.parents[1])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

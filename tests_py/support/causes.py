@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from support.conditions import eventually
 from support.guard import Guard
-from support.scripts import LIGHT_HOST
+from support.scripts import LIGHT_HOST, python_path
 from support.servers import RedisServer
 
 SAMPLED = 0.5
@@ -80,7 +80,6 @@ class Worker(Guard):
     def __init__(self, script: str, url: str, **environ: str) -> None:
         ours = ("REDIS_", "STORAGE_", "PYTHONHASHSEED")
         outside = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        path = os.pathsep.join([str(LIGHT_HOST), os.environ.get("PYTHONPATH", "")])
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PREAMBLE + textwrap.dedent(script), url],
             stdin=subprocess.PIPE,
@@ -88,7 +87,7 @@ class Worker(Guard):
             text=True,
             env={
                 **outside,
-                "PYTHONPATH": path.rstrip(os.pathsep),
+                "PYTHONPATH": python_path(LIGHT_HOST),
                 "PYTHONHASHSEED": "0",
                 **environ,
             },

@@ -64,9 +64,13 @@ def run_script(source: str, *arguments: object, timeout: float = 150.0) -> Ended
     return Ended(script.returncode, out, err, time.monotonic() - began)
 
 
+def python_path(*first: Path) -> str:
+    """These directories before those of our own PYTHONPATH, which may say what is tested."""
+    return os.pathsep.join([*map(str, first), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def start_script(source: str, *arguments: object) -> subprocess.Popen[str]:
     """The same, for whoever has something to say to the process: its stdin is a pipe."""
-    path = os.pathsep.join([str(LIGHT_HOST), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     command = [sys.executable, "-W", "error", "-c", _PREAMBLE + textwrap.dedent(source)]
     return subprocess.Popen(
         [*command, *map(str, arguments)],
@@ -74,5 +78,5 @@ def start_script(source: str, *arguments: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": python_path(LIGHT_HOST)},
     )
