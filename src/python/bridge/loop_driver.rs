@@ -92,6 +92,7 @@ impl LoopDriver {
             };
             let _pass = exit_gate::hold(slf.py())?;
             driver.loop_waker.wake_channel.drain();
+            driver.loop_waker.awake();
             if let Some(watcher) = driver.watcher.get() {
                 // A deadline that passed while the loop did other work is met by what has come since.
                 for _ in 0..CATCH_UP {
@@ -117,6 +118,8 @@ impl LoopDriver {
             };
             let _pass = exit_gate::hold(slf.py())?;
             for _ in 0..READS {
+                // What the answers wake is polled by the turn: the loop is not to be rung for it.
+                driver.loop_waker.awake();
                 let outcome = driver.with_stack(slf.py(), || watcher.reactor.drive());
                 driver.turn(slf, Vec::new())?;
                 if outcome != Some(DriveOutcome::MoreToRead) {
@@ -189,7 +192,8 @@ impl LoopDriver {
         };
         driver.step(slf, ticket, call, None)?;
         let mut held = state.lock();
-        if held.is_early() {
+        // One that is alone on its loop, as the one before it was, leaves at once: a pass of the loop before the flush.
+        if held.is_early(ticket) {
             drop(held);
             return driver.turn(slf, Vec::new());
         }

@@ -13,7 +13,7 @@ use crate::client::deadline;
 use crate::error::Result;
 use crate::store::{BATCH_BYTES, BATCH_ITEMS, Batch, KvStore};
 
-/// Reads batched in one turn of the loop before the first of them leave.
+/// Reads, or writes, batched in one turn of the loop before the first of them leave.
 const EARLY: usize = 16;
 
 /// A call whose result the future will hold.
@@ -33,7 +33,10 @@ pub(super) struct PendingCalls {
     pub(super) reads: TurnBatches<String>,
     pub(super) writes: TurnBatches<Batch>,
     pub(super) flush_asked: bool,
-    /// Requests of reads that left before this turn of the loop was over.
+    /// Whether the last flush was for a call that was alone on its loop, so that the next one has nobody to wait for.
+    /// Of callers that take turns, the first to call again would leave without the others, and these each by itself.
+    alone: bool,
+    /// How often something left before this turn of the loop was over.
     early: u32,
     /// Jobs that asked for another turn.
     pub(super) again: Vec<u64>,
@@ -41,16 +44,21 @@ pub(super) struct PendingCalls {
 }
 
 impl PendingCalls {
-    /// Whether the reads batched so far are to leave now, so that the server has something to do
-    /// while the turn goes on: a few at first, then whole batches.
-    pub(super) fn is_early(&mut self) -> bool {
-        let early = self.reads.len() >= BATCH_ITEMS.min(EARLY << self.early.min(8));
+    /// Whether what is batched so far, this ticket's call the latest, is to leave now, so that the server has something
+    /// to do while the turn goes on: a call that is alone again, a few of many at first, then whole batches.
+    pub(super) fn is_early(&mut self, ticket: u64) -> bool {
+        let batched = self.reads.len().max(self.writes.len());
+        if self.alone && batched == 1 && self.waiting.len() == 1 {
+            return self.waiting.contains_key(&ticket);
+        }
+        let early = batched >= BATCH_ITEMS.min(EARLY << self.early.min(8));
         self.early += u32::from(early);
         early
     }
 
     /// The turn in which a flush was asked for is over.
     pub(super) fn end_turn(&mut self) {
+        self.alone = self.waiting.len() == 1;
         self.flush_asked = false;
         self.early = 0;
     }
