@@ -1,6 +1,6 @@
 //! Text, in whichever form it is kept, written as a JSON string: UTF-8, and what must be is escaped.
 
-use super::plain_text::{BLOCK, is_special, plain_in_block};
+use super::plain_text::{BLOCK, is_special, special_in_block};
 use super::rewrite::SLACK;
 use crate::memory;
 
@@ -87,22 +87,18 @@ pub(crate) fn write_string<F: Form>(
 fn write_piece<F: Form>(mut text: &[F::Unit], out: &mut Vec<u8>) -> Result<(), LoneSurrogate> {
     // Each block is written as it is and then looked at: most need no more than that.
     while let Some((block, rest)) = text.split_first_chunk::<BLOCK>() {
-        let written = write_block::<F>(block, BLOCK, out)?;
-        text = if written == BLOCK {
-            rest
-        } else {
-            &text[written..]
-        };
+        write_block::<F>(block, BLOCK, out)?;
+        text = rest;
     }
-    while !text.is_empty() {
+    if !text.is_empty() {
         let mut block = [F::Unit::from(b' '); BLOCK];
         block[..text.len()].copy_from_slice(text);
-        text = &text[write_block::<F>(&block, text.len(), out)?..];
+        write_block::<F>(&block, text.len(), out)?;
     }
     Ok(())
 }
 
-/// Writes the first units of a block, of which so many count; gives how many it wrote.
+/// Writes the first units of a block, of which so many count.
 #[expect(
     clippy::inline_always,
     reason = "a call for each block costs as much as the block"
@@ -112,24 +108,37 @@ fn write_block<F: Form>(
     block: &[F::Unit; BLOCK],
     count: usize,
     out: &mut Vec<u8>,
-) -> Result<usize, LoneSurrogate> {
+) -> Result<(), LoneSurrogate> {
     let mut bytes = [0; BLOCK];
     for (byte, &unit) in bytes.iter_mut().zip(block) {
         *byte = F::byte(unit);
     }
+    let special = special_in_block(&bytes);
+    let mut done = (special.trailing_zeros() as usize).min(count);
     out.extend_from_slice(&bytes);
-    let plain = plain_in_block(&bytes).min(count);
-    if plain < BLOCK {
+    if done < BLOCK {
+        out.truncate(out.len() - (BLOCK - done));
+    }
+    if done == count {
+        return Ok(());
+    }
+    // What stands after a special one is not looked at again: a whole block of it is copied, and cut off behind.
+    let mut room = [0; 2 * BLOCK];
+    room[..BLOCK].copy_from_slice(&bytes);
+    while done < count {
+        if F::code_point(block[done]) < 0x80 {
+            write_escape(bytes[done], out);
+            done += 1;
+        } else {
+            done += write_wide::<F>(&block[done..count], out)?;
+        }
+        let plain = (special >> done).trailing_zeros() as usize;
+        let plain = plain.min(count - done);
+        out.extend_from_slice(&room[done..][..BLOCK]);
         out.truncate(out.len() - (BLOCK - plain));
+        done += plain;
     }
-    if plain == count {
-        return Ok(count);
-    }
-    if F::code_point(block[plain]) < 0x80 {
-        write_escape(bytes[plain], out);
-        return Ok(plain + 1);
-    }
-    Ok(plain + write_wide::<F>(&block[plain..count], out)?)
+    Ok(())
 }
 
 /// Writes the units that are no ASCII, and what stands between two of them, as spaces do; gives how

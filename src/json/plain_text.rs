@@ -22,20 +22,30 @@ pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
 )]
 #[inline(always)]
 pub(super) fn plain_in_block(block: &[u8; BLOCK]) -> usize {
+    special_in_block(block).trailing_zeros() as usize
+}
+
+/// A bit for each special byte, the first byte's lowest, and one more for the end of the block.
+#[expect(
+    clippy::inline_always,
+    reason = "a call for each block costs as much as the look at it"
+)]
+#[inline(always)]
+pub(super) fn special_in_block(block: &[u8; BLOCK]) -> u64 {
     // Whole bytes rather than truth values, and no early end: that is what vectors can do.
     let mut marks = [0; BLOCK];
     for (mark, &byte) in marks.iter_mut().zip(block) {
         *mark = if is_special(byte) { u8::MAX } else { 0 };
     }
     if marks.iter().fold(0, |all, mark| all | mark) == 0 {
-        return BLOCK;
+        return 1 << BLOCK;
     }
     // A bit for each byte, and so no branch on where it stands, which nobody can foretell.
-    let mut bits = 0;
+    let mut bits = 1;
     for word in marks.as_chunks::<8>().0.iter().rev() {
         bits = bits << 8 | gathered(u64::from_le_bytes(*word));
     }
-    bits.trailing_zeros() as usize
+    bits
 }
 
 /// The bits of bytes that are all ones or all zeros, those of the first byte lowest.
