@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 
@@ -24,16 +25,46 @@ SOCKET, CODEC, EVENT_LOOP = "bare-socket", "orjson", "event-loop"
 REQUESTS_IN_TURN, REQUESTS_TOGETHER = 4_000, 20_000
 
 
-class BareSocket:
-    """A blocking socket that sends prepared requests and counts the bytes of the answers.
+Wave = tuple[bytes, int]
+"""Requests that leave together, and how many bytes answer them."""
 
-    It parses nothing and makes no Python value: what is left is the server and the kernel.
-    """
 
-    def __init__(self, server: Server, payloads: Payloads) -> None:
+class _Socket:
+    """One that blocks, and throws away what it receives."""
+
+    def __init__(self, server: Server) -> None:
         self._socket = socket.create_connection((server.host, server.port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray(1 << 20)
+
+    def exchange(self, waves: list[Wave]) -> None:
+        for request, size in waves:
+            self._socket.sendall(request)
+            self._receive(size)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _receive(self, size: int) -> None:
+        while size:
+            received = self._socket.recv_into(self._buffer, min(size, len(self._buffer)))
+            if not received:
+                raise ConnectionError("The server closed the bare socket.")
+            size -= received
+
+
+class BareSocket:
+    """A blocking socket that sends prepared requests and counts the bytes of the answers.
+
+    It parses nothing and makes no Python value: what is left is the server and the kernel. Where
+    the callers are threads, there are as many of both, and each waits for its answer: nobody can
+    send what a thread that blocks has not asked for yet. Each of them gives the interpreter up
+    twice a call, to send and to receive, as a client in Python does; one in C can do with once.
+    """
+
+    def __init__(self, server: Server, payloads: Payloads) -> None:
+        self._server = server
+        self._sockets = [_Socket(server)]
         self._texts = {
             namespace: {id: orjson.dumps(value) for id, value in table.items()}
             for namespace, table in payloads.tables().items()
@@ -48,6 +79,8 @@ class BareSocket:
         """The traffic of one workload, its requests encoded beforehand."""
         requests = [_encode(self.command(traffic, id)) for id in traffic.ids]
         sizes = [self._answer_size(traffic, id) for id in traffic.ids]
+        if traffic.in_threads:
+            return self._in_threads(list(zip(requests, sizes, strict=True)), traffic.together)
         waves = [
             (b"".join(requests[start:end]), sum(sizes[start:end]))
             for start in range(0, len(requests), traffic.together)
@@ -55,9 +88,7 @@ class BareSocket:
         ]
 
         async def run() -> None:
-            for request, size in waves:
-                self._socket.sendall(request)
-                self._receive(size)
+            self._sockets[0].exchange(waves)
 
         return run
 
@@ -71,15 +102,19 @@ class BareSocket:
         return words
 
     def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        """Close the socket, or all of them."""
+        for each in self._sockets:
+            each.close()
 
-    def _receive(self, size: int) -> None:
-        while size:
-            received = self._socket.recv_into(self._buffer, min(size, len(self._buffer)))
-            if not received:
-                raise ConnectionError("The server closed the bare socket.")
-            size -= received
+    def _in_threads(self, requests: list[Wave], threads: int) -> Action:
+        self._sockets += [_Socket(self._server) for _ in range(threads - len(self._sockets))]
+        pool = ThreadPoolExecutor(threads)
+        shares = [requests[number::threads] for number in range(threads)]
+
+        async def run() -> None:
+            list(pool.map(_Socket.exchange, self._sockets, shares))
+
+        return run
 
     def _answer_size(self, traffic: Traffic, id: str) -> int:
         if traffic.command == "GET":

@@ -56,8 +56,19 @@ class Series:
         Two times of one round share the machine's mood, so their ratio is steadier than the ratio
         of the medians.
         """
+        return median(self._ratios(other))
+
+    def ratio_spread(self, other: "Series") -> tuple[float, float]:
+        """10th and 90th percentile of the rounds' ratios."""
+        ratios = self._ratios(other)
+        if len(ratios) < 2:
+            return ratios[0], ratios[0]
+        deciles = quantiles(ratios, n=10, method="inclusive")
+        return deciles[0], deciles[-1]
+
+    def _ratios(self, other: "Series") -> list[float]:
         pairs = zip(self.seconds, other.seconds, strict=True)
-        return median(mine / theirs for mine, theirs in pairs)
+        return [mine / theirs for mine, theirs in pairs]
 
 
 def in_turn(names: Iterable[str], number: int) -> list[str]:

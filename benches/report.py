@@ -118,8 +118,8 @@ def _limits(timings: Sequence[Timing]) -> str:
                 _cell(timing.series.get(SOCKET)),
                 _cell(timing.series.get(CODEC)),
                 _cell(timing.series.get(EVENT_LOOP)),
-                _number(timing.in_turn),
-                _times(ours.per_item / timing.in_turn if ours else None),
+                _cell(timing.in_turn),
+                _spread_times(ours, timing.in_turn),
                 _cell(reference),
                 _times(ours.per_item / reference.per_item if ours and reference else None),
             ]
@@ -128,8 +128,14 @@ def _limits(timings: Sequence[Timing]) -> str:
         "### How far from the wire\n\n"
         "The bare socket sends prepared requests and throws the answers away; orjson decodes or "
         "encodes the same values and talks to nobody; the event loop runs as many calls, each a "
-        "coroutine that awaits a future, and none of them asks anybody. The sum is one after the "
-        "other, which a client that overlaps them, or has a faster codec, can be ahead of. "
+        "coroutine that awaits a future, and none of them asks anybody. Where the callers are "
+        "threads, the bare socket is as many threads, each with a socket of its own and one "
+        "request under way: no client can send what a thread that blocks has not asked for yet, "
+        "and each call gives the interpreter up and takes it again among threads that want it, "
+        "too. The socket does so twice a call, to send and to receive, which a client in C need "
+        "not. The sum is one after the other, which a client that overlaps them, or has a faster "
+        "codec, can be ahead of; ours ÷ sum is the median of the rounds' own ratios, with their "
+        "10th and 90th percentile. "
         "redis-benchmark is C, with "
         f"one of the values and as many clients as there are callers, in {ASIDES} short "
         f"runs.\n\n{_table(header, rows)}"
@@ -204,11 +210,18 @@ def _cell(series: Series | None) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return ABSENT
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def _times(ratio: float | None) -> str:
     return ABSENT if ratio is None else f"{ratio:.2f}×"
+
+
+def _spread_times(ours: Series | None, others: Series) -> str:
+    if ours is None:
+        return ABSENT
+    low, high = ours.ratio_spread(others)
+    return f"{_times(ours.ratio(others))} ({low:.2f}–{high:.2f})"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

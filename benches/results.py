@@ -67,12 +67,13 @@ class Timing:
         return min(ratios, default=None)
 
     @property
-    def in_turn(self) -> float | None:
-        """Microseconds of an item: the bare socket, orjson after it, and the event loop's part."""
+    def in_turn(self) -> Series | None:
+        """Of each round the bare socket, orjson after it, and the event loop's part."""
         if SOCKET not in self.series:
             return None
-        parts = (self.series.get(name) for name in (SOCKET, CODEC, EVENT_LOOP))
-        return sum(part.per_item for part in parts if part)
+        parts = [self.series[name] for name in (SOCKET, CODEC, EVENT_LOOP) if name in self.series]
+        rounds = zip(*(part.seconds for part in parts), strict=True)
+        return Series(parts[0].items, [sum(each) for each in rounds])
 
 
 def better_pools(latencies: list[Latency]) -> list[Latency]:

@@ -47,6 +47,8 @@ class Traffic:
     """How many requests are on their way at once; 1 is one after another."""
     one_call: bool = False
     """They are one call's, so they are no independent requests of as many callers."""
+    in_threads: bool = False
+    """Each of those on their way is of another thread, which blocks until it is answered."""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _reads(payloads: Payloads, in_turn: int) -> list[Workload]:
         Workload(
             "get-threads",
             f"get_by_id, blocking, {THREADS} threads",
-            traffic(ids, THREADS),
+            Traffic("GET", CHUNKS, ids, THREADS, in_threads=True),
             in_threads,
             blocking=True,
         ),
