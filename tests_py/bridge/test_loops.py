@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import selectors
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,18 @@ def debugging_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     loop.set_debug(True)
     return loop
+
+
+class CountingSelector(selectors.DefaultSelector):
+    """Counts the passes of its loop, each of which asks it, and the descriptors that woke it."""
+
+    passes = woken = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(timeout)
+        self.passes += 1
+        self.woken += len(ready)
+        return ready
 
 
 def run(make_loop: MakeLoop, call: Coroutine[Any, Any, T]) -> T:
@@ -101,6 +114,26 @@ def test_a_loop_at_the_address_of_a_freed_one_gets_its_answers(storage: RedisKVS
         del loop
         gc.collect()
     assert len(addresses) < 20, "no address was used again: the test shows nothing"
+
+
+# One pass sees the answer, the next one runs its caller, whose next call leaves in the same pass.
+# A call that waits for others to join it takes one more; a loop that is rung for what it reads
+# itself is woken once more.
+@pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
+def test_a_call_that_is_alone_takes_two_passes_of_its_loop_and_wakes_it_once(
+    storage: RedisKVStorage, write: bool
+) -> None:
+    async def calls(count: int) -> None:
+        for _ in range(count):
+            await (storage.upsert({"a": 1}) if write else storage.get_by_id("a"))
+
+    selector = CountingSelector()
+    with closing(asyncio.SelectorEventLoop(selector)) as loop:
+        loop.run_until_complete(calls(10))
+        passes, woken = selector.passes, selector.woken
+        loop.run_until_complete(calls(100))
+    assert selector.passes - passes < 250
+    assert selector.woken - woken < 150
 
 
 async def cancelled(storage: RedisKVStorage) -> None:
