@@ -8,6 +8,7 @@ mod support;
 use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nano_graphrag_redis::config::{Changes, OutagePolicy, SingleFlight};
 use nano_graphrag_redis::error::Kind;
@@ -68,6 +69,45 @@ fn a_set_is_replaced_at_once_by_one_after_another() {
             store.drop_all().await.unwrap();
         });
     }
+}
+
+#[test]
+fn a_replacement_whose_server_is_gone_is_an_outage_once_its_attempts_are_used_up() {
+    let server = Server::start(&binaries()[0]);
+    let store = open(config(server.config()));
+    runtime().block_on(async {
+        put(&store, &[("old", "1")]).await;
+        let swap = store.begin_swap(HashSet::from_iter(ids(&["new"])), Some(20));
+        let swap = swap.await.unwrap();
+        assert!(swap.is_whole());
+        drop(server);
+        let replaced = swap.replace(vec![batch(&store, &[("new", "2")])]);
+        let (_, outcomes) = tokio::time::timeout(PATIENCE, replaced).await.unwrap();
+        assert!(outcomes.unwrap_err().is_outage());
+    });
+}
+
+#[test]
+fn a_lease_is_renewed_as_long_as_the_value_is_being_made() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = config(server.config());
+    settings.single_flight = SingleFlight::On(PATIENCE);
+    settings.server.operation_timeout = Duration::from_millis(300);
+    let store = open(settings);
+    let renewals = || {
+        let said = server.say("INFO commandstats");
+        let sets = said.split_once("cmdstat_set:calls=");
+        let count = sets.and_then(|(_, rest)| rest.split(',').next()?.parse::<u32>().ok());
+        count.unwrap_or(0)
+    };
+    runtime().block_on(async {
+        let Landing::Lead(lease) = store.join_flight("a", 1).await else {
+            panic!("it leads");
+        };
+        wait_for("it is renewed", async || renewals() > 8).await;
+        assert_eq!(server.say("KEYS *lease*").lines().next(), Some("*1"));
+        drop(lease);
+    });
 }
 
 #[test]

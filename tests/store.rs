@@ -309,6 +309,25 @@ fn a_repaired_registry_holds_exactly_what_has_a_value() {
 }
 
 #[test]
+fn what_is_written_by_who_keeps_no_registry_is_listed_by_who_does() {
+    on_each_server(async |server| {
+        let of = |registry| {
+            let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+            config.registry = registry;
+            KvStore::new(config, &SharedConnections::default())
+        };
+        let (keeps, keeps_none) = (of(true), of(false));
+        put(&keeps, &[("a", "1")]).await;
+        assert_eq!(keeps.all_keys().await.unwrap(), ids(&["a"]));
+        put(&keeps_none, &[("b", "2")]).await;
+        // Another run, which trusts no more than what it finds.
+        let mut listed = of(true).all_keys().await.unwrap();
+        listed.sort();
+        assert_eq!(listed, ids(&["a", "b"]));
+    });
+}
+
+#[test]
 fn compressing_a_large_value_leaves_other_calls_their_turn() {
     let server = Server::start(&binaries()[0]);
     let mut config = StoreConfig::new(server.config(), "docs").unwrap();

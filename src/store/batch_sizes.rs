@@ -125,6 +125,7 @@ mod tests {
         for found in [values(4, 5_000), vec![Ok(None); 4]] {
             let mut batch_sizer = BatchSizer::default();
             assert_eq!(WINDOW * batch_sizer.per_request(), FIRST);
+            assert_eq!(batch_sizer.ids(), FIRST);
             for _ in 0..2 {
                 batch_sizer.learn(&found);
             }
