@@ -53,6 +53,8 @@ pub fn open(stored: Bytes, max: usize) -> Result<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::value::Compression;
 
@@ -83,6 +85,18 @@ mod tests {
             )
         });
         lines.collect::<String>().into_bytes()
+    }
+
+    #[test]
+    fn a_content_that_there_is_no_memory_for_is_not_called_corrupt() {
+        let told = lz4_flex::frame::FrameInfo::new().content_size(Some(1 << 62));
+        let mut frame = lz4_flex::frame::FrameEncoder::with_frame_info(told, Vec::new());
+        frame.write_all(b"1234").unwrap();
+        frame.flush().unwrap();
+        let frame = Bytes::from(frame.get_ref().clone());
+        let refused = open(frame.clone(), usize::MAX).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Memory);
+        assert_eq!(open(frame, 4).unwrap_err().kind(), Kind::Corrupt);
     }
 
     #[test]
