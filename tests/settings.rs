@@ -8,7 +8,7 @@ mod support;
 use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nano_graphrag_redis::config::{Changes, OutagePolicy, SingleFlight};
 use nano_graphrag_redis::error::Kind;
@@ -103,6 +103,7 @@ fn a_lease_is_renewed_as_long_as_the_value_is_being_made() {
         let Landing::Lead(lease) = store.join_flight("a", 1).await else {
             panic!("it leads");
         };
+        let began = Instant::now();
         let (mut before, mut renewals) = (left(), 0);
         wait_for("it is renewed", async || {
             let now = left();
@@ -111,6 +112,11 @@ fn a_lease_is_renewed_as_long_as_the_value_is_being_made() {
             renewals > 8
         })
         .await;
+        // At least two thirds of a third of the time that a call may take lie between two.
+        let said = server.say("INFO commandstats");
+        let calls = said.split_once("cmdstat_set:calls=").unwrap().1;
+        let calls: u128 = calls.split(',').next().unwrap().parse().unwrap();
+        assert!(calls < 2 + began.elapsed().as_millis() / 60, "{calls}");
         drop(lease);
     });
 }
