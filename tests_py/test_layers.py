@@ -58,12 +58,13 @@ CORE = (
 SHIM = (
     *("__main__", "cli", "doctor", "hosts", "integrations", "migration", "metrics"),
     *("llm", "storage", "host_redis_client", "sync", "host_base", "optional_imports"),
-    *("storage_lifetime", "deferred_drop", "tracing", "embedded", "workers", "acl", "config"),
+    *("storage_lifetime", "deferred_drop_context"),
+    *("tracing", "embedded", "workers", "acl", "config"),
     *(
         "_core",
         "useless_cached_answers",
-        "shapes",
         "threads",
+        "typed_dicts",
         "exceptions",
         "humanize",
         "printable",

@@ -22,7 +22,7 @@ from nano_graphrag_redis import (
     _core,
 )
 from nano_graphrag_redis.config.namespaces import KNOWN_NAMESPACES
-from nano_graphrag_redis.shapes import (
+from nano_graphrag_redis.typed_dicts import (
     ConnectionSetMetrics,
     DeferredDropStats,
     DualWriteStats,

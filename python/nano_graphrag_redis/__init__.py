@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     )
     from .llm.cache_embeddings import cache_embeddings
     from .llm.limit_llm import limit_llm
-    from .shapes import RedisSettings, StorageStats
     from .storage import RedisKVStorage
     from .sync import SyncRedisKVStorage
+    from .typed_dicts import RedisSettings, StorageStats
 
 
 def _refuse_subinterpreters() -> None:
@@ -57,9 +57,9 @@ _refuse_subinterpreters()
 _HOMES = {
     "RedisKVStorage": "storage",
     "SyncRedisKVStorage": "sync",
-    "StorageStats": "shapes",
+    "StorageStats": "typed_dicts",
     "RedisConfig": "config",
-    "RedisSettings": "shapes",
+    "RedisSettings": "typed_dicts",
     "cache_embeddings": "llm.cache_embeddings",
     "limit_llm": "llm.limit_llm",
     "register": "hosts",

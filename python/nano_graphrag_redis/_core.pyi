@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from pathlib import Path
 from typing import Any, final
 
-from .shapes import ProcessMetrics, StorageStats
+from .typed_dicts import ProcessMetrics, StorageStats
 
 __all__ = [
     "BlockingKvStore",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
-from .shapes import Value
+from .typed_dicts import Value
 
 
 @dataclass

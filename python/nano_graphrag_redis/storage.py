@@ -16,10 +16,10 @@ from .config.secrets import guarded
 from .exceptions import StorageError
 from .host_base import BaseKVStorage
 from .host_redis_client import RedisClientFacade
-from .shapes import StorageStats, Value
 from .storage_lifetime import Backend, uncopied
 from .sync import SyncRedisKVStorage
 from .threads import aside
+from .typed_dicts import StorageStats, Value
 from .workers.backend_and_hash_seed import warn_of_random_hashes
 
 

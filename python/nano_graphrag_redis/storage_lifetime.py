@@ -114,7 +114,7 @@ class Backend:
         # The same calls, and a drop that is to wait for nothing.
         self.at_once = self.calls
         if self.config.redis_deferred_drop and namespace == REPORTS:
-            from .deferred_drop import deferring
+            from .deferred_drop_context import deferring
 
             self.calls = deferring(self.calls, self.store, namespace)
         self.ready = self._directory is None

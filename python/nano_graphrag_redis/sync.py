@@ -11,8 +11,8 @@ from typing_extensions import Self
 from ._core import BlockingKvStore
 from .config.secrets import guarded
 from .exceptions import StorageError
-from .shapes import StorageStats, Value
 from .storage_lifetime import Backend, uncopied
+from .typed_dicts import StorageStats, Value
 
 
 class SyncRedisKVStorage(Generic[Value]):

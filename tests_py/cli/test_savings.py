@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nano_graphrag_redis.workers.llm_cache_by_day import DAYS_KEPT, Days, add_days
+from nano_graphrag_redis.workers.llm_cache_days_kept import DAYS_KEPT, Days, add_days
 from nano_graphrag_redis.workers.merged_counters import merged
 from support.scripts import run_script
 from support.servers import RedisServer, server_binaries

@@ -22,10 +22,10 @@ from .rows import Row
 WORKER = """
 import json
 from nano_graphrag_redis import limit_llm
-from nano_graphrag_redis.llm import concurrency_slots
+from nano_graphrag_redis.llm import slot_renewal
 
 MODEL, TASKS, SECONDS, LIMITS, SLOT_TTL, SKEW = map(json.loads, sys.argv[2:])
-concurrency_slots.SLOT_TTL, concurrency_slots.RENEW_EVERY = SLOT_TTL, SLOT_TTL / 3
+slot_renewal.SLOT_TTL, slot_renewal.RENEW_EVERY = SLOT_TTL, SLOT_TTL / 3
 ARRIVE_WITHIN = 1.0
 real = time.time
 time.time = lambda: real() + SKEW

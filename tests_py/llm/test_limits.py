@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nano_graphrag_redis import RedisKVStorage, StorageConfigError, SyncRedisKVStorage, limit_llm
-from nano_graphrag_redis.llm import concurrency_slots
+from nano_graphrag_redis.llm import slot_renewal
 from support.conditions import eventually
 from support.scripts import run_script
 from support.servers import RedisServer
@@ -109,7 +109,7 @@ def test_tokens_are_limited_and_settled_by_what_was_taken(server: RedisServer) -
         for _ in range(31):
             # Estimated at 1,000, which is a second's; 900 of them come back.
             await limited("x" * 400, max_tokens=900)
-            await asyncio.to_thread(eventually, lambda: not concurrency_slots.keeper._releases)
+            await asyncio.to_thread(eventually, lambda: not slot_renewal.keeper._releases)
 
     asyncio.run(ask())
     taken = started[-1] - started[0]
@@ -207,7 +207,7 @@ def test_a_call_that_fails_or_is_cancelled_gives_its_slot_back(
 
     began = time.monotonic()
     asyncio.run(ask())
-    assert time.monotonic() - began < concurrency_slots.SLOT_TTL
+    assert time.monotonic() - began < slot_renewal.SLOT_TTL
 
 
 def test_an_outage_leaves_each_worker_its_share_and_the_limit_is_shared_again(

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from nano_graphrag_redis import RedisKVStorage, StorageError, SyncRedisKVStorage, _core
-from nano_graphrag_redis.shapes import NamespaceMetrics
+from nano_graphrag_redis.typed_dicts import NamespaceMetrics
 from support.scripts import run_script
 from support.servers import RedisServer
 

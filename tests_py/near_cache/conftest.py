@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from nano_graphrag_redis import SyncRedisKVStorage
-from nano_graphrag_redis.shapes import NearCacheStats
+from nano_graphrag_redis.typed_dicts import NearCacheStats
 from support.conditions import eventually
 from support.proxy import Proxy
 from support.servers import RedisServer

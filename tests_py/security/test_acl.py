@@ -13,7 +13,7 @@ import redis
 from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.acl import PLACEHOLDER, acl_line, acl_rules
-from nano_graphrag_redis.shapes import NearCacheStats
+from nano_graphrag_redis.typed_dicts import NearCacheStats
 from support.conditions import eventually
 from support.host import ROOT
 from support.servers import RedisServer

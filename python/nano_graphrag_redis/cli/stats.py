@@ -20,7 +20,7 @@ from nano_graphrag_redis.printable import visible
 
 from .output import table
 from .session import Session
-from .stats_data import Figures, Savings, figures
+from .stats_figures_and_json import Figures, Savings, figures
 
 Watch = Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")]
 Every = Annotated[

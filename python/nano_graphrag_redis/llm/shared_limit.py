@@ -27,7 +27,7 @@ from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.storage_lifetime import Backend
 from nano_graphrag_redis.threads import aside
 
-from . import concurrency_slots
+from . import slot_renewal
 from .fallback_limit import POLL, LocalLimit, Rates, SlotCount
 
 logger = logging.getLogger("nano_graphrag_redis")
@@ -66,7 +66,7 @@ class SharedLimit:
         self._model = model
         # A name of any length and characters, in a key that can be read.
         self._name = hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        self._holding: concurrency_slots.Holding = (self._blocking, self._name)
+        self._holding: slot_renewal.Holding = (self._blocking, self._name)
         self._local = LocalLimit(rates)
         self._workers = 1
         self._away = False
@@ -153,7 +153,7 @@ class SharedLimit:
             str(tokens),
             str(rates.concurrent or 0),
             permit.slot,
-            f"{concurrency_slots.SLOT_TTL * 1e6:.0f}",
+            f"{slot_renewal.SLOT_TTL * 1e6:.0f}",
             _worker(),
             f"{LONGEST_WAIT * 1e6:.0f}",
             str(before),
@@ -166,7 +166,7 @@ class SharedLimit:
         if status == _GIVEN:
             permit.tokens += 0 if before else tokens
             if rates.concurrent:
-                concurrency_slots.keeper.hold(self._holding, permit.slot)
+                slot_renewal.keeper.hold(self._holding, permit.slot)
         return Turn(status, wait / 1e6, start)
 
     async def pause(self, seconds: float) -> None:
@@ -185,7 +185,7 @@ class SharedLimit:
         excess = permit.tokens - taken if permit.tokens else 0
         microseconds = excess * self.rates.interval(self.rates.tokens)
         if self.rates.concurrent or microseconds:
-            concurrency_slots.keeper.release(self._holding, permit.slot, microseconds)
+            slot_renewal.keeper.release(self._holding, permit.slot, microseconds)
         permit.end()
 
     async def _store(self) -> KvStore:

@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 from nano_graphrag_redis.config.namespaces import LLM_CACHE, LLM_LIMITS
 from nano_graphrag_redis.metrics.families import FAMILIES, RENAMED
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.shapes import (
+from nano_graphrag_redis.typed_dicts import (
     ConnectionSetMetrics,
     NamespaceMetrics,
     ProcessMetrics,

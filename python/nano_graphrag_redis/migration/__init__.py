@@ -18,9 +18,16 @@ from .export_and_fold_files import (
     export,
     fold,
 )
-from .migrate_files import Migrated, MigratedNamespace, Refused, migrate
 from .open_store import Settings
-from .plan_files import Plan, PlannedFile, plan
+from .plan_and_migrate_files import (
+    Migrated,
+    MigratedNamespace,
+    Plan,
+    PlannedFile,
+    Refused,
+    migrate,
+    plan,
+)
 from .progress import Progress, Report
 from .verify_files import Verified, VerifiedNamespace, verify
 

@@ -12,7 +12,7 @@ import sys
 from typing import Final
 
 from nano_graphrag_redis.config.warn_once import warn_once
-from nano_graphrag_redis.shapes import ProcessMetrics
+from nano_graphrag_redis.typed_dicts import ProcessMetrics
 
 _HASHED: Final = "nano-graphrag-redis"
 

@@ -20,9 +20,9 @@ from typing_extensions import NotRequired, TypedDict
 
 from nano_graphrag_redis import _core
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.shapes import ProcessMetrics
+from nano_graphrag_redis.typed_dicts import ProcessMetrics
 
-from .llm_cache_by_day import Days
+from .llm_cache_days_kept import Days
 
 FORMAT: Final = 1
 """Files of another format are another version's and are left alone."""

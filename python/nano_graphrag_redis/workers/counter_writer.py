@@ -21,12 +21,12 @@ from nano_graphrag_redis.config.namespaces import LLM_CACHE
 from nano_graphrag_redis.config.warn_once import warn_once
 from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.shapes import ProcessMetrics
 from nano_graphrag_redis.threads import started
+from nano_graphrag_redis.typed_dicts import ProcessMetrics
 
 from .backend_and_hash_seed import this_worker
 from .counter_files import FORMAT, GONE, replace
-from .llm_cache_by_day import Days, add_days
+from .llm_cache_days_kept import Days, add_days
 
 WRITE_EVERY: Final = 5.0
 """Seconds between two writes of a process."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nano_graphrag_redis.shapes import WorkerCount
+from nano_graphrag_redis.typed_dicts import WorkerCount
 
 from .counter_files import CounterFiles
 from .counter_writer import WRITE_EVERY

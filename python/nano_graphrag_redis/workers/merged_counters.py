@@ -15,11 +15,11 @@ from typing import Any, Final, Literal, cast
 
 from nano_graphrag_redis.config.warn_once import warn_once
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.shapes import ProcessMetrics, ServiceMetrics
+from nano_graphrag_redis.typed_dicts import ProcessMetrics, ServiceMetrics
 
 from .counter_files import FORMAT, GONE, CounterFiles, PassedOverError, empty, replace
 from .live_workers import counted, is_alive
-from .llm_cache_by_day import Days, add_days
+from .llm_cache_days_kept import Days, add_days
 
 FOLD_AFTER: Final = 3600.0
 """Seconds without a write after which the file of a process that did not say farewell is folded."""

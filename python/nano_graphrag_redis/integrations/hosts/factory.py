@@ -12,10 +12,9 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from nano_graphrag_redis.optional_imports import imported
-from nano_graphrag_redis.workers.report_json_host import host_chose_json
 
-from .bring_json_up_to_date import bring_up_to_date
 from .cache_host_embeddings import cache_embeddings_of_provider
+from .going_back_to_json import bring_up_to_date, host_chose_json
 from .storage_class import is_redis_storage, redis_storage
 
 

@@ -19,11 +19,10 @@ from typing import Any, Final
 
 from nano_graphrag_redis.config import kv_backend
 from nano_graphrag_redis.exceptions import StorageConfigError
-from nano_graphrag_redis.workers.report_json_host import host_chose_json
 
 from . import missing_values
-from .bring_json_up_to_date import bring_up_to_date
 from .cache_host_embeddings import cache_embeddings_of
+from .going_back_to_json import bring_up_to_date, host_chose_json
 from .storage_class import is_redis_storage, redis_storage
 
 FIELD: Final = "key_string_value_json_storage_cls"

@@ -16,9 +16,9 @@ from nano_graphrag_redis.exceptions import StorageOperationError
 from nano_graphrag_redis.migration.namespaces_and_foreign_keys import Foreign, entries_of
 from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
-from nano_graphrag_redis.shapes import ProcessMetrics, SingleFlightStats
+from nano_graphrag_redis.typed_dicts import ProcessMetrics, SingleFlightStats
 from nano_graphrag_redis.workers.counter_files import empty
-from nano_graphrag_redis.workers.llm_cache_by_day import Days
+from nano_graphrag_redis.workers.llm_cache_days_kept import Days
 from nano_graphrag_redis.workers.merged_counters import merged
 
 from .progress_bars import Bars

@@ -1,10 +1,13 @@
-"""Going back to JSON: updates the files that a host is about to read."""
+"""A host on JSON files: logs of dual writing are folded before it reads, and metrics show it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+from nano_graphrag_redis.config.sources import metrics_directory
+from nano_graphrag_redis.workers.backend_and_hash_seed import note_json
 
 
 def bring_up_to_date(
@@ -24,3 +27,16 @@ def bring_up_to_date(
     wanted = logged if namespaces is None else [name for name in logged if name in namespaces]
     if wanted:
         fold(directory, settings, namespaces=wanted)
+
+
+def host_chose_json() -> None:
+    """Notes that the host keeps JSON files here, and shows it where counters are written.
+
+    Without ``REDIS_METRICS_DIR`` it costs nothing.
+    """
+    note_json()
+    directory = metrics_directory()
+    if directory is not None:
+        from nano_graphrag_redis.workers.counter_writer import keep_writing
+
+        keep_writing(Path(directory).absolute())

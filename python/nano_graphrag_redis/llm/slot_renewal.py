@@ -1,4 +1,4 @@
-"""A thread that keeps the slots of this process, and gives them back.
+"""Slots of a concurrency limit: a thread renews those of this process, and gives them back.
 
 Not the event loops: one that computes for a minute, as the host's does when it clusters a graph,
 would lose its slots to others, and a call that was cancelled must not wait to be accounted for.

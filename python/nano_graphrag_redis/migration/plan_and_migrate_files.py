@@ -1,4 +1,4 @@
-"""``plan``: what a working directory holds, and what ``migrate`` will do with it."""
+"""``plan`` and ``migrate``: what is announced of the host's files, and their copying to Redis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nano_graphrag_redis._core import FileWork, file_of
+from nano_graphrag_redis._core import BlockingKvStore, FileWork, file_of
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.types_and_limits import LONGEST_TTL, check_name
 from nano_graphrag_redis.exceptions import JsonFileError, StorageConfigError
@@ -15,7 +15,7 @@ from nano_graphrag_redis.humanize import plural, round_duration
 
 from .export_and_fold_files import logs_in
 from .find_host_files import files_in
-from .open_store import Settings, configuration
+from .open_store import Settings, configuration, opened
 from .progress import Report, run
 from .retry_changing_files import steadily
 
@@ -150,3 +150,107 @@ def _look_over(path: Path, namespace: str, ttl: int, progress: Report | None) ->
 
 def _noun(file: PlannedFile) -> str:
     return "answer" if file.namespace == "llm_response_cache" else "id"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An id that was not copied; its file still has it.
+
+    Attributes:
+        id: The id.
+        reason: Why it cannot be stored.
+    """
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class MigratedNamespace:
+    """The result for one namespace; under ``dry_run``, what it would have been.
+
+    Attributes:
+        namespace: The namespace.
+        ids: Number of ids in the file.
+        written: Number of ids that were new on the server.
+        replaced: Number of ids whose value differed; each kept its remaining TTL.
+        unchanged: Number of ids that already had the same value.
+        refused: Ids that cannot be stored, up to the first 1,000.
+        refused_count: How many ids cannot be stored.
+    """
+
+    namespace: str
+    ids: int
+    written: int
+    replaced: int
+    unchanged: int
+    refused: tuple[Refused, ...] = ()
+    refused_count: int = 0
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """The result of ``migrate``.
+
+    Attributes:
+        namespaces: One for each.
+        dry_run: Whether nothing was written.
+    """
+
+    namespaces: tuple[MigratedNamespace, ...]
+    dry_run: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything in the files is now on the server."""
+        return not any(namespace.refused_count for namespace in self.namespaces)
+
+    @property
+    def written(self) -> int:
+        """The number of ids written, new or replaced."""
+        return sum(namespace.written + namespace.replaced for namespace in self.namespaces)
+
+
+def migrate(plan: Plan, *, dry_run: bool = False, progress: Report | None = None) -> Migrated:
+    """Copies the values that the server lacks or that differ there.
+
+    An id that is already on the server keeps its remaining TTL. If its value is the same it is
+    left alone, otherwise it is replaced. Values are compared as ``json.loads`` returns them. Source
+    files are only read, and the host may write them meanwhile: if a file changes while it is
+    read, reading starts over.
+
+    Args:
+        plan: The result of ``plan``.
+        dry_run: Only compare.
+        progress: Called with the progress.
+
+    Raises:
+        JsonFileError: A file is damaged or kept changing. Values copied so far are complete.
+        StorageUnavailableError, StorageOperationError: The server failed. Run it again to
+            continue.
+    """
+    # A dry run does not note either whose the keyspace is.
+    config = configuration(plan.config) if dry_run else plan.config
+    done = []
+    for file in plan.files:
+        with opened(file.namespace, config, ttl=file.ttl) as store:
+            done.append(_copy(store, file, dry_run, progress))
+    return Migrated(tuple(done), dry_run)
+
+
+def _copy(
+    store: BlockingKvStore, file: PlannedFile, dry_run: bool, progress: Report | None
+) -> MigratedNamespace:
+    def copy(readable: Path) -> MigratedNamespace:
+        ids = file.ids
+        try:
+            work = FileWork.copy(store, readable, file.checked, dry_run)
+        except JsonFileError:  # it is another one than was planned
+            check = FileWork.check(readable)
+            ids = run(check, file.namespace, progress)["ids"]
+            work = FileWork.copy(store, readable, check, dry_run)
+        found = run(work, file.namespace, progress)
+        found["refused"] = tuple(Refused(*refusal) for refusal in found["refused"])
+        return MigratedNamespace(file.namespace, ids, **found)
+
+    return steadily(file.path, copy)

@@ -5,7 +5,8 @@ later. Here such a drop sends nothing. It is remembered in the context (contextv
 that asked: the insert sees an empty namespace, everyone else the old reports. Its first ``upsert``
 replaces the old set; where none comes, the old set stays.
 
-Off, nothing of this is imported: a storage defers by being given another store when it is made.
+The core's half is ``src/store/deferred_drop_replace_all.rs``. Off, nothing of this is imported: a
+storage defers by being given another store when it is made.
 """
 
 from __future__ import annotations
