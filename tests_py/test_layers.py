@@ -17,7 +17,7 @@ CORE = (
     *(
         "client.durability",
         "client.tracking_connection",
-        "client.health",
+        "client.breaker_and_idle_probes",
         "client.transaction",
         "client.retry_loop",
         "client.topology",

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use redis::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::protocol::resp::{info_field, memory_usages};
+use super::protocol::resp_parser::{info_field, memory_usages};
 use super::{Connections, Node, Request, SharedConnections, command};
 use crate::error::{Error, Kind, Result};
 use crate::mutex::Mutex;

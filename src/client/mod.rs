@@ -6,7 +6,7 @@
 //! - [`metrics_samples`]: samples of the servers and of what each namespace takes, for metrics
 //! - [`durability`]: the barrier behind `index_done_callback`
 //! - [`tracking_connection`]: what the server says of changed keys, for the near cache
-//! - [`health`]: the probes of servers that are away, the care of idle connections
+//! - [`breaker_and_idle_probes`]: what the breaker counts, the probes of servers that are away, the care of idle connections
 //! - [`transaction`]: commands of which all take effect at once, or none
 //! - [`retry_loop`]: the loop that sends a request until it is answered, how often
 //! - [`topology`]: which server a request goes to: one server, the slots of a cluster, the master that sentinels name
@@ -23,6 +23,7 @@
 //! - [`backoff`]: the pauses between attempts
 
 mod backoff;
+mod breaker_and_idle_probes;
 mod circuit_breaker;
 mod connection;
 mod connection_permits;
@@ -31,7 +32,6 @@ pub(crate) mod deadline;
 mod direct_connections;
 pub(crate) mod durability;
 mod exit_backlog;
-mod health;
 mod metrics_samples;
 mod node;
 mod pool;
@@ -63,7 +63,7 @@ pub(crate) use exit_backlog::Backlog;
 pub use metrics_samples::{KeyspaceStats, NamespaceStats, ServerStats, keep_keyspace_stats};
 pub(crate) use node::Node;
 pub(crate) use protocol::request::{Commands, Request, command};
-pub(crate) use protocol::resp::{Reply, info_field, memory_usages};
+pub(crate) use protocol::resp_parser::{Reply, info_field, memory_usages};
 use topology::Topology;
 use tracking_connection::Invalidation;
 pub use transport::socket::Waiting;

@@ -8,10 +8,9 @@ use redis::{RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::circuit_breaker::CircuitBreaker;
-use super::deadline;
 use super::direct_connections::checkout;
 use super::pool::Pool;
-use super::protocol::resp::refuses_for_now;
+use super::protocol::resp_parser::refuses_for_now;
 use super::transport::auth_limiter::AuthLimiter;
 use super::{Reply, Request};
 use crate::config::ServerConfig;
@@ -118,17 +117,6 @@ impl Node {
             sent: true,
             replies: partial.replies,
         })
-    }
-
-    /// Asks something once that no caller waits for. What becomes of it is no word on the server:
-    /// the breaker hears of calls alone.
-    pub(crate) async fn query_once(
-        self: &Arc<Self>,
-        request: &Request,
-    ) -> Result<Vec<Reply>, Error> {
-        let deadline = deadline::current(self.config.operation_timeout);
-        let replies = self.attempt(request, deadline).await;
-        replies.map_err(|failed| Error::from_redis(&failed.error))
     }
 
     /// An operation was answered: the first one has the minimum of connections opened.

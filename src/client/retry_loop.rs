@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::backoff::Backoff;
 use super::node::{FailedAttempt, Node};
 use super::protocol::request::Request;
-use super::protocol::resp::refuses_for_now;
+use super::protocol::resp_parser::refuses_for_now;
 use super::topology::{Meaning, Part, Route, sentinel};
 use super::{Connections, Reply, deadline};
 use crate::config::ServerConfig;

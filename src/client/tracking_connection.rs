@@ -17,8 +17,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
+use super::breaker_and_idle_probes::FIRST_PROBE;
 use super::connection::OwnConnection;
-use super::health::FIRST_PROBE;
 use super::node::Node;
 use super::protocol::pipeline::Pipeline;
 use super::topology::cluster::Cluster;

@@ -2,15 +2,15 @@
 
 pub(crate) mod cursor;
 mod escape_string;
-mod number;
 mod plain_text;
 mod rewrite;
+mod write_float;
 
 pub(crate) use escape_string::write_utf8;
 #[cfg(strings_in_place)]
 pub(crate) use escape_string::{LoneSurrogate, write_string};
-pub(crate) use number::write_float;
 pub(crate) use plain_text::{copy_plain, plain_prefix};
 #[cfg(feature = "python")]
 pub(crate) use rewrite::SLACK;
 pub(crate) use rewrite::{Layout, rewrite};
+pub(crate) use write_float::write_float;

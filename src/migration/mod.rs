@@ -3,12 +3,10 @@
 
 mod export;
 mod migrate;
-mod plan;
 mod steps;
 mod verify;
 
 pub use export::{Export, Exported};
-pub use migrate::{Copies, Copying};
-pub use plan::{Check, Checked};
+pub use migrate::{Check, Checked, Copies, Copying};
 pub use steps::{Progress, Step};
 pub use verify::{Compared, Comparison, Differences};

@@ -3,7 +3,7 @@
 mod bridge;
 mod classes;
 mod exceptions;
-mod ids;
+mod id_arguments;
 mod json;
 mod operations;
 mod packed_strings;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Value;
 
-use super::{GET_FRAME, KvStore};
+use super::KvStore;
+use super::ask_servers::GET_FRAME;
 use crate::client::{Commands, Reply, Request, command};
 use crate::error::Result;
 use crate::metrics::Direction;

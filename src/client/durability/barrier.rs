@@ -11,12 +11,11 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::acknowledged_writes::{AcknowledgedWrites, Change};
-use super::wait::{AttemptError, BarrierSession, Incarnation};
+use super::barrier_connections::BarrierSessions;
+use super::wait::AttemptError;
 use crate::client::backoff::Backoff;
-use crate::client::node::Node;
 use crate::client::{Connections, Reply, Request, command, deadline, timed_out};
 use crate::config::durability::Durability;
-use crate::config::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::key_layout::{Keyspace, pattern_of};
 use crate::mutex::Mutex;
@@ -31,31 +30,16 @@ type Round = Shared<BoxFuture<'static, Result<()>>>;
 /// What one set of connections has done, how much of it is proved, and the barrier to come.
 #[derive(Default)]
 pub(in crate::client) struct Barrier {
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// Whether the first lines were opened, or are being.
-    prepared: AtomicBool,
+    pub(super) prepared: AtomicBool,
     /// Held by the barrier that is under way.
-    sessions: tokio::sync::Mutex<BarrierSessions>,
-}
-
-/// The barrier's connections, one to each primary.
-#[derive(Default)]
-struct BarrierSessions {
-    open: HashMap<Endpoint, BarrierSession>,
-    /// The servers that were reached last, whether or not the session to them is still open.
-    servers: HashMap<Endpoint, Server>,
-}
-
-struct Server {
-    /// None where this user may not ask for it.
-    incarnation: Option<Incarnation>,
-    /// It has answered what was sent, or looked at, in this epoch and later.
-    epoch: u64,
+    pub(super) sessions: tokio::sync::Mutex<BarrierSessions>,
 }
 
 #[derive(Default)]
-struct State {
-    acknowledged: AcknowledgedWrites,
+pub(super) struct State {
+    pub(super) acknowledged: AcknowledgedWrites,
     /// Requests that a barrier has passed for.
     passed: u64,
     /// The barriers that wait for the one under way, by their markers: one, or one more for
@@ -109,26 +93,6 @@ impl Connections {
     /// What is under this prefix changed, and nobody knows what or how.
     pub(crate) fn note_unproved(&self, prefix: &[u8]) {
         self.barrier.state.lock().acknowledged.forget(prefix);
-    }
-
-    /// Opens the barrier's sessions with the first request, so that what is written from soon after it
-    /// is known to have gone to the server that a barrier finds. Nobody waits for it.
-    pub(crate) fn prepare_barriers(self: &Arc<Self>) {
-        if !self.has_barrier()
-            || self.barrier.prepared.load(Relaxed)
-            || Handle::try_current().is_err()
-            || self.barrier.prepared.swap(true, Relaxed)
-        {
-            return;
-        }
-        let connections = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut sessions = connections.barrier.sessions.lock().await;
-            if let Ok(nodes) = connections.primaries().await {
-                // What fails here fails for the barrier too, which says so.
-                let _ = connections.open_sessions(&mut sessions, &nodes).await;
-            }
-        });
     }
 
     /// Returns once all that was answered before is as safe as the settings ask. Costs nothing if
@@ -300,68 +264,6 @@ impl Connections {
             }
         }
         outcome
-    }
-
-    /// Opens the lines that are missing, and asks who answers on each: one that is not the server
-    /// it was, or may be another, vouches only for what is sent from now on.
-    async fn open_sessions(
-        &self,
-        sessions: &mut BarrierSessions,
-        nodes: &[Arc<Node>],
-    ) -> Result<(), AttemptError> {
-        let is_primary = |known: &Endpoint| nodes.iter().any(|node| node.endpoint() == known);
-        sessions.open.retain(|known, _| is_primary(known));
-        sessions.servers.retain(|known, _| is_primary(known));
-        for node in nodes {
-            if node.breaker.is_open() {
-                return Err(AttemptError::Refused(node.refused()));
-            }
-            let endpoint = node.endpoint();
-            let mut found = None;
-            if let Some(mut session) = sessions.open.remove(endpoint) {
-                // One that broke while nobody used it costs no attempt.
-                found = match session.incarnation(&node.config).await {
-                    Ok(incarnation) => Some((session, incarnation, true)),
-                    Err(AttemptError::Lost(_)) => None,
-                    Err(refused) => return Err(refused),
-                };
-            }
-            let (session, incarnation, was_open) = if let Some(found) = found {
-                found
-            } else {
-                let opened = Self::open_session(node).await;
-                let (session, incarnation) = opened.map_err(|error| self.lost(node, error))?;
-                (session, incarnation, false)
-            };
-            let is_the_same = sessions.servers.get(endpoint).is_some_and(|server| {
-                server.incarnation == incarnation && (was_open || incarnation.is_some())
-            });
-            if !is_the_same {
-                // Now that it is open: what is sent from here on is answered by this server, or by
-                // one that is found to be another the next time.
-                let epoch = self.barrier.state.lock().acknowledged.begin_epoch();
-                let server = Server { incarnation, epoch };
-                sessions.servers.insert(endpoint.clone(), server);
-            }
-            sessions.open.insert(endpoint.clone(), session);
-        }
-        Ok(())
-    }
-
-    async fn open_session(
-        node: &Node,
-    ) -> Result<(BarrierSession, Option<Incarnation>), AttemptError> {
-        let mut session = BarrierSession::open(&node.pool.connector).await?;
-        let incarnation = session.incarnation(&node.config).await?;
-        Ok((session, incarnation))
-    }
-
-    /// A server is not to be had now; the topology is notified.
-    fn lost(&self, node: &Arc<Node>, error: AttemptError) -> AttemptError {
-        if matches!(error, AttemptError::Lost(_)) {
-            self.topology.failed(node, false);
-        }
-        error
     }
 
     /// Reads what was written before the session was open: it is there, or it was lost.

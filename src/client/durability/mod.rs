@@ -2,12 +2,13 @@
 //!
 //! - [`barrier`]: one at a time, shared by all who arrive meanwhile; what was acknowledged before is looked at again
 //! - [`acknowledged_writes`]: what that is
-//! - [`wait`]: a connection of the barrier's own to each primary, and WAIT; [`aof`]: the append-only file;
+//! - [`barrier_connections`]: its own connections, one to each primary; [`wait`]: one of them, and WAIT; [`aof`]: the append-only file;
 //!   [`bgsave`]: BGSAVE
 
 pub(crate) mod acknowledged_writes;
 mod aof;
 mod barrier;
+mod barrier_connections;
 mod bgsave;
 mod wait;
 

@@ -2,4 +2,4 @@
 
 pub(super) mod pipeline;
 pub(super) mod request;
-pub(super) mod resp;
+pub(super) mod resp_parser;

@@ -12,7 +12,7 @@ use redis::{ErrorKind, PushKind, RedisError, Value};
 use tokio::sync::oneshot;
 
 use super::request::Request;
-use super::resp::{Parsed, Reply, parse};
+use super::resp_parser::{Parsed, Reply, parse};
 use crate::error::{Error, Kind, Result};
 use crate::memory;
 

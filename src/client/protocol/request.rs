@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use redis::{Arg, Cmd};
 
-use super::resp;
+use super::resp_parser;
 use crate::error::Result;
 use crate::memory;
 
@@ -164,7 +164,7 @@ impl Commands {
 
     /// The argument of this number of each command, whose name is number 0.
     pub(crate) fn arguments(&self, number: usize) -> impl Iterator<Item = &[u8]> {
-        resp::words(&self.wire).filter_map(move |words| words.get(number).copied())
+        resp_parser::words(&self.wire).filter_map(move |words| words.get(number).copied())
     }
 
     /// See [`Request::resendable`].

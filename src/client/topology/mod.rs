@@ -1,9 +1,9 @@
 //! Which servers there are, and which of them a request goes to.
 
-mod ask_once;
 pub(super) mod cluster;
 mod scan;
 pub(super) mod sentinel;
+mod shared_refresh;
 
 use std::sync::{Arc, OnceLock};
 

@@ -6,7 +6,7 @@ use redis::{Cmd, ErrorKind, RedisError, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::client::command;
-use crate::client::protocol::resp::{Parsed, parse};
+use crate::client::protocol::resp_parser::{Parsed, parse};
 use crate::config::ServerConfig;
 use crate::error::{Error, Kind};
 

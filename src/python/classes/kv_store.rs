@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::{Count, Operation};
 use crate::mutex::Mutex;
 use crate::python::bridge::{Convert, Job, Owned, Process, awaitable, block};
-use crate::python::ids::{Id, Ids};
+use crate::python::id_arguments::{Id, Ids};
 use crate::python::operations::{
     AllKeys, Fields, FilterKeys, GetMany, GetOne, Items, Once, OnceWithIds, Upsert,
 };

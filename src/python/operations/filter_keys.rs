@@ -8,7 +8,7 @@ use pyo3::types::{PySet, PyString};
 
 use super::unasked;
 use crate::python::bridge::{Completion, Job, Spawner, Step};
-use crate::python::ids::{AT_ONCE, Ids, shed};
+use crate::python::id_arguments::{AT_ONCE, Ids, shed};
 use crate::store::{Call, KEY_BATCH, WINDOW};
 
 /// The set of those ids that do not exist.

@@ -15,7 +15,7 @@ use super::unasked;
 use crate::error::Result;
 use crate::local_single_flight::Landing;
 use crate::python::bridge::{Completion, Job, Spawner, Step};
-use crate::python::ids::{AT_ONCE, Ids, owned, shed};
+use crate::python::id_arguments::{AT_ONCE, Ids, owned, shed};
 use crate::python::json::{Failure, Projected, decode, decode_fields};
 use crate::python::single_flight_task::Asker;
 use crate::store::{BatchSizer, Call, WINDOW};

@@ -11,7 +11,7 @@ use super::time_slice::Turn;
 use super::unasked;
 use crate::error::{Error, Result};
 use crate::python::bridge::{Completion, Convert, Job, Spawner, Step};
-use crate::python::ids::Ids;
+use crate::python::id_arguments::Ids;
 use crate::python::packed_strings::Packed;
 use crate::stack;
 use crate::store::{Call, KEY_BATCH, KvStore};

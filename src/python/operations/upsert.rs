@@ -12,7 +12,7 @@ use super::time_slice::Turn;
 use super::unasked;
 use crate::error::{Error, Result};
 use crate::python::bridge::{Completion, Job, Spawner, Step};
-use crate::python::ids::{AT_ONCE, checked};
+use crate::python::id_arguments::{AT_ONCE, checked};
 use crate::python::json::{Failure, encoded};
 use crate::store::{BATCH_BYTES, BATCH_ITEMS, Batch, Call, Recorded, Swap, WINDOW};
 

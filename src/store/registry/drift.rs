@@ -2,7 +2,8 @@
 
 use redis::Value;
 
-use super::sorted_set::{is_id, is_stale};
+use super::delete_marks::is_stale;
+use super::sorted_set::is_id;
 use crate::client::{Request, command};
 use crate::error::Result;
 use crate::store::{KvStore, batches, first};

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use redis::Value;
 
-use super::sorted_set::{Around, is_id, new_mark};
+use super::delete_marks::new_mark;
+use super::sorted_set::{Around, is_id};
 use crate::client::{Commands, Reply, Request, deadline};
 use crate::error::{Error, Kind, Result};
 use crate::log_events::Event;

@@ -25,18 +25,13 @@ use redis::Cmd;
 use crate::config::StoreConfig;
 
 /// The score of an id whose value does not expire: beyond any date, exact as a double.
-const NEVER: i64 = 9_000_000_000_000_000;
+pub(super) const NEVER: i64 = 9_000_000_000_000_000;
 /// The score of a token while its owner adopts; one that says that all is adopted has `+inf`.
 const PENDING: i64 = 10_000_000_000_000_000;
 /// What tokens begin with, and no id: ids are UTF-8.
 const TOKEN: u8 = 0xff;
 /// Members in one page of a listing.
-const PAGE: usize = 1000;
-/// Milliseconds from which a mark is one that a delete left behind when it broke off.
-const LEFT_BEHIND: i64 = 60_000;
-/// Bits of a mark that tell two deletes of one millisecond apart.
-const CHANCE_BITS: u32 = 11;
-
+pub(super) const PAGE: usize = 1000;
 /// The registry's key, and whether this store keeps it.
 pub(in crate::store) struct Registry {
     pub(in crate::store) key: Vec<u8>,
@@ -212,16 +207,7 @@ impl Registry {
         sample
     }
 
-    /// Up to [`PAGE`] ids that are stale, as [`is_stale`] has it.
-    pub(in crate::store) fn stale(&self) -> Cmd {
-        let now = now();
-        let mut stale = self.command("ZRANGEBYSCORE");
-        stale.arg(left_behind(now)).arg(now);
-        stale.arg("LIMIT").arg(0).arg(PAGE);
-        stale
-    }
-
-    fn command(&self, name: &str) -> Cmd {
+    pub(super) fn command(&self, name: &str) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(&*self.key);
         command
@@ -239,17 +225,6 @@ pub(in crate::store) fn is_id(member: &[u8]) -> bool {
     member.first() != Some(&TOKEN)
 }
 
-/// Whether a score says that its value has expired, or that a delete of it broke off.
-pub(in crate::store) fn is_stale(score: f64) -> bool {
-    let now = now();
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "milliseconds and marks are exact as doubles"
-    )]
-    let (from, to) = (left_behind(now) as f64, now as f64);
-    (from..=to).contains(&score)
-}
-
 /// The score of a value of which PTTL says this; None if there is none.
 pub(in crate::store) fn score_of(pttl: i64) -> Option<i64> {
     match pttl {
@@ -257,17 +232,6 @@ pub(in crate::store) fn score_of(pttl: i64) -> Option<i64> {
         -1 => Some(NEVER),
         left => Some(now().saturating_add(left).min(NEVER)),
     }
-}
-
-/// A score that no other delete gives: negative, so that it is no date, and told by its moment.
-pub(in crate::store) fn new_mark() -> i64 {
-    let chance = RandomState::new().hash_one(std::process::id()) >> (u64::BITS - CHANCE_BITS);
-    -((now() << CHANCE_BITS) | i64::try_from(chance).unwrap_or(0))
-}
-
-/// The lowest mark that is taken for one left behind: older ones are nearer to zero.
-fn left_behind(now: i64) -> i64 {
-    -((now - LEFT_BEHIND) << CHANCE_BITS)
 }
 
 fn expiry(seconds: u64) -> i64 {
@@ -285,18 +249,7 @@ pub(super) fn now() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    #[expect(clippy::cast_precision_loss, reason = "what is tested")]
-    fn marks_differ_are_negative_and_are_stale_only_when_they_are_old() {
-        let (one, other) = (new_mark(), new_mark());
-        assert!(one < 0 && one != other);
-        assert!(!is_stale(one as f64));
-        assert!(is_stale((one + ((LEFT_BEHIND + 5) << CHANCE_BITS)) as f64));
-        for score in [one, NEVER] {
-            assert_eq!((score as f64).to_string(), score.to_string());
-        }
-    }
+    use crate::store::registry::delete_marks::is_stale;
 
     #[test]
     #[expect(clippy::cast_precision_loss, reason = "what is tested")]
@@ -308,10 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_in_the_past_is_stale_and_one_to_come_is_not() {
-        #[expect(clippy::cast_precision_loss, reason = "what is tested")]
-        let now = now() as f64;
-        assert!(is_stale(now - 1.0) && !is_stale(now + 60_000.0) && !is_stale(f64::INFINITY));
+    fn what_does_not_expire_has_the_highest_score() {
         assert_eq!((score_of(-2), score_of(-1)), (None, Some(NEVER)));
         assert_eq!(expiry(u64::MAX), NEVER);
     }

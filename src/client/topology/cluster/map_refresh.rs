@@ -17,7 +17,7 @@ use super::slot_map::SlotMap;
 use crate::client::Reply;
 use crate::client::node::Node;
 use crate::client::protocol::request::{Request, command};
-use crate::client::topology::ask_once::Refresh;
+use crate::client::topology::shared_refresh::Refresh;
 use crate::client::transport::auth_limiter::AuthLimiter;
 use crate::config::ServerConfig;
 use crate::config::endpoint::Endpoint;

@@ -10,13 +10,13 @@ use super::hash_slot::{key_of, slot_of};
 use super::redirect::Redirect;
 use crate::client::Reply;
 use crate::client::node::Node;
-use crate::client::protocol::resp;
+use crate::client::protocol::resp_parser;
 use crate::client::topology::{Command, Meaning, Route};
 use crate::error::{Error, Kind, Result};
 
 /// The commands of the wire, each with the slot of its key.
 pub(in crate::client) fn commands(wire: &Bytes) -> impl Iterator<Item = Command> {
-    resp::commands(wire).map(|(place, words)| Command {
+    resp_parser::commands(wire).map(|(place, words)| Command {
         wire: wire.slice(place),
         slot: key_of(&words).map(slot_of),
     })

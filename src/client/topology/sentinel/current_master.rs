@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::Reply;
 use crate::client::node::{FailedAttempt, Node};
 use crate::client::topology::Meaning;
-use crate::client::topology::ask_once::Refresh;
+use crate::client::topology::shared_refresh::Refresh;
 use crate::config::{Sentinel, ServerConfig};
 use crate::error::{Error, Kind, Result};
 use crate::log_events::Notices;

@@ -1,5 +1,4 @@
-//! The writing half of an import: what is copied to the server, what replaces another value there, and how long
-//! it lives.
+//! The writes of `migrate`: what is copied to the server, what replaces another value there, and how long it lives.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What goes on beside the calls: the probes of a server that is away, and the care of idle
-//! connections.
+//! What the breaker counts, which is calls and no questions beside them; the probes of a server that is away; the care
+//! of idle connections.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -7,14 +7,28 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Connections;
 use super::backoff::Backoff;
 use super::node::Node;
+use super::{Connections, Reply, Request, deadline};
+use crate::error::Error;
 use crate::log_events::Event;
 use crate::metrics::ServerCount;
 
 /// First pause between two probes of an unreachable server.
 pub(super) const FIRST_PROBE: Duration = Duration::from_millis(20);
+
+impl Node {
+    /// Asks something once that no caller waits for. What becomes of it is no word on the server:
+    /// the breaker hears of calls alone.
+    pub(crate) async fn query_once(
+        self: &Arc<Self>,
+        request: &Request,
+    ) -> Result<Vec<Reply>, Error> {
+        let deadline = deadline::current(self.config.operation_timeout);
+        let replies = self.attempt(request, deadline).await;
+        replies.map_err(|failed| Error::from_redis(&failed.error))
+    }
+}
 
 impl Connections {
     /// An operation failed; the breaker counts those that found no server.

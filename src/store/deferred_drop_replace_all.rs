@@ -1,4 +1,4 @@
-//! Replacing all values of a namespace while others read them.
+//! `redis_deferred_drop`: replacing all values of a namespace while others read them.
 //!
 //! On one server, a set of up to [`WHOLE`] is replaced in one transaction: readers find the old one or the new one. What
 //! is larger, or on a cluster, is written over the old set, and what only the old one held is deleted after that: at no

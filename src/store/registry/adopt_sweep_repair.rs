@@ -1,12 +1,14 @@
-//! The upkeep of the registry: what was there before it, what has expired, what went unseen.
+//! The upkeep of the registry: values that were there before it are adopted, what has expired is swept, `doctor`
+//! repairs what went unseen.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use redis::Value;
+use redis::{Cmd, Value};
 
+use super::delete_marks::{is_stale, left_behind, new_mark};
 use super::listing::{LOSSES, Listing};
-use super::sorted_set::{Registry, is_stale, new_mark, new_token, now, score_of};
+use super::sorted_set::{PAGE, Registry, new_token, now, score_of};
 use crate::client::{Request, command, deadline};
 use crate::error::{Error, Kind, Result};
 use crate::store::{KvStore, batches, first};
@@ -35,6 +37,15 @@ impl Registry {
             .swept
             .compare_exchange(swept, now, Relaxed, Relaxed)
             .is_ok()
+    }
+
+    /// Up to [`PAGE`] ids that are stale, as [`is_stale`] has it.
+    fn stale(&self) -> Cmd {
+        let now = now();
+        let mut stale = self.command("ZRANGEBYSCORE");
+        stale.arg(left_behind(now)).arg(now);
+        stale.arg("LIMIT").arg(0).arg(PAGE);
+        stale
     }
 }
 

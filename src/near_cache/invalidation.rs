@@ -1,4 +1,5 @@
-//! Which local copies may be served: what the server says of changes, and what happened meanwhile.
+//! Which local copies may be served: what the server says of changes, what this process writes, and what happened
+//! meanwhile.
 //!
 //! What keeps a stale value from being served:
 //!
@@ -168,6 +169,12 @@ impl NearCache {
     /// up to this number.
     pub(crate) fn expect(&self, generation: u32, servers: Vec<u32>) {
         self.tracking.expect(generation, servers);
+    }
+
+    /// This cache if any store keeps copies of the namespace of this prefix. Writes to others cost no bookkeeping here;
+    /// a store that has no copies itself writes for those that have.
+    pub(crate) fn if_any_copies(&self, prefix: &str) -> Option<&Self> {
+        self.tracking.covers(prefix.as_bytes()).then_some(self)
     }
 
     /// To be held while keys are written.

@@ -1,4 +1,4 @@
-//! A question to the servers that is asked once, however many want its answer.
+//! Which servers there are, asked anew: one question at a time, whose answer all who want it share.
 
 use std::sync::Arc;
 use std::time::Duration;
