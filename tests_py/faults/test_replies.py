@@ -291,3 +291,15 @@ def test_replies_cut_into_bytes_are_read_as_whole_ones(
             for found, value in zip(storage.get_by_ids(values), values.values(), strict=True)
         )
         row.none("values misread from single bytes", wrong, of=count)
+
+
+def test_a_walk_that_a_server_sends_in_a_circle_is_an_error() -> None:
+    def circling(words: list[bytes]) -> bytes:
+        return b"*2\r\n$2\r\n17\r\n*0\r\n" if words[0] == b"SCAN" else b"+OK\r\n"
+
+    with (
+        Peer(circling) as peer,
+        SyncRedisKVStorage("full_docs", {"redis_url": peer.url, **QUICK}) as storage,
+        pytest.raises(StorageOperationError, match="SCAN 17 led to 17 again"),
+    ):
+        storage.all_keys()

@@ -46,7 +46,8 @@ def copy(
 ) -> Exit | None:
     """Copy cached LLM answers from one workspace to another, so that they are not paid for again.
 
-    Existing ids are left alone. A copied answer gets the full redis_ttl of the namespace.
+    Existing ids are left alone, but for one that a worker writes at the same moment: both answer
+    the same prompt. A copied answer gets the full redis_ttl of the namespace.
     Exits 1 if an answer cannot be read; the others are copied.
     """
     bare = session.bare
