@@ -303,3 +303,13 @@ def test_a_walk_that_a_server_sends_in_a_circle_is_an_error() -> None:
         pytest.raises(StorageOperationError, match="SCAN 17 led to 17 again"),
     ):
         storage.all_keys()
+
+
+@pytest.mark.parametrize("length", [b"536870913", b"9223372036854775807"])
+def test_a_length_that_no_value_has_is_an_error_before_the_value_comes(length: bytes) -> None:
+    with (
+        Peer(lambda _: b"$" + length + b"\r\nx") as peer,
+        SyncRedisKVStorage("full_docs", {"redis_url": peer.url, **QUICK}) as storage,
+        pytest.raises(StorageError, match="a longer value than a server can hold"),
+    ):
+        storage.get_by_id("a")
