@@ -27,6 +27,13 @@ class Long(Listed):
         return 1
 
 
+class Untrue(Listed):
+    """False, whatever its length says."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class Short(Listed):
     """False, though its storage is not empty."""
 
@@ -105,6 +112,7 @@ class Flag(int, enum.Enum):
 
 VALUES = [
     Listed([1, 2]),
+    Untrue([1, 2]),
     Listed(),
     Long(),
     Short([1]),
