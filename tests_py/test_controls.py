@@ -35,7 +35,7 @@ def test_every_control_applies_to_this_tree_and_names_tests_that_there_are() -> 
 
 def test_a_python_without_pytest_is_refused() -> None:
     done = subprocess.run(
-        [sys.executable, "-I", "-S", ROOT / "tools" / "controls", "--dry-run"],
+        [sys.executable, "-E", "-S", ROOT / "tools" / "controls", "--dry-run"],
         capture_output=True,
         text=True,
         check=False,
