@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::{failed, open_to_read};
 use crate::error::{Error, Kind, Result};
 use crate::json::cursor::{Cursor, Fault};
-use crate::json::{Layout, plain_prefix, rewrite};
+use crate::json::{Layout, escaped_prefix, rewrite, rewrite_first};
 use crate::memory;
 
 /// Bytes read at a time.
@@ -137,13 +137,12 @@ impl JsonFile {
         }
         self.token()?;
         let at = self.position();
-        let length = self.value()?;
-        let value = &self.buffer[self.start..self.start + length];
-        if let Err(fault) = rewrite(value, layout, out) {
-            self.start += fault.at();
-            let what = format!("{} in the value of {id:?}", fault.what());
-            return Err(self.wrong(&what));
-        }
+        // Most values are in the buffer to their end, and are whole.
+        let first = rewrite_first(&self.buffer[self.start..], layout, out);
+        let length = match first {
+            Some(length) => length,
+            None => self.rewrite_value(layout, out, &id)?,
+        };
         self.start += length;
         self.place = Place::Separator;
         Ok(Some(Entry {
@@ -152,6 +151,18 @@ impl JsonFile {
             at,
             length,
         }))
+    }
+
+    /// Has the whole value that begins here in the buffer, and appends it in this layout; its length in the file.
+    fn rewrite_value(&mut self, layout: Layout, out: &mut Vec<u8>, id: &str) -> Result<usize> {
+        let length = self.value()?;
+        let value = &self.buffer[self.start..self.start + length];
+        if let Err(fault) = rewrite(value, layout, out) {
+            self.start += fault.at();
+            let what = format!("{} in the value of {id:?}", fault.what());
+            return Err(self.wrong(&what));
+        }
+        Ok(length)
     }
 
     /// Reads up to the next id. False at the end of the file.
@@ -329,8 +340,7 @@ impl Scan {
                     self.seen += 1;
                     continue;
                 }
-                let plain = plain_prefix(&value[self.seen..]);
-                self.seen += plain;
+                self.seen += escaped_prefix(&value[self.seen..], |_| true);
                 let special = *value.get(self.seen)?;
                 self.seen += 1;
                 self.escaped = special == b'\\';

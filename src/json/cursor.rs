@@ -1,6 +1,6 @@
 //! A place in JSON text, and the grammar of what can stand there; it makes no Python objects.
 
-use super::{copy_plain, plain_prefix};
+use super::{copy_plain, escaped_prefix, plain_prefix};
 use crate::error::{Error, Kind};
 use crate::memory;
 use crate::stack;
@@ -105,6 +105,12 @@ const SHORT_ESCAPES: [u8; 256] = {
     escapes[b't' as usize] = b'\t';
     escapes
 };
+
+/// Whether Python writes an escape of two characters with this second one: of all [`SHORT_ESCAPES`] but the
+/// slash, which it writes as it is.
+fn is_written(escape: u8) -> bool {
+    matches!(escape, b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't')
+}
 
 /// What a string was written as.
 #[derive(Clone, Copy)]
@@ -227,6 +233,19 @@ impl<'json> Cursor<'json> {
         } else {
             Text::LoneSurrogate(&self.json[start - 1..self.at])
         })
+    }
+
+    /// Reads a string from its opening quote on, if Python would write what it says with the same escapes; what is
+    /// between its quotes. Else nothing is read, and [`string`](Self::string) tells what it is.
+    pub(crate) fn string_as_written(&mut self) -> Option<&'json [u8]> {
+        let start = self.at + 1;
+        let text = &self.json[start..];
+        let length = escaped_prefix(text, is_written);
+        if text.get(length) != Some(&b'"') {
+            return None;
+        }
+        self.at = start + length + 1;
+        Some(&text[..length])
     }
 
     /// Reads a string that is an id, from its opening quote on.

@@ -9,8 +9,8 @@ mod write_float;
 pub(crate) use escape_string::write_utf8;
 #[cfg(strings_in_place)]
 pub(crate) use escape_string::{LoneSurrogate, write_string};
-pub(crate) use plain_text::{copy_plain, plain_prefix};
+pub(crate) use plain_text::{copy_plain, escaped_prefix, plain_prefix};
 #[cfg(feature = "python")]
 pub(crate) use rewrite::SLACK;
-pub(crate) use rewrite::{Layout, rewrite};
+pub(crate) use rewrite::{Layout, rewrite, rewrite_first};
 pub(crate) use write_float::write_float;

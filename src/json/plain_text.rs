@@ -15,6 +15,44 @@ pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
     blocks.len() * BLOCK + plain_in_block(&filled_up(rest)).min(rest.len())
 }
 
+/// How many bytes of a JSON string from the start on are plain text or escapes that are skipped: the `skipped` ones, known
+/// by their second character. What follows is the closing quote, another escape, or no string.
+pub(crate) fn escaped_prefix(bytes: &[u8], skipped: impl Fn(u8) -> bool) -> usize {
+    let mut start = 0;
+    loop {
+        let rest = &bytes[start..];
+        let bits = match rest.first_chunk() {
+            Some(block) => special_in_block(block),
+            None => special_in_block(&filled_up(rest)),
+        };
+        match next_block(rest, bits, &skipped) {
+            Ok(length) if start + length < bytes.len() => start += length,
+            Ok(_) => return bytes.len(),
+            Err(length) => return start + length,
+        }
+    }
+}
+
+/// Where the next block begins, an escape behind the end of this one, or what ends in this one.
+#[inline]
+fn next_block(
+    bytes: &[u8],
+    mut special: u64,
+    skipped: impl Fn(u8) -> bool,
+) -> Result<usize, usize> {
+    loop {
+        let at = special.trailing_zeros() as usize;
+        if at == BLOCK {
+            return Ok(BLOCK);
+        }
+        match bytes[at..] {
+            [b'\\', escape, ..] if skipped(escape) && at + 1 == BLOCK => return Ok(BLOCK + 1),
+            [b'\\', escape, ..] if skipped(escape) => special &= !(0b11 << at),
+            _ => return Err(at),
+        }
+    }
+}
+
 /// The bytes that stand before the first special one.
 #[expect(
     clippy::inline_always,
@@ -106,5 +144,26 @@ mod tests {
             }
         }
         assert_eq!(plain_prefix("é\u{7f}\u{2028}".as_bytes()), 6);
+    }
+
+    #[test]
+    fn escapes_are_skipped_wherever_they_stand() {
+        let skipped = |escape| escape != b'u';
+        let ends: [&[u8]; 6] = [b"", b"\"", b"\\", b"\\u", b"\n", b"\"\\\""];
+        for before in 0..70 {
+            for escapes in 0..70 {
+                for end in ends {
+                    let text = [
+                        &b"a".repeat(before),
+                        &b"\\\\\\\"\\n"[..],
+                        &b"\\n".repeat(escapes),
+                    ]
+                    .concat();
+                    let bytes = [&text, end].concat();
+                    assert_eq!(escaped_prefix(&bytes, skipped), text.len());
+                    assert_eq!(escaped_prefix(&bytes, |_| false), before);
+                }
+            }
+        }
     }
 }

@@ -29,6 +29,23 @@ pub(crate) enum Layout {
     Sorted,
 }
 
+/// Appends the document that a text begins with in this layout; its length in the text. It must end where it says so
+/// itself: an array, an object or a string. None, and nothing appended, where it does not end in the text, or is none.
+pub(crate) fn rewrite_first(json: &[u8], layout: Layout, out: &mut Vec<u8>) -> Option<usize> {
+    if !matches!(json, [b'{' | b'[' | b'"', ..]) {
+        return None;
+    }
+    let before = out.len();
+    let mut writer = Writer::new(Cursor { json, at: 0 }, layout, out);
+    let written = writer.value(0);
+    let length = writer.cursor.at;
+    if written.is_ok() && std::str::from_utf8(&json[..length]).is_ok() {
+        return Some(length);
+    }
+    out.truncate(before);
+    None
+}
+
 /// Appends a document in this layout, as Python would write what it reads of it.
 pub(crate) fn rewrite(json: &[u8], layout: Layout, out: &mut Vec<u8>) -> Result<()> {
     let mut cursor = Cursor { json, at: 0 };
@@ -37,18 +54,7 @@ pub(crate) fn rewrite(json: &[u8], layout: Layout, out: &mut Vec<u8>) -> Result<
         return cursor.corrupt("bytes that are no UTF-8");
     }
     memory::claim(out, json.len() + SLACK);
-    let base = match layout {
-        Layout::Indented(base) => base,
-        Layout::Compact | Layout::Sorted => 0,
-    };
-    let mut writer = Writer {
-        cursor,
-        layout,
-        base,
-        out,
-        unescaped: Vec::new(),
-        members: Vec::new(),
-    };
+    let mut writer = Writer::new(cursor, layout, out);
     writer.value(0)?;
     writer.cursor.end()
 }
@@ -70,6 +76,22 @@ struct Writer<'json, 'out> {
     unescaped: Vec<u8>,
     /// Those of the objects that are being written, of the innermost one last.
     members: Vec<Member>,
+}
+
+impl<'json, 'out> Writer<'json, 'out> {
+    fn new(cursor: Cursor<'json>, layout: Layout, out: &'out mut Vec<u8>) -> Self {
+        Self {
+            cursor,
+            layout,
+            base: match layout {
+                Layout::Indented(base) => base,
+                Layout::Compact | Layout::Sorted => 0,
+            },
+            out,
+            unescaped: Vec::new(),
+            members: Vec::new(),
+        }
+    }
 }
 
 impl Writer<'_, '_> {
@@ -117,21 +139,31 @@ impl Writer<'_, '_> {
     }
 
     fn string(&mut self) -> Result<()> {
+        if let Some(text) = self.cursor.string_as_written() {
+            self.quoted(text);
+            return Ok(());
+        }
         let Self {
             cursor, unescaped, ..
         } = self;
         unescaped.clear();
         match cursor.string(unescaped)? {
-            Text::Plain(text) => {
-                memory::claim(self.out, text.len() + SLACK);
-                self.out.push(b'"');
-                self.out.extend_from_slice(text);
-                self.out.push(b'"');
+            Text::Plain(text) => self.quoted(text),
+            Text::Unescaped if std::str::from_utf8(&self.unescaped).is_ok() => {
+                write_utf8(&self.unescaped, self.out);
             }
-            Text::Unescaped => write_utf8(&self.unescaped, self.out),
+            Text::Unescaped => return self.cursor.corrupt("bytes that are no UTF-8"),
             Text::LoneSurrogate(json) => write_with_surrogates(json, self.out),
         }
         Ok(())
+    }
+
+    /// Writes what is between quotes as it is.
+    fn quoted(&mut self, text: &[u8]) {
+        memory::claim(self.out, text.len() + SLACK);
+        self.out.push(b'"');
+        self.out.extend_from_slice(text);
+        self.out.push(b'"');
     }
 
     fn array(&mut self, depth: usize) -> Result<()> {
@@ -384,6 +416,77 @@ mod tests {
             ),
         ] {
             assert_eq!(written(json, Layout::Compact), expected);
+        }
+    }
+
+    #[test]
+    fn escapes_are_written_as_python_writes_what_they_say() {
+        let pieces = [
+            "x",
+            "é",
+            r"\n",
+            r"\\",
+            r#"\""#,
+            r"\/",
+            r"\u000a",
+            r"\u001F",
+            r"\b\f\r\t",
+        ];
+        for before in [0, 1, 29, 30, 31, 32, 33, 62, 63, 64] {
+            for (one, two) in pieces.iter().flat_map(|one| pieces.map(|two| (one, two))) {
+                let json = format!("\"{}{one}{two}x{one}\"", "a".repeat(before));
+                let mut unescaped = Vec::new();
+                let mut cursor = Cursor {
+                    json: json.as_bytes(),
+                    at: 0,
+                };
+                if let Text::Plain(text) = cursor.string(&mut unescaped).unwrap() {
+                    unescaped.extend_from_slice(text);
+                }
+                let mut expected = Vec::new();
+                write_utf8(&unescaped, &mut expected);
+                assert_eq!(
+                    written(&json, Layout::Compact).as_bytes(),
+                    expected,
+                    "{json}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_document_of_a_text_is_found_where_it_is_whole() {
+        for json in [r#"{"a": ["\u00e9\n", 1.50]}"#, "[ ]", r#""\"\\""#] {
+            for rest in ["", ", \"b\": 1", "}", "\"", "\u{e9}"] {
+                let mut out = b"before".to_vec();
+                let first = rewrite_first(
+                    format!("{json}{rest}").as_bytes(),
+                    Layout::Compact,
+                    &mut out,
+                );
+                assert_eq!(first, Some(json.len()));
+                let expected = format!("before{}", written(json, Layout::Compact));
+                assert_eq!(out, expected.as_bytes());
+            }
+            for length in 0..json.len() {
+                let mut out = b"before".to_vec();
+                assert_eq!(
+                    rewrite_first(&json.as_bytes()[..length], Layout::Compact, &mut out),
+                    None
+                );
+                assert_eq!(out, b"before");
+            }
+        }
+        // These may go on behind the text, and those are none.
+        for text in [
+            &b"12"[..],
+            b"null",
+            b"-",
+            b"[1e]",
+            b"\"\xff\"",
+            b"{\"\\/\xff\":1}",
+        ] {
+            assert_eq!(rewrite_first(text, Layout::Compact, &mut Vec::new()), None);
         }
     }
 

@@ -74,17 +74,22 @@ impl<'py, 'json> Parser<'py, 'json> {
         }
     }
 
+    fn skip_string(&mut self) -> Result<()> {
+        if self.cursor.string_as_written().is_none() {
+            self.cursor.string(&mut Nowhere)?;
+        }
+        Ok(())
+    }
+
     /// Reads over a value and makes nothing of it. What [`value`](Self::value) refuses is refused.
     pub(super) fn skip(&mut self, depth: usize) -> Result<()> {
         match self.cursor.next_token() {
-            Some(b'"') => {
-                self.cursor.string(&mut Nowhere)?;
-            }
+            Some(b'"') => self.skip_string()?,
             Some(b'{') => {
                 let (depth, mut ended) = self.cursor.enter(depth, b'}')?;
                 while !ended {
                     self.cursor.opening_quote_of_a_key()?;
-                    self.cursor.string(&mut Nowhere)?;
+                    self.skip_string()?;
                     self.cursor.colon()?;
                     self.skip(depth)?;
                     ended = self.cursor.ends(b'}')?;
