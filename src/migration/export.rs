@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::steps::{Progress, Step};
+use futures_util::future::join;
+
+use super::steps::{Progress, Step, beside};
 use crate::error::Result;
 use crate::files::namespace_lock::check_owner;
 use crate::files::{FileWriter, Item, Paths, Sorted, Sorter};
-use crate::store::{BatchSizer, KvStore};
+use crate::mutex::Mutex;
+use crate::store::{BatchSizer, Fetched, KvStore};
 
 /// What was written.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +25,8 @@ pub struct Export {
     store: Arc<KvStore>,
     paths: Paths,
     state: State,
+    /// None where nothing is written, and before and after.
+    writer: Arc<Mutex<Option<FileWriter>>>,
     batch_sizer: BatchSizer,
     dry: bool,
     found: u64,
@@ -36,7 +41,8 @@ enum State {
     },
     Writing {
         sorted: Sorted,
-        writer: Option<FileWriter>,
+        /// What was fetched and is to be written.
+        fetched: Fetched,
         ids: u64,
     },
     Done,
@@ -55,6 +61,7 @@ impl Export {
                 cursor: 0,
                 sorter: Sorter::default(),
             },
+            writer: Arc::default(),
             batch_sizer: BatchSizer::default(),
             dry,
             found: 0,
@@ -68,11 +75,12 @@ impl Export {
             State::Listing { cursor, mut sorter } => {
                 let next = list(&self.store, cursor, &mut sorter, &mut self.found).await?;
                 self.state = if next == 0 {
+                    if !self.dry {
+                        *self.writer.lock() = Some(FileWriter::begin(&self.paths.file)?);
+                    }
                     State::Writing {
                         sorted: sorter.sorted()?,
-                        writer: (!self.dry)
-                            .then(|| FileWriter::begin(&self.paths.file))
-                            .transpose()?,
+                        fetched: Fetched::new(),
                         ids: 0,
                     }
                 } else {
@@ -89,7 +97,7 @@ impl Export {
             }
             State::Writing {
                 mut sorted,
-                mut writer,
+                fetched,
                 mut ids,
             } => {
                 let mut batch = Vec::new();
@@ -99,15 +107,21 @@ impl Export {
                         None => break,
                     }
                 }
-                if batch.is_empty() {
+                if batch.is_empty() && fetched.is_empty() {
+                    let writer = self.writer.lock().take();
                     let size = writer.map(FileWriter::finish).transpose()?.unwrap_or(0);
                     self.exported = Some(Exported { ids, size });
                     return Ok(None);
                 }
-                ids += self.write(&batch, writer.as_mut()).await?;
+                let (store, writer) = (Arc::clone(&self.store), Arc::clone(&self.writer));
+                let written =
+                    beside(move || write(&store.config().namespace, fetched, &mut writer.lock()));
+                let fetching = self.batch_sizer.fetch(&self.store, &batch);
+                let (written, fetching) = join(written, fetching).await;
+                ids += written?;
                 self.state = State::Writing {
                     sorted,
-                    writer,
+                    fetched: batch.into_iter().zip(fetching?).collect(),
                     ids,
                 };
                 Ok(Some(Progress {
@@ -119,25 +133,30 @@ impl Export {
             State::Done => Ok(None),
         }
     }
+}
 
-    /// Writes those of the ids that are still there; counts them.
-    async fn write(&mut self, ids: &[String], mut writer: Option<&mut FileWriter>) -> Result<u64> {
-        let found = self.batch_sizer.fetch(&self.store, ids).await?;
-        let mut written = 0;
-        for (id, json) in ids.iter().zip(found) {
-            let Some(json) = json? else {
-                continue; // it has expired, or was deleted
-            };
-            if let Some(writer) = &mut writer {
-                let namespace = &self.store.config().namespace;
-                writer
-                    .add(id, &json)
-                    .map_err(|error| error.in_namespace(namespace))?;
-            }
-            written += 1;
-        }
-        Ok(written)
+impl Drop for Export {
+    fn drop(&mut self) {
+        // Waits for who still writes, so that the file that was begun is gone with this.
+        drop(self.writer.lock().take());
     }
+}
+
+/// Writes those of the ids that are still there; counts them.
+fn write(namespace: &str, fetched: Fetched, writer: &mut Option<FileWriter>) -> Result<u64> {
+    let mut written = 0;
+    for (id, json) in fetched {
+        let Some(json) = json? else {
+            continue; // it has expired, or was deleted
+        };
+        if let Some(writer) = writer {
+            writer
+                .add(&id, &json)
+                .map_err(|error| error.in_namespace(namespace))?;
+        }
+        written += 1;
+    }
+    Ok(written)
 }
 
 /// Takes one page of the namespace's ids; the cursor of the next page, 0 at the end.

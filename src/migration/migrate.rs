@@ -5,13 +5,17 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::steps::{LISTED, Progress, STEP_BYTES, Step, checked_unchanged};
+use super::steps::{LISTED, Progress, STEP_BYTES, Step, beside, checked_unchanged, interrupted};
 use crate::error::{Error, Kind, Result};
 use crate::files::{Item, JsonFile, Signature, Sorter};
 use crate::json::Layout;
 use crate::store::{BATCH_BYTES, BATCH_ITEMS, Copied, KvStore, WINDOW};
+
+/// Requests of small values between two looks at the progress.
+const CHUNKS: usize = 8 * WINDOW;
 
 /// What was found in a file that is whole.
 #[derive(Clone, Debug)]
@@ -117,16 +121,33 @@ pub struct Copies {
     pub refusals: Vec<(String, String)>,
 }
 
-/// A file that is being copied.
+/// A file that is being copied: while the server takes some entries, those after them are read.
 pub struct Copying {
     store: Arc<KvStore>,
+    /// None while it reads, and at the end.
+    reading: Option<Reading>,
+    next: Window,
+    size: u64,
+    dry: bool,
+    /// What became of the ids so far.
+    pub copies: Copies,
+}
+
+/// The reader of a file that is being copied.
+struct Reading {
     file: JsonFile,
     checked: Checked,
     entries: u64,
-    dry: bool,
     ended: bool,
-    /// What became of the ids so far.
-    pub copies: Copies,
+}
+
+/// Entries that are under way together.
+#[derive(Default)]
+struct Window {
+    chunks: Vec<Chunk>,
+    refused: Vec<String>,
+    /// Where in the file they end.
+    until: u64,
 }
 
 /// Entries that are sent together.
@@ -150,50 +171,92 @@ impl Copying {
         }
         Ok(Self {
             store,
-            file,
-            checked,
-            entries: 0,
+            size: file.size(),
+            reading: Some(Reading {
+                file,
+                checked,
+                entries: 0,
+                ended: false,
+            }),
+            next: Window::default(),
             dry,
-            ended: false,
             copies: Copies::default(),
         })
     }
 
     /// Copies on; None at the end.
     pub async fn step(&mut self) -> Result<Option<Progress>> {
-        if self.ended {
+        let mut reading = self.reading.take().ok_or_else(interrupted)?;
+        let mut window = std::mem::take(&mut self.next);
+        if window.is_empty() && !reading.ended {
+            window = reading.window()?; // the first one, which nothing is sent beside
+        }
+        if window.is_empty() {
+            self.reading = Some(reading);
             return Ok(None);
         }
-        let (mut chunks, mut bytes) = (Vec::new(), 0);
-        while chunks.len() < WINDOW && bytes < WINDOW * BATCH_BYTES && !self.ended {
-            let chunk = self.chunk()?;
-            if chunk.ids.is_empty() {
-                break; // the file ended where the batch before did
-            }
-            bytes += chunk.bytes;
-            chunks.push(chunk);
-        }
-        // Values of a file that changes under the reader may be made of old bytes and new ones.
-        checked_unchanged(&self.file)?;
-        let store = &self.store;
-        let copied = chunks
-            .iter()
-            .map(|chunk| store.copy(&chunk.ids, &chunk.values, self.dry));
-        for (chunk, fates) in chunks.iter().zip(try_join_all(copied).await?) {
+        let read = beside(move || {
+            let next = reading.window()?;
+            Ok((reading, next))
+        });
+        let (store, dry) = (&self.store, self.dry);
+        let chunks = window.chunks.iter();
+        let copied: Vec<_> = chunks
+            .map(|chunk| store.copy(&chunk.ids, &chunk.values, dry))
+            .collect();
+        let copied = stream::iter(copied)
+            .buffered(WINDOW)
+            .try_collect::<Vec<_>>();
+        let (read, copied) = join(read, copied).await;
+        for (chunk, fates) in window.chunks.iter().zip(copied?) {
             for (id, fate) in chunk.ids.iter().zip(fates) {
                 self.copies.note(id, &fate);
             }
         }
+        for id in &window.refused {
+            let reason = "the id holds a lone surrogate, which no key can hold";
+            let error = Error::new(Kind::Serialization, reason);
+            self.copies.note(id, &Copied::Refused(error));
+        }
+        let (reading, next) = read?;
+        (self.reading, self.next) = (Some(reading), next);
         Ok(Some(Progress {
             step: Step::Copy,
-            done: self.file.position(),
-            total: Some(self.file.size()),
+            done: window.until,
+            total: Some(self.size),
         }))
     }
+}
 
-    fn chunk(&mut self) -> Result<Chunk> {
+impl Window {
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.refused.is_empty()
+    }
+}
+
+impl Reading {
+    fn window(&mut self) -> Result<Window> {
+        let (mut window, mut bytes) = (Window::default(), 0);
+        while window.chunks.len() < CHUNKS
+            && bytes < WINDOW * BATCH_BYTES
+            && window.refused.len() < LISTED
+            && !self.ended
+        {
+            let chunk = self.chunk(&mut window.refused)?;
+            if !chunk.ids.is_empty() {
+                bytes += chunk.bytes;
+                window.chunks.push(chunk);
+            }
+        }
+        // Values of a file that changes under the reader may be made of old bytes and new ones.
+        checked_unchanged(&self.file)?;
+        window.until = self.file.position();
+        Ok(window)
+    }
+
+    fn chunk(&mut self, refused: &mut Vec<String>) -> Result<Chunk> {
         let mut chunk = Chunk::default();
-        while chunk.ids.len() < BATCH_ITEMS && chunk.bytes < BATCH_BYTES {
+        while chunk.ids.len() < BATCH_ITEMS && chunk.bytes < BATCH_BYTES && refused.len() < LISTED {
             let mut json = Vec::new();
             let Some(entry) = self.file.next(Layout::Compact, &mut json)? else {
                 self.ended = true;
@@ -202,9 +265,7 @@ impl Copying {
             let superseded = self.checked.superseded.contains(&self.entries);
             self.entries += 1;
             if !entry.storable {
-                let reason = "the id holds a lone surrogate, which no key can hold";
-                let error = Error::new(Kind::Serialization, reason);
-                self.copies.note(&entry.id, &Copied::Refused(error));
+                refused.push(entry.id);
             } else if !superseded {
                 chunk.bytes += json.len();
                 chunk.ids.push(entry.id);

@@ -1,4 +1,7 @@
-//! The steps of long work: what each is called, how much of a file one takes, and a file that changed meanwhile.
+//! The steps of long work: what each is called, how much of a file one takes, what is done beside it, and a file that
+//! changed meanwhile.
+
+use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Kind, Result};
 use crate::files::JsonFile;
@@ -49,6 +52,20 @@ impl Step {
             Self::Compare => ("compare", "ids"),
         }
     }
+}
+
+/// Does what needs no server on a thread for it, while the caller's thread waits for one. It begins when this is first
+/// polled, and goes to its end even if this is dropped.
+pub(super) async fn beside<Done: Send + 'static>(
+    work: impl FnOnce() -> Result<Done> + Send + 'static,
+) -> Result<Done> {
+    spawn_blocking(work).await.map_err(|_| interrupted())?
+}
+
+/// What is left of work whose last step did not come to its end.
+pub(super) fn interrupted() -> Error {
+    let message = "a step of this work was broken off: begin the work anew";
+    Error::new(Kind::Operation, message)
 }
 
 /// An error where the file is not as it was when it was opened.

@@ -3,12 +3,15 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::steps::{LISTED, Progress, STEP_BYTES, Step, checked_unchanged};
+use futures_util::future::join;
+
+use super::steps::{LISTED, Progress, STEP_BYTES, Step, beside, checked_unchanged, interrupted};
 use crate::error::{Kind, Result};
 use crate::files::{Item, JsonFile, Sorted, Sorter};
 use crate::json::{Layout, rewrite};
-use crate::store::{BatchSizer, KvStore};
+use crate::store::{BatchSizer, Fetched, KvStore};
 
 /// Ids of one kind: how many, and the first of them.
 #[derive(Clone, Debug, Default)]
@@ -43,20 +46,36 @@ pub struct Compared {
     pub extra: Differences,
 }
 
-/// A comparison under way.
+/// A comparison under way: the file is read while the server answers.
 pub struct Comparison {
     store: Arc<KvStore>,
-    file: JsonFile,
-    in_file: Option<Sorter>,
-    on_server: Sorter,
-    /// Ids of the file that no key can hold.
-    unstorable: Differences,
-    scratch: Vec<u8>,
-    entries: u64,
-    cursor: Option<u128>,
-    batch_sizer: BatchSizer,
+    /// None while it reads.
+    in_file: Option<InFile>,
+    on_server: OnServer,
     /// What came of it, at the end.
     pub compared: Option<Compared>,
+}
+
+/// The file, as far as it was read.
+struct InFile {
+    file: JsonFile,
+    items: Sorter,
+    /// Ids that no key can hold.
+    unstorable: Differences,
+    entries: u64,
+    ended: bool,
+}
+
+/// The server's values, as far as they were read.
+#[derive(Default)]
+struct OnServer {
+    items: Sorter,
+    /// What is to be digested.
+    fetched: Fetched,
+    entries: u64,
+    cursor: u128,
+    ended: bool,
+    batch_sizer: BatchSizer,
 }
 
 impl Comparison {
@@ -64,14 +83,14 @@ impl Comparison {
     pub fn new(store: Arc<KvStore>, path: PathBuf) -> Result<Self> {
         Ok(Self {
             store,
-            file: JsonFile::open(path)?,
-            in_file: Some(Sorter::default()),
-            on_server: Sorter::default(),
-            unstorable: Differences::default(),
-            scratch: Vec::new(),
-            entries: 0,
-            cursor: None,
-            batch_sizer: BatchSizer::default(),
+            in_file: Some(InFile {
+                file: JsonFile::open(path)?,
+                items: Sorter::default(),
+                unstorable: Differences::default(),
+                entries: 0,
+                ended: false,
+            }),
+            on_server: OnServer::default(),
             compared: None,
         })
     }
@@ -81,89 +100,142 @@ impl Comparison {
         if self.compared.is_some() {
             return Ok(None);
         }
-        let Some(cursor) = self.cursor else {
-            return self.read().map(Some);
-        };
-        let next = self.read_server(cursor).await?;
-        self.cursor = Some(next);
-        if next == 0 {
-            let in_file = self.in_file.take().unwrap_or_default().sorted()?;
-            let on_server = std::mem::take(&mut self.on_server).sorted()?;
-            let mut compared = merge(in_file, on_server)?;
-            let unstorable = std::mem::take(&mut self.unstorable);
-            compared.ids[0] += unstorable.count;
-            compared.digests[0] ^= u128::from(unstorable.count);
-            compared.missing.count += unstorable.count;
-            let room = LISTED.saturating_sub(compared.missing.listed.len());
-            let listed = unstorable.listed.into_iter().take(room);
-            compared.missing.listed.extend(listed);
-            self.compared = Some(compared);
+        let in_file = self.in_file.take().ok_or_else(interrupted)?;
+        if !in_file.ended {
+            let in_file = self.read_both(in_file).await?;
+            let in_file = self.in_file.insert(in_file);
+            return Ok(Some(Progress {
+                step: Step::Read,
+                done: in_file.file.position(),
+                total: Some(in_file.file.size()),
+            }));
+        }
+        if !self.on_server.ended {
+            self.on_server.read_page(&self.store).await?;
+        }
+        let entries = self.on_server.entries;
+        if self.on_server.ended {
+            self.compared = Some(compare(in_file, std::mem::take(&mut self.on_server))?);
+        } else {
+            self.in_file = Some(in_file);
         }
         Ok(Some(Progress {
             step: Step::Compare,
-            done: self.entries,
+            done: entries,
             total: None,
         }))
     }
 
-    /// Digests the next values of the file.
-    fn read(&mut self) -> Result<Progress> {
+    /// Reads the next part of the file, and as many of the server's pages as come meanwhile.
+    async fn read_both(&mut self, mut in_file: InFile) -> Result<InFile> {
+        let file_read = AtomicBool::new(false);
+        let file = async {
+            let read = beside(move || in_file.read().map(|()| in_file)).await;
+            file_read.store(true, Relaxed);
+            read
+        };
+        let (store, on_server) = (&self.store, &mut self.on_server);
+        let server = async {
+            while !on_server.ended && !file_read.load(Relaxed) {
+                on_server.read_page(store).await?;
+            }
+            Ok(())
+        };
+        let (file, server) = join(file, server).await;
+        server.and(file)
+    }
+}
+
+impl InFile {
+    /// Digests the next values.
+    fn read(&mut self) -> Result<()> {
+        let mut json = Vec::new();
         let until = self.file.position() + STEP_BYTES;
         while self.file.position() < until {
-            self.scratch.clear();
-            let Some(entry) = self.file.next(Layout::Sorted, &mut self.scratch)? else {
-                checked_unchanged(&self.file)?;
-                self.cursor = Some(0);
-                self.entries = 0;
-                break;
+            json.clear();
+            let Some(entry) = self.file.next(Layout::Sorted, &mut json)? else {
+                self.ended = true;
+                return checked_unchanged(&self.file);
             };
             self.entries += 1;
-            if !entry.storable {
+            if entry.storable {
+                self.items.push(Item {
+                    id: entry.id,
+                    number: self.entries,
+                    digest: digest(&json),
+                })?;
+            } else {
                 self.unstorable.note(entry.id);
-                continue;
-            }
-            let item = Item {
-                id: entry.id,
-                number: self.entries,
-                digest: digest(&self.scratch),
-            };
-            if let Some(sorter) = &mut self.in_file {
-                sorter.push(item)?;
             }
         }
-        Ok(Progress {
-            step: Step::Read,
-            done: self.file.position(),
-            total: Some(self.file.size()),
-        })
+        Ok(())
     }
+}
 
-    /// Digests a page of the server's values.
-    async fn read_server(&mut self, cursor: u128) -> Result<u128> {
-        let (next, keys) = self.store.own_page(cursor).await?;
-        let ids = self.store.ids_of(&keys).into_iter();
+impl OnServer {
+    /// Fetches a page of values, and digests those before them meanwhile.
+    async fn read_page(&mut self, store: &Arc<KvStore>) -> Result<()> {
+        let (next, keys) = store.own_page(self.cursor).await?;
+        let ids = store.ids_of(&keys).into_iter();
         let mut ids: Vec<String> = ids.map(str::to_owned).collect();
         while !ids.is_empty() {
             let rest = ids.split_off(self.batch_sizer.ids().min(ids.len()));
-            let found = self.batch_sizer.fetch(&self.store, &ids).await?;
-            for (id, json) in std::mem::replace(&mut ids, rest).into_iter().zip(found) {
-                let digest = match json {
-                    Ok(None) => continue, // it has expired, or was deleted
-                    Ok(Some(json)) => {
-                        self.scratch.clear();
-                        rewrite(&json, Layout::Sorted, &mut self.scratch)
-                            .map_or(UNREADABLE, |()| digest(&self.scratch))
-                    }
-                    Err(error) if error.kind() == Kind::Corrupt => UNREADABLE,
-                    Err(error) => return Err(error),
-                };
-                let number = self.entries;
-                self.entries += 1;
-                self.on_server.push(Item { id, number, digest })?;
-            }
+            let before = std::mem::take(&mut self.fetched);
+            let digested = beside(move || digests(before));
+            let fetching = self.batch_sizer.fetch(store, &ids);
+            let (digested, found) = join(digested, fetching).await;
+            self.take(digested?)?;
+            let ids = std::mem::replace(&mut ids, rest).into_iter();
+            self.fetched = ids.zip(found?).collect();
         }
-        Ok(next)
+        (self.cursor, self.ended) = (next, next == 0);
+        if self.ended {
+            let last = std::mem::take(&mut self.fetched);
+            self.take(digests(last)?)?;
+        }
+        Ok(())
     }
+
+    fn take(&mut self, digests: Vec<(String, u128)>) -> Result<()> {
+        for (id, digest) in digests {
+            let number = self.entries;
+            self.entries += 1;
+            self.items.push(Item { id, number, digest })?;
+        }
+        Ok(())
+    }
+}
+
+/// Of the values that are there; of those that cannot be read, too.
+fn digests(fetched: Fetched) -> Result<Vec<(String, u128)>> {
+    let mut sorted = Vec::new();
+    let mut digests = Vec::with_capacity(fetched.len());
+    for (id, json) in fetched {
+        let digest = match json {
+            Ok(None) => continue, // it has expired, or was deleted
+            Ok(Some(json)) => {
+                sorted.clear();
+                rewrite(&json, Layout::Sorted, &mut sorted).map_or(UNREADABLE, |()| digest(&sorted))
+            }
+            Err(error) if error.kind() == Kind::Corrupt => UNREADABLE,
+            Err(error) => return Err(error),
+        };
+        digests.push((id, digest));
+    }
+    Ok(digests)
+}
+
+/// What came of both.
+fn compare(in_file: InFile, on_server: OnServer) -> Result<Compared> {
+    let mut compared = merge(in_file.items.sorted()?, on_server.items.sorted()?)?;
+    let unstorable = in_file.unstorable;
+    compared.ids[0] += unstorable.count;
+    compared.digests[0] ^= u128::from(unstorable.count);
+    compared.missing.count += unstorable.count;
+    let room = LISTED.saturating_sub(compared.missing.listed.len());
+    let listed = unstorable.listed.into_iter().take(room);
+    compared.missing.listed.extend(listed);
+    Ok(compared)
 }
 
 /// Stands for a value that cannot be read, and so is the same as no other.

@@ -25,6 +25,9 @@ const FIRST: usize = 16;
 /// How many times more to ask for than before at most: the next values may be larger.
 const GROWTH: usize = 4;
 
+/// Ids and what was found of each.
+pub type Fetched = Vec<(String, Result<Option<Bytes>>)>;
+
 /// Tells how many ids to ask for next.
 pub struct BatchSizer {
     ids: usize,

@@ -232,7 +232,8 @@ def test_without_a_server_it_is_unavailable(working_dir: Path, write_file: Write
 def test_progress_is_told_and_may_end_the_work(
     working_dir: Path, settings: Settings, write_file: WriteFile, redis_client: Redis
 ) -> None:
-    path = write_file("full_docs", DOCS)
+    docs = {f"doc-{n:05}": {"n": n} for n in range(3000)}
+    path = write_file("full_docs", docs)
     told: list[migration.Progress] = []
     plan = migration.plan(working_dir, settings, progress=told.append)
     migration.migrate(plan, progress=told.append)
@@ -241,7 +242,7 @@ def test_progress_is_told_and_may_end_the_work(
     size = path.stat().st_size
     assert list(steps) == ["check", "copy", "read", "compare"]
     assert {(step.done, step.total) for step in list(steps.values())[:3]} == {(size, size)}
-    assert steps["compare"].done == 300
+    assert steps["compare"].done == 3000
     redis_client.flushall()
 
     def stop(progress: migration.Progress) -> None:
@@ -249,7 +250,7 @@ def test_progress_is_told_and_may_end_the_work(
 
     with pytest.raises(InterruptedError):
         migration.migrate(plan, progress=stop)
-    assert 0 < redis_client.dbsize() < 300
+    assert 0 < redis_client.dbsize() < 3000
     assert migration.migrate(plan).ok
 
 
