@@ -85,6 +85,11 @@ fleet: $(VENV)/.built .venvs/bench/.ready ## 1 to 8 worker processes over one se
 	$(UV) pip install --quiet --python .venvs/bench/bin/python --no-deps --reinstall target/wheels/*.whl
 	.venvs/bench/bin/python -m benches.fleet $(FLEET)
 
+.PHONY: migration-speed
+migration-speed: $(VENV)/.built .venvs/bench/.ready ## A cache of 2 GB to Redis and back, beside reading and sending it; MIGRATION="--rounds 1"
+	$(UV) pip install --quiet --python .venvs/bench/bin/python --no-deps --reinstall target/wheels/*.whl
+	.venvs/bench/bin/python -m benches.migration $(MIGRATION)
+
 # An interpreter inside the program: apart from what is built to be loaded by one.
 CODEC = PYO3_PYTHON=$(CURDIR)/.venvs/bench/bin/python \
   PYTHONPATH="$$(.venvs/bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
