@@ -1,14 +1,17 @@
 """Several worker processes over one server: calls a second, waiting times, processor time a call.
 
 Each worker has a client of its own and 16 callers, each of them one call after another: nine reads
-of cached answers to one write. First as fast as they can, then all clients at one pace, which is
-half of what the slowest of them can do: waiting times compare only under equal load. Latencies of
-the second part count from the moment a call was due.
+of cached answers to one write. First as fast as they can, then all clients at equal loads, which
+are parts of what the fastest of the others can do: waiting times compare only under equal load.
+There latencies count from the moment a call was due, so that a client that falls behind shows it.
+
+The clients without a near cache take turns, and after them those with one: the server tells these
+of every write, also while another client is measured.
 
 Client, server and this program share the machine's cores. Where workers outnumber them, calls a
 second say little, and processor time a call says how far a larger machine would get.
 
-Run: .venvs/bench/bin/python -m benches.fleet --workers 1 2 4 8
+Run: make fleet FLEET="--workers 1 2 4 8"
 As a program with `--worker`, it is one of the workers.
 """
 
@@ -16,14 +19,15 @@ import argparse
 import asyncio
 import json
 import math
+import selectors
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import accumulate
+from itertools import accumulate, product
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -48,8 +52,10 @@ ZIPF = 0.99
 """The exponent that YCSB takes."""
 NEAR = "-near"
 SINGLE_FLIGHT = "-single-flight"
-CLIENTS = (OURS, "straightforward-64", "hand-tuned-64", "glide", OURS + NEAR, "glide" + NEAR,
-           OURS + SINGLE_FLIGHT)  # fmt: skip
+CLIENTS = (OURS, "straightforward-64", "hand-tuned-64", "glide", OURS + SINGLE_FLIGHT,
+           OURS + NEAR, "glide" + NEAR)  # fmt: skip
+LOADS = (0.25, 0.5, 0.9)
+"""Parts of the calls a second of the fastest of the other clients."""
 _TICKS_A_DOUBLING = 32
 """Latencies are counted in buckets 2 % wide."""
 
@@ -129,10 +135,12 @@ class Worker:
 
 
 @contextmanager
-def running_workers(client: str, number: int, server: Server) -> Iterator[list[Worker]]:
+def running_workers(
+    client: str, number: int, server: Server, *, paced: bool
+) -> Iterator[list[Worker]]:
     """Processes of one client, which are ready, and end with the block."""
     command = [sys.executable, "-m", "benches.fleet", "--worker", client]
-    command += [server.host, str(server.port), str(server.directory)]
+    command += [server.host, str(server.port), str(server.directory), "paced" if paced else ""]
     with ExitStack() as stack:
         workers = []
         for _ in range(number):
@@ -166,19 +174,30 @@ def _report(told: dict[str, Any]) -> Report:
 def measure(
     clients: list[str], number: int, server: Server, options: argparse.Namespace, *, zipf: bool
 ) -> None:
-    """Both parts for one number of workers, each a table."""
+    """All loads for one number of workers, each a table."""
+    title = f"{number} workers, {'Zipf' if zipf else 'uniform'} ids"
+    with running_fleets(clients, number, server, paced=False) as fleets:
+        fast = _rounds(fleets, server, options, Order(options.seconds, zipf, 0.0, 0))
+    _print(f"{title}, as fast as they can", fast)
+    others = [client for client in clients if not client.startswith(OURS)]
+    limit = max(median(each.throughput for each in fast[client]) for client in others or clients)
+    with running_fleets(clients, number, server, paced=True) as fleets:
+        for seed, load in enumerate(options.loads, 1):
+            order = Order(options.seconds, zipf, limit * load / number, seed)
+            paced = _rounds(fleets, server, options, order)
+            _print(f"{title}, all at {limit * load:,.0f} calls a second ({load:g})", paced)
+
+
+@contextmanager
+def running_fleets(
+    clients: list[str], number: int, server: Server, *, paced: bool
+) -> Iterator[dict[str, list[Worker]]]:
+    """The workers of several clients."""
     with ExitStack() as stack:
-        fleets = {
-            client: stack.enter_context(running_workers(client, number, server))
+        yield {
+            client: stack.enter_context(running_workers(client, number, server, paced=paced))
             for client in clients
         }
-        fast = _rounds(fleets, server, options, Order(options.seconds, zipf, 0.0, 0))
-        keys = "Zipf" if zipf else "uniform"
-        _print(f"{number} workers, {keys} ids, as fast as they can", fast)
-        slowest = min(median(each.throughput for each in rounds) for rounds in fast.values())
-        pace = slowest / 2 / number
-        paced = _rounds(fleets, server, options, Order(options.seconds, zipf, pace, 1))
-        _print(f"{number} workers, {keys} ids, all at {pace * number:,.0f} calls a second", paced)
 
 
 def _rounds(
@@ -296,6 +315,11 @@ async def _round(storage: Storage, order: Order) -> Report:
     )
 
 
+def _loop_for(*, paced: bool) -> asyncio.AbstractEventLoop:
+    """The loop of every program, or one that wakes up when it is due: epoll counts milliseconds."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector() if paced else None)
+
+
 async def _work(client: str, server: Server) -> None:
     storage = await _open(client, server)
     found = await storage.get_by_id(_id(0))
@@ -316,18 +340,22 @@ def main() -> None:
     parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=list(CLIENTS))
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of one round of a client")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--loads", nargs="*", type=float, default=LOADS, metavar="PART")
+    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        client, host, port, directory = options.worker
-        asyncio.run(_work(client, Server(host, int(port), 0, "", Path(directory))))
+        client, host, port, directory, paced = options.worker
+        with closing(_loop_for(paced=bool(paced))) as loop:
+            loop.run_until_complete(_work(client, Server(host, int(port), 0, "", Path(directory))))
         return
     require_hiredis()
     with running_server() as server:
         print(f"{server.version}; {psutil.cpu_count()} cores; {CALLERS} callers a worker")
-        for number in options.workers:
-            for zipf in (False, True):
-                measure(options.clients, number, server, options, zipf=zipf)
+        near = [client for client in options.clients if client.endswith(NEAR)]
+        plain = [client for client in options.clients if client not in near]
+        for number, zipf in product(options.workers, (False, True)):
+            for clients in filter(None, (plain, near)):
+                measure(clients, number, server, options, zipf=zipf)
 
 
 if __name__ == "__main__":
