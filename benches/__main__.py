@@ -125,6 +125,9 @@ def _timings(
         if not workload.mixed:
             prepared = bare.action(workload.traffic)
             actions[limits.SOCKET] = partial(lambda action: action, prepared)
+            if workload.traffic.in_threads:
+                decoding = bare.action(workload.traffic, decode=True)
+                actions[limits.SOCKET_AND_CODEC] = partial(lambda action: action, decoding)
             if workload.traffic.command != "EXISTS":
                 actions[limits.CODEC] = partial(limits.codec, workload.traffic, data)
             if not workload.blocking:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 
 from benches.growth import Curve
-from benches.limits import CODEC, EVENT_LOOP, SOCKET
+from benches.limits import CODEC, EVENT_LOOP, SOCKET, SOCKET_AND_CODEC
 from benches.measure import ASIDES, NOISY, Series
 from benches.memory import MEBIBYTE, PROCESSES
 from benches.peers import NEAR_MEBIBYTES, OURS
@@ -138,8 +138,22 @@ def _limits(timings: Sequence[Timing]) -> str:
         "10th and 90th percentile. "
         "redis-benchmark is C, with "
         f"one of the values and as many clients as there are callers, in {ASIDES} short "
-        f"runs.\n\n{_table(header, rows)}"
+        f"runs.\n\n{_table(header, rows)}{_same_threads(timings)}"
     )
+
+
+def _same_threads(timings: Sequence[Timing]) -> str:
+    """Where the callers are threads: the limit measured in one, and not as a sum."""
+    said = ""
+    for timing in timings:
+        ours, both = timing.column(OURS), timing.series.get(SOCKET_AND_CODEC)
+        if ours and both:
+            said += (
+                f"\n\n{timing.workload.title}: the sum is of parts measured apart. The same "
+                "threads with the same sockets, each of which decodes with orjson what it has "
+                f"received, take {_cell(both)} µs; ours ÷ that is {_spread_times(ours, both)}."
+            )
+    return said
 
 
 def _latency(results: Results) -> str:
