@@ -43,14 +43,16 @@ class _Socket:
             self._socket.sendall(request)
             self._receive(size)
 
-    def exchange_and_decode(self, waves: list[Wave]) -> None:
-        """The same for requests of one value each, which orjson decodes."""
+    def exchange_and_decode(self, waves: list[Wave]) -> list[object]:
+        """The values of requests of one each, decoded by orjson, and kept as a caller does."""
+        values = []
         view = memoryview(self._buffer)
         for request, size in waves:
             self._socket.sendall(request)
             self._receive(size, view)
             start = self._buffer.index(b"\n") + 1
-            orjson.loads(view[start : size - len("\r\n")])
+            values.append(orjson.loads(view[start : size - len("\r\n")]))
+        return values
 
     def close(self) -> None:
         self._socket.close()
@@ -127,14 +129,14 @@ class BareSocket:
             each.close()
 
     def _in_threads(
-        self, exchange: Callable[[_Socket, list[Wave]], None], requests: list[Wave], threads: int
+        self, exchange: Callable[[_Socket, list[Wave]], object], requests: list[Wave], threads: int
     ) -> Action:
         self._sockets += [_Socket(self._server) for _ in range(threads - len(self._sockets))]
         pool = ThreadPoolExecutor(threads)
         shares = [requests[number::threads] for number in range(threads)]
 
-        async def run() -> None:
-            list(pool.map(exchange, self._sockets, shares))
+        async def run() -> object:
+            return list(pool.map(exchange, self._sockets, shares))
 
         return run
 
