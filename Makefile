@@ -90,6 +90,11 @@ migration-speed: $(VENV)/.built .venvs/bench/.ready ## A cache of 2 GB to Redis 
 	$(UV) pip install --quiet --python .venvs/bench/bin/python --no-deps --reinstall target/wheels/*.whl
 	.venvs/bench/bin/python -m benches.migration $(MIGRATION)
 
+.PHONY: walks
+walks: $(VENV)/.built .venvs/bench/.ready ## What walks over 1 to 10 million ids: time and memory; WALKS="--ids 1000000"
+	$(UV) pip install --quiet --python .venvs/bench/bin/python --no-deps --reinstall target/wheels/*.whl
+	.venvs/bench/bin/python -m benches.walks $(WALKS)
+
 # An interpreter inside the program: apart from what is built to be loaded by one.
 CODEC = PYO3_PYTHON=$(CURDIR)/.venvs/bench/bin/python \
   PYTHONPATH="$$(.venvs/bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
