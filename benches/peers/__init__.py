@@ -65,7 +65,8 @@ def names() -> list[str]:
     """Every peer that is installed here, our own first."""
     ours = [OURS] if _installed("nano_graphrag_redis") and _installed(_CORE) else []
     redis_py = [name + size for name in ("straightforward", "hand-tuned") for size in _POOLS]
-    return [*ours, *redis_py, "glide", FILES]
+    files = [FILES] if _installed("nano_graphrag") else []  # not to be had for every Python
+    return [*ours, *redis_py, "glide", *files]
 
 
 def load(name: str) -> Peer:
