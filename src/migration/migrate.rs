@@ -219,10 +219,15 @@ impl Copying {
             self.copies.note(id, &Copied::Refused(error));
         }
         let (reading, next) = read?;
+        let done = if next.is_empty() {
+            self.size
+        } else {
+            window.until
+        };
         (self.reading, self.next) = (Some(reading), next);
         Ok(Some(Progress {
             step: Step::Copy,
-            done: window.until,
+            done,
             total: Some(self.size),
         }))
     }

@@ -254,6 +254,16 @@ def test_progress_is_told_and_may_end_the_work(
     assert migration.migrate(plan).ok
 
 
+@pytest.mark.parametrize("ids", [1, 63, 64, 65, 2047, 2048, 2049, 4096])
+def test_progress_reaches_the_end_of_the_file(
+    working_dir: Path, settings: Settings, write_file: WriteFile, ids: int
+) -> None:
+    path = write_file("full_docs", {f"doc-{n}": n for n in range(ids)})
+    told: list[migration.Progress] = []
+    migration.migrate(migration.plan(working_dir, settings), progress=told.append)
+    assert (told[-1].step, told[-1].done) == ("copy", path.stat().st_size)
+
+
 @pytest.mark.parametrize(
     ("compression", "registry"), [("none", False), ("none", True), ("zstd", False), ("zstd", True)]
 )

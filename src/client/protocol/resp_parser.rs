@@ -349,6 +349,17 @@ mod tests {
     }
 
     #[test]
+    fn the_text_of_an_error_may_have_64_kb() {
+        let text = "x".repeat(65_000);
+        let Parsed::Whole(Value::ServerError(error), _) =
+            parse(format!("-ERR {text}\r\n").as_bytes()).unwrap()
+        else {
+            panic!("no error");
+        };
+        assert_eq!(error.details(), Some(&*text));
+    }
+
+    #[test]
     fn an_error_keeps_its_code() {
         let Parsed::Whole(Value::ServerError(error), 15) = parse(b"-WRONGTYPE no\r\n").unwrap()
         else {

@@ -210,6 +210,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_refused_of_a_login_and_a_database_is_told_apart() {
+        let config = ServerConfig::new("redis://localhost/99").unwrap();
+        let refused = |said: &'static str| {
+            let config = config.clone();
+            async move {
+                let (mut ours, mut theirs) = tokio::io::duplex(1024);
+                theirs.write_all(said.as_bytes()).await.unwrap();
+                theirs.shutdown().await.unwrap();
+                let named = Identification::Plain;
+                match authenticate(&mut ours, &config, Some(b"secret"), named).await {
+                    Err(Failure::Answered(error)) => Error::from_redis(&error).to_string(),
+                    _ => panic!("it was refused"),
+                }
+            }
+        };
+        let wrong = "-WRONGPASS invalid\r\n-NOAUTH log in\r\n-NOAUTH log in\r\n";
+        assert!(refused(wrong).await.contains("WRONGPASS"));
+        let no_database = "+OK\r\n-ERR DB index is out of range\r\n+PONG\r\n";
+        assert!(refused(no_database).await.contains("database 99"));
+    }
+
+    #[tokio::test]
     async fn a_port_that_answers_with_an_alert_of_tls_is_named() {
         let (mut ours, mut theirs) = tokio::io::duplex(64);
         theirs
