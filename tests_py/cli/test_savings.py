@@ -81,6 +81,7 @@ def test_what_single_flight_saves_is_said(
             await cache.upsert({"asked by all": {"return": "answer", "model": "m"}})
 
     async def main():
+        await cache.all_keys()  # opens the connection, so that all four ask over one
         await asyncio.gather(*(complete() for _ in range(4)))
         await cache.close()
 
