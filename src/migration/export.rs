@@ -25,13 +25,22 @@ pub struct Export {
     store: Arc<KvStore>,
     paths: Paths,
     state: State,
-    /// None where nothing is written, and before and after.
-    writer: Arc<Mutex<Option<FileWriter>>>,
     batch_sizer: BatchSizer,
     dry: bool,
     found: u64,
     /// What was written, at the end.
     pub exported: Option<Exported>,
+}
+
+/// The file that was begun, None where nothing is written. It goes with the step that is broken off.
+#[derive(Default)]
+struct Begun(Arc<Mutex<Option<FileWriter>>>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        // Waits for who still writes, so that the file is gone with this.
+        drop(self.0.lock().take());
+    }
 }
 
 enum State {
@@ -41,6 +50,7 @@ enum State {
     },
     Writing {
         sorted: Sorted,
+        writer: Begun,
         /// What was fetched and is to be written.
         fetched: Fetched,
         ids: u64,
@@ -61,7 +71,6 @@ impl Export {
                 cursor: 0,
                 sorter: Sorter::default(),
             },
-            writer: Arc::default(),
             batch_sizer: BatchSizer::default(),
             dry,
             found: 0,
@@ -75,11 +84,13 @@ impl Export {
             State::Listing { cursor, mut sorter } => {
                 let next = list(&self.store, cursor, &mut sorter, &mut self.found).await?;
                 self.state = if next == 0 {
+                    let writer = Begun::default();
                     if !self.dry {
-                        *self.writer.lock() = Some(FileWriter::begin(&self.paths.file)?);
+                        *writer.0.lock() = Some(FileWriter::begin(&self.paths.file)?);
                     }
                     State::Writing {
                         sorted: sorter.sorted()?,
+                        writer,
                         fetched: Fetched::new(),
                         ids: 0,
                     }
@@ -97,6 +108,7 @@ impl Export {
             }
             State::Writing {
                 mut sorted,
+                writer,
                 fetched,
                 mut ids,
             } => {
@@ -108,19 +120,20 @@ impl Export {
                     }
                 }
                 if batch.is_empty() && fetched.is_empty() {
-                    let writer = self.writer.lock().take();
-                    let size = writer.map(FileWriter::finish).transpose()?.unwrap_or(0);
+                    let whole = writer.0.lock().take();
+                    let size = whole.map(FileWriter::finish).transpose()?.unwrap_or(0);
                     self.exported = Some(Exported { ids, size });
                     return Ok(None);
                 }
-                let (store, writer) = (Arc::clone(&self.store), Arc::clone(&self.writer));
+                let (store, shared) = (Arc::clone(&self.store), Arc::clone(&writer.0));
                 let written =
-                    beside(move || write(&store.config().namespace, fetched, &mut writer.lock()));
+                    beside(move || write(&store.config().namespace, fetched, &mut shared.lock()));
                 let fetching = self.batch_sizer.fetch(&self.store, &batch);
                 let (written, fetching) = join(written, fetching).await;
                 ids += written?;
                 self.state = State::Writing {
                     sorted,
+                    writer,
                     fetched: batch.into_iter().zip(fetching?).collect(),
                     ids,
                 };
@@ -132,13 +145,6 @@ impl Export {
             }
             State::Done => Ok(None),
         }
-    }
-}
-
-impl Drop for Export {
-    fn drop(&mut self) {
-        // Waits for who still writes, so that the file that was begun is gone with this.
-        drop(self.writer.lock().take());
     }
 }
 
