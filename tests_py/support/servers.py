@@ -27,6 +27,9 @@ from .guard import Guard
 START_TIMEOUT = 20.0
 """Seconds a server may take until it answers its first PING."""
 
+CLIENT_TIMEOUT = 60.0
+"""Seconds `RedisServer.client` waits for a reply: 256 MiB take their time on a busy machine."""
+
 # The append-only file is on, or the first use of each storage would warn of what a crash takes.
 _DEFAULTS = {
     "save": "",
@@ -147,6 +150,7 @@ class RedisServer(Guard):
             "password": self.password,
             "unix_socket_path": str(self.socket_path),
             "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": CLIENT_TIMEOUT,
         }
         client = redis.Redis(**{**own, **options})
         self._clients.append(client)
