@@ -106,6 +106,15 @@ const SHORT_ESCAPES: [u8; 256] = {
     escapes
 };
 
+/// What an escape of two characters stands for, by the second one.
+#[cfg(any(strings_in_place, test))]
+pub(super) fn short_escape(escape: u8) -> Option<u8> {
+    match SHORT_ESCAPES[usize::from(escape)] {
+        0 => None,
+        short => Some(short),
+    }
+}
+
 /// Whether Python writes an escape of two characters with this second one: of all [`SHORT_ESCAPES`] but the
 /// slash, which it writes as it is.
 fn is_written(escape: u8) -> bool {
@@ -235,6 +244,19 @@ impl<'json> Cursor<'json> {
         })
     }
 
+    /// Reads a string without escapes, from its opening quote on; what is between its quotes. Else nothing is read.
+    #[cfg(feature = "python")]
+    pub(crate) fn plain_string(&mut self) -> Option<&'json [u8]> {
+        let start = self.at + 1;
+        let text = &self.json[start..];
+        let length = plain_prefix(text);
+        if text.get(length) != Some(&b'"') {
+            return None;
+        }
+        self.at = start + length + 1;
+        Some(&text[..length])
+    }
+
     /// Reads a string from its opening quote on, if Python would write what it says with the same escapes; what is
     /// between its quotes. Else nothing is read, and [`string`](Self::string) tells what it is.
     pub(crate) fn string_as_written(&mut self) -> Option<&'json [u8]> {
@@ -278,7 +300,7 @@ impl<'json> Cursor<'json> {
     }
 
     /// Reads from an escape up to the closing quote. False if there was a lone surrogate.
-    fn unescape(&mut self, out: &mut impl Unescaped) -> Result<bool> {
+    pub(super) fn unescape(&mut self, out: &mut impl Unescaped) -> Result<bool> {
         let mut whole = true;
         loop {
             match self.peek() {
@@ -297,7 +319,10 @@ impl<'json> Cursor<'json> {
             if short != 0 {
                 out.add(&[short]);
             } else if escape == b'u' {
-                whole &= self.unicode_escape(out)?;
+                match self.unicode_escape()? {
+                    Some(character) => out.add(character.encode_utf8(&mut [0; 4]).as_bytes()),
+                    None => whole = false,
+                }
             } else {
                 return self.corrupt("an unknown escape");
             }
@@ -305,7 +330,8 @@ impl<'json> Cursor<'json> {
         }
     }
 
-    fn unicode_escape(&mut self, out: &mut impl Unescaped) -> Result<bool> {
+    /// Reads what stands behind the `\u` of an escape, and the other half of a pair. Nothing if that is not there.
+    pub(super) fn unicode_escape(&mut self) -> Result<Option<char>> {
         let mut code = self.hex4()?;
         if (0xD800..0xDC00).contains(&code) && self.json[self.at..].starts_with(b"\\u") {
             let before = self.at;
@@ -317,11 +343,7 @@ impl<'json> Cursor<'json> {
                 self.at = before;
             }
         }
-        let Some(character) = char::from_u32(code) else {
-            return Ok(false);
-        };
-        out.add(character.encode_utf8(&mut [0; 4]).as_bytes());
-        Ok(true)
+        Ok(char::from_u32(code))
     }
 
     fn hex4(&mut self) -> Result<u32> {

@@ -1,6 +1,8 @@
 //! Text, in whichever form it is kept, written as a JSON string: UTF-8, and what must be is escaped.
 
-use super::plain_text::{BLOCK, is_special, special_in_block};
+use wide::{i16x8, i32x8, u8x16};
+
+use super::plain_text::{BLOCK, bits_of, filled_up, is_special, special};
 use super::rewrite::SLACK;
 use crate::memory;
 
@@ -17,8 +19,16 @@ pub(crate) struct LoneSurrogate;
 pub(crate) trait Form {
     /// What it is kept in.
     type Unit: Copy + From<u8>;
-    /// The byte that a unit is written as, or 0 if it takes several.
-    fn byte(unit: Self::Unit) -> u8;
+    /// A byte for each unit. One that is not written as that byte has one that [`marks`](Self::marks) marks.
+    fn bytes(block: &[Self::Unit; BLOCK]) -> [u8; BLOCK];
+    /// The same for what is less than a block; what is behind it is not looked at.
+    fn last_bytes(units: &[Self::Unit]) -> [u8; BLOCK] {
+        let mut block = [Self::Unit::from(b' '); BLOCK];
+        block[..units.len()].copy_from_slice(units);
+        Self::bytes(&block)
+    }
+    /// All ones for each byte that is not written as it is, or at least the highest bit.
+    fn marks(bytes: u8x16) -> u8x16;
     /// The code point that a unit stands for.
     fn code_point(unit: Self::Unit) -> u32;
 }
@@ -29,8 +39,16 @@ enum Utf8 {}
 impl Form for Utf8 {
     type Unit = u8;
 
-    fn byte(unit: u8) -> u8 {
-        unit
+    fn bytes(block: &[u8; BLOCK]) -> [u8; BLOCK] {
+        *block
+    }
+
+    fn last_bytes(bytes: &[u8]) -> [u8; BLOCK] {
+        filled_up(bytes)
+    }
+
+    fn marks(bytes: u8x16) -> u8x16 {
+        special(bytes)
     }
 
     /// Asked of ASCII alone, for it alone is escaped.
@@ -39,16 +57,21 @@ impl Form for Utf8 {
     }
 }
 
-/// Code points, each in as many bytes as the highest of them takes.
+/// Code points, each in as many bytes as the highest of them takes. A byte cannot hold all: those beyond become 0 or
+/// 255, which are marked as control characters and as what is no ASCII.
 macro_rules! code_points {
-    ($($unit:ty),*) => {$(
+    ($($unit:ty: $bytes:expr),*) => {$(
         impl Form for $unit {
             type Unit = $unit;
 
-            // In the unit's own width, of which most fit a vector.
-            #[allow(clippy::cast_possible_truncation, reason = "what is kept is ASCII")]
-            fn byte(unit: $unit) -> u8 {
-                if unit < 0x80 { unit as u8 } else { 0 }
+            #[inline]
+            fn bytes(block: &[$unit; BLOCK]) -> [u8; BLOCK] {
+                $bytes(block)
+            }
+
+            #[inline]
+            fn marks(bytes: u8x16) -> u8x16 {
+                special(bytes) | bytes
             }
 
             fn code_point(unit: $unit) -> u32 {
@@ -57,7 +80,29 @@ macro_rules! code_points {
         }
     )*};
 }
-code_points!(u8, u16, u32);
+code_points!(
+    u8: |block: &[u8; BLOCK]| *block,
+    u16: |block| narrowed(block, |units: &[u16; 8]| i16x8::new(units.map(u16::cast_signed))),
+    u32: |block| narrowed(block, |units: &[u32; 8]| {
+        i16x8::from_i32x8_saturate(i32x8::new(units.map(u32::cast_signed)))
+    })
+);
+
+/// A byte for each unit, of which eight are a vector: the nearest to its signed value.
+#[expect(
+    clippy::inline_always,
+    reason = "a call for each block costs as much as the block"
+)]
+#[inline(always)]
+fn narrowed<U>(block: &[U; BLOCK], vector: impl Fn(&[U; 8]) -> i16x8) -> [u8; BLOCK] {
+    let mut bytes = [0; BLOCK];
+    let (halves, _) = bytes.as_chunks_mut::<16>();
+    let (eights, _) = block.as_chunks::<8>();
+    for (half, pair) in halves.iter_mut().zip(eights.as_chunks::<2>().0) {
+        *half = u8x16::narrow_i16x8(vector(&pair[0]), vector(&pair[1])).to_array();
+    }
+    bytes
+}
 
 /// Appends UTF-8 text as a JSON string.
 pub(crate) fn write_utf8(utf8: &[u8], out: &mut Vec<u8>) {
@@ -86,56 +131,52 @@ pub(crate) fn write_string<F: Form>(
 /// Writes a part of a text, for which there is room.
 fn write_piece<F: Form>(mut text: &[F::Unit], out: &mut Vec<u8>) -> Result<(), LoneSurrogate> {
     // Each block is written as it is and then looked at: most need no more than that.
-    while let Some((block, rest)) = text.split_first_chunk::<BLOCK>() {
-        write_block::<F>(block, BLOCK, out)?;
-        text = rest;
+    while let Some(block) = text.first_chunk() {
+        write_block::<F>(text, F::bytes(block), BLOCK, out)?;
+        text = &text[BLOCK..];
     }
-    if !text.is_empty() {
-        let mut block = [F::Unit::from(b' '); BLOCK];
-        block[..text.len()].copy_from_slice(text);
-        write_block::<F>(&block, text.len(), out)?;
+    if text.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    write_block::<F>(text, F::last_bytes(text), text.len(), out)
 }
 
-/// Writes the first units of a block, of which so many count.
+/// Writes the first units of a text, whose bytes are those of the block, as far as they count.
 #[expect(
     clippy::inline_always,
     reason = "a call for each block costs as much as the block"
 )]
 #[inline(always)]
 fn write_block<F: Form>(
-    block: &[F::Unit; BLOCK],
+    text: &[F::Unit],
+    bytes: [u8; BLOCK],
     count: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), LoneSurrogate> {
-    let mut bytes = [0; BLOCK];
-    for (byte, &unit) in bytes.iter_mut().zip(block) {
-        *byte = F::byte(unit);
-    }
-    let special = special_in_block(&bytes);
+    let special = bits_of(&bytes, F::marks);
     let mut done = (special.trailing_zeros() as usize).min(count);
     out.extend_from_slice(&bytes);
     if done < BLOCK {
         out.truncate(out.len() - (BLOCK - done));
     }
-    if done == count {
-        return Ok(());
-    }
-    // What stands after a special one is not looked at again: a whole block of it is copied, and cut off behind.
-    let mut room = [0; 2 * BLOCK];
-    room[..BLOCK].copy_from_slice(&bytes);
     while done < count {
-        if F::code_point(block[done]) < 0x80 {
+        if F::code_point(text[done]) < 0x80 {
             write_escape(bytes[done], out);
             done += 1;
         } else {
-            done += write_wide::<F>(&block[done..count], out)?;
+            done += write_wide::<F>(&text[done..count], out)?;
         }
+        // What stands behind it is not looked at again, and copied from the text: the processor cannot read a
+        // block out of two that it has just written.
         let plain = (special >> done).trailing_zeros() as usize;
         let plain = plain.min(count - done);
-        out.extend_from_slice(&room[done..][..BLOCK]);
-        out.truncate(out.len() - (BLOCK - plain));
+        match text[done..].first_chunk() {
+            Some(block) => {
+                out.extend_from_slice(&F::bytes(block));
+                out.truncate(out.len() - (BLOCK - plain));
+            }
+            None => out.extend_from_slice(&bytes[done..][..plain]),
+        }
         done += plain;
     }
     Ok(())
@@ -150,7 +191,7 @@ fn write_wide<F: Form>(units: &[F::Unit], out: &mut Vec<u8>) -> Result<usize, Lo
         let code = F::code_point(unit);
         if code < 0x80 {
             let next = units.get(done + 1).map_or(0, |&next| F::code_point(next));
-            if next < 0x80 || is_special(F::byte(unit)) {
+            if next < 0x80 || u8::try_from(code).is_ok_and(is_special) {
                 break;
             }
         }

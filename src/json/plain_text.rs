@@ -1,6 +1,8 @@
 //! How much of a text can stand in a JSON string as it is, and which bytes are to be escaped.
 
-/// Bytes looked at together. The compiler turns a block into a few vector instructions.
+use wide::u8x16;
+
+/// Bytes looked at together, as two vectors, which all 64-bit processors have.
 pub(super) const BLOCK: usize = 32;
 
 /// How many bytes from the start on can stand in a JSON string as they are.
@@ -70,33 +72,66 @@ pub(super) fn plain_in_block(block: &[u8; BLOCK]) -> usize {
 )]
 #[inline(always)]
 pub(super) fn special_in_block(block: &[u8; BLOCK]) -> u64 {
-    // Whole bytes rather than truth values, and no early end: that is what vectors can do.
-    let mut marks = [0; BLOCK];
-    for (mark, &byte) in marks.iter_mut().zip(block) {
-        *mark = if is_special(byte) { u8::MAX } else { 0 };
-    }
-    if marks.iter().fold(0, |all, mark| all | mark) == 0 {
-        return 1 << BLOCK;
-    }
-    // A bit for each byte, and so no branch on where it stands, which nobody can foretell.
-    let mut bits = 1;
-    for word in marks.as_chunks::<8>().0.iter().rev() {
-        bits = bits << 8 | gathered(u64::from_le_bytes(*word));
-    }
-    bits
+    bits_of(block, special)
 }
 
-/// The bits of bytes that are all ones or all zeros, those of the first byte lowest.
+/// All ones for each special byte.
+#[expect(
+    clippy::inline_always,
+    reason = "a call for each block costs as much as the look at it"
+)]
+#[inline(always)]
+pub(super) fn special(bytes: u8x16) -> u8x16 {
+    bytes.simd_lt(u8x16::splat(0x20))
+        | bytes.simd_eq(u8x16::splat(b'"'))
+        | bytes.simd_eq(u8x16::splat(b'\\'))
+}
+
+/// The highest bit of what each byte is made, the first byte's lowest, and one more for the end of the block.
+#[expect(
+    clippy::inline_always,
+    reason = "a call for each block costs as much as the look at it"
+)]
+#[inline(always)]
+pub(super) fn bits_of(block: &[u8; BLOCK], made: impl Fn(u8x16) -> u8x16) -> u64 {
+    let halves = block.as_chunks().0.iter().rev();
+    halves.fold(1, |bits, half| {
+        bits << 16 | u64::from(made(u8x16::new(*half)).to_bitmask())
+    })
+}
+
+/// A block that begins with these fewer bytes, and zeros behind them. It is put together of parts that overlap, in
+/// registers: the processor cannot read a block out of bytes that it has just written.
 #[inline]
-fn gathered(bytes: u64) -> u64 {
-    // Byte n keeps its bit n; the product's highest byte is the sum of all bytes.
-    (bytes & 0x8040_2010_0804_0201).wrapping_mul(0x0101_0101_0101_0101) >> 56
-}
-
-/// A block that begins with these fewer bytes.
-fn filled_up(bytes: &[u8]) -> [u8; BLOCK] {
-    let mut block = [b' '; BLOCK];
-    block[..bytes.len()].copy_from_slice(bytes);
+pub(super) fn filled_up(bytes: &[u8]) -> [u8; BLOCK] {
+    /// The first so many bytes, and the last, moved to where they stand.
+    macro_rules! joined {
+        ($part:ty, $whole:ty) => {{
+            const SIZE: usize = size_of::<$part>();
+            let first = bytes.first_chunk::<SIZE>().copied().unwrap_or_default();
+            let last = bytes.last_chunk::<SIZE>().copied().unwrap_or_default();
+            let last = <$whole>::from(<$part>::from_le_bytes(last)) << (8 * (bytes.len() - SIZE));
+            last | <$whole>::from(<$part>::from_le_bytes(first))
+        }};
+    }
+    let (low, high): (u128, u128) = match bytes.len() {
+        0 => (0, 0),
+        1 => (bytes[0].into(), 0),
+        2..4 => (joined!(u16, u32).into(), 0),
+        4..8 => (joined!(u32, u64).into(), 0),
+        8..=16 => (joined!(u64, u128), 0),
+        length => {
+            let first = bytes.first_chunk().copied().unwrap_or_default();
+            let last = bytes.last_chunk().copied().unwrap_or_default();
+            (
+                u128::from_le_bytes(first),
+                u128::from_le_bytes(last) >> (8 * (BLOCK - length)),
+            )
+        }
+    };
+    let mut block = [0; BLOCK];
+    block[..BLOCK / 2].copy_from_slice(&low.to_le_bytes());
+    block[BLOCK / 2..].copy_from_slice(&high.to_le_bytes());
     block
 }
 

@@ -1,6 +1,7 @@
-"""Text is written as json.dumps writes it, in whichever width Python keeps it."""
+"""Text is written and read as Python's json does it, in each width Python keeps text in."""
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from nano_graphrag_redis.exceptions import StorageSerializationError
+from nano_graphrag_redis.exceptions import CorruptValueError, StorageSerializationError
 from support.servers import RedisServer
 from values.documents import Name
 from values.stores import Stores
@@ -46,30 +47,56 @@ def dumped(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-@pytest.mark.parametrize("widest", WIDEST, ids=ascii)
-def test_every_corner_is_written_at_every_end_of_a_block(
-    stores: Stores, client: Redis, widest: str
-) -> None:
+def is_read(stores: Stores, client: Redis, texts: list[str]) -> None:
+    """Texts come back, each as wide as Python would keep it, however they are escaped."""
+    for ensure_ascii in (False, True):
+        client.set(KEY, json.dumps([texts, dict.fromkeys(texts)], ensure_ascii=ensure_ascii))
+        read, names = stores.blocking.get_by_id("text")
+        assert read == texts
+        assert list(names) == list(dict.fromkeys(texts))
+        for found, text in zip([*read, *names], [*texts, *dict.fromkeys(texts)], strict=True):
+            assert hash(found) == hash(text)
+            if len(text) > 1:  # of shorter ones Python keeps some that are shared
+                assert sys.getsizeof(found) == sys.getsizeof("".join(list(text))), ascii(text)
+
+
+def texts_of(widest: str) -> list[str]:
+    """Every corner that is no wider, at every end of a block of several kinds of text."""
     corners = [corner for corner in CORNERS if corner <= widest]
-    value = [
+    texts = [
         around[:length] + corner + around[length:] + widest
         for corner in corners
         for length in LENGTHS
         for around in ("a" * 130, (widest * 3 + "ab") * 26, widest * 130)
     ]
-    value += [corner * length for corner in corners for length in LENGTHS]
+    return texts + [corner * length for corner in corners for length in LENGTHS]
+
+
+@pytest.mark.parametrize("widest", WIDEST, ids=ascii)
+def test_every_corner_is_written_at_every_end_of_a_block(
+    stores: Stores, client: Redis, widest: str
+) -> None:
+    value = texts_of(widest)
     # Keys too, which are interned where they are short and look like names.
     names = {text: number for number, text in enumerate(value)}
     subclasses = [Name(text) for text in value]
     assert written(stores, client, [value, names, subclasses]) == dumped([value, names, subclasses])
 
 
-def test_every_code_point_is_written(stores: Stores, client: Redis) -> None:
+@pytest.mark.parametrize("widest", WIDEST, ids=ascii)
+def test_every_corner_is_read_at_every_end_of_a_block(
+    stores: Stores, client: Redis, widest: str
+) -> None:
+    is_read(stores, client, texts_of(widest))
+
+
+def test_every_code_point_is_written_and_read(stores: Stores, client: Redis) -> None:
     codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     for start in range(0, len(codes), 65_536):
         text = "".join(map(chr, codes[start : start + 65_536]))
         value = [text, *(text[at : at + 5] for at in range(0, len(text), 5))]
         assert written(stores, client, value) == dumped(value)
+        is_read(stores, client, value)
 
 
 pieces = st.lists(
@@ -84,12 +111,13 @@ pieces = st.lists(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(pieces=pieces)
 @example(pieces=["a" * 32, "\u2019s", "a" * 30, "…", '"'])
-def test_any_text_is_written_as_json_has_it(
+def test_any_text_is_written_and_read_as_json_has_it(
     stores: Stores, client: Redis, pieces: list[str]
 ) -> None:
     text = "".join(pieces)
     value = {text: [text, Name(text), *pieces]}
     assert written(stores, client, value) == dumped(value)
+    is_read(stores, client, [text, *pieces])
 
 
 @pytest.mark.parametrize("surrogate", [0xD800, 0xDBFF, 0xDC00, 0xDFFF], ids=hex)
@@ -104,3 +132,24 @@ def test_a_lone_surrogate_is_refused_at_every_end_of_a_block(
         for value in ([text], {text: 1}):
             with pytest.raises(StorageSerializationError, match=said):
                 stores.blocking.upsert({"text": value})
+
+
+# Bytes that begin nothing or too much, and sequences that are cut off, too long or of surrogates.
+NO_UTF_8 = (
+    b"\x80", b"\xbf", b"\xc0\x80", b"\xc1\xbf", b"\xc3", b"\xc3(", b"\xe0\x9f\x80", b"\xe2\x82",
+    b"\xe2(\xa1", b"\xed\xa0\x80", b"\xf0\x8f\xbf\xbf", b"\xf0\x9f\x8e", b"\xf4\x90\x80\x80",
+    b"\xf5\x80\x80\x80", b"\xff",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("widest", WIDEST, ids=ascii)
+def test_bytes_that_are_no_utf_8_are_corrupt_at_every_end_of_a_block(
+    stores: Stores, client: Redis, widest: str
+) -> None:
+    for sequence in NO_UTF_8:
+        for length in LENGTHS:
+            for end in (b"", b"z" * 40, b"\\n" + widest.encode()):
+                text = widest.encode() + b"a" * length + sequence + end
+                client.set(KEY, b'{"key": ["%b"]}' % text)
+                with pytest.raises(CorruptValueError, match="'utf-8' codec can't decode"):
+                    stores.blocking.get_by_id("text")

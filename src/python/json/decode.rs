@@ -6,8 +6,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
 use super::failure::{Failure, Result};
-use super::scratch_buffer;
-use crate::json::cursor::{Cursor, Number, Text, Unescaped};
+use super::loads::loads;
+use super::python_str::StringReader;
+use crate::json::cursor::{Cursor, Number, Unescaped};
 use crate::json::plain_prefix;
 use crate::memory;
 use crate::mutex::Mutex;
@@ -43,8 +44,7 @@ pub(crate) fn decode<'py>(py: Python<'py>, json: &[u8]) -> Result<Bound<'py, PyA
 pub(super) struct Parser<'py, 'json> {
     pub(super) py: Python<'py>,
     pub(super) cursor: Cursor<'json>,
-    /// Reused from one escaped string to the next, and from one value to the next.
-    unescaped: Vec<u8>,
+    strings: StringReader,
     /// The items of the lists that are being read, those of the innermost one last.
     items: Vec<Bound<'py, PyAny>>,
 }
@@ -54,7 +54,7 @@ impl<'py, 'json> Parser<'py, 'json> {
         Self {
             py,
             cursor: Cursor { json, at: 0 },
-            unescaped: scratch_buffer::take(),
+            strings: StringReader::new(),
             items: Vec::new(),
         }
     }
@@ -157,31 +157,17 @@ impl<'py, 'json> Parser<'py, 'json> {
     /// Reads a key and its colon.
     pub(super) fn key(&mut self) -> Result<Bound<'py, PyString>> {
         self.cursor.opening_quote_of_a_key()?;
-        let text = self.read()?;
-        let key = match text {
-            Text::Plain(bytes) => self.made(shared_key(self.py, bytes))?,
-            _ => self.text(text)?,
+        let key = match self.cursor.plain_string() {
+            Some(bytes) => self.made(shared_key(self.py, bytes))?,
+            None => self.string()?,
         };
         self.cursor.colon()?;
         Ok(key)
     }
 
     fn string(&mut self) -> Result<Bound<'py, PyString>> {
-        let text = self.read()?;
-        self.text(text)
-    }
-
-    fn read(&mut self) -> Result<Text<'json>> {
-        self.unescaped.clear();
-        Ok(self.cursor.string(&mut self.unescaped)?)
-    }
-
-    fn text(&self, text: Text<'_>) -> Result<Bound<'py, PyString>> {
-        self.made(match text {
-            Text::Plain(bytes) => PyString::from_bytes(self.py, bytes),
-            Text::Unescaped => PyString::from_bytes(self.py, &self.unescaped),
-            Text::LoneSurrogate(json) => loads(self.py, json),
-        })
+        let read = self.strings.read(self.py, &mut self.cursor)?;
+        self.made(read)
     }
 
     fn number(&mut self) -> Result<Bound<'py, PyAny>> {
@@ -218,25 +204,6 @@ impl<'py, 'json> Parser<'py, 'json> {
             Err(Failure::Raised(error))
         })
     }
-}
-
-impl Drop for Parser<'_, '_> {
-    fn drop(&mut self) {
-        scratch_buffer::leave(std::mem::take(&mut self.unescaped));
-    }
-}
-
-/// `json.loads`, for the rare things that only Python's own objects hold: integers of any size,
-/// lone surrogates.
-fn loads<'py, T>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, T>>
-where
-    T: pyo3::PyTypeCheck,
-{
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let loads = LOADS.import(py, "json", "loads")?;
-    Ok(loads
-        .call1((PyString::from_bytes(py, json)?,))?
-        .cast_into::<T>()?)
 }
 
 type Place = Option<(Box<[u8]>, Py<PyString>)>;

@@ -4,8 +4,8 @@ use pyo3::exceptions::{PyException, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
-use super::encode_str::{self, Unwritten};
 use super::failure::{Failure, Result};
+use super::python_str::{self, Unwritten};
 use super::scratch_buffer;
 use crate::error::{Error, Kind};
 use crate::json::{SLACK, write_float};
@@ -297,7 +297,7 @@ fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>, bounds: Bounds) -> 
     if text.code_point_len().unwrap_or(0) > room {
         return Err(too_large(bounds.bytes).into());
     }
-    encode_str::write(text, out).or_else(|unwritten| match unwritten {
+    python_str::write(text, out).or_else(|unwritten| match unwritten {
         Unwritten::LoneSurrogate => {
             refuse("the text holds a lone surrogate, which UTF-8 cannot hold: repair the text")
         }

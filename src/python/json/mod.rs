@@ -7,9 +7,10 @@
 pub mod bench_entry;
 mod decode;
 mod encode;
-mod encode_str;
 mod failure;
 mod fields;
+mod loads;
+mod python_str;
 mod scratch_buffer;
 
 pub(super) use decode::decode;

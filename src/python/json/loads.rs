@@ -1,0 +1,17 @@
+//! `json.loads`, for the rare things that only Python's own objects hold: integers of any size, lone surrogates.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+
+/// What `json.loads` makes of a text.
+pub(super) fn loads<'py, T>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, T>>
+where
+    T: pyo3::PyTypeCheck,
+{
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let loads = LOADS.import(py, "json", "loads")?;
+    Ok(loads
+        .call1((PyString::from_bytes(py, json)?,))?
+        .cast_into::<T>()?)
+}
