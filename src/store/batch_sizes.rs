@@ -13,10 +13,14 @@ use crate::error::Result;
 pub const BATCH_ITEMS: usize = 64;
 /// Bytes of values in one write request, beyond which it takes no further item.
 pub const BATCH_BYTES: usize = 1 << 20;
-/// Ids in one request that moves no values: existence, deletion.
+/// Ids in one request that moves no values.
 pub const KEY_BATCH: usize = 512;
 /// Requests of one batch under way at a time.
 pub const WINDOW: usize = 4;
+/// Ids in one request after existence: what the server answers while the next one is made.
+pub const EXISTS_BATCH: usize = 256;
+/// Requests after existence under way at a time.
+pub const EXISTS_WINDOW: usize = 8;
 
 /// Bytes of values under way at a time, as far as the size of those before tells.
 const WINDOW_BYTES: usize = WINDOW * BATCH_BYTES;

@@ -14,7 +14,7 @@ pub struct ExistsRequest {
 }
 
 impl KvStore {
-    /// Asks after these ids, no more than [`KEY_BATCH`](super::KEY_PIECE).
+    /// Asks after these ids, no more than [`EXISTS_BATCH`](super::EXISTS_BATCH).
     #[must_use]
     pub fn exists_request(&self, ids: &[&str]) -> ExistsRequest {
         let owned = || ids.iter().map(|&id| id.to_owned()).collect();

@@ -36,7 +36,9 @@ use crate::near_cache::{Change, Namespace, NearCache};
 pub use all_keys_scan::Page;
 use ask_servers::{batches, first};
 use batch_sizes::Largest;
-pub use batch_sizes::{BATCH_BYTES, BATCH_ITEMS, BatchSizer, Fetched, KEY_BATCH, WINDOW};
+pub use batch_sizes::{
+    BATCH_BYTES, BATCH_ITEMS, BatchSizer, EXISTS_BATCH, EXISTS_WINDOW, Fetched, KEY_BATCH, WINDOW,
+};
 use change_stream::Feed;
 pub use change_stream::{Entry, LAST_ENTRIES, Recorded};
 pub use counted_call::Call;

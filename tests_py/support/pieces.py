@@ -36,6 +36,8 @@ def limits() -> tuple[dict[str, int], dict[str, int]]:
     window = _named("WINDOW", constants)
     for name in ("BATCH_ITEMS", "KEY_BATCH"):
         constants[f"WINDOW * {name}"] = window * _named(name, constants)
+    asked = _named("EXISTS_WINDOW", constants) * _named("EXISTS_BATCH", constants)
+    constants["EXISTS_WINDOW * EXISTS_BATCH"] = asked
     items = {name: value for name, value in constants.items() if name not in of_bytes}
     return items, {name: constants[name] for name in sorted(of_bytes)}
 

@@ -9,7 +9,7 @@ use pyo3::types::{PySet, PyString};
 use super::unasked;
 use crate::python::bridge::{Completion, Job, Spawner, Step};
 use crate::python::id_arguments::{AT_ONCE, Ids, shed};
-use crate::store::{Call, KEY_BATCH, WINDOW};
+use crate::store::{Call, EXISTS_BATCH, EXISTS_WINDOW};
 
 /// The set of those ids that do not exist.
 pub(in crate::python) struct FilterKeys {
@@ -23,6 +23,8 @@ pub(in crate::python) struct FilterKeys {
     unknown: Option<vec::IntoIter<Py<PyString>>>,
     sent: usize,
     in_flight: usize,
+    /// Whether a turn is to come, before which there is no other.
+    turn_comes: bool,
 }
 
 impl FilterKeys {
@@ -36,12 +38,14 @@ impl FilterKeys {
             unknown: None,
             sent: 0,
             in_flight: 0,
+            turn_comes: false,
         }
     }
 
-    fn fill_window(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<()> {
-        while self.in_flight < WINDOW && self.sent < self.ids.len() {
-            let (from, to) = (self.sent, self.ids.len().min(self.sent + KEY_BATCH));
+    /// Has as many requests under way, as long as there are ids to ask after.
+    fn fill(&mut self, py: Python<'_>, spawn: &Spawner<'_>, window: usize) -> PyResult<()> {
+        while self.in_flight < window && self.sent < self.ids.len() {
+            let (from, to) = (self.sent, self.ids.len().min(self.sent + EXISTS_BATCH));
             let ids = self.ids[from..to].iter().map(|id| id.to_str(py));
             let exists_request = self
                 .store
@@ -105,6 +109,9 @@ impl FilterKeys {
     /// after.
     fn none_known(&mut self, py: Python<'_>) -> PyResult<Step> {
         self.unknown = Some(std::mem::take(&mut self.ids).into_iter());
+        if self.turn_comes {
+            return Ok(Step::Wait);
+        }
         self.next_unknown(py)
     }
 }
@@ -125,7 +132,12 @@ impl Job for FilterKeys {
             self.store.forgiven(Err::<(), _>(error))?;
             return self.none_known(py);
         }
-        self.fill_window(py, spawn)?;
+        // One is sent by a loop before the next are made: the server answers it meanwhile.
+        self.fill(py, spawn, 1)?;
+        if self.sent < self.ids.len() {
+            self.turn_comes = true;
+            return Ok(Step::Again);
+        }
         self.next(py)
     }
 
@@ -135,10 +147,14 @@ impl Job for FilterKeys {
         spawn: &Spawner<'_>,
         completion: Completion,
     ) -> PyResult<Step> {
+        self.turn_comes &= !matches!(completion, Completion::Turn);
         let (from, exist) = match completion {
             Completion::Turn if !self.begun => return self.start(py, spawn),
             Completion::Turn if self.unknown.is_some() => return self.next_unknown(py),
-            Completion::Turn => return self.next(py),
+            Completion::Turn => {
+                self.fill(py, spawn, EXISTS_WINDOW)?;
+                return self.next(py);
+            }
             Completion::Exists(..) if self.unknown.is_some() => return Ok(Step::Wait), // for its turn
             Completion::Exists(from, exist) => (from, exist),
             _ => return Err(unasked()),
@@ -147,7 +163,7 @@ impl Job for FilterKeys {
         let Some(exist) = self.store.forgiven(exist)? else {
             return self.none_known(py);
         };
-        self.fill_window(py, spawn)?;
+        self.fill(py, spawn, EXISTS_WINDOW)?;
         self.take_batch(py, from, &exist)?;
         self.next(py)
     }
