@@ -52,7 +52,9 @@ def test_storages_share_the_server_until_the_last_one_is_closed(directory: Path)
 
 
 def test_a_call_after_a_crash_of_the_server_finds_it_started_again(directory: Path) -> None:
-    with SyncRedisKVStorage("full_docs", settings(directory)) as storage:
+    # On a busy machine a server takes longer to start than four attempts do.
+    patient = settings(directory) | {"redis_max_retries": 20}
+    with SyncRedisKVStorage("full_docs", patient) as storage:
         storage.upsert({"id": 1})
         kill(server_pid(directory))
         assert storage.get_by_id("id") == 1
