@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::lazy;
 use tokio::time::Instant;
 
 tokio::task_local! {
@@ -18,10 +20,14 @@ struct Deadline {
     until: Cell<Instant>,
 }
 
-/// Polls a call that has so much time, from when it is polled first.
-pub(crate) async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> T {
-    let until = Cell::new(Instant::now() + limit);
-    DEADLINE.scope(Deadline { limit, until }, call).await
+/// Polls a call that has so much time, from when it is polled first. It takes the memory of the call once, where an
+/// `async fn` would keep what it was given beside what it awaits.
+pub(crate) fn within<T>(limit: Duration, call: impl Future<Output = T>) -> impl Future<Output = T> {
+    lazy(move |_| {
+        let until = Cell::new(Instant::now() + limit);
+        DEADLINE.scope(Deadline { limit, until }, call)
+    })
+    .flatten()
 }
 
 /// Gives what follows the whole time again: the next step of a call that proceeds.

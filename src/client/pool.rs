@@ -61,7 +61,8 @@ impl Pool {
         if let Some(connection) = self.least_busy() {
             return Ok(connection);
         }
-        self.open_shared().await
+        // In memory of its own, which every call would have to take.
+        Box::pin(self.open_shared()).await
     }
 
     /// The least busy shared connection of those that are open; has one more opened under load.

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join;
+use futures_util::FutureExt;
+use futures_util::future::{OptionFuture, join, lazy};
 use redis::Value;
 
 use super::KvStore;
@@ -58,24 +59,28 @@ impl KvStore {
     }
 
     /// What was asked of the servers, with all that goes along with a question.
-    pub(super) async fn asked<T>(&self, answered: impl Future<Output = Result<T>>) -> Result<T> {
-        if self.near.is_some() {
-            self.connections.track(&self.notices);
-        }
-        self.connections.prepare_barriers();
-        let reply = if self.startup_checks.is_due() {
+    pub(super) fn asked<T>(
+        &self,
+        answered: impl Future<Output = Result<T>>,
+    ) -> impl Future<Output = Result<T>> {
+        let asked = lazy(move |_| {
+            if self.near.is_some() {
+                self.connections.track(&self.notices);
+            }
+            self.connections.prepare_barriers();
             // Beside the question, so that a first call takes no longer than any other; apart from it
             // in memory, which every call would have to take.
-            let look = Box::pin(self.startup_checks.run(&self.connections, &self.notices));
-            join(answered, look).await.0
-        } else {
-            answered.await
-        };
-        let reply = reply.map_err(|error| error.in_namespace(&self.config.namespace))?;
-        if let Some(line) = self.outage.answered() {
-            self.report(Event::OutageEnded, &line);
-        }
-        Ok(reply)
+            let look = || Box::pin(self.startup_checks.run(&self.connections, &self.notices));
+            let look = self.startup_checks.is_due().then(look);
+            join(answered, OptionFuture::from(look))
+        });
+        asked.flatten().map(|(reply, _)| {
+            let reply = reply.map_err(|error| error.in_namespace(&self.config.namespace))?;
+            if let Some(line) = self.outage.answered() {
+                self.report(Event::OutageEnded, &line);
+            }
+            Ok(reply)
+        })
     }
 
     pub(super) fn reply(&self, reply: Reply) -> Result<Value> {

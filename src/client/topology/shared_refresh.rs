@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
@@ -48,23 +50,26 @@ impl<T: Clone + Send + Sync + 'static> Refresh<T> {
         outcome
     }
 
-    /// Has it asked, and waits for the answer: for as long as the call may take, or else for `limit`.
-    pub(super) async fn answer(
+    /// Has it asked at once; the answer, which is waited for as long as the call may take, or else for `limit`. The
+    /// wait is in memory of its own, which every call would have to take.
+    pub(super) fn answer(
         &self,
         ask: impl Future<Output = Result<T>> + Send + 'static,
         limit: Duration,
-    ) -> Result<T> {
-        let mut outcome = self.begin(ask);
-        let answered = timeout_at(deadline::current(limit), outcome.wait_for(Option::is_some));
-        let broken_off = || {
-            let message = "the question who serves now was broken off";
-            Error::new(Kind::Unavailable, message)
-        };
-        match answered.await {
-            Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(|| Err(broken_off())),
-            Ok(Err(_)) => Err(broken_off()),
-            Err(_) => Err(Error::from_redis(&timed_out())),
+    ) -> BoxFuture<'static, Result<T>> {
+        let (mut outcome, until) = (self.begin(ask), deadline::current(limit));
+        async move {
+            let broken_off = || {
+                let message = "the question who serves now was broken off";
+                Error::new(Kind::Unavailable, message)
+            };
+            match timeout_at(until, outcome.wait_for(Option::is_some)).await {
+                Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(|| Err(broken_off())),
+                Ok(Err(_)) => Err(broken_off()),
+                Err(_) => Err(Error::from_redis(&timed_out())),
+            }
         }
+        .boxed()
     }
 }
 

@@ -87,12 +87,13 @@ impl Connector {
         })
     }
 
-    /// A stream on which a user of this library is logged in, within the connection timeout.
+    /// A stream on which a user of this library is logged in, within the connection timeout. Attempts are in memory of
+    /// their own, or the future of every call would have room for one.
     pub(in crate::client) async fn connect(&self) -> Result<Stream, RedisError> {
         let deadline = Instant::now() + self.config.connection_timeout;
         let mut password = self.password().await?;
         if password.is_none() && self.tls.is_none() && !self.refused.load(Relaxed) {
-            let attempt = self.attempt(None, deadline).await;
+            let attempt = Box::pin(self.attempt(None, deadline)).await;
             let refused = attempt.as_ref().is_err_and(is_refusal);
             self.refused.store(refused, Relaxed);
             return attempt;
@@ -101,7 +102,7 @@ impl Connector {
             let auth_attempt =
                 timeout_at(deadline, self.auth_limiter.begin(password.as_deref())).await;
             let auth_attempt = auth_attempt.map_err(|_| self.not_in_time())??;
-            let error = match self.attempt(password.as_deref(), deadline).await {
+            let error = match Box::pin(self.attempt(password.as_deref(), deadline)).await {
                 Ok(stream) => {
                     auth_attempt.accepted();
                     self.refused.store(false, Relaxed);
