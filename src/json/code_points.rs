@@ -25,11 +25,9 @@ pub(crate) enum Width {
 pub(crate) struct Measure {
     /// Code points.
     pub(crate) count: usize,
-    /// Bits of bytes that stand in characters beyond ASCII.
+    /// Not 0 if there is a character beyond ASCII; the same of U+00FF and of U+FFFF.
     beyond_ascii: u64,
-    /// Bits of bytes that begin characters beyond U+00FF.
     beyond_latin1: u64,
-    /// Bits of bytes that begin characters beyond U+FFFF.
     beyond_bmp: u64,
 }
 

@@ -112,12 +112,12 @@ mod in_place {
         // SAFETY: Python is attached. `PyUnicode_New` gives a string or an error that is raised, and nobody
         // else has a reference to the string before this returns it, so nobody else reads or writes its
         // characters. There is room for `count` of them, of the size and alignment that go with `highest`,
-        // which is held against those of a unit. What is in it yet may be anything, as in `MaybeUninit`;
+        // which is held against that of a unit. What is in it yet may be anything, as in `MaybeUninit`;
         // `write_code_points` knows no Python and writes all of it. A string without characters is one
         // that others have, too: there is nothing to write.
         let (made, read) = unsafe {
             let made = Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_New(size, highest))?;
-            debug_assert_eq!(ffi::PyUnicode_KIND(made.as_ptr()) as usize, size_of::<U>());
+            assert_eq!(ffi::PyUnicode_KIND(made.as_ptr()) as usize, size_of::<U>());
             let room = ffi::PyUnicode_DATA(made.as_ptr()).cast::<MaybeUninit<U>>();
             let read = write_code_points(json, slice::from_raw_parts_mut(room, count));
             (made.cast_into_unchecked(), read)
