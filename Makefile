@@ -123,13 +123,17 @@ profile: $(VENV)/.built ## Instructions of a call by function, by valgrind; PROF
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 LINEARIZABLE = --manifest-path tools/linearizable/Cargo.toml
+SWITCHES = --manifest-path tools/mutant-switches/Cargo.toml
 
 .PHONY: lint
 lint: $(VENV)/.built ## Formatting, clippy, ruff, mypy, and the stub held against the binary
 	cargo fmt --check
 	cargo fmt --check $(LINEARIZABLE)
+	cargo fmt --check $(SWITCHES)
 	cargo clippy --quiet --locked --all-targets --no-default-features -- --deny warnings
 	cargo clippy --quiet --locked $(LINEARIZABLE) --target-dir target/linearizable -- --deny warnings
+	cargo clippy --quiet --locked $(SWITCHES) --all-targets --target-dir target/switches -- --deny warnings
+	cargo test --quiet --locked $(SWITCHES) --target-dir target/switches
 	cargo clippy --quiet --locked --all-targets --features bench -- --deny warnings
 	cargo clippy --quiet --locked --all-targets --features "bench abi3" -- --deny warnings
 	$(BIN)/ruff check --no-cache
@@ -276,19 +280,17 @@ deny: ## Licences, sources, bans and known holes of the core's dependencies; fet
 
 # Of 3,400 changes, each takes five seconds of a free core; a shard is every n-th of them, so that it is a sample of
 # all files. One binary for all tests, waiting for servers side by side. What the fuzzers find by luck is no test.
+# Two hours of two cores. Broken off, `make mutants-run` goes on where it was.
 .PHONY: mutants
-mutants: $(VENV)/.ready ## Change the core in small ways, each of which a test of it has to notice; SHARD=0/100
+mutants: $(VENV)/.built ## Change the core in small ways, each of which a test has to notice; SAMPLE=200
 	test -x target/tools/bin/cargo-mutants || cargo install --quiet --locked --root target/tools cargo-mutants@27.1.0
-	mkdir -p target/mutants
-	$(TEST_SERVERS) FUZZ_SECONDS=0 RUST_TEST_THREADS=16 RUSTFLAGS="--cfg mutants" PATH="$(CURDIR)/target/tools/bin:$$PATH" \
-	  cargo mutants --no-shuffle --caught --output target/mutants \
-	  $(if $(SHARD),--sharding round-robin --shard $(SHARD)) $(MUTANTS)
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(BIN)/python tools/mutants build
+	$(TEST_SERVERS) FUZZ_SECONDS=0 $(BIN)/python tools/mutants reach
+	$(MAKE) --no-print-directory mutants-run
 
-.PHONY: mutants-missed
-mutants-missed: $(VENV)/.built ## The Python tests over what `make mutants` has missed
-	rustup component add llvm-tools
-	$(BIN)/python tools/mutants map
-	$(BIN)/python tools/mutants run $(MISSED)
+.PHONY: mutants-run
+mutants-run: ## The changes that were not tried yet; MUTANTS=--again those that were missed, too
+	$(TEST_SERVERS) FUZZ_SECONDS=0 $(BIN)/python tools/mutants run $(if $(SAMPLE),--sample $(SAMPLE)) $(MUTANTS)
 
 .PHONY: coverage-rust
 coverage-rust: $(VENV)/.ready ## Line coverage of the core by its own tests

@@ -51,7 +51,7 @@ mod stack;
 pub mod store;
 pub mod value;
 
-// One binary for `make mutants`, which builds it thousands of times.
+// One program for `make mutants`, which starts it thousands of times.
 #[cfg(all(test, mutants))]
 extern crate self as nano_graphrag_redis;
 #[cfg(all(test, mutants))]

@@ -1,4 +1,4 @@
-"""What `make mutants-missed` makes of the output of pytest, of llvm-cov and of cargo-mutants."""
+"""What `make mutants` makes of what rustc, the Rust tests and pytest print."""
 
 import importlib.util
 import json
@@ -11,9 +11,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="module")
-def mutants() -> Any:
-    """tools/mutants as a module, which has no suffix."""
+@pytest.fixture
+def mutants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """tools/mutants as a module, which has no suffix, over a directory of its own."""
+    monkeypatch.setenv("MUTANTS_TARGET", str(tmp_path))
     loader = SourceFileLoader("mutants", str(ROOT / "tools" / "mutants"))
     spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec is not None
@@ -22,81 +23,103 @@ def mutants() -> Any:
     return module
 
 
-RUNS = {
+PYTEST = {
     "one fails": (
         "tests_py/a/test_x.py::test_one PASSED\ntests_py/a/test_x.py::test_two[a b] FAILED [66%]\n",
-        ["tests_py/a/test_x.py::test_two[a b]"],
+        "tests_py/a/test_x.py::test_two[a b]",
     ),
     "a fixture breaks": (
         "tests_py/a/test_x.py::test_one ERROR [ 50%]\n",
-        ["tests_py/a/test_x.py::test_one"],
+        "tests_py/a/test_x.py::test_one",
     ),
     "the process ends in one": (
         "tests_py/a/test_x.py::test_one PASSED [ 50%]\ntests_py/a/test_x.py::test_two ",
-        ["tests_py/a/test_x.py::test_two"],
+        "tests_py/a/test_x.py::test_two",
     ),
-    "a file cannot be imported": (
-        "ERROR tests_py/a/test_x.py - ImportError: no core\n",
-        ["tests_py/a/test_x.py"],
-    ),
-    "all pass": ("tests_py/a/test_x.py::test_one PASSED [100%]\n", []),
+    "all pass": ("tests_py/a/test_x.py::test_one PASSED [100%]\n", ""),
 }
 
 
-@pytest.mark.parametrize(("output", "failed"), RUNS.values(), ids=RUNS)
-def test_the_test_that_notices_is_named(mutants: Any, output: str, failed: list[str]) -> None:
-    assert mutants.Run(1, output).failed_tests() == failed
+@pytest.mark.parametrize(("output", "failed"), PYTEST.values(), ids=PYTEST)
+def test_the_python_test_that_notices_is_named(mutants: Any, output: str, failed: str) -> None:
+    assert mutants.PythonTests("python").failed(mutants.Run(1, output)) == failed
 
 
-def test_a_run_that_did_not_end_has_not_passed_and_one_without_tests_has(mutants: Any) -> None:
-    assert not mutants.Run(None, "").passed
-    assert mutants.Run(5, "").passed
+RUST = {
+    "one fails": ("test a::b ... ok\ntest a::c ... FAILED\ntest a::d ... ok\n", "a::c"),
+    "the process ends": ("test a::b ... ok\n", ""),
+}
 
 
-def test_only_lines_of_the_core_that_ran_count(mutants: Any) -> None:
-    report = "SF:/t/src/a.rs\nDA:1,0\nDA:2,7\nSF:/t/src/b.rs\nDA:3,0\nSF:/else/src/c.rs\nDA:4,1\n"
-    assert mutants.lines_run(report, Path("/t")) == {"src/a.rs": [2]}
+@pytest.mark.parametrize(("output", "failed"), RUST.values(), ids=RUST)
+def test_the_rust_test_that_notices_is_named(mutants: Any, output: str, failed: str) -> None:
+    assert mutants.RustTests("rust").failed(mutants.Run(101, output)) == failed
 
 
-def test_the_cheap_and_narrow_files_that_reach_a_line_come_first(mutants: Any) -> None:
-    reach = mutants.Reach(
-        seconds={"wide": 2.0, "narrow": 2.0, "dear": 90.0, "elsewhere": 1.0},
-        lines={
-            "wide": {"src/a.rs": [*range(100)]},
-            "narrow": {"src/a.rs": [7, 8]},
-            "dear": {"src/a.rs": [8]},
-            "elsewhere": {"src/b.rs": [7]},
-        },
-        failing={},
+def suite(mutants: Any, *seen: tuple[str, float, list[int], bool]) -> Any:
+    """The Python tests, as if these were all."""
+    kept = "".join(f"{json.dumps(each)}\n" for each in seen)
+    (mutants.TARGET / "reach-python.jsonl").write_text(kept)
+    return mutants.PythonTests("python")
+
+
+def test_those_of_the_same_name_come_first_then_the_quick_ones(mutants: Any) -> None:
+    tests = suite(
+        mutants,
+        ("tests_py/near/test_slow.py::test_a", 50.0, [7], True),
+        ("tests_py/values/test_quick.py::test_b", 1.0, [7, 8], True),
+        ("tests_py/faults/test_near_cache.py::test_c", 2.5, [7], True),
+        ("tests_py/values/test_elsewhere.py::test_d", 0.1, [8], True),
+        ("tests_py/values/test_broken.py::test_e", 0.1, [7], False),
     )
-    assert reach.of("src/a.rs", 6, 8) == ["narrow", "dear", "wide"]
-    assert reach.of("src/a.rs", 200, 200) == []
+    groups = [*tests.groups("src/client/near_cache.rs", 7, 60)]
+    assert [[test.rpartition("::")[2] for test in group] for group in groups] == [
+        ["test_c"],
+        ["test_b"],
+        ["test_a"],
+    ]
 
 
-def test_the_files_that_are_named_like_the_source_come_before_all_others(mutants: Any) -> None:
-    cheap, named = "tests_py/values/test_exact.py", "tests_py/faults/test_near_cache.py"
-    lines = {"src/client/near_cache.rs": [1]}
-    reach = mutants.Reach({cheap: 1.0, named: 60.0}, {cheap: lines, named: lines}, {})
-    assert reach.of("src/client/near_cache.rs", 1, 1) == [named, cheap]
+def test_what_does_not_fit_the_budget_is_left_out(mutants: Any) -> None:
+    seen = [(f"tests_py/a/test_x.py::test_{n}", 1.0, [7], True) for n in range(20)]
+    slow = ("tests_py/a/test_x.py::test_slow", 90.0, [7], True)
+    ran = [
+        test for group in suite(mutants, *seen, slow).groups("src/b.rs", 7, 60) for test in group
+    ]
+    assert sorted(ran) == sorted(test for test, *_ in seen)
 
 
-def test_what_does_not_fit_the_budget_is_left_out_but_never_the_first(mutants: Any) -> None:
-    seconds = {"a": 9.0, "b": 9.0, "c": 200.0, "d": 90.0}
-    assert mutants.groups(["a", "b", "c", "d"], seconds, 120) == [["a", "b"], ["d"]]
-    assert mutants.groups(["c", "a"], seconds, 120) == [["c"]]
+def test_a_mutant_no_test_comes_by_is_not_reached(mutants: Any) -> None:
+    assert suite(mutants).notice("src/b.rs", 7, 60) == (mutants.UNREACHED, "")
+
+
+def test_an_error_is_that_of_the_last_switch_before_it(mutants: Any) -> None:
+    source = mutants.TREE / "src/a.rs"
+    source.parent.mkdir(parents=True)
+    source.write_text("if crate::mutant::is(3) {\nx\n}\nif crate::mutant::is(4) {\ny\n}\n")
+    own = {"is_primary": True, "file_name": "src/a.rs", "line_start": 5, "expansion": None}
+    macro = {"is_primary": True, "file_name": "std.rs", "line_start": 1, "expansion": {"span": own}}
+    assert mutants.blamed({"spans": [own]}) == {4}
+    assert mutants.blamed({"spans": [macro]}) == {4}
+    assert mutants.blamed({"spans": [own | {"line_start": 2}]}) == {3}
+    assert mutants.blamed({"spans": []}) == set()
 
 
 def test_mutants_are_counted_by_who_caught_them(
-    mutants: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mutants: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    summaries = ["CaughtMutant", "Timeout", "MissedMutant", "MissedMutant", "Unviable"]
-    told = [
-        {"scenario": {"Mutant": {"name": str(n), "file": "src/json/x.rs"}}, "summary": summary}
-        for n, summary in enumerate(summaries)
-    ]
-    outcomes = {"outcomes": [{"scenario": "Baseline", "summary": "Success"}, *told, told[0]]}
-    (tmp_path / "outcomes.json").write_text(json.dumps(outcomes))
-    (tmp_path / "python.jsonl").write_text('{"name": "2", "outcome": "caught"}\n')
-    mutants.rates(tmp_path)
+    for number, (outcome, by) in enumerate(
+        [
+            (mutants.CAUGHT, "a::b"),
+            (mutants.ENDLESS, "a::b"),
+            (mutants.CAUGHT, "tests_py/a/test_x.py::test_one"),
+            (mutants.MISSED, "2 of 2 tests"),
+            (mutants.UNREACHED, ""),
+            (mutants.UNVIABLE, ""),
+        ]
+    ):
+        mutants.keep({"name": f"mutant {number}", "file": "src/json/x.rs"}, outcome, by)
+    assert mutants.rates() == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].startswith("| all | 2 | 1 | 0 | 1 | 1 | 100% (44% to 100%) |")
+    assert lines[2] == "| all | 2 | 1 | 1 | 1 | 1 | 60.0% (23% to 88%) |"
+    assert lines[-2:] == ["mutant 3  (missed 2 of 2 tests)", "mutant 4  (not reached)"]

@@ -92,3 +92,12 @@ def end_all(mark: str) -> None:
         with contextlib.suppress(OSError):  # it has ended, or is another user's
             if mark.encode() in (process / "environ").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
+
+
+def end_session(leader: int) -> None:
+    """Ends what the leader of a session left behind, such as the servers of a test."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):  # it has ended
+            told = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(told[3]) == leader:
+                os.kill(int(process.name), signal.SIGKILL)
