@@ -115,8 +115,10 @@ pub(crate) fn write_string<F: Form>(
     mut text: &[F::Unit],
     out: &mut Vec<u8>,
 ) -> Result<(), LoneSurrogate> {
-    let longest = LONGEST * text.len().min(PIECE);
-    memory::claim(out, text.len() + longest + BLOCK + SLACK);
+    memory::claim(
+        out,
+        text.len() + LONGEST * text.len().min(PIECE) + BLOCK + SLACK,
+    );
     out.push(b'"');
     while !text.is_empty() {
         let (piece, rest) = text.split_at(text.len().min(PIECE));

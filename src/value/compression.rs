@@ -145,4 +145,16 @@ mod tests {
         assert_eq!(Codec::new("none", Some(99)).unwrap(), Codec::None);
         assert!(Codec::new("gzip", None).is_err());
     }
+    #[test]
+    fn work_is_done_aside_only_where_there_is_another_thread_for_the_others() {
+        assert_eq!(aside(ASIDE_BYTES, || 7), 7);
+        let alone = tokio::runtime::Builder::new_current_thread();
+        let several = tokio::runtime::Builder::new_multi_thread();
+        for mut builder in [alone, several] {
+            let runtime = builder.build().unwrap();
+            for bytes in [0, ASIDE_BYTES] {
+                assert_eq!(runtime.block_on(async { aside(bytes, || 7) }), 7);
+            }
+        }
+    }
 }

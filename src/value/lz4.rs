@@ -24,8 +24,10 @@ const ENCODER: usize = 9 * 1024 * 1024;
 /// One frame that tells its content's size and carries a checksum; None if it cannot be made.
 pub(super) fn compress(json: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut frame = Vec::new();
-    let blocks = json.len() / SMALLEST_BLOCK + 1;
-    memory::reserve(&mut frame, json.len() + blocks * OF_A_BLOCK + OF_A_FRAME)?;
+    memory::reserve(
+        &mut frame,
+        json.len() + (json.len() / SMALLEST_BLOCK + 1) * OF_A_BLOCK + OF_A_FRAME,
+    )?;
     if json.len() > SMALL {
         memory::look_for(ENCODER)?;
     }
@@ -194,6 +196,34 @@ mod tests {
             b"{}",
         ] {
             is_damaged(&[&frame()[..], behind].concat());
+        }
+    }
+    #[test]
+    fn a_frame_need_not_tell_its_size() {
+        for info in [
+            FrameInfo::new(),
+            FrameInfo::new().block_checksums(true),
+            FrameInfo::new().content_checksum(true),
+        ] {
+            let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+            encoder.write_all(TEXT).unwrap();
+            let whole = encoder.finish().unwrap();
+            assert_eq!(content_size(&whole), None);
+            assert_eq!(decompress(&whole, 1000).ok().as_deref(), Some(TEXT));
+            for length in MAGIC.len()..whole.len() {
+                is_damaged(&whole[..length]);
+            }
+        }
+        assert_eq!(content_size(&frame()), Some(TEXT.len() as u64));
+    }
+
+    /// LZ4 Frame Format Description, "BD byte": the block's maximum size, of the codes that there are.
+    #[test]
+    fn a_block_is_as_large_as_its_code_says() {
+        for (code, size) in [(4, 64 << 10), (5, 256 << 10), (6, 1 << 20), (7, 4 << 20)] {
+            let mut header = frame();
+            header[MAGIC.len() + 1] = code << 4;
+            assert_eq!(block_size(&header), size);
         }
     }
 }

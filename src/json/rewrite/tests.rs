@@ -18,11 +18,16 @@ fn a_document_is_spelled_as_python_spells_it() {
             "\"éA/\\n\\u001f😀\"",
         ),
         ("[NaN, -Infinity, {}, [ ]]", "[NaN,-Infinity,{},[]]"),
+        (
+            "[true, false, null, Infinity]",
+            "[true,false,null,Infinity]",
+        ),
         (r#"{"a":1,"b":2,"\u0061":3}"#, r#"{"a":3,"b":2}"#),
         (
             r#""\ud800x\uDC00\u00e9\ud83d\ude00\"""#,
             "\"\\ud800x\\udc00é😀\\\"\"",
         ),
+        (r#""\ud800é😀x""#, "\"\\ud800é😀x\""),
     ] {
         assert_eq!(written(json, Layout::Compact), expected);
     }
@@ -106,6 +111,15 @@ fn keys_of_any_number_are_sorted_and_the_last_of_equal_ones_stays() {
         written(json, Layout::Sorted),
         r#"{"a":{"c":2,"d":3},"b":4}"#
     );
+    for (json, expected) in [
+        (r#"{"b":1,"a":2}"#, r#"{"a":2,"b":1}"#),
+        (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+        (r#"{"a":1,"b":2}"#, r#"{"a":1,"b":2}"#),
+    ] {
+        assert_eq!(written(json, Layout::Sorted), expected);
+    }
+    let equal = r#"{"a":1,"a":2,"a":3}"#;
+    assert_eq!(written(equal, Layout::Compact), r#"{"a":3}"#);
     let many: Vec<String> = (0..40).map(|n| format!("\"{}\":{n}", n % 20)).collect();
     let compact = written(&format!("{{{}}}", many.join(",")), Layout::Compact);
     let expected: Vec<String> = (20..40).map(|n| format!("\"{}\":{n}", n - 20)).collect();
@@ -128,10 +142,26 @@ fn what_is_no_json_is_refused_with_its_place() {
         (b"\"\x01\"", 1),
         (b"\"\xff\"", 1),
         (b"1 2", 2),
+        (b"\"\\/\xff\"", 3),
+        (b"-", 1),
+        (b"01", 2),
+        (b"-01", 3),
+        (b"1.", 1),
+        (b"1.e1", 1),
+        (b"1e", 1),
+        (b"1e+", 1),
+        (b"", 0),
     ] {
         let fault = rewrite(json, Layout::Compact, &mut Vec::new()).unwrap_err();
         assert_eq!(fault.at(), at, "{}", fault.what());
     }
-    let digits = "1".repeat(MAX_INT_DIGITS + 1);
-    assert!(rewrite(digits.as_bytes(), Layout::Compact, &mut Vec::new()).is_err());
+    for (digits, is_read) in [(MAX_INT_DIGITS, true), (MAX_INT_DIGITS + 1, false)] {
+        for sign in ["", "-"] {
+            let integer = format!("{sign}{}", "1".repeat(digits));
+            let read = rewrite(integer.as_bytes(), Layout::Compact, &mut Vec::new());
+            assert_eq!(read.is_ok(), is_read, "{sign} {digits}");
+        }
+    }
+    let fault = rewrite(b"[", Layout::Compact, &mut Vec::new()).unwrap_err();
+    assert!(fault.what().contains("ends early"), "{}", fault.what());
 }
