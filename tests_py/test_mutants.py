@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+NAME = "src/b.rs:1:2: delete ! in f"
 
 
 @pytest.fixture
@@ -23,26 +24,36 @@ def mutants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-PYTEST = {
-    "one fails": (
-        "tests_py/a/test_x.py::test_one PASSED\ntests_py/a/test_x.py::test_two[a b] FAILED [66%]\n",
-        "tests_py/a/test_x.py::test_two[a b]",
-    ),
-    "a fixture breaks": (
-        "tests_py/a/test_x.py::test_one ERROR [ 50%]\n",
-        "tests_py/a/test_x.py::test_one",
-    ),
-    "the process ends in one": (
-        "tests_py/a/test_x.py::test_one PASSED [ 50%]\ntests_py/a/test_x.py::test_two ",
-        "tests_py/a/test_x.py::test_two",
-    ),
-    "all pass": ("tests_py/a/test_x.py::test_one PASSED [100%]\n", ""),
-}
+TESTS = """
+import os, signal
+def test_passes() -> None: pass
+def test_fails() -> None: raise AssertionError
+def test_dies() -> None: os.kill(os.getpid(), signal.SIGKILL)
+def test_ends() -> None: os._exit(3)
+"""
 
 
-@pytest.mark.parametrize(("output", "failed"), PYTEST.values(), ids=PYTEST)
-def test_the_python_test_that_notices_is_named(mutants: Any, output: str, failed: str) -> None:
-    assert mutants.PythonTests("python").failed(mutants.Run(1, output)) == failed
+def test_the_python_test_that_notices_is_named_and_the_next_one_is_not_touched_by_it(
+    mutants: Any,
+) -> None:
+    file = mutants.TREE / "tests_py/test_x.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(TESTS)
+    server = mutants.TestServer()
+    try:
+        passes, fails, dies, ends = (
+            f"tests_py/test_x.py::test_{name}" for name in ("passes", "fails", "dies", "ends")
+        )
+        for asked, told in [
+            ([passes], (0, passes)),
+            ([passes, fails, dies], (1, fails)),
+            ([passes, dies, fails], (None, dies)),
+            ([ends, passes], (3, ends)),
+            ([passes, passes], (0, passes)),
+        ]:
+            assert server.run(asked, None, 0) == told
+    finally:
+        server.close()
 
 
 RUST = {
@@ -53,7 +64,7 @@ RUST = {
 
 @pytest.mark.parametrize(("output", "failed"), RUST.values(), ids=RUST)
 def test_the_rust_test_that_notices_is_named(mutants: Any, output: str, failed: str) -> None:
-    assert mutants.RustTests("rust").failed(mutants.Run(101, output)) == failed
+    assert mutants.RustTests.failed(output) == failed
 
 
 def suite(mutants: Any, *seen: tuple[str, float, list[int], bool]) -> Any:
@@ -72,7 +83,7 @@ def test_those_of_the_same_name_come_first_then_the_quick_ones(mutants: Any) -> 
         ("tests_py/values/test_elsewhere.py::test_d", 0.1, [8], True),
         ("tests_py/values/test_broken.py::test_e", 0.1, [7], False),
     )
-    groups = [*tests.groups("src/client/near_cache.rs", 7, 60)]
+    groups = [*tests.groups("src/client/near_cache.rs:1:2: delete ! in f", 7, 60)]
     assert [[test.rpartition("::")[2] for test in group] for group in groups] == [
         ["test_c"],
         ["test_b"],
@@ -80,17 +91,23 @@ def test_those_of_the_same_name_come_first_then_the_quick_ones(mutants: Any) -> 
     ]
 
 
+def test_the_one_that_noticed_it_before_comes_first_wherever_its_line_is_now(mutants: Any) -> None:
+    slow, quick = "tests_py/a/test_x.py::test_slow", "tests_py/a/test_x.py::test_quick"
+    before = {"name": "src/b.rs:9:9: delete ! in f", "file": "src/b.rs", "by": slow}
+    (mutants.TARGET / "results-before.jsonl").write_text(json.dumps(before))
+    tests = suite(mutants, (quick, 0.1, [7], True), (slow, 9.0, [7], True))
+    assert [*tests.groups(NAME, 7, 60)] == [[slow], [quick]]
+
+
 def test_what_does_not_fit_the_budget_is_left_out(mutants: Any) -> None:
     seen = [(f"tests_py/a/test_x.py::test_{n}", 1.0, [7], True) for n in range(20)]
     slow = ("tests_py/a/test_x.py::test_slow", 90.0, [7], True)
-    ran = [
-        test for group in suite(mutants, *seen, slow).groups("src/b.rs", 7, 60) for test in group
-    ]
+    ran = [test for group in suite(mutants, *seen, slow).groups(NAME, 7, 60) for test in group]
     assert sorted(ran) == sorted(test for test, *_ in seen)
 
 
 def test_a_mutant_no_test_comes_by_is_not_reached(mutants: Any) -> None:
-    assert suite(mutants).notice("src/b.rs", 7, 60) == (mutants.UNREACHED, "")
+    assert suite(mutants).notice(NAME, 7, 60) == (mutants.UNREACHED, "")
 
 
 def test_an_error_is_that_of_the_last_switch_before_it(mutants: Any) -> None:
