@@ -6,14 +6,20 @@
 mod support;
 
 use std::collections::HashSet;
+use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nano_graphrag_redis::config::Sentinel;
 use nano_graphrag_redis::config::durability::Durability;
+use nano_graphrag_redis::config::endpoint::Endpoint;
+use nano_graphrag_redis::config::{Credentials, Sentinel, ServerConfig};
 use nano_graphrag_redis::error::Kind;
+use nano_graphrag_redis::store::KvStore;
 use support::{
-    Server, binaries, config, free_port, get, ids, listed, many, open, put, runtime, wait_until,
+    Server, binaries, config, free_port, get, ids, listed, many, open, put, runtime, wait_for,
+    wait_until,
 };
+use tempfile::NamedTempFile;
 
 /// Two servers, each of which has half of the slots.
 fn cluster() -> [Server; 2] {
@@ -276,5 +282,233 @@ fn a_barrier_tells_what_a_server_that_lost_its_values_has_lost() {
             text.contains("has dropped") && text.contains("back"),
             "{text}"
         );
+    });
+}
+
+/// A sentinel for whom this server is the master since the failover of this epoch, and its file.
+fn sentinel(master: &Server, epoch: u32, at: Option<u16>) -> (Server, NamedTempFile) {
+    let file = NamedTempFile::new().unwrap();
+    let watch = format!("sentinel monitor main 127.0.0.1 {} 1\n", master.port());
+    let known = format!("sentinel config-epoch main {epoch}\n");
+    std::fs::write(file.path(), watch + &known).unwrap();
+    let words = [file.path().to_str().unwrap(), "--sentinel"];
+    let binary = &binaries()[0];
+    let server = match at {
+        Some(port) => Server::start_at(binary, port, &words),
+        None => Server::start_with(binary, &words),
+    };
+    (server, file)
+}
+
+/// The settings of who asks these sentinels, and asks nothing twice.
+fn asking(ports: &[u16]) -> ServerConfig {
+    let at = |port: &u16| Endpoint::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
+    let mut places: Vec<_> = ports.iter().map(at).collect();
+    let mut config = ServerConfig::new("redis://127.0.0.1").unwrap();
+    config.endpoint = places.remove(0);
+    config.seeds = places;
+    config.max_retries = 0;
+    config.sentinel = Some(Sentinel {
+        master: "main".to_owned(),
+        credentials: Credentials::default(),
+    });
+    config
+}
+
+#[test]
+fn of_several_sentinels_the_newest_word_counts_and_an_old_one_if_most_say_it() {
+    let [old, new] = [(); 2].map(|()| Server::start(&binaries()[0]));
+    let (before, _before) = sentinel(&old, 5, None);
+    let (after, _after) = sentinel(&new, 7, None);
+    let mut ports = [before.port(), after.port()];
+    runtime().block_on(async {
+        for id in ["a", "b"] {
+            put(&open(config(asking(&ports))), &[(id, "1")]).await;
+            assert_eq!(
+                new.say(&format!("EXISTS nano_graphrag:docs:{id}")),
+                ":1\r\n"
+            );
+            ports.reverse();
+        }
+        let store = open(config(asking(&ports)));
+        let all = many(200);
+        let items: Vec<_> = all.iter().map(|id| (id.as_str(), "1")).collect();
+        put(&store, &items).await;
+        let page = store.scan(0, b"*id*", 50).await.unwrap();
+        assert!(page.0 > 0);
+        // One that is left of two says what was true before a failover.
+        let port = after.port();
+        drop((after, new));
+        for _ in 0..3 {
+            assert!(store.get("a").await.unwrap_err().is_outage());
+        }
+        assert_eq!(old.say("DBSIZE"), ":0\r\n");
+        let (_again, _file) = sentinel(&old, 5, Some(port));
+        wait_for("the old master serves", async || {
+            store.get("a").await.is_ok()
+        })
+        .await;
+        put(&store, &items).await;
+        assert_eq!(old.say("DBSIZE"), ":200\r\n");
+        // A cursor of the one before means nothing to it.
+        let (mut place, mut met) = (page.0, HashSet::new());
+        while place > 0 {
+            let page = store.scan(place, b"*id*", 50).await.unwrap();
+            met.extend(page.1);
+            place = page.0;
+        }
+        assert_eq!(met.len(), 200);
+    });
+}
+
+#[test]
+fn a_master_that_serves_is_kept_whatever_sentinels_say_that_were_away_during_a_failover() {
+    let [old, new] = [(); 2].map(|()| Server::start(&binaries()[0]));
+    let (before, _before) = sentinel(&old, 5, None);
+    let (after, _after) = sentinel(&new, 7, None);
+    let mut server = asking(&[before.port(), after.port()]);
+    server.health_check_interval = Duration::from_millis(10);
+    runtime().block_on(async {
+        let store = open(config(server));
+        put(&store, &[("a", "1")]).await;
+        let port = after.port();
+        drop(after);
+        let (again, _file) = sentinel(&old, 5, Some(port));
+        let asked = commands_of(&again);
+        wait_for("it is asked some times", async || {
+            commands_of(&again) > asked + 20
+        })
+        .await;
+        put(&store, &[("b", "1")]).await;
+        assert_eq!(new.say("DBSIZE"), ":2\r\n");
+        // The next failover is followed.
+        drop(again);
+        let (_again, _file) = sentinel(&old, 8, Some(port));
+        wait_for("the other serves", async || {
+            put(&store, &[("c", "1")]).await;
+            old.say("DBSIZE") == ":1\r\n"
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_replica_that_sentinels_name_is_not_taken_for_a_master_and_a_silent_sentinel_not_waited_for() {
+    let server = Server::start(&binaries()[0]);
+    let (named, _file) = sentinel(&server, 0, None);
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut settings = asking(&[silent.local_addr().unwrap().port(), named.port()]);
+    settings.operation_timeout = Duration::from_millis(900);
+    runtime().block_on(async {
+        put(&open(config(settings)), &[("a", "1")]).await;
+        server.say(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
+        let error = open(config(asking(&[named.port(), free_port()])))
+            .get("a")
+            .await
+            .unwrap_err();
+        assert!(error.is_outage(), "{error}");
+        assert!(error.to_string().contains("a replica itself"), "{error}");
+    });
+}
+
+#[test]
+fn a_master_that_has_refused_is_asked_for_once_more_and_relied_on_again() {
+    let master = Server::start(&binaries()[0]);
+    let (sentinel, _file) = sentinel(&master, 0, None);
+    runtime().block_on(async {
+        let store = open(config(asking(&[sentinel.port()])));
+        put(&store, &[("a", "1")]).await;
+        master.say("CONFIG SET min-replicas-to-write 1");
+        let refused = store.delete(ids(&["a"])).await.unwrap_err();
+        assert!(
+            refused.is_outage() && refused.to_string().contains("NOREPLICAS"),
+            "{refused}"
+        );
+        assert_eq!(get(&store, "a").await.unwrap(), "1");
+        master.say("CONFIG SET min-replicas-to-write 0");
+        assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 1);
+        let before = commands_of(&sentinel);
+        for _ in 0..300 {
+            get(&store, "a").await;
+        }
+        let more = commands_of(&sentinel) - before;
+        assert!(more < 200, "{more}");
+    });
+}
+
+#[test]
+fn a_server_that_is_of_no_cluster_says_so_and_one_whose_cluster_is_down_is_doubted() {
+    let words = ["--cluster-enabled", "yes", "--cluster-port"];
+    let bus = free_port().to_string();
+    let down = Server::start_with(&binaries()[0], &[&words[..], &[&bus]].concat());
+    // It lacks one slot.
+    down.say("CLUSTER ADDSLOTSRANGE 0 16382");
+    let alone = Server::start(&binaries()[0]);
+    let servers = cluster();
+    let at = |servers: &[&Server]| {
+        let ports: Vec<_> = servers.iter().map(|server| server.port()).collect();
+        let mut config = asking(&ports);
+        config.sentinel = None;
+        config.cluster = true;
+        config.operation_timeout = Duration::from_millis(200);
+        config
+    };
+    runtime().block_on(async {
+        let error = open(config(at(&[&alone]))).get("a").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().contains("of no cluster"), "{error}");
+        let error = open(config(at(&[&down]))).get("a").await.unwrap_err();
+        assert!(error.to_string().contains("CLUSTERDOWN"), "{error}");
+        let store = open(config(at(&[&down, &servers[0]])));
+        let all = many(50);
+        let items: Vec<_> = all.iter().map(|id| (id.as_str(), "1")).collect();
+        put(&store, &items).await;
+        assert_eq!(listed(&store).await, all);
+    });
+}
+
+/// A walk over a cluster's ids that has met the first page.
+async fn begun_walk(one: &Server) -> (Arc<KvStore>, u128, HashSet<Vec<u8>>) {
+    let mut server = one.config();
+    server.cluster = true;
+    server.max_retries = 0;
+    let store = open(config(server));
+    let all = many(300);
+    let items: Vec<_> = all.iter().map(|id| (id.as_str(), "1")).collect();
+    put(&store, &items).await;
+    let (place, keys) = store.scan(0, b"*id*", 10).await.unwrap();
+    (store, place, keys.into_iter().collect())
+}
+
+#[test]
+fn a_walk_goes_on_without_a_server_that_has_left() {
+    let [one, two] = cluster();
+    let id = two.say("CLUSTER MYID").lines().nth(1).unwrap().to_owned();
+    runtime().block_on(async {
+        let (store, mut place, mut met) = begun_walk(&one).await;
+        drop(two);
+        one.say(&format!("CLUSTER FORGET {id}"));
+        one.say("CLUSTER ADDSLOTSRANGE 8192 16383");
+        wait_until("it is a cluster of one", || {
+            one.say("CLUSTER INFO").contains("cluster_state:ok")
+        });
+        while place > 0 {
+            let (next, keys) = store.scan(place, b"*id*", 10).await.unwrap();
+            met.extend(keys);
+            place = next;
+        }
+        assert_eq!(one.say("DBSIZE"), format!(":{}\r\n", met.len()));
+    });
+}
+
+#[test]
+fn a_walk_ends_in_an_error_at_a_server_that_is_away() {
+    let [one, _two] = cluster();
+    runtime().block_on(async {
+        let (store, place, _) = begun_walk(&one).await;
+        drop(one);
+        let error = store.scan(place, b"*id*", 10).await.unwrap_err();
+        assert!(error.is_outage(), "{error}");
     });
 }

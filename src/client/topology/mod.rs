@@ -307,3 +307,144 @@ impl Topology {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::config::{Credentials, Sentinel};
+    use crate::log_events::Event;
+
+    /// At a place where nobody is.
+    fn config() -> ServerConfig {
+        ServerConfig::new("unix:///nobody/server").unwrap()
+    }
+
+    fn of_a_cluster() -> (Topology, Arc<Cluster>) {
+        let mut config = config();
+        config.cluster = true;
+        let topology = Topology::new(&config);
+        let cluster = Arc::clone(topology.cluster().unwrap());
+        (topology, cluster)
+    }
+
+    fn of_sentinels() -> (Topology, Arc<Sentinels>) {
+        let mut config = config();
+        config.sentinel = Some(Sentinel {
+            master: "main".to_owned(),
+            credentials: Credentials::default(),
+        });
+        let topology = Topology::new(&config);
+        let Topology::Sentinel(sentinels) = &topology else {
+            panic!("there are sentinels");
+        };
+        let sentinels = Arc::clone(sentinels);
+        (topology, sentinels)
+    }
+
+    #[test]
+    fn what_is_large_is_not_copied_to_be_sent_beside_others() {
+        let command = |length: usize| Bytes::from(vec![b'x'; length]);
+        for (lengths, expected) in [
+            (vec![], vec![]),
+            (vec![3, LARGE - 1, 4], vec![LARGE + 6]),
+            (vec![3, LARGE, 4], vec![3, LARGE, 4]),
+            (vec![LARGE, LARGE + 1], vec![LARGE, LARGE + 1]),
+            (vec![LARGE + 1, 4, 5], vec![LARGE + 1, 9]),
+        ] {
+            let commands: Vec<_> = lengths.into_iter().map(command).collect();
+            let parts = joined(commands.iter(), false);
+            let found: Vec<_> = parts.iter().map(Bytes::len).collect();
+            assert_eq!(found, expected);
+            let is_large = |command: &&Bytes| command.len() >= LARGE;
+            for large in commands.iter().filter(is_large) {
+                assert!(parts.iter().any(|part| part.as_ptr() == large.as_ptr()));
+            }
+            let asking = joined(commands.iter(), true);
+            let more = commands.len() * b"*1\r\n$6\r\nASKING\r\n".len();
+            let length = |parts: &[Bytes]| parts.iter().map(Bytes::len).sum::<usize>();
+            assert_eq!(length(&asking), length(&parts) + more);
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_request_to_a_cluster_leaves_after_the_one_before_it() {
+        let part = |key: &str| Bytes::from(format!("*2\r\n$3\r\nGET\r\n$1\r\n{key}\r\n"));
+        let both = [part("a"), part("b")].concat();
+        let request = Request {
+            wire: vec![both.into(), part("c")],
+            replies: 3,
+            resendable: true,
+            writes: false,
+        };
+        let (cluster, _) = of_a_cluster();
+        let node = Node::new(config());
+        let replies = |topology: &Topology, fixed| {
+            let parts = topology.parts(fixed, &request).into_iter();
+            parts.map(|part| part.replies).collect::<Vec<_>>()
+        };
+        assert_eq!(replies(&cluster, None), [2, 1]);
+        assert_eq!(replies(&cluster, Some(&node)), [3]);
+        assert_eq!(replies(&Topology::new(&config()), None), [3]);
+        assert_eq!(replies(&of_sentinels().0, None), [3]);
+    }
+
+    #[test]
+    fn any_key_is_on_the_only_server_there_is() {
+        let node = Node::new(config());
+        for topology in [Topology::new(&config()), of_sentinels().0] {
+            assert_eq!(topology.key_on(&node, b"docs").unwrap(), b"docs");
+            assert!(topology.cluster().is_none());
+        }
+        assert_eq!(of_a_cluster().0.key_on(&node, b"docs"), None);
+    }
+
+    #[test]
+    fn what_the_sentinels_note_is_told_once() {
+        let (topology, sentinels) = of_sentinels();
+        sentinels
+            .notices
+            .push(Event::Failover, "another".to_owned());
+        let told: Vec<_> = topology.notices().iter().map(|said| said.event).collect();
+        assert_eq!(told, [Event::Failover]);
+        assert!(topology.notices().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_serves_is_asked_anew_at_any_word_that_it_may_have_changed() {
+        let node = Node::new(config());
+        let is_asked = |word: &dyn Fn(&Topology), topology: Topology| {
+            let tasks = || Handle::current().metrics().num_alive_tasks();
+            let before = tasks();
+            word(&topology);
+            tasks() > before
+        };
+        let failed = |topology: &Topology| topology.failed(&node, true);
+        assert!(is_asked(&Topology::refresh_soon, of_a_cluster().0));
+        assert!(is_asked(&Topology::refresh_soon, of_sentinels().0));
+        assert!(!is_asked(&Topology::refresh_soon, Topology::new(&config())));
+        assert!(is_asked(&failed, of_a_cluster().0));
+        // A connection that was lost while idle says nothing of the master.
+        assert!(!is_asked(&failed, of_sentinels().0));
+        assert!(!is_asked(&failed, Topology::new(&config())));
+    }
+
+    #[tokio::test]
+    async fn calls_pass_again_only_where_a_server_answers() {
+        let node = Node::new(config());
+        let none = [Topology::new(&config()), of_a_cluster().0, of_sentinels().0];
+        for topology in none {
+            assert!(!topology.has_recovered(&node).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_a_server_that_no_sentinel_names_is_not_believed() {
+        let node = Node::new(config());
+        let now = Instant::now();
+        assert!(Topology::new(&config()).believes(&node, now).await);
+        assert!(of_a_cluster().0.believes(&node, now).await);
+        assert!(!of_sentinels().0.believes(&node, now).await);
+    }
+}

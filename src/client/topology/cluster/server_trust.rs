@@ -151,4 +151,28 @@ mod tests {
         assert!(read(false).is_certain(&TrustedView::default()));
         assert!(!read(true).is_certain(&TrustedView::default()));
     }
+
+    #[test]
+    fn of_two_the_better_is_believed_whichever_was_heard_first() {
+        let trusted = view("a", "ok", 7).trusted();
+        let views = || {
+            ["a", "b"].into_iter().flat_map(|name| {
+                let states = ["ok", "fail"].into_iter();
+                states.flat_map(move |state| (5..9).map(move |epoch| view(name, state, epoch)))
+            })
+        };
+        let shown = |view: ServerView| (view.names, view.is_up, view.epoch);
+        for one in 0..views().count() {
+            for other in 0..one {
+                let nth = |place| views().nth(place).unwrap();
+                let first = nth(one).or(Some(nth(other)), &trusted);
+                let second = nth(other).or(Some(nth(one)), &trusted);
+                assert_eq!(shown(first), shown(second), "{one} {other}");
+            }
+        }
+        assert_eq!(
+            shown(view("b", "fail", 1).or(None, &trusted)),
+            shown(view("b", "fail", 1))
+        );
+    }
 }

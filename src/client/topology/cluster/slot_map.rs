@@ -245,4 +245,32 @@ mod tests {
             moved.owner(9).unwrap()
         ));
     }
+
+    #[test]
+    fn a_map_names_each_server_by_place_and_number_and_knows_which_have_slots() {
+        let config = ServerConfig::new("redis://seed:1").unwrap();
+        let at = |port| config.endpoint.neighbour("", port).unwrap();
+        let (half, beyond) = (SLOTS / 2, u16::MAX);
+        let ranges = vec![
+            (0, half - 1, at(1), Vec::new()),
+            (half, beyond, at(2), Vec::new()),
+        ];
+        let map = SlotMap::unknown().next(&config, ranges);
+        assert_eq!(
+            (SlotMap::unknown().last_number(), map.last_number()),
+            (0, 2)
+        );
+        let numbers = [0, half - 1, half, SLOTS - 1, SLOTS, beyond];
+        assert_eq!(
+            numbers.map(|slot| map.number_of_owner(slot)),
+            [Some(1), Some(1), Some(2), Some(2), None, None]
+        );
+        let (with, guest) = map.with(&config, &at(3));
+        assert!(map.at(&at(3)).is_none());
+        assert!(Arc::ptr_eq(with.at(&at(3)).unwrap(), &guest));
+        assert_eq!(with.last_number(), 3);
+        for (port, has_slots) in [(1, true), (2, true), (3, false)] {
+            assert_eq!(with.has_slots(with.at(&at(port)).unwrap()), has_slots);
+        }
+    }
 }

@@ -56,7 +56,7 @@ impl SlotSet {
         !self.0.contains(&true)
     }
 
-    fn insert(&mut self, slot: u16) {
+    pub(super) fn insert(&mut self, slot: u16) {
         if let Some(has) = self.0.get_mut(usize::from(slot)) {
             *has = true;
         }
@@ -411,5 +411,31 @@ mod tests {
         let again = states(&[(1, report("a 8 connected 0-4"))]);
         alone.add_missed(&again, &SlotSet::all(), &mut returned);
         assert_eq!(returned.slots().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_slot_is_unclear_where_its_owner_by_the_map_does_not_say_that_it_has_it() {
+        let by_map = SlotStates::of_owners(|slot| (slot < 3).then_some(1));
+        assert_eq!(
+            by_map.states()[..4],
+            [Some(1), Some(1), Some(1), None].map(State::At)
+        );
+        assert!(!by_map.tells_migrations);
+        let said = states(&[(1, report("a 1 connected 0-1 [1->-b]"))]);
+        let seen = said.unless_unknown(&by_map);
+        let expected = [
+            State::At(Some(1)),
+            State::Migrating(1, 9),
+            State::Unclear,
+            State::At(None),
+        ];
+        assert_eq!(seen.states()[..4], expected);
+        for (slots, is_unclear) in [(vec![], false), (vec![0, 1, 3], false), (vec![0, 2], true)] {
+            let mut set = SlotSet::none();
+            slots.iter().for_each(|slot| set.insert(*slot));
+            assert_eq!(seen.is_unclear(&set), is_unclear, "{slots:?}");
+            assert_eq!(set.is_empty(), slots.is_empty());
+        }
+        assert!(!by_map.is_unclear(&SlotSet::all()) && !SlotSet::all().is_empty());
     }
 }

@@ -272,3 +272,204 @@ pub(in crate::client) fn cursor(place: u128, term: u64) -> u64 {
         0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::client::topology::Topology;
+    use crate::config::Credentials;
+
+    /// Sentinels at a place where nobody is.
+    fn sentinels() -> Arc<Sentinels> {
+        let config = ServerConfig::new("unix:///nobody/sentinel").unwrap();
+        let sentinel = Sentinel {
+            master: "main".to_owned(),
+            credentials: Credentials::default(),
+        };
+        Sentinels::new(&config, &sentinel)
+    }
+
+    fn node() -> Arc<Node> {
+        Node::new(ServerConfig::new("unix:///nobody/server").unwrap())
+    }
+
+    /// Sentinels that have named a master just now.
+    fn asked_just_now() -> (Arc<Sentinels>, Arc<Node>) {
+        let (sentinels, master) = (sentinels(), node());
+        *sentinels.known.lock() = Known {
+            master: Some(Arc::clone(&master)),
+            tried: Some(Instant::now()),
+            ..Known::default()
+        };
+        (sentinels, master)
+    }
+
+    fn failed(kind: Kind) -> Result<Arc<Node>> {
+        Err(Error::new(kind, "as they say"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_sentinels_said_is_relied_on_while_it_is_fresh_and_its_master_not_suspected() {
+        let (sentinels, master) = asked_just_now();
+        let is_fresh = || {
+            sentinels
+                .fresh()
+                .is_some_and(|node| Arc::ptr_eq(&node, &master))
+        };
+        assert!(is_fresh());
+        sentinels.suspect(&node());
+        assert!(is_fresh());
+        assert!(Arc::ptr_eq(&sentinels.node().await.unwrap(), &master));
+        assert!(sentinels.used.load(Relaxed));
+        sentinels.suspect(&master);
+        assert!(!is_fresh());
+        sentinels.known.lock().suspect = false;
+        advance(FRESH).await;
+        assert!(!is_fresh());
+        assert!(Arc::ptr_eq(&sentinels.master().unwrap(), &master));
+        sentinels.known.lock().tried = None;
+        assert!(!is_fresh());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_known_master_outlives_sentinels_that_are_away_and_none_that_refuse_us() {
+        for (kind, outlives) in [
+            (Kind::Unavailable, true),
+            (Kind::Timeout, true),
+            (Kind::Auth, false),
+        ] {
+            let (sentinels, master) = asked_just_now();
+            advance(FRESH).await;
+            sentinels.refreshing.begin(async move { failed(kind) });
+            match sentinels.node().await {
+                Ok(found) => assert!(outlives && Arc::ptr_eq(&found, &master)),
+                Err(error) => assert!(!outlives && error.kind() == kind, "{error}"),
+            }
+        }
+        let other = node();
+        let (sentinels, _) = asked_just_now();
+        advance(FRESH).await;
+        let named = Arc::clone(&other);
+        sentinels.refreshing.begin(async { Ok(named) });
+        assert!(Arc::ptr_eq(&sentinels.node().await.unwrap(), &other));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_believed_if_it_is_prompt_or_the_sentinels_name_its_server_after_it() {
+        let (sentinels, master) = asked_just_now();
+        let sent = Instant::now();
+        assert!(!sentinels.believes(&node(), sent).await);
+        advance(PROMPT - Duration::from_millis(1)).await;
+        assert!(sentinels.believes(&master, sent).await);
+        advance(Duration::from_millis(1)).await;
+        assert!(!sentinels.believes(&master, sent).await);
+        for (named, refreshed, believed) in [
+            (&master, Instant::now(), true),
+            (&master, sent, false),
+            (&node(), Instant::now(), false),
+        ] {
+            sentinels.known.lock().refreshed = Some(refreshed);
+            let named = Arc::clone(named);
+            sentinels.refreshing.begin(async { Ok(named) });
+            assert_eq!(sentinels.believes(&master, sent).await, believed);
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_pass_again_where_the_master_answers_or_another_was_named() {
+        let (sentinels, master) = asked_just_now();
+        for (named, passes) in [
+            (failed(Kind::Unavailable), false),
+            (Ok(Arc::clone(&master)), false),
+            (Ok(node()), true),
+        ] {
+            sentinels.refreshing.begin(async { named });
+            assert_eq!(sentinels.has_recovered(&master).await, passes);
+        }
+    }
+
+    #[tokio::test]
+    async fn sentinels_are_asked_though_nobody_waits_for_their_answer() {
+        let sentinels = sentinels();
+        sentinels.refresh_soon();
+        let shared = sentinels.refreshing.answer(async { Ok(node()) }, WATCH);
+        assert!(shared.await.is_err());
+        assert!(sentinels.known.lock().tried.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sentinels_are_asked_now_and_then_while_there_are_calls_and_else_never() {
+        let (sentinels, _) = asked_just_now();
+        let began = Instant::now();
+        let last = || sentinels.known.lock().tried.unwrap();
+        sentinels.watch();
+        sleep(4 * WATCH).await;
+        assert_eq!(last(), began);
+        for _ in 0..3 {
+            let called = Instant::now();
+            sentinels.used.store(true, Relaxed);
+            sleep(2 * WATCH).await;
+            assert!(last() >= called);
+            assert!(!sentinels.used.load(Relaxed));
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_no_master_any_more_or_has_lost_its_replicas_is_suspected() {
+        let said = |text: &str| {
+            let value = redis::parse_redis_value(format!("{text}\r\n").as_bytes());
+            Reply::from(value.unwrap())
+        };
+        let (sentinels, master) = asked_just_now();
+        let others = ["+OK", "-WRONGTYPE no", "-ERR no", "$-1"].map(said);
+        assert!(sentinels.meanings(&master, &others).is_empty());
+        assert!(!sentinels.known.lock().suspect);
+        for code in ["READONLY", "NOREPLICAS", "MASTERDOWN"] {
+            let refused = format!("-{code} no");
+            let replies = ["+OK", &refused, "-ERR no", &refused].map(said);
+            let (sentinels, master) = asked_just_now();
+            let mut meanings = sentinels.meanings(&master, &replies);
+            let Some((Meaning::Refused(error), places)) = meanings.pop() else {
+                panic!("{code} is no answer");
+            };
+            assert!(meanings.is_empty() && places == [1, 3], "{places:?}");
+            assert!(
+                error.is_outage() && error.to_string().contains(code),
+                "{error}"
+            );
+            assert!(sentinels.known.lock().suspect);
+        }
+    }
+
+    #[test]
+    fn a_master_is_suspected_where_a_call_failed_unless_its_connection_had_been_lost_before() {
+        let (sentinels, master) = asked_just_now();
+        let topology = Topology::Sentinel(Arc::clone(&sentinels));
+        for (node, was_stale, suspect) in [
+            (&node(), false, false),
+            (&master, true, false),
+            (&master, false, true),
+        ] {
+            topology.failed(node, was_stale);
+            assert_eq!(sentinels.known.lock().suspect, suspect);
+        }
+    }
+
+    #[test]
+    fn a_place_is_the_cursor_of_one_master_and_the_beginning_at_any_other() {
+        let sentinels = sentinels();
+        for term in [1, 2, 3, 1 << 40] {
+            sentinels.known.lock().term = term;
+            for own in [1, 2, 1 << 63, u64::MAX] {
+                let told = place(own, sentinels.term());
+                assert_eq!(cursor(told, term), own);
+                for another in [0, term - 1, term + 1, term * 2] {
+                    assert_eq!(cursor(told, another), 0, "{another} {term}");
+                }
+            }
+            assert_eq!((place(0, term), cursor(0, term)), (0, 0));
+        }
+    }
+}

@@ -175,3 +175,42 @@ impl Sentinels {
         Error::new(kind, message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Credentials, Sentinel, ServerConfig};
+
+    fn sentinels() -> Arc<Sentinels> {
+        let config = ServerConfig::new("redis://sentinel:1").unwrap();
+        let sentinel = Sentinel {
+            master: "main".to_owned(),
+            credentials: Credentials::default(),
+        };
+        Sentinels::new(&config, &sentinel)
+    }
+
+    #[test]
+    fn a_master_that_is_named_again_is_trusted_again_and_no_older_word_counts_from_then_on() {
+        let sentinels = sentinels();
+        for (epoch, expected) in [(7, 7), (5, 7), (8, 8)] {
+            sentinels.known.lock().suspect = true;
+            let began = Instant::now();
+            sentinels.keep(epoch, began);
+            let known = sentinels.known.lock();
+            assert_eq!((known.epoch, known.suspect), (expected, false));
+            assert_eq!(known.refreshed, Some(began));
+        }
+    }
+
+    #[test]
+    fn a_server_that_may_become_the_master_is_the_same_one_at_each_look() {
+        let sentinels = sentinels();
+        let at = |port| sentinels.config.endpoint.neighbour("h", port).unwrap();
+        let first = sentinels.candidate(at(1));
+        assert!(Arc::ptr_eq(&first, &sentinels.candidate(at(1))));
+        let second = sentinels.candidate(at(2));
+        assert!(*second.endpoint() == at(2) && !Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&second, &sentinels.candidate(at(2))));
+    }
+}
