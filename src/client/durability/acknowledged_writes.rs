@@ -374,4 +374,46 @@ mod tests {
         assert!(expired.is_shown_by(None) && !expired.is_shown_by(Some(b"2")));
         assert!(Change::Deleted.is_shown_by(None) && !Change::Deleted.is_shown_by(Some(b"1")));
     }
+
+    #[test]
+    fn a_lost_change_is_forgotten_with_one_that_is_not_known() {
+        let mut unproved = AcknowledgedWrites::default();
+        for key in [b"p:a", b"p:b"] {
+            unproved.note(0, [(key.to_vec(), Some(set(b"1")))].into_iter());
+            unproved.rechecked(1, key, set(b"1"), false);
+        }
+        for left in [1, 0] {
+            let [key, none] = [
+                format!("p:{}", if left == 1 { "a" } else { "b" }),
+                "p:c".into(),
+            ];
+            let unknown = [key, none].map(|key| (key.into_bytes(), None));
+            unproved.note(0, unknown.into_iter());
+            assert_eq!((unproved.lost(b"p:").len(), unproved.lost), (left, left));
+        }
+        assert_eq!(keys(unproved.doubtful(u64::MAX)), [] as [Vec<u8>; 0]);
+    }
+
+    #[test]
+    fn lost_drops_are_counted_so_that_who_comes_later_is_not_told_of_them() {
+        let mut unproved = AcknowledgedWrites::default();
+        for count in 1..3 {
+            unproved.note_drop(0, b"p:");
+            let (_, number) = unproved.doubtful_drops(1).remove(0);
+            unproved.rechecked_drop(1, b"p:", number, Some("a".to_owned()));
+            assert_eq!(unproved.drops_lost_so_far(), count);
+            assert!(unproved.lost_drop(b"p:", count - 1).is_some());
+            assert!(unproved.lost_drop(b"p:", count).is_none());
+        }
+    }
+
+    #[test]
+    fn a_drop_after_what_a_barrier_has_passed_is_still_to_be_proved() {
+        let mut unproved = AcknowledgedWrites::default();
+        unproved.note_drop(0, b"p:");
+        let covered = unproved.requests();
+        unproved.note_drop(0, b"q:");
+        unproved.passed(covered);
+        assert_eq!(unproved.doubtful_drops(u64::MAX), [(b"q:".to_vec(), 2)]);
+    }
 }

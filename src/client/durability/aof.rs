@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::{RedisError, ServerError, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::wait::{AttemptError, BarrierSession, checked, mark, milliseconds};
+use super::wait::{AttemptError, BarrierSession, Facts, checked, mark, milliseconds};
 use crate::client::command;
 use crate::config::ServerConfig;
 use crate::config::durability::Durability;
@@ -130,24 +130,29 @@ impl BarrierSession {
         while seen < in_a_row {
             let facts = self.persistence(config).await?;
             let facts = facts.ok_or_else(|| unmet(FORBIDDEN))?;
-            if !facts.say("aof_enabled", "1") {
-                return Err(unmet(OFF));
-            }
-            if !facts.say("aof_last_write_status", "ok") {
-                return Err(unmet(FAILED));
-            }
-            // Some settings leave syncs out for as long as a child writes a file.
-            let child = !facts.say("aof_rewrite_in_progress", "0")
-                || !facts.say("rdb_bgsave_in_progress", "0");
-            if !facts.say("aof_pending_bio_fsync", "0") || (leaves_out && child) {
+            if shows_no_sync(&facts, leaves_out).map_err(unmet)? {
+                seen += 1;
+            } else {
                 seen = 0;
                 sleep(POLL_INTERVAL).await;
-            } else {
-                seen += 1;
             }
         }
         Ok(())
     }
+}
+
+/// Whether what INFO says shows no sync under way; an error if none is to come.
+fn shows_no_sync(facts: &Facts, leaves_out: bool) -> Result<bool, &'static str> {
+    if !facts.say("aof_enabled", "1") {
+        return Err(OFF);
+    }
+    if !facts.say("aof_last_write_status", "ok") {
+        return Err(FAILED);
+    }
+    // Some settings leave syncs out for as long as a child writes a file.
+    let child =
+        !facts.say("aof_rewrite_in_progress", "0") || !facts.say("rdb_bgsave_in_progress", "0");
+    Ok(facts.say("aof_pending_bio_fsync", "0") && !(leaves_out && child))
 }
 
 fn says(error: &ServerError, text: &str) -> bool {
@@ -158,4 +163,41 @@ fn says(error: &ServerError, text: &str) -> bool {
 fn value_of(reply: Value) -> Option<String> {
     let mut said: Vec<String> = redis::from_redis_value(reply).ok()?;
     (said.len() == 2).then(|| said.remove(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_sync_is_seen_where_all_is_written_and_no_child_keeps_the_file_from_being_synced() {
+        let quiet = [
+            ("aof_enabled", "1"),
+            ("aof_last_write_status", "ok"),
+            ("aof_rewrite_in_progress", "0"),
+            ("rdb_bgsave_in_progress", "0"),
+            ("aof_pending_bio_fsync", "0"),
+        ];
+        let seen = |changed: &[(&str, &str)], leaves_out| {
+            let lines = quiet.map(|(name, value)| {
+                let change = changed.iter().find(|(of, _)| *of == name);
+                format!("{name}:{}\r\n", change.map_or(value, |(_, value)| value))
+            });
+            shows_no_sync(&Facts(lines.concat()), leaves_out)
+        };
+        for leaves_out in [false, true] {
+            assert_eq!(seen(&[], leaves_out), Ok(true));
+            assert_eq!(seen(&[("aof_enabled", "0")], leaves_out), Err(OFF));
+            let failed = seen(&[("aof_last_write_status", "err")], leaves_out);
+            assert_eq!(failed, Err(FAILED));
+            let pending = seen(&[("aof_pending_bio_fsync", "1")], leaves_out);
+            assert_eq!(pending, Ok(false));
+            let rewriting = ("aof_rewrite_in_progress", "1");
+            let saving = ("rdb_bgsave_in_progress", "1");
+            for children in [&[rewriting][..], &[saving], &[rewriting, saving]] {
+                assert_eq!(seen(children, leaves_out), Ok(!leaves_out), "{children:?}");
+            }
+        }
+        assert_eq!(shows_no_sync(&Facts(String::new()), false), Err(OFF));
+    }
 }

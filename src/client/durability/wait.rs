@@ -143,7 +143,7 @@ impl BarrierSession {
 }
 
 /// The lines of a section of INFO.
-pub(super) struct Facts(String);
+pub(super) struct Facts(pub(super) String);
 
 impl Facts {
     /// What they say under this name.
@@ -194,4 +194,48 @@ pub(super) fn checked(reply: Value) -> Result<Value, AttemptError> {
     } else {
         AttemptError::Refused(reason)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::protocol::resp_parser::{Parsed, parse};
+
+    fn answer(said: &str) -> Value {
+        match parse(said.as_bytes()) {
+            Ok(Parsed::Whole(value, _)) => value,
+            _ => panic!("no answer: {said}"),
+        }
+    }
+
+    #[test]
+    fn info_that_may_not_be_asked_for_is_none_and_any_other_refusal_an_error() {
+        assert!(matches!(facts(answer("-NOPERM no\r\n")), Ok(None)));
+        for (code, lost) in [
+            ("READONLY", true),
+            ("UNBLOCKED", true),
+            ("MOVED", true),
+            ("LOADING", true),
+            ("ERR", false),
+            ("WRONGTYPE", false),
+        ] {
+            let refused = facts(answer(&format!("-{code} 1 127.0.0.1:1\r\n")));
+            let Err(refused) = refused else {
+                panic!("{code} is none to be left out");
+            };
+            assert_eq!(matches!(refused, AttemptError::Lost(_)), lost, "{code}");
+        }
+        let told = facts(Value::BulkString(b"# Of it\r\na:1\r\nb:\r\n".to_vec()));
+        let Ok(Some(told)) = told else {
+            panic!("no facts");
+        };
+        assert!(told.say("a", "1") && told.say("b", "") && !told.say("c", ""));
+    }
+
+    #[test]
+    fn wait_is_told_whole_milliseconds_and_never_to_wait_for_ever() {
+        let said = [0, 1, 999_999, 1_000_000, 20_000_000_000].map(Duration::from_nanos);
+        assert_eq!(said.map(milliseconds), [1, 1, 1, 1, 20_000]);
+        assert_eq!(milliseconds(Duration::MAX), u64::MAX);
+    }
 }

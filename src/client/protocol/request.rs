@@ -223,4 +223,58 @@ mod tests {
         assert!(request.writes && packed.writes && !request.to_be_sent_once().resendable);
         assert!(!Request::resendable([command("GET", [&b"p:n:"[..]])]).writes);
     }
+
+    fn commands(name: &str) -> Commands {
+        let mut commands = Commands::default();
+        commands.add(name, ("p:", "a"), &[]);
+        commands
+    }
+
+    #[test]
+    fn commands_that_are_joined_are_counted_and_write_if_one_of_them_does() {
+        for (names, writing) in [
+            (["GET", "SET"], true),
+            (["SET", "GET"], true),
+            (["GET", "TTL"], false),
+        ] {
+            let [mut joined, other] = names.map(commands);
+            joined.join(&other);
+            let request = joined.resendable();
+            assert_eq!((request.replies, request.writes), (2, writing), "{names:?}");
+            let wire = names.map(|name| commands(name).wire).concat();
+            assert_eq!(request.wire, [wire]);
+        }
+    }
+
+    #[test]
+    fn a_group_without_commands_is_no_part_of_what_is_sent() {
+        let request =
+            Commands::in_order([Commands::default(), commands("GET"), Commands::default()]);
+        assert_eq!((request.wire.len(), request.replies), (1, 1));
+        assert!(Commands::default().resendable().is_empty());
+    }
+
+    #[test]
+    fn commands_take_about_as_much_memory_as_their_words_of_any_length() {
+        for lengths in (0..16).map(|bits: usize| [0, 1, 2, 3].map(|bit| bits >> bit & 1)) {
+            let [name, prefix, id, argument] = lengths.map(|long| "x".repeat(1 + long * 5_000));
+            let mut one = Commands::default();
+            one.add(&name, (&prefix, &id), &[argument.as_bytes()]);
+            let mut each = Commands::default();
+            each.add_each(&name, &prefix, [&*id].into_iter());
+            let mut packed = Commands::default();
+            packed.extend([&command(&name, [id.as_bytes()])]);
+            for commands in [one, each, packed] {
+                let (length, capacity) = (commands.wire.len(), commands.wire.capacity());
+                assert!(capacity <= length + 5 * HEAD, "{capacity} for {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn room_that_is_not_to_be_had_is_refused_and_what_is_asked_for_in_advance_is_there() {
+        let refused = Commands::default().reserve(usize::MAX);
+        assert_eq!(refused.unwrap_err().kind(), crate::error::Kind::Memory);
+        assert!(Commands::with_capacity(1_000).wire.capacity() >= 1_000);
+    }
 }

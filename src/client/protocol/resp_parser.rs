@@ -431,4 +431,35 @@ mod tests {
             Err(_) => {}
         });
     }
+
+    #[test]
+    fn a_value_may_be_as_long_as_a_server_holds_and_no_longer() {
+        let Ok(Parsed::Part(needed)) = parse(format!("${MAX_BULK}\r\n").as_bytes()) else {
+            panic!("it has only begun");
+        };
+        assert_eq!(needed, "$536870912\r\n".len() + MAX_BULK + 2);
+        assert!(parse(format!("${}\r\n", MAX_BULK + 1).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_push_has_its_kind() {
+        for (name, kind) in [
+            ("invalidate", PushKind::Invalidate),
+            ("news", PushKind::Other("news".to_owned())),
+        ] {
+            let said = format!(">2\r\n${}\r\n{name}\r\n:1\r\n", name.len());
+            let data = vec![Value::Int(1)];
+            let push = Value::Push { kind, data };
+            assert_eq!(
+                parse(said.as_bytes()).unwrap(),
+                Parsed::Whole(push, said.len())
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_that_loads_its_data_or_runs_a_script_refuses_for_now() {
+        let refusing = ["LOADING", "BUSY", "ERR", "BUSYKEY", "OOM"].map(refuses_for_now);
+        assert_eq!(refusing, [true, true, false, false, false]);
+    }
 }

@@ -137,4 +137,19 @@ mod tests {
         three.pop().unwrap().accepted();
         assert!(fourth.await.is_ok());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_succeeds_makes_good_for_those_refused_before() {
+        let auth_limiter = AuthLimiter::default();
+        let refusal = RedisError::from(Error::new(Kind::Auth, "wrong"));
+        let began = Instant::now();
+        for _ in 0..3 {
+            for _ in 1..MOST {
+                let auth_attempt = auth_limiter.begin(Some(b"old")).await.unwrap();
+                auth_attempt.refused(Some(b"old"), &refusal);
+            }
+            auth_limiter.begin(Some(b"new")).await.unwrap().accepted();
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 }

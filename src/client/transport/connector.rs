@@ -323,3 +323,77 @@ fn read_password(path: &Path) -> Result<Vec<u8>, Error> {
     }
     Ok(password)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::client::transport::tls::certificates;
+
+    #[test]
+    fn a_password_is_read_without_the_one_newline_of_an_editor() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            read_password(file.path())
+        };
+        for text in ["secret", "secret\n", "secret\r\n"] {
+            assert_eq!(read(text).unwrap(), b"secret");
+        }
+        assert_eq!(read("secret \n\n").unwrap(), b"secret \n");
+        assert_eq!(read("\rsecret\r").unwrap(), b"\rsecret\r");
+        for text in ["", "\n", "\r\n"] {
+            let error = read(text).unwrap_err();
+            assert_eq!(error.to_string(), "redis_password_file is empty");
+        }
+        let path = file.path().with_extension("none");
+        let text = read_password(&path).unwrap_err().to_string();
+        assert!(text.contains("cannot be read"), "{text}");
+        assert!(!text.contains(path.to_str().unwrap()), "{text}");
+    }
+
+    /// A port at which all are let in and nobody is answered.
+    async fn silent() -> (TcpListener, ServerConfig) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = ServerConfig::new(&format!("redis://{address}")).unwrap();
+        (listener, config)
+    }
+
+    #[tokio::test]
+    async fn only_connections_with_a_password_wait_for_each_other() {
+        let (listener, mut config) = silent().await;
+        config.connection_timeout = Duration::from_secs(60);
+        let connector = Connector::new(config, Arc::default());
+        let opening: Vec<_> = (0..8)
+            .map(|_| {
+                let connector = Arc::clone(&connector);
+                tokio::spawn(async move { connector.connect().await.is_ok() })
+            })
+            .collect();
+        let mut accepted = Vec::new();
+        for _ in &opening {
+            let next = timeout_at(Instant::now() + Duration::from_secs(10), listener.accept());
+            accepted.push(next.await.expect("all are let in").unwrap());
+        }
+        for opening in opening {
+            opening.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_says_nothing_at_all_is_not_said_to_speak_no_tls() {
+        let (_listener, mut config) = silent().await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), certificates::CERTIFICATE).unwrap();
+        config.tls.ca = Some(file.path().to_owned());
+        config.endpoint.secure = true;
+        config.connection_timeout = Duration::from_millis(200);
+        let connector = Connector::new(config, Arc::default());
+        let refused = connector.connect().await.err().expect("nobody answers");
+        let error = Error::from_redis(&refused);
+        let text = error.to_string();
+        assert!(text.contains("no answer to the TLS handshake"), "{text}");
+    }
+}

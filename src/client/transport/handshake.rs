@@ -243,4 +243,74 @@ mod tests {
         };
         assert!(Error::from_redis(&error).to_string().contains("rediss://"));
     }
+
+    /// Of what is left to read, an error.
+    struct Broken;
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            std::task::Poll::Ready(Err(io::Error::other("an alert of TLS")))
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_login_that_cannot_be_sent_the_error_is_told_that_says_more() {
+        let config = ServerConfig::new("redis://localhost").unwrap();
+        let broken = async |reader: Box<dyn AsyncRead + Unpin>| {
+            let (writer, other) = tokio::io::duplex(1024);
+            drop(other);
+            let mut stream = tokio::io::join(reader, writer);
+            match authenticate(&mut stream, &config, None, Identification::Named).await {
+                Err(Failure::Broken(error)) => error,
+                _ => panic!("it is broken"),
+            }
+        };
+        let end: &[u8] = b"";
+        let error = broken(Box::new(end)).await;
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        let error = broken(Box::new(Broken)).await;
+        assert_eq!(error.to_string(), "an alert of TLS");
+        let full: &[u8] = b"-ERR max number of clients reached\r\n";
+        let (writer, _) = tokio::io::duplex(1024);
+        let mut stream = tokio::io::join(full, writer);
+        let said = authenticate(&mut stream, &config, None, Identification::Named).await;
+        assert!(matches!(said, Err(Failure::Answered(_))));
+    }
+
+    #[tokio::test]
+    async fn only_an_error_of_select_itself_is_one_of_the_database() {
+        let config = ServerConfig::new("redis://localhost/99").unwrap();
+        for (said, of_the_database) in [
+            ("-ERR DB index is out of range\r\n+PONG\r\n", true),
+            ("-LOADING the data\r\n-LOADING the data\r\n", false),
+            ("+OK\r\n-NOAUTH log in\r\n", false),
+        ] {
+            let (mut ours, mut theirs) = tokio::io::duplex(1024);
+            theirs.write_all(said.as_bytes()).await.unwrap();
+            let plain = Identification::Plain;
+            let Err(Failure::Answered(error)) = authenticate(&mut ours, &config, None, plain).await
+            else {
+                panic!("it was refused: {said}");
+            };
+            let text = Error::from_redis(&error).to_string();
+            assert_eq!(text.contains("database 99"), of_the_database, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_text_in_the_place_of_an_answer_is_one_and_what_follows_counts() {
+        for (last, accepted) in [("+OK\r\n", true), ("-NOAUTH log in\r\n", false)] {
+            let config = ServerConfig::new("redis://localhost").unwrap();
+            let (mut ours, mut theirs) = tokio::io::duplex(1024);
+            let said = format!("$2\r\nOK\r\n$0\r\n\r\n{last}");
+            theirs.write_all(said.as_bytes()).await.unwrap();
+            theirs.shutdown().await.unwrap();
+            let end = authenticate(&mut ours, &config, None, Identification::Named).await;
+            assert_eq!(end.is_ok(), accepted);
+        }
+    }
 }

@@ -230,3 +230,6 @@ pub(in crate::client) fn waits(error: &io::Error) -> bool {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
     )
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -247,3 +247,108 @@ fn whatever_way_their_bytes_were_cut_answers_are_the_same() {
         assert_eq!(cut, answers_in(bytes, || usize::MAX));
     });
 }
+
+#[test]
+fn small_requests_leave_in_one_write_and_what_is_large_or_alone_is_not_copied() {
+    let of = |bytes: usize| Request {
+        wire: vec![Bytes::from(vec![b'x'; bytes])],
+        replies: 1,
+        resendable: true,
+        writes: false,
+    };
+    let sent = |requests: &[Request]| {
+        let mut pipeline = Pipeline::default();
+        for request in requests {
+            drop(pipeline.send(request));
+        }
+        let bytes = pipeline.output().unwrap();
+        (bytes.len(), bytes.as_ptr() == requests[0].wire[0].as_ptr())
+    };
+    let half = SMALL / 2;
+    assert_eq!(sent(&[of(half), of(half)]), (SMALL, false));
+    assert_eq!(sent(&[of(half), of(half + 1)]), (half, true));
+    assert_eq!(sent(&[of(5)]), (5, true));
+}
+
+#[test]
+fn bytes_of_a_part_of_an_answer_are_no_rest() {
+    let mut pipeline = Pipeline::default();
+    assert!(pipeline.is_at_rest());
+    feed(&mut pipeline, b"$5\r\nab", 3).unwrap();
+    assert!(!pipeline.is_at_rest(), "nobody waits, and something came");
+}
+
+#[test]
+fn an_array_which_does_not_say_how_long_it_is_is_read_into_buffers_twice_as_long() {
+    let items = 2_000;
+    let item = format!("$1000\r\n{}\r\n", "x".repeat(1_000));
+    let answer = format!("*{items}\r\n{}", item.repeat(items)).into_bytes();
+    let (mut read_buffer, mut read, mut ready) = (ReadBuffer::default(), 0, Vec::new());
+    while read < answer.len() {
+        assert!(read_buffer.reply().unwrap().is_none());
+        let free_space = read_buffer.free_space().unwrap();
+        ready.push(read + free_space.len());
+        let count = free_space.len().min(answer.len() - read);
+        free_space[..count].copy_from_slice(&answer[read..read + count]);
+        read_buffer.received(count);
+        read += count;
+    }
+    assert_eq!(ready, [1, 2, 4, 8].map(|times| times * BUFFER));
+    let Ok(Some(Reply::Other(Value::Array(read)))) = read_buffer.reply() else {
+        panic!("no answer");
+    };
+    assert_eq!(read.len(), items);
+}
+
+/// The text of an answer that is read, and where the buffer was.
+fn read_text(read_buffer: &mut ReadBuffer) -> (Bytes, *const u8) {
+    let answer = b"$1\r\nx\r\n";
+    let free_space = read_buffer.free_space().unwrap();
+    let place = free_space.as_ptr();
+    free_space[..answer.len()].copy_from_slice(answer);
+    read_buffer.received(answer.len());
+    let Ok(Some(Reply::Text(text))) = read_buffer.reply() else {
+        panic!("no answer");
+    };
+    assert!(read_buffer.reply().unwrap().is_none());
+    (text, place)
+}
+
+#[test]
+fn buffers_whose_answers_are_gone_are_used_again_and_no_more_than_a_few_are_kept() {
+    let mut read_buffer = ReadBuffer::default();
+    let held: Vec<_> = (0..3 * KEPT).map(|_| read_text(&mut read_buffer)).collect();
+    let mut places: Vec<_> = held.iter().map(|(_, place)| *place).collect();
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!(places.len(), 3 * KEPT, "all have answers in use");
+    assert_eq!(read_buffer.lent.len(), KEPT);
+    let last = held.last().unwrap().1;
+    drop(held);
+    let held = read_text(&mut read_buffer);
+    assert_eq!(held.1, last);
+    let kept: Vec<_> = read_buffer.lent.iter().map(|lent| lent.as_ptr()).collect();
+    assert!(kept.contains(&read_text(&mut read_buffer).1));
+}
+
+#[test]
+fn a_buffer_stays_for_the_next_answer_unless_it_was_made_for_a_large_value() {
+    for (length, stays) in [(10, true), (2 * BUFFER, false)] {
+        let mut read_buffer = ReadBuffer::default();
+        let mut answer = format!("${length}\r\n").into_bytes();
+        answer.resize(answer.len() + length, b'x');
+        answer.extend_from_slice(b"\r\n");
+        let mut rest = &answer[..];
+        while !rest.is_empty() {
+            assert!(read_buffer.reply().unwrap().is_none());
+            let free_space = read_buffer.free_space().unwrap();
+            let count = free_space.len().min(rest.len());
+            free_space[..count].copy_from_slice(&rest[..count]);
+            read_buffer.received(count);
+            rest = &rest[count..];
+        }
+        assert!(read_buffer.reply().unwrap().is_some());
+        assert!(read_buffer.reply().unwrap().is_none());
+        assert_eq!(!read_buffer.bytes.is_empty(), stays, "{length}");
+    }
+}

@@ -208,3 +208,119 @@ fn system_roots() -> Result<Arc<RootCertStore>> {
     }
     Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
 }
+
+#[cfg(test)]
+pub(in crate::client::transport) mod tests {
+    use super::*;
+
+    /// Of `localhost`, signed by itself, until the year 2120.
+    pub(in crate::client::transport) const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBHTCB0KADAgECAgEBMAUGAytlcDAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwIBcN
+MjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMMCWxvY2Fs
+aG9zdDAqMAUGAytlcAMhADtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop
+o0UwQzAUBgNVHREEDTALgglsb2NhbGhvc3QwDAYDVR0TAQH/BAIwADAdBgNVHQ4E
+FgQUjDDJfn/VRgzjuWLbTNdYee7Nir0wBQYDK2VwA0EAvTuoYYgt/G/cI0Lstkdq
+pl0QF+97keEg4HkMwIy72P6oEbdktYxo4fw0tgTilfY/qbeODp+aCOVpSBTcjhJg
+BQ==
+-----END CERTIFICATE-----
+";
+
+    /// A key that is nobody's secret, all zeros but the end: with 'A' there, that of the certificate.
+    pub(in crate::client::transport) fn key(end: char) -> String {
+        let zeros = "A".repeat(39);
+        format!(
+            "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAAA{zeros}{end}\n-----END PRIVATE KEY-----\n"
+        )
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_is_read_if_one_is_named_and_an_error_names_its_setting() {
+        assert_eq!(read("redis_tls_ca_file", None).unwrap(), None);
+        let file = file("of it");
+        let found = read("redis_tls_ca_file", Some(file.path()));
+        assert_eq!(found.unwrap().unwrap(), b"of it");
+        let path = file.path().with_extension("none");
+        let error = read("redis_tls_ca_file", Some(&path)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        let named = format!("redis_tls_ca_file {} cannot be read", path.display());
+        assert!(error.to_string().starts_with(&named), "{error}");
+    }
+
+    #[test]
+    fn a_configuration_serves_until_the_files_hold_something_else() {
+        let ca = file(CERTIFICATE);
+        let tls = Tls::new(TlsFiles {
+            ca: Some(ca.path().to_owned()),
+            ..TlsFiles::default()
+        });
+        let first = tls.config().unwrap();
+        assert!(Arc::ptr_eq(&first, &tls.config().unwrap()));
+        fs::write(ca.path(), format!("{CERTIFICATE}\n# renewed\n")).unwrap();
+        let second = tls.config().unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        // One that cannot be used is none to replace what serves.
+        fs::write(ca.path(), "half of it").unwrap();
+        assert!(Arc::ptr_eq(&second, &tls.config().unwrap()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_told_with_its_setting() {
+        let unusable = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let (own, another) = (key('A'), key('B'));
+        for (ca, cert, key, told) in [
+            (CERTIFICATE, CERTIFICATE, &*own, None),
+            ("", CERTIFICATE, &own, Some(("ca", "holds no certificate"))),
+            (
+                &own,
+                CERTIFICATE,
+                &own,
+                Some(("ca", "holds no certificate")),
+            ),
+            (unusable, CERTIFICATE, &own, Some(("ca", "nobody can use"))),
+            (
+                CERTIFICATE,
+                "",
+                &own,
+                Some(("cert", "holds no certificate")),
+            ),
+            (
+                CERTIFICATE,
+                unusable,
+                &own,
+                Some(("cert", "nobody can use")),
+            ),
+            (
+                CERTIFICATE,
+                CERTIFICATE,
+                "",
+                Some(("key", "no private key")),
+            ),
+            (
+                CERTIFICATE,
+                CERTIFICATE,
+                &another,
+                Some(("key", "is not the key of")),
+            ),
+        ] {
+            let files = [ca, cert, key].map(file);
+            let [ca, cert, key] = files.each_ref().map(|file| Some(file.path().to_owned()));
+            let made = Tls::new(TlsFiles { ca, cert, key }).config();
+            match (made, told) {
+                (Ok(_), None) => {}
+                (Err(error), Some((setting, why))) => {
+                    let text = error.to_string();
+                    let setting = format!("redis_tls_{setting}_file ");
+                    assert!(text.starts_with(&setting) && text.contains(why), "{text}");
+                }
+                (made, told) => panic!("{:?} instead of {told:?}", made.err()),
+            }
+        }
+    }
+}

@@ -124,3 +124,56 @@ fn refused(message: &str) -> Error {
 fn unavailable(message: &str) -> Error {
     Error::new(Kind::Unavailable, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of an alert: to who has shown a certificate, and to who has none.
+    fn told(alert: AlertDescription) -> [String; 2] {
+        [Some("c.pem".into()), None].map(|cert| {
+            let files = TlsFiles {
+                cert,
+                ..TlsFiles::default()
+            };
+            let refusal = Refusal {
+                files: &files,
+                host: "localhost",
+            };
+            let alert = io::Error::new(io::ErrorKind::InvalidData, TlsError::AlertReceived(alert));
+            let texts = [refusal.of_handshake(&alert), refusal.of_login(&alert)];
+            let [first, second] = texts.map(|error| {
+                assert_eq!(error.kind(), Kind::Auth);
+                error.to_string()
+            });
+            assert_eq!(first, second);
+            first
+        })
+    }
+
+    #[test]
+    fn an_alert_is_of_the_certificate_that_was_shown_or_of_none() {
+        let (asks, refuses) = (
+            "asks clients for a certificate",
+            "does not accept the certificate",
+        );
+        for (alert, shown, none) in [
+            (AlertDescription::CertificateRequired, "", asks),
+            (AlertDescription::HandshakeFailure, "", asks),
+            (AlertDescription::CertificateUnknown, refuses, asks),
+            (AlertDescription::UnknownCA, refuses, ""),
+            (AlertDescription::AccessDenied, refuses, ""),
+            (AlertDescription::ProtocolVersion, "", ""),
+        ] {
+            for (text, expected) in told(alert).iter().zip([shown, none]) {
+                let said = [asks, refuses].map(|words| text.contains(words));
+                assert_eq!(
+                    said,
+                    [asks, refuses].map(|words| words == expected),
+                    "{text}"
+                );
+                assert!(text.contains(&format!("{alert:?}")), "{text}");
+            }
+        }
+    }
+}
