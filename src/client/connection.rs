@@ -290,10 +290,11 @@ impl Drop for OwnConnection {
 #[cfg(all(test, unix))]
 mod tests {
     use futures_util::FutureExt;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
     use super::*;
+    use crate::client::command;
     use crate::client::transport::stream::Stream;
 
     #[tokio::test]
@@ -332,5 +333,90 @@ mod tests {
         let refused = connection.exchange_until(&ping, limit).now_or_never();
         assert!(refused.is_some_and(|replies| replies.is_err()));
         assert!(answered.await.is_ok());
+    }
+
+    fn pair(waiting: Waiting) -> (Arc<Connection>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let socket = Socket::new(Stream::Unix(ours), waiting).unwrap();
+        (Connection::new(socket, Pipeline::default(), None), theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_that_was_kept_from_its_sockets_looks_at_them_before_it_gives_up() {
+        let limit = Duration::from_secs(1);
+        let ping = Request::resendable([redis::cmd("PING")]);
+        let over = |late: Duration| late + late / 2;
+        // How late each look is, and whether it is the last one.
+        for (waiting, looks) in [
+            (Waiting::Never, &[LATE - Duration::from_millis(1)][..]),
+            (Waiting::Never, &[LATE, LATE - Duration::from_millis(1)]),
+            (Waiting::Never, &[LATE, LATE, LATE, LATE]),
+            (Waiting::Never, &[4 * LATE, LATE / 2]),
+            (Waiting::Runtime, &[LATE]),
+            (Waiting::Runtime, &[4 * LATE]),
+        ] {
+            let (connection, _theirs) = pair(waiting);
+            let mut answer = Box::pin(connection.exchange_until(&ping, Instant::now() + limit));
+            assert!(answer.as_mut().now_or_never().is_none());
+            let mut left = limit;
+            for (place, late) in looks.iter().enumerate() {
+                tokio::time::advance(left + *late).await;
+                let given_up = answer.as_mut().now_or_never();
+                let is_last = place + 1 == looks.len();
+                assert_eq!(given_up.is_some(), is_last, "{waiting:?} {looks:?} {place}");
+                assert_eq!(connection.is_closed(), is_last);
+                left = over(*late) - *late;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_larger_than_what_the_socket_takes_is_sent_as_there_is_room() {
+        let (connection, mut theirs) = pair(Waiting::Runtime);
+        let limit = Instant::now() + Duration::from_secs(20);
+        let ping = Request::resendable([redis::cmd("PING")]);
+        let value = vec![b'x'; 4 << 20];
+        let large = command("SET", [&b"key"[..], &value]);
+        let bytes = large.get_packed_command().len();
+        let large = Request::resendable([large]);
+        for (request, mut bytes) in [(&ping, 14), (&large, bytes)] {
+            let peer = async {
+                let mut came = vec![0; 64 << 10];
+                while bytes > 0 {
+                    bytes -= theirs.read(&mut came).await.unwrap();
+                }
+                theirs.write_all(b"+OK\r\n").await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(connection.exchange_until(request, limit), peer);
+            assert_eq!(answer.unwrap().len(), 1);
+        }
+        assert!(!connection.has_more_to_send() && connection.is_at_rest());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_reset_is_lost_and_one_that_is_silent_is_not() {
+        let (connection, mut theirs) = pair(Waiting::Never);
+        let limit = Instant::now() + Duration::from_secs(20);
+        let ping = Request::resendable([redis::cmd("PING")]);
+        assert!(!connection.drive() && !connection.is_closed());
+        let mut answered = Box::pin(connection.exchange_until(&ping, limit));
+        assert!(answered.as_mut().now_or_never().is_none());
+        theirs.write_all(b"+PONG\r\n").await.unwrap();
+        assert!(!connection.drive(), "that was all");
+        assert!(answered.await.is_ok());
+        drop(theirs); // with a question in its socket, which resets it
+        assert!(!connection.drive() && connection.is_closed());
+    }
+
+    #[tokio::test]
+    async fn the_peer_learns_at_once_that_a_connection_was_closed_or_its_owner_is_gone() {
+        let (connection, mut theirs) = pair(Waiting::Never);
+        connection.close();
+        let ended = timeout_at(Instant::now() + Duration::from_secs(20), theirs.read_u8());
+        assert!(ended.await.unwrap().is_err());
+        let (connection, mut theirs) = pair(Waiting::Runtime);
+        drop(OwnConnection(connection));
+        let ended = timeout_at(Instant::now() + Duration::from_secs(20), theirs.read_u8());
+        assert!(ended.await.unwrap().is_err());
     }
 }

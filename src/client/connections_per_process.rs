@@ -72,6 +72,8 @@ impl SharedConnections {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -87,5 +89,26 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &shared.get(&other)));
         drop(first);
         assert_eq!(shared.sets.lock()[&config].strong_count(), 0);
+    }
+
+    #[test]
+    fn a_set_that_no_store_uses_is_kept_in_mind_until_the_next_one_is_made() {
+        let shared = SharedConnections::default();
+        let of = |database: u8| ServerConfig::new(&format!("redis://localhost/{database}"));
+        let kept = shared.get(&of(0).unwrap());
+        drop(shared.get(&of(1).unwrap()));
+        let next = shared.get(&of(2).unwrap());
+        assert_eq!(shared.sets.lock().len(), 2);
+        assert_eq!(shared.in_use().len(), 2);
+        drop((kept, next));
+    }
+
+    #[test]
+    fn all_stores_of_a_process_share_its_flights_and_what_is_left_to_be_sent() {
+        let shared = SharedConnections::default();
+        assert!(Arc::ptr_eq(&shared.flights(), &shared.flights()));
+        assert!(Arc::ptr_eq(&shared.backlog(), &shared.backlog()));
+        shared.drain(Duration::ZERO);
+        assert!(shared.backlog().hurried().now_or_never().is_some());
     }
 }

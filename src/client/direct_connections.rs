@@ -237,3 +237,142 @@ impl Drop for Reactor {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use tokio::net::UnixStream;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::client::protocol::pipeline::Pipeline;
+    use crate::client::protocol::request::Request;
+    use crate::client::transport::socket::Socket;
+    use crate::client::transport::stream::Stream;
+    use crate::config::ServerConfig;
+
+    const WAITING: Waiting = Waiting::AtMost(Duration::from_millis(1));
+
+    fn pool() -> Arc<Pool> {
+        Pool::new(
+            &ServerConfig::new("redis://localhost").unwrap(),
+            Arc::default(),
+        )
+    }
+
+    /// A direct connection of the reactor, and the other end of it.
+    fn connect(reactor: &Reactor, pool: &Arc<Pool>) -> (Arc<Connection>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let socket = Socket::new(Stream::Unix(ours), reactor.waiting).unwrap();
+        let connection = Connection::new(socket, Pipeline::default(), None);
+        reactor.own(pool, &connection);
+        (connection, theirs)
+    }
+
+    #[tokio::test]
+    async fn the_pool_takes_over_from_a_direct_connection_with_much_under_way() {
+        let (reactor, pool) = (Reactor::new(Waiting::Never), pool());
+        let (connection, _theirs) = connect(&reactor, &pool);
+        let limit = Instant::now() + Duration::from_secs(60);
+        let ping = Request::resendable([redis::cmd("PING")]);
+        let mut waiting = Vec::new();
+        for under_way in 0..=BUSY_AT {
+            let found = reactor.connection(&pool).now_or_never().unwrap().unwrap();
+            assert_eq!(found.is_some(), under_way < BUSY_AT, "{under_way}");
+            let mut answer = Box::pin(connection.exchange_until(&ping, limit));
+            assert!(answer.as_mut().now_or_never().is_none());
+            waiting.push(answer);
+        }
+    }
+
+    #[test]
+    fn one_opens_a_connection_to_a_server_and_servers_that_are_gone_are_forgotten() {
+        let (reactor, first) = (Reactor::new(Waiting::Never), pool());
+        assert!(Arc::ptr_eq(
+            &reactor.opening(&first),
+            &reactor.opening(&first)
+        ));
+        drop(first);
+        let second = pool();
+        drop(reactor.opening(&second));
+        assert_eq!(reactor.opening.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_hands_on_what_is_at_rest_where_callers_block() {
+        let limit = Instant::now() + Duration::from_secs(60);
+        let ping = Request::resendable([redis::cmd("PING")]);
+        for (waiting, busy, kept) in [
+            (WAITING, false, true),
+            (WAITING, true, false),
+            (Waiting::Never, false, false),
+            (Waiting::Never, true, false),
+        ] {
+            let (reactor, pool) = (Reactor::new(waiting), pool());
+            let (connection, _theirs) = connect(&reactor, &pool);
+            let mut answer = Box::pin(connection.exchange_until(&ping, limit));
+            if busy {
+                assert!(answer.as_mut().now_or_never().is_none());
+            }
+            drop(reactor);
+            assert_eq!(connection.is_closed(), !kept, "{waiting:?} {busy}");
+            assert_eq!(pool.take_idle().is_some(), kept, "{waiting:?} {busy}");
+        }
+        // One that was closed meanwhile is of no use to anybody.
+        let (reactor, pool) = (Reactor::new(WAITING), pool());
+        let (connection, _theirs) = connect(&reactor, &pool);
+        connection.close();
+        drop(reactor);
+        assert!(pool.take_idle().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_does_not_block_looks_whether_a_connection_with_nothing_under_way_has_ended()
+     {
+        for (waiting, at_rest, ended) in [
+            (Waiting::Never, DriveOutcome::Drained, true),
+            (WAITING, DriveOutcome::NoConnections, false),
+        ] {
+            let (reactor, pool) = (Reactor::new(waiting), pool());
+            assert_eq!(reactor.drive(), DriveOutcome::NoConnections);
+            let (connection, theirs) = connect(&reactor, &pool);
+            assert!(reactor.has_changed() && !reactor.has_changed());
+            assert_eq!(reactor.drive(), at_rest);
+            assert!(!reactor.has_changed());
+            drop(theirs);
+            let _ = reactor.drive();
+            assert_eq!(connection.is_closed(), ended, "{waiting:?}");
+            assert_eq!(reactor.has_changed(), ended);
+            assert_eq!(reactor.connections().len(), 1);
+            assert_eq!(reactor.open_connections().len(), usize::from(!ended));
+            assert_eq!(reactor.connections().len(), usize::from(!ended));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_on_direct_connections_is_sent_without_a_look_for_answers() {
+        let (reactor, pool) = (Reactor::new(Waiting::Never), pool());
+        let (connection, theirs) = connect(&reactor, &pool);
+        assert!(
+            connection.descriptor() > 2,
+            "below are the standard streams"
+        );
+        let ping = Request::resendable([redis::cmd("PING")]);
+        let limit = Instant::now() + Duration::from_secs(60);
+        let mut answer = Box::pin(connection.exchange_until(&ping, limit));
+        assert!(!connection.has_more_to_send());
+        assert!(answer.as_mut().now_or_never().is_none());
+        assert!(connection.has_more_to_send());
+        reactor.send();
+        assert!(!connection.has_more_to_send());
+        assert_eq!(connection.in_flight(), 1);
+        theirs.readable().await.unwrap();
+        let mut came = [0; 64];
+        let count = theirs.try_read(&mut came).unwrap();
+        assert_eq!(came[..count], *b"*1\r\n$4\r\nPING\r\n");
+        connection.close();
+        assert!(!connection.has_more_to_send());
+    }
+}

@@ -48,6 +48,7 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
     use std::sync::Arc;
 
     #[test]
@@ -63,5 +64,15 @@ mod tests {
         backlog.drain(Duration::from_secs(60));
         worker.join().unwrap();
         assert_eq!(backlog.left.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn whoever_waits_for_more_to_come_is_told_that_the_process_ends() {
+        let backlog = Backlog::default();
+        let mut waiting = Box::pin(backlog.hurried());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        backlog.drain(Duration::ZERO);
+        assert!(waiting.now_or_never().is_some());
+        assert!(backlog.hurried().now_or_never().is_some());
     }
 }

@@ -325,7 +325,11 @@ impl Connections {
 
 #[cfg(test)]
 mod tests {
-    use super::ServerStats;
+    use futures_util::FutureExt;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::config::ServerConfig;
 
     #[test]
     fn what_a_server_says_of_itself_is_read() {
@@ -357,5 +361,60 @@ mod tests {
             persistence_ok: true,
         };
         assert_eq!(of(2, 30, 500).plus(of(5, 40, 900)), of(7, 70, 1_400));
+    }
+
+    const EVERY: Duration = Duration::from_secs(10);
+
+    /// At a port that nobody listens at.
+    fn nobody() -> Arc<Connections> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        Connections::new(ServerConfig::new(&format!("redis://127.0.0.1:{port}")).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sample_and_a_ping_are_due_each_after_its_own_pause() {
+        let known = KnownNamespaces::default();
+        assert!(known.is_sample_due(EVERY) && !known.is_sample_due(EVERY));
+        advance(EVERY / 2).await;
+        assert!(known.is_ping_due(EVERY) && !known.is_ping_due(EVERY));
+        advance(EVERY / 2).await;
+        assert!(known.is_sample_due(EVERY) && !known.is_ping_due(EVERY));
+        assert!(!known.is_sample_due(EVERY));
+    }
+
+    #[tokio::test]
+    async fn a_sample_is_taken_where_it_is_due_and_the_server_is_up() {
+        for (up, sampled, asks) in [
+            (Some(true), Some(Instant::now()), false),
+            (Some(false), None, false),
+            (None, None, false),
+            (Some(true), None, true),
+        ] {
+            let connections = nobody();
+            {
+                let mut state = connections.known.0.lock();
+                (state.up, state.sampled) = (up, sampled);
+                state.pinged = Some(Instant::now());
+            }
+            let done = connections.look_after(EVERY).now_or_never();
+            assert_eq!(done.is_none(), asks, "{up:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_is_no_server_that_forbids_a_question() {
+        let connections = nobody();
+        let node = connections.primaries().await.unwrap().remove(0);
+        assert!(
+            Connections::server_stats(&node)
+                .await
+                .unwrap_err()
+                .is_outage()
+        );
+        let size = Connections::number(&node, command("DBSIZE", [])).await;
+        assert!(size.unwrap_err().is_outage());
+        connections.ping().await;
+        assert_eq!(connections.is_up(), Some(false));
     }
 }

@@ -224,3 +224,49 @@ impl Drop for Connections {
 fn timed_out() -> RedisError {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn connections() -> Arc<Connections> {
+        let mut config = ServerConfig::new("redis://localhost").unwrap();
+        config.health_check_interval = Duration::from_secs(3_600);
+        Connections::new(config)
+    }
+
+    #[test]
+    fn what_one_has_done_for_all_is_done_again_once_it_is_forgotten() {
+        let connections = connections();
+        assert!(connections.is_new(b"a") && connections.is_new(b"b"));
+        connections.forget(b"a");
+        assert!(!connections.is_new(b"b") && connections.is_new(b"a"));
+    }
+
+    #[test]
+    fn there_are_copies_once_a_store_has_asked_for_some() {
+        let connections = connections();
+        assert!(connections.near_cache().is_none() && connections.copies().is_none());
+        let _namespace = connections.near("p:", 100, StoreCounters::new("docs"));
+        assert_eq!(connections.copies().unwrap().budget, 100);
+        assert!(connections.near_cache().is_some());
+    }
+
+    #[tokio::test]
+    async fn idle_connections_are_not_looked_after_once_no_store_is_left() {
+        let connections = connections();
+        connections.maintain();
+        let task = connections.maintenance.get().unwrap().clone();
+        assert!(!task.is_finished());
+        drop(connections);
+        let ended = async {
+            while !task.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+        ended.expect("it does not sleep on");
+    }
+}

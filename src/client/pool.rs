@@ -186,3 +186,145 @@ impl Drop for Pool {
         self.close();
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, UnixStream};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::client::node::Node;
+    use crate::client::protocol::request::Request;
+    use crate::client::transport::stream::Stream;
+
+    fn config() -> ServerConfig {
+        ServerConfig::new("redis://localhost").unwrap()
+    }
+
+    fn pool() -> Arc<Pool> {
+        Pool::new(&config(), Arc::default())
+    }
+
+    /// A connection of the pool, and the other end of it.
+    fn connect(pool: &Pool) -> (Arc<Connection>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let socket = Socket::new(Stream::Unix(ours), Waiting::Never).unwrap();
+        let connection = Connection::new(socket, Pipeline::default(), None);
+        let mut known = pool.known.lock();
+        known.open.push(Arc::downgrade(&connection));
+        (connection, theirs)
+    }
+
+    #[tokio::test]
+    async fn what_is_spare_is_closed_where_nobody_used_it_and_nobody_waits() {
+        let limit = Instant::now() + Duration::from_secs(60);
+        let ping = Request::resendable([redis::cmd("PING")]);
+        for (states, spare) in (0..4_u32.pow(3)).flat_map(|states| (0..4).map(move |n| (states, n)))
+        {
+            let (pool, mut left) = (pool(), spare);
+            let connections = [(); 3].map(|()| connect(&pool));
+            let (mut waiting, mut closing) = (Vec::new(), Vec::new());
+            for (place, (connection, _)) in connections.iter().enumerate() {
+                let state = states >> (2 * place);
+                let (used, busy) = (state & 1 != 0, state & 2 != 0);
+                if busy {
+                    let mut answer = Box::pin(connection.exchange_until(&ping, limit));
+                    assert!(answer.as_mut().now_or_never().is_none());
+                    waiting.push(answer);
+                }
+                if !used {
+                    connection.was_used(); // a new one counts as used
+                }
+                let closes = !used && !busy && left > 0;
+                left -= usize::from(closes);
+                closing.push(closes);
+                let mut known = pool.known.lock();
+                if place == 1 {
+                    known.idle.push(Arc::clone(connection));
+                } else {
+                    known.shared.push(Arc::clone(connection));
+                }
+            }
+            let stay = pool.shrink(spare).len();
+            let closed = connections
+                .each_ref()
+                .map(|(connection, _)| connection.is_closed());
+            assert_eq!(closed, *closing, "{states:b}, {spare} to spare");
+            assert_eq!(
+                stay,
+                [closed[0], closed[2]]
+                    .iter()
+                    .filter(|closed| !**closed)
+                    .count()
+            );
+            assert_eq!(pool.known.lock().idle.is_empty(), closed[1]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_ends_a_connection_ends_those_that_wait_for_a_user_and_no_other() {
+        let pool = pool();
+        let [(lost, _a), (idle, _b), (used, _c)] = [(); 3].map(|()| connect(&pool));
+        pool.give_back(Arc::clone(&idle));
+        pool.discard(&lost);
+        assert!(lost.is_closed() && idle.is_closed() && !used.is_closed());
+    }
+
+    #[tokio::test]
+    async fn the_connection_given_back_last_is_taken_first_unless_it_was_closed() {
+        let pool = pool();
+        let connections = [(); 3].map(|()| connect(&pool));
+        for (connection, _) in &connections {
+            pool.give_back(Arc::clone(connection));
+        }
+        connections[1].0.close();
+        for place in [2, 0] {
+            let taken = pool.take_idle().unwrap();
+            assert!(Arc::ptr_eq(&taken, &connections[place].0));
+        }
+        assert!(pool.take_idle().is_none());
+    }
+
+    #[tokio::test]
+    async fn connections_end_with_their_server_or_when_it_is_abandoned() {
+        let node = Node::new(config());
+        let (abandoned, _a) = connect(&node.pool);
+        node.abandon();
+        assert!(abandoned.is_closed());
+        let (left, _b) = connect(&node.pool);
+        assert!(!left.is_closed());
+        drop(node);
+        assert!(left.is_closed());
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_open_are_known_and_those_that_were_are_forgotten() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        // Lets everybody in, which is all that is asked of it.
+        let server = tokio::spawn(async move {
+            let mut clients = Vec::new();
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                client.write_all(b"+OK\r\n+OK\r\n+OK\r\n").await.unwrap();
+                clients.push(client);
+            }
+        });
+        let config = ServerConfig::new(&url).unwrap();
+        let pool = Pool::new(&config, Arc::default());
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            let permit = pool.permits.take(0).unwrap();
+            drop(pool.open(Waiting::Never, permit).await.unwrap());
+            let permit = pool.permits.take(0).unwrap();
+            open.push(pool.open(Waiting::Never, permit).await.unwrap());
+            assert_eq!(pool.open_connections().len(), open.len());
+            assert_eq!(pool.known.lock().open.len(), open.len());
+        }
+        server.abort();
+    }
+}

@@ -540,4 +540,56 @@ mod tests {
         let error = retry.give_up(&config, true, &lost);
         assert!(!error.to_string().contains("unknown"));
     }
+
+    #[test]
+    fn what_was_answered_before_an_attempt_failed_is_not_lost_with_the_rest() {
+        let config = settings(60);
+        let mut group = Group {
+            commands: vec![0, 1, 2],
+            kept: Vec::new(),
+            retry_state: RetryState::new(&config),
+            asked: None,
+            pause: Duration::ZERO,
+        };
+        group.keep(vec![Reply::Other(Value::Int(1))], &[]);
+        let replies = group.lost(Error::new(Kind::Unavailable, "lost"));
+        assert!(matches!(
+            replies[..],
+            [Reply::Other(Value::Int(1)), Reply::Lost(_), Reply::Lost(_)]
+        ));
+    }
+
+    #[test]
+    fn a_refusal_undoes_nothing_that_an_attempt_before_it_may_have_done() {
+        let config = settings(60);
+        let mut retry = RetryState::new(&config);
+        let refused = || {
+            let parsed = redis::parse_redis_value(b"-ERR no\r\n");
+            Reply::Other(parsed.unwrap())
+        };
+        let answered = retry.answered(refused());
+        assert!(matches!(answered, Reply::Other(Value::ServerError(_))));
+        retry.pause_after(true, &failed(std::io::ErrorKind::ConnectionReset, true));
+        let Reply::Lost(error) = retry.answered(refused()) else {
+            panic!("it may have been done");
+        };
+        assert!(error.may_be_done());
+        assert!(matches!(
+            retry.answered(Reply::Other(Value::Okay)),
+            Reply::Other(Value::Okay)
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_its_deadline_a_call_is_over() {
+        let config = settings(1);
+        let mut retry = RetryState::new(&config);
+        retry.backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
+        tokio::time::advance(config.operation_timeout - Duration::from_millis(1)).await;
+        assert_eq!(retry.pause_unless_over(), Some(Duration::ZERO));
+        assert_eq!(retry.pause_after_redirect(), Some(Duration::ZERO));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(retry.pause_unless_over().is_none());
+        assert!(retry.pause_after_redirect().is_none());
+    }
 }
