@@ -213,3 +213,35 @@ impl KvStore {
         self.counted("ZADD", zadd).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::config::{ServerConfig, StoreConfig};
+
+    #[test]
+    fn what_has_expired_is_swept_once_in_a_minute_and_where_anything_can_expire() {
+        let minute = SWEEP_INTERVAL;
+        for (on, ttl, ago, due) in [
+            (true, 5, 10 * minute, true),
+            (true, 5, minute + 1, true),
+            (true, 5, minute - 10_000, false),
+            (true, 5, 0, false),
+            (false, 5, 10 * minute, false),
+            (true, 0, 10 * minute, false),
+            (false, 0, 10 * minute, false),
+        ] {
+            let server = ServerConfig::new("redis://localhost").unwrap();
+            let mut config = StoreConfig::new(server, "docs").unwrap();
+            (config.registry, config.ttl) = (on, NonZeroU64::new(ttl));
+            let registry = Registry::new(&config);
+            let swept = now().unsigned_abs() - ago;
+            registry.swept.store(swept, Relaxed);
+            assert_eq!(registry.is_due(), due, "{on} {ttl} {ago}");
+            assert_ne!(registry.swept.load(Relaxed) == swept, due);
+            assert!(!registry.is_due(), "somebody does it");
+        }
+    }
+}

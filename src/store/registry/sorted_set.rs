@@ -265,4 +265,25 @@ mod tests {
         assert_eq!((score_of(-2), score_of(-1)), (None, Some(NEVER)));
         assert_eq!(expiry(u64::MAX), NEVER);
     }
+
+    fn registry() -> Registry {
+        let server = crate::config::ServerConfig::new("redis://localhost").unwrap();
+        Registry::new(&StoreConfig::new(server, "docs").unwrap())
+    }
+
+    #[test]
+    fn that_the_registry_is_refused_is_news_once() {
+        let registry = registry();
+        let told = [(); 3].map(|()| registry.is_newly_refused());
+        assert_eq!(told, [true, false, false]);
+    }
+
+    #[test]
+    fn whoever_keeps_no_registry_looks_for_anothers_at_its_first_write_alone() {
+        let (registry, ids) = (registry(), ["a".to_owned()]);
+        let looked = [(); 3].map(|()| registry.around(ids.iter()));
+        assert!(looked.iter().all(|around| around.before.is_none()));
+        let looked = looked.map(|around| around.after.is_some());
+        assert_eq!(looked, [true, false, false]);
+    }
 }

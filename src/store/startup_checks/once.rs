@@ -101,3 +101,16 @@ impl Drop for Again<'_> {
         self.begun.store(false, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ServerConfig;
+
+    #[test]
+    fn the_looks_are_due_at_the_first_call_alone() {
+        let server = ServerConfig::new("redis://localhost").unwrap();
+        let checks = StartupChecks::new(&StoreConfig::new(server, "docs").unwrap());
+        assert_eq!([(); 3].map(|()| checks.is_due()), [true, false, false]);
+    }
+}

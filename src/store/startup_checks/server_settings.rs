@@ -114,4 +114,32 @@ mod tests {
             assert_eq!(found(info), Vec::<String>::new(), "{info}");
         }
     }
+
+    #[test]
+    fn the_oldest_version_that_is_tested_is_not_old() {
+        for (version, old) in [
+            ("5.0.14", true),
+            ("6.1.240", true),
+            ("6.2.0", false),
+            ("6.10.0", false),
+            ("7.0.0", false),
+        ] {
+            assert_eq!(is_old(version), old, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_info_is_told_of_with_the_reason() {
+        for (said, told) in [
+            ("-NOPERM this user may not\r\n", "grant +info"),
+            ("-ERR unknown command 'INFO'\r\n", "does not have INFO"),
+            ("-LOADING a file\r\n", ""),
+            ("+unknown command\r\n", ""),
+        ] {
+            let reply = Reply::from(redis::parse_redis_value(said.as_bytes()).unwrap());
+            let why = why_unknown(&reply).unwrap_or_default();
+            assert_eq!(why.is_empty(), told.is_empty(), "{said}: {why}");
+            assert!(why.contains(told), "{said}: {why}");
+        }
+    }
 }
