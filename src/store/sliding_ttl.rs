@@ -267,16 +267,24 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
+    use crate::client::SharedConnections;
     use crate::config::ServerConfig;
 
     const SECOND: i64 = 1_000;
 
-    fn renewal(left: i64, born: Option<i64>) -> (Option<i64>, Option<i64>, i64) {
-        let mut config =
-            StoreConfig::new(ServerConfig::new("redis://localhost").unwrap(), "t").unwrap();
+    fn config(url: &str) -> StoreConfig {
+        let mut config = StoreConfig::new(ServerConfig::new(url).unwrap(), "t").unwrap();
         config.ttl = NonZeroU64::new(1_000);
         config.ttl_max_age = NonZeroU64::new(1_500);
-        let sliding = SlidingTtl::new(&config, &Weak::new()).unwrap();
+        config
+    }
+
+    fn sliding() -> SlidingTtl {
+        SlidingTtl::new(&config("redis://localhost"), &Weak::new()).unwrap()
+    }
+
+    fn renewal(left: i64, born: Option<i64>) -> (Option<i64>, Option<i64>, i64) {
+        let sliding = sliding();
         let born = born.map(|born| born * SECOND + GRACE);
         let told = sliding.renewal(left * SECOND, born);
         let seconds = |millis: i64| millis / SECOND;
@@ -317,5 +325,96 @@ mod tests {
     #[test]
     fn a_value_that_was_written_anew_is_as_old_as_that() {
         assert_eq!(renewal(490, Some(400)), (Some(990), Some(990), 490));
+    }
+
+    #[test]
+    fn a_value_in_the_middle_of_its_life_that_may_have_no_more_is_asked_after_at_its_end() {
+        assert_eq!(renewal(500, Some(500)), (None, None, 500));
+        assert_eq!(renewal(501, Some(501)), (None, None, 1));
+    }
+
+    #[tokio::test]
+    async fn an_id_is_asked_after_once_in_a_quarter_of_its_life() {
+        let (sliding, before) = (sliding(), Instant::now());
+        let waiting = || sliding.looks.lock().waiting.clone();
+        sliding.read(["a", "b", "a"].into_iter());
+        assert_eq!(waiting(), ["a", "b"]);
+        let quarter = Duration::from_secs(250);
+        let mut looks = sliding.looks.lock();
+        assert_eq!(looks.next.len(), 2);
+        for next in looks.next.values_mut() {
+            assert!((before + quarter..=Instant::now() + quarter).contains(next));
+            *next = before; // it has passed
+        }
+        drop(looks);
+        sliding.read_copy("b");
+        assert_eq!(waiting(), ["a", "b", "b"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_read_while_too_many_wait_is_asked_after_at_a_later_read() {
+        let sliding = sliding();
+        let many: Vec<String> = (0..WAITING).map(|number| number.to_string()).collect();
+        sliding.read(many.iter().map(String::as_str));
+        sliding.read_copy("late");
+        assert_eq!(sliding.looks.lock().waiting, many);
+        assert_eq!(sliding.next(), many[..BATCH_ITEMS]);
+        sliding.read_copy("late");
+        assert_eq!(sliding.looks.lock().waiting.last().unwrap(), "late");
+    }
+
+    #[tokio::test]
+    async fn whoever_finds_none_waiting_is_done_until_something_is_read() {
+        let sliding = sliding();
+        sliding.read(["a"].into_iter());
+        assert_eq!(sliding.next(), ["a"]);
+        assert!(sliding.looks.lock().running);
+        assert!(sliding.next().is_empty());
+        assert!(!sliding.looks.lock().running);
+    }
+
+    #[tokio::test]
+    async fn each_read_has_what_waits_asked_after_also_where_no_server_answers() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = config(&format!("redis://{}", free.local_addr().unwrap()));
+        drop(free);
+        config.server.max_retries = 0;
+        let store = KvStore::new(config, &SharedConnections::default());
+        let sliding = store.sliding_ttl.as_ref().unwrap();
+        for id in ["a", "b"] {
+            sliding.read([id].into_iter());
+            let done = async {
+                let waits = |looks: &Looks| looks.running || !looks.waiting.is_empty();
+                while waits(&sliding.looks.lock()) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let limit = Duration::from_secs(20);
+            tokio::time::timeout(limit, done).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn how_long_a_value_may_live_is_noted_beside_its_namespace() {
+        let store = KvStore::new(config("redis://localhost"), &SharedConnections::default());
+        let key = String::from_utf8(store.born_key("a:é")).unwrap();
+        assert_eq!(key, "nano_graphrag:@born:t:a:é");
+    }
+
+    #[test]
+    fn a_server_that_refuses_the_option_is_told_from_one_that_refuses_the_rest() {
+        for (said, takes_none) in [
+            (
+                "-ERR wrong number of arguments for 'pexpire' command\r\n",
+                true,
+            ),
+            ("-ERR value is not an integer or out of range\r\n", false),
+            ("-NOPERM this user may not\r\n", false),
+            ("+wrong number of arguments\r\n", false),
+            (":1\r\n", false),
+        ] {
+            let reply = Reply::from(redis::parse_redis_value(said.as_bytes()).unwrap());
+            assert_eq!(takes_no_option(&reply), takes_none, "{said}");
+        }
     }
 }
