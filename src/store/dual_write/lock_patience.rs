@@ -76,3 +76,56 @@ pub(super) fn stopped(path: &Path) -> Error {
     let message = format!("{path} is locked by a process that does not go on");
     Error::new(Kind::File, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::files::Paths;
+
+    fn log() -> (tempfile::TempDir, ChangeLog) {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::new(directory.path(), "docs").unwrap();
+        (directory, ChangeLog::new(paths, "nano:docs:"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_for_half_its_time_and_after_one_that_did_in_vain_for_a_glance() {
+        let (_directory, log) = log();
+        let patience = Patience::default();
+        let never = u32::MAX;
+        for (limit, held_for, free, waited) in [
+            (4_000, never, false, 2_000),
+            (4_000, never, false, 20),
+            (4_000, 3, true, 3),
+            (60_000, never, false, 5_000),
+            (60_000, never, false, 20),
+        ] {
+            let (since, left) = (Instant::now(), Cell::new(held_for));
+            let act = || Ok(left.replace(left.get().saturating_sub(1)) == 0);
+            let limit = Duration::from_millis(limit);
+            let done = patience.with(limit, &log, act).await;
+            assert_eq!(done.is_ok(), free, "{done:?}");
+            let (took, waited) = (since.elapsed(), Duration::from_millis(waited));
+            assert!(
+                (waited..=waited + LOCK_GLANCE / 4).contains(&took),
+                "{took:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_is_asked_for_until_it_is_free_or_its_holder_is_taken_for_stopped() {
+        let (_directory, log) = log();
+        let tries = Cell::new(0);
+        let third = || Ok(tries.replace(tries.get() + 1) == 2);
+        with_patience(&log, third).await.unwrap();
+        assert_eq!(tries.get(), 3);
+        let error = with_patience(&log, || Ok(false)).await.unwrap_err();
+        assert!(error.to_string().contains("does not go on"), "{error}");
+        let failed = || Err(Error::new(Kind::File, "no disk"));
+        let error = with_patience(&log, failed).await.unwrap_err();
+        assert!(error.to_string().contains("no disk"), "{error}");
+    }
+}

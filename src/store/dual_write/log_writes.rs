@@ -180,3 +180,87 @@ impl KvStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::SharedConnections;
+    use crate::config::ServerConfig;
+    use crate::files::Paths;
+
+    fn store() -> (tempfile::TempDir, Paths, Arc<KvStore>) {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::new(directory.path(), "docs").unwrap();
+        let server = ServerConfig::new("redis://localhost").unwrap();
+        let mut config = StoreConfig::new(server, "docs").unwrap();
+        config.dual_write = Some(paths.clone());
+        let store = KvStore::new(config, &SharedConnections::default());
+        (directory, paths, store)
+    }
+
+    fn logged(paths: &Paths) -> String {
+        std::fs::read_to_string(&paths.log).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_id_of_whose_change_nothing_is_known_is_logged_with_what_comes_next() {
+        let (_directory, paths, store) = store();
+        let dual = store.dual_write.as_ref().unwrap();
+        assert!(store.log(&Lines::default(), None).await);
+        assert!(!paths.log.exists(), "there is nothing to log");
+        dual.keep(Mark::SetAsked, &["a".to_owned()]);
+        assert_eq!(store.dual_write().unwrap().late, 1);
+        store.keep_up().await.unwrap();
+        assert_eq!(logged(&paths), "[\"set?\",\"a\"]\n");
+        dual.keep(Mark::DeleteAsked, &["b".to_owned()]);
+        assert!(store.log(&Lines::default(), None).await);
+        assert!(logged(&paths).ends_with("[\"delete?\",\"b\"]\n"));
+    }
+
+    #[tokio::test]
+    async fn drops_are_counted_for_the_writes_that_they_may_overtake() {
+        let (_directory, _, store) = store();
+        let dual = store.dual_write.as_ref().unwrap();
+        store.claim_files().await.unwrap();
+        for drops in 0..3 {
+            assert_eq!(dual.drops(), Some(drops));
+            let mut lines = Lines::default();
+            lines.drop_all();
+            assert!(store.log(&lines, None).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_of_another_keyspace_end_a_change_and_files_that_are_locked_do_not() {
+        let (_directory, paths, store) = store();
+        let other = ChangeLog::new(paths.clone(), "another:docs:");
+        assert!(other.try_claim().unwrap());
+        let error = store.claim_files().await.unwrap_err();
+        let told = (error.kind(), error.namespace());
+        assert_eq!(told, (Kind::Config, Some("docs")), "{error}");
+        std::fs::remove_file(&paths.lock).unwrap();
+        let lock = std::fs::File::create(&paths.lock).unwrap();
+        lock.lock().unwrap();
+        store.claim_files().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn that_nothing_can_be_logged_is_told_once_as_is_its_end() {
+        let (_directory, paths, store) = store();
+        let mut lines = Lines::default();
+        lines.set("a", b"1");
+        std::fs::create_dir(&paths.log).unwrap();
+        for _ in 0..3 {
+            assert!(!store.log(&lines, None).await);
+        }
+        std::fs::remove_dir(&paths.log).unwrap();
+        for _ in 0..2 {
+            assert!(store.log(&lines, None).await);
+        }
+        let notices = store.notices();
+        let told: Vec<_> = notices.iter().map(|notice| &*notice.line).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("docs: the files fall behind the server: "));
+        assert_eq!(told[1], "docs: changes are logged again");
+    }
+}

@@ -120,3 +120,27 @@ impl KvStore {
         Ok(view.ids().map(str::to_owned).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ServerConfig;
+
+    #[tokio::test]
+    async fn files_are_read_over_again_only_once_they_have_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::new(directory.path(), "docs").unwrap();
+        std::fs::write(&paths.file, "{\"a\": 1}").unwrap();
+        let server = ServerConfig::new("redis://localhost").unwrap();
+        let mut config = StoreConfig::new(server, "docs").unwrap();
+        config.dual_write = Some(paths.clone());
+        config.outage_policy = OutagePolicy::Json;
+        let files = FileFallback::new(&config).unwrap();
+        let read = files.view().await.unwrap().unwrap();
+        let again = files.view().await.unwrap().unwrap();
+        assert!(Arc::ptr_eq(&read, &again));
+        std::fs::write(&paths.file, "{\"a\": 1, \"b\": 2}").unwrap();
+        let later = files.view().await.unwrap().unwrap();
+        assert_eq!((read.contains("b"), later.contains("b")), (false, true));
+    }
+}
