@@ -10,16 +10,18 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nano_graphrag_redis::config::{Changes, OutagePolicy, SingleFlight};
+use nano_graphrag_redis::config::{Changes, OutagePolicy, ServerConfig, SingleFlight, StoreConfig};
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::files::Paths;
 use nano_graphrag_redis::local_single_flight::Landing;
-use nano_graphrag_redis::log_events::Notice;
+use nano_graphrag_redis::log_events::{Event, Notice};
 use nano_graphrag_redis::metrics::Count;
 use nano_graphrag_redis::store::{KvStore, compact};
 use support::{
-    PATIENCE, Server, batch, binaries, config, get, ids, listed, many, open, put, runtime, wait_for,
+    PATIENCE, Server, batch, binaries, calls, config, free_port, get, ids, listed, many,
+    on_a_still_clock, open, pass, put, runtime, wait_for, wait_still,
 };
+use tokio::task::JoinHandle;
 
 #[test]
 fn a_set_is_replaced_at_once_by_one_after_another() {
@@ -386,4 +388,509 @@ fn a_registry_of_many_pages_is_listed_counted_checked_and_dropped() {
         store.drop_all().await.unwrap();
         assert_eq!(server.say("DBSIZE"), ":1\r\n");
     });
+}
+
+/// The settings of a store that replaces its values.
+fn replacing(server: &Server) -> StoreConfig {
+    let mut config = config(server.config());
+    config.deferred_drop = true;
+    config
+}
+
+const TURN: &str = "nano_graphrag:@swap:docs:lease";
+
+#[test]
+fn a_turn_to_replace_is_kept_while_its_holder_works_and_is_over_when_another_has_it() {
+    let server = Server::start(&binaries()[0]);
+    let store = open(replacing(&server));
+    on_a_still_clock(async || {
+        put(&store, &[("old", "1")]).await;
+        let swap = store.begin_swap(HashSet::new(), None).await.unwrap();
+        for _ in 0..5 {
+            server.say(&format!("PEXPIRE {TURN} 5000"));
+            pass(Duration::from_secs(3)).await;
+            wait_still("it is prolonged", || {
+                let said = server.say(&format!("PTTL {TURN}"));
+                said[1..].trim().parse::<i64>().unwrap() > 5_000
+            })
+            .await;
+        }
+        swap.check().unwrap();
+        server.say(&format!("SET {TURN} another"));
+        pass(Duration::from_secs(3)).await;
+        wait_still("another has it", || swap.check().is_err()).await;
+        let error = swap.end().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Timeout, "{error}");
+        assert!(error.to_string().contains("its lease of 10 s"), "{error}");
+        assert_eq!(get(&store, "old").await.unwrap(), "1");
+        // Whoever has given up prolongs nothing.
+        server.say(&format!("DEL {TURN}"));
+        drop(store.begin_swap(HashSet::new(), None).await.unwrap());
+        wait_still("nobody is at work", || Arc::strong_count(&store) == 1).await;
+    });
+}
+
+#[test]
+fn a_turn_is_given_back_unless_it_may_be_anothers_before_that_arrives() {
+    let server = Server::start(&binaries()[0]);
+    let store = open(replacing(&server));
+    server.say("ACL SETUSER default -getex"); // it is not prolonged
+    on_a_still_clock(async || {
+        for (seconds, left) in [(6, ":1\r\n"), (5, ":0\r\n"), (4, ":0\r\n")] {
+            put(&store, &[("old", "1")]).await;
+            let swap = store.begin_swap(HashSet::new(), None).await.unwrap();
+            assert_eq!(server.say("EXISTS nano_graphrag:@swap:docs"), ":1\r\n");
+            pass(Duration::from_secs(seconds)).await;
+            swap.end().await.unwrap();
+            assert_eq!(server.say(&format!("EXISTS {TURN}")), left, "{seconds}");
+            assert_eq!(server.say("EXISTS nano_graphrag:@swap:docs"), ":0\r\n");
+            assert!(listed(&store).await.is_empty());
+            server.say(&format!("DEL {TURN}"));
+        }
+    });
+}
+
+#[test]
+fn a_turn_is_not_kept_for_longer_than_replacing_may_take() {
+    let server = Server::start(&binaries()[0]);
+    let store = open(replacing(&server));
+    on_a_still_clock(async || {
+        let swap = store.begin_swap(HashSet::new(), None).await.unwrap();
+        for prolonged in 1..=60 {
+            pass(Duration::from_secs(3)).await;
+            wait_still("it is prolonged", || calls(&server, "getex") == prolonged).await;
+        }
+        wait_still("it is over", || Arc::strong_count(&store) == 2).await;
+        drop(swap);
+        assert_eq!(calls(&server, "getex"), 60);
+    });
+}
+
+#[test]
+fn whoever_finds_another_replacing_gives_up_after_longer_than_a_turn_may_last() {
+    let server = Server::start(&binaries()[0]);
+    let store = open(replacing(&server));
+    on_a_still_clock(async || {
+        server.say(&format!("SET {TURN} another"));
+        let waiting = Arc::clone(&store);
+        let waiting = tokio::spawn(async move { waiting.begin_swap(HashSet::new(), None).await });
+        let mut passed = Duration::ZERO;
+        while !waiting.is_finished() {
+            let step = Duration::from_secs(1);
+            pass(step).await;
+            passed += step;
+            assert!(passed < Duration::from_secs(210), "it waits for ever");
+            get(&store, "none").await; // it has asked again by now
+        }
+        assert!(passed > Duration::from_secs(200), "{passed:?}");
+        let error = waiting.await.unwrap().map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Timeout, "{error}");
+        let told = "another process has been replacing the values for 20";
+        assert!(error.to_string().contains(told), "{error}");
+    });
+}
+
+#[test]
+fn what_is_replaced_is_deleted_in_three_attempts_and_one_where_that_is_forbidden() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = replacing(&server);
+    settings.server.max_retries = 0;
+    settings.server.breaker_failures = 3;
+    settings.server.breaker_recovery = PATIENCE;
+    let store = open(settings);
+    runtime().block_on(async {
+        put(&store, &[("old", "1")]).await;
+        server.say("ACL SETUSER default -unlink");
+        let swap = store.begin_swap(HashSet::new(), None).await.unwrap();
+        assert!(!swap.end().await.unwrap_err().is_outage());
+        let said = server.say("INFO commandstats");
+        let refused = said.split_once("cmdstat_unlink:").unwrap().1;
+        let refused = refused.lines().next().unwrap();
+        assert!(refused.contains("rejected_calls=1,"), "{refused}");
+        server.say(&format!("DEL {TURN}"));
+        let swap = store.begin_swap(HashSet::new(), None).await.unwrap();
+        drop(server);
+        assert!(swap.end().await.unwrap_err().is_outage());
+        let error = store.get("old").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::CircuitOpen, "{error}");
+    });
+}
+
+#[test]
+fn a_set_is_replaced_at_once_up_to_a_size_with_the_keys_that_are_deleted() {
+    let server = Server::start(&binaries()[0]);
+    let store = open(replacing(&server));
+    runtime().block_on(async {
+        put(&store, &[("old", "1")]).await;
+        let most = (8 << 20) - "nano_graphrag:docs:old".len();
+        for (bytes, at_once) in [(4 << 20, true), (most, true), (most + 1, false)] {
+            let swap = store.begin_swap(HashSet::new(), Some(bytes)).await.unwrap();
+            assert_eq!(swap.is_whole(), at_once, "{bytes}");
+            server.say(&format!("DEL {TURN}"));
+        }
+    });
+}
+
+#[test]
+fn each_value_of_a_replacement_has_an_outcome_and_a_line_in_the_log() {
+    let server = Server::start(&binaries()[0]);
+    for registry in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::new(directory.path(), "docs").unwrap();
+        let mut settings = replacing(&server);
+        settings.registry = registry;
+        settings.dual_write = Some(paths.clone());
+        let store = open(settings);
+        on_a_still_clock(async || {
+            assert_eq!(server.say("SET nano_graphrag:docs:old 1"), "+OK\r\n");
+            let written = HashSet::from_iter(ids(&["a", "b", "c"]));
+            let swap = store.begin_swap(written, Some(20)).await.unwrap();
+            let parts = vec![
+                batch(&store, &[("a", "1"), ("b", "2")]),
+                batch(&store, &[("c", "3")]),
+            ];
+            let (_, outcomes) = swap.replace(parts).await;
+            let outcomes = outcomes.unwrap();
+            assert_eq!(outcomes.len(), 3);
+            assert!(outcomes.iter().all(Result::is_ok));
+            let log = std::fs::read_to_string(&paths.log).unwrap();
+            let lines = [
+                r#"["set","a",1]"#,
+                r#"["set","b",2]"#,
+                r#"["set","c",3]"#,
+                r#"["delete","old"]"#,
+            ];
+            assert_eq!(log.lines().collect::<Vec<_>>(), lines);
+            assert_eq!(store.dual_write().unwrap().late, 0);
+            assert_eq!(listed(&store).await, ids(&["a", "b", "c"]));
+        });
+        server.say("FLUSHALL");
+    }
+}
+
+/// Two settings over one server: with single flight, and without.
+fn flying(server: &Server) -> (Arc<KvStore>, Arc<KvStore>) {
+    let mut settings = config(server.config());
+    let plain = open(settings.clone());
+    settings.single_flight = SingleFlight::On(PATIENCE);
+    (open(settings), plain)
+}
+
+/// A task of this number misses the id, and holds the lease of it.
+async fn lead(store: &Arc<KvStore>, id: &str, task: u64) {
+    let Landing::Lead(lease) = store.join_flight(id, task).await else {
+        panic!("it leads");
+    };
+    let _ = lease.keep(task);
+}
+
+/// A task of this number misses the id, and waits for another that makes the value.
+async fn wait(store: &Arc<KvStore>, id: &'static str, task: u64) -> JoinHandle<Landing> {
+    let (waits, store) = (store.counters().get(Count::Waits), Arc::clone(store));
+    let counters = store.counters().clone();
+    let waiting = tokio::spawn(async move { store.join_flight(id, task).await });
+    wait_still("it waits", || counters.get(Count::Waits) > waits).await;
+    waiting
+}
+
+async fn value(waiting: JoinHandle<Landing>) -> String {
+    wait_still("it lands", || waiting.is_finished()).await;
+    let Landing::Value(value) = waiting.await.unwrap() else {
+        panic!("there is a value");
+    };
+    String::from_utf8(value.to_vec()).unwrap()
+}
+
+const LEASE: &str = "nano_graphrag:@lease:{nano_graphrag:docs:a}";
+
+#[test]
+fn a_value_lands_when_it_is_written_and_is_asked_for_only_where_somebody_waits() {
+    let server = Server::start(&binaries()[0]);
+    let (store, plain) = flying(&server);
+    on_a_still_clock(async || {
+        for (waits, asked) in [(true, 3), (false, 2)] {
+            let (sets, gets) = (calls(&server, "set"), calls(&server, "get"));
+            lead(&store, "a", 1).await;
+            let waiting = if waits {
+                Some(wait(&store, "a", 2).await)
+            } else {
+                None
+            };
+            for _ in 0..5 {
+                plain.ping().await.unwrap();
+            }
+            put(&store, &[("a", "1")]).await;
+            if let Some(waiting) = waiting {
+                assert_eq!(value(waiting).await, "1");
+            }
+            let given_back = || server.say(&format!("EXISTS {LEASE}")) == ":0\r\n";
+            wait_still("it is given back", given_back).await;
+            // The lease was taken, and the value set.
+            assert_eq!(calls(&server, "set") - sets, 2);
+            assert_eq!(calls(&server, "get") - gets, asked);
+            assert_eq!(plain.delete(ids(&["a"])).await.unwrap(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_value_that_another_process_writes_lands_when_the_lease_is_renewed() {
+    let server = Server::start(&binaries()[0]);
+    let (store, plain) = flying(&server);
+    on_a_still_clock(async || {
+        lead(&store, "a", 1).await;
+        let renewed = async |gets: u64| {
+            let (sets, before) = (calls(&server, "set"), calls(&server, "get"));
+            pass(Duration::from_secs(4)).await;
+            wait_still("it is renewed", || calls(&server, "set") > sets).await;
+            get(&plain, "none").await;
+            assert_eq!(calls(&server, "get") - before, gets + 1);
+        };
+        renewed(1).await; // nobody wants the value
+        let waiting = wait(&store, "a", 2).await;
+        renewed(2).await;
+        assert!(!waiting.is_finished());
+        put(&plain, &[("a", "1")]).await;
+        renewed(2).await;
+        assert_eq!(value(waiting).await, "1");
+    });
+}
+
+#[test]
+fn a_value_that_was_written_between_the_miss_and_the_lease_lands_and_ends_it() {
+    let server = Server::start(&binaries()[0]);
+    let (store, plain) = flying(&server);
+    on_a_still_clock(async || {
+        put(&plain, &[("a", "1")]).await;
+        let Landing::Value(value) = store.join_flight("a", 1).await else {
+            panic!("there is a value");
+        };
+        assert_eq!(value, &b"1"[..]);
+        let given_back = || calls(&server, "unlink") == 1;
+        wait_still("it is given back", given_back).await;
+    });
+}
+
+#[test]
+fn whoever_waits_for_another_process_asks_now_and_then() {
+    let server = Server::start(&binaries()[0]);
+    let (store, plain) = flying(&server);
+    on_a_still_clock(async || {
+        server.say(&format!("SET {LEASE} another"));
+        let waiting = wait(&store, "a", 1).await;
+        for asked in 2..5 {
+            for _ in 0..5 {
+                plain.ping().await.unwrap();
+            }
+            assert_eq!(calls(&server, "set"), asked);
+            pass(Duration::from_millis(501)).await;
+            wait_still("it asks", || calls(&server, "set") > asked).await;
+        }
+        put(&plain, &[("a", "1")]).await;
+        pass(Duration::from_millis(501)).await;
+        assert_eq!(value(waiting).await, "1");
+    });
+}
+
+#[test]
+fn a_process_that_stood_still_for_nearly_as_long_as_a_lease_lasts_has_lost_it() {
+    let server = Server::start(&binaries()[0]);
+    let (store, plain) = flying(&server);
+    on_a_still_clock(async || {
+        lead(&store, "a", 1).await;
+        let next = wait(&store, "a", 2).await;
+        pass(Duration::from_secs(9)).await;
+        wait_still("the next one leads", || next.is_finished()).await;
+        let Landing::Lead(lease) = next.await.unwrap() else {
+            panic!("it leads");
+        };
+        // Nor is it given back: by the time that this arrives, it may be another's.
+        drop(lease);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        for _ in 0..5 {
+            get(&store, "none").await;
+            get(&plain, "none").await;
+        }
+        assert_eq!(server.say(&format!("EXISTS {LEASE}")), ":1\r\n");
+    });
+}
+
+#[test]
+fn a_server_that_does_not_answer_a_renewal_is_waited_for_as_long_as_a_call_may_take() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = config(server.config());
+    settings.single_flight = SingleFlight::On(PATIENCE);
+    settings.server.operation_timeout = Duration::from_millis(300);
+    let store = open(settings);
+    on_a_still_clock(async || {
+        lead(&store, "a", 1).await;
+        let waiting = wait(&store, "a", 2).await;
+        assert_eq!(server.say("CLIENT PAUSE 60000"), "+OK\r\n");
+        pass(Duration::from_millis(101)).await; // it is renewed
+        pass(Duration::from_millis(186)).await;
+        wait_still("it goes on alone", || waiting.is_finished()).await;
+        assert!(matches!(waiting.await.unwrap(), Landing::Alone));
+    });
+}
+
+#[test]
+fn a_task_that_asks_for_another_id_has_given_up_the_first() {
+    let server = Server::start(&binaries()[0]);
+    let (store, plain) = flying(&server);
+    assert!(store.has_single_flight() && !plain.has_single_flight());
+    on_a_still_clock(async || {
+        lead(&store, "a", 1).await;
+        let next = wait(&store, "a", 2).await;
+        store.asks(1, "a"); // it tries again
+        plain.asks(1, "b");
+        for _ in 0..5 {
+            get(&store, "none").await;
+        }
+        assert!(!next.is_finished());
+        store.asks(1, "b");
+        wait_still("the next one leads", || next.is_finished()).await;
+        assert!(matches!(next.await.unwrap(), Landing::Lead(_)));
+    });
+}
+
+#[test]
+fn a_value_that_was_renewed_is_not_asked_after_again_before_that_can_be_of_use() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = config(server.config());
+    (settings.ttl, settings.ttl_max_age) = (NonZeroU64::new(1_000), NonZeroU64::new(5_000));
+    let store = open(settings);
+    runtime().block_on(async {
+        put(&store, &[("old", "1"), ("new", "2")]).await;
+        assert_eq!(server.say("EXPIRE nano_graphrag:docs:old 200"), ":1\r\n");
+        for (id, renewals) in [("old", 1), ("old", 1), ("old", 1), ("new", 1)] {
+            get(&store, id).await.unwrap();
+            wait_for("it is renewed", async || {
+                store.counters().get(Count::TtlRenewals) == renewals
+            })
+            .await;
+        }
+        wait_for("the other one is asked after", async || {
+            calls(&server, "pttl") >= 4
+        })
+        .await;
+        assert_eq!(calls(&server, "pttl"), 4);
+    });
+}
+
+/// Of a store that keeps files, and of one that does not.
+fn filing(server: &Server) -> (tempfile::TempDir, Paths, Arc<KvStore>, Arc<KvStore>) {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = Paths::new(directory.path(), "docs").unwrap();
+    let mut settings = config(server.config());
+    let plain = open(settings.clone());
+    settings.dual_write = Some(paths.clone());
+    (directory, paths, open(settings), plain)
+}
+
+/// What the host's file holds once it follows the log, without its spaces.
+async fn followed(store: &KvStore, paths: &Paths, log: &str) -> String {
+    std::fs::write(&paths.log, log).unwrap();
+    compact(store, paths, true, true).await.unwrap().unwrap();
+    assert!(!paths.have_changes());
+    let text = std::fs::read_to_string(&paths.file).unwrap();
+    text.split_whitespace().collect()
+}
+
+#[test]
+fn a_file_that_is_made_holds_all_there_is_and_after_a_drop_what_there_still_is() {
+    let server = Server::start(&binaries()[0]);
+    let (_directory, paths, store, plain) = filing(&server);
+    runtime().block_on(async {
+        put(&plain, &[("a", "1"), ("b", "2")]).await;
+        let log = "[\"set\",\"b\",2]\n";
+        let file = followed(&store, &paths, log).await;
+        assert_eq!(file, r#"{"b":2,"a":1}"#);
+        assert_eq!(plain.delete(ids(&["b"])).await.unwrap(), 1);
+        assert_eq!(followed(&store, &paths, "[\"drop\"]\n").await, r#"{"a":1}"#);
+    });
+}
+
+#[test]
+fn what_the_server_has_counts_for_more_than_the_log_and_what_it_lacks_does_not() {
+    let server = Server::start(&binaries()[0]);
+    let (_directory, paths, store, plain) = filing(&server);
+    runtime().block_on(async {
+        let there = [
+            ("same", "1"),
+            ("other", "2"),
+            ("longer", "333"),
+            ("sent", "4"),
+        ];
+        put(&plain, &there).await;
+        let file = r#"{"deleted": 5, "sent": 6, "lost": 7, "kept": 8}"#;
+        std::fs::write(&paths.file, file).unwrap();
+        let log = r#"["set","same",1]
+["set","other",1]
+["set","longer",1]
+["set?","sent"]
+["set?","lost"]
+["set","expired",9]
+["delete?","deleted"]
+"#;
+        let file = followed(&store, &paths, log).await;
+        let whole = r#"{"sent":4,"lost":7,"kept":8,"same":1,"other":2,"longer":333,"expired":9}"#;
+        assert_eq!(file, whole);
+    });
+}
+
+#[test]
+fn what_may_lose_documents_is_told_once_a_server_answers() {
+    let port = free_port();
+    let url = format!("redis://127.0.0.1:{port}");
+    let mut settings = config(ServerConfig::new(&url).unwrap());
+    settings.server.max_retries = 0;
+    let store = open(settings);
+    runtime().block_on(async {
+        assert!(store.get("a").await.unwrap_err().is_outage());
+        let server = Server::start_at(&binaries()[0], port, &[]);
+        let told = |event| {
+            let notices = store.notices().into_iter();
+            let of = notices.filter(|notice| notice.event == event);
+            of.map(|notice| notice.line).collect::<Vec<_>>()
+        };
+        let at_risk = {
+            let mut at_risk = Vec::new();
+            wait_for("it is looked at", async || {
+                let _ = store.get("a").await;
+                at_risk = told(Event::ServerAtRisk);
+                !at_risk.is_empty()
+            })
+            .await;
+            at_risk
+        };
+        assert_eq!(at_risk.len(), 1, "{at_risk:?}");
+        let line = format!("{url}/0: the append-only file is off");
+        assert!(at_risk[0].starts_with(&line), "{at_risk:?}");
+        get(&store, "a").await;
+        assert!(told(Event::ServerAtRisk).is_empty());
+        drop(server);
+    });
+}
+
+#[test]
+fn a_second_working_directory_is_told_of_and_leaves_a_trace() {
+    let server = Server::start(&binaries()[0]);
+    for (directory, differs) in [("/one", false), ("/one", false), ("/two", true)] {
+        let mut settings = config(server.config());
+        settings.working_dir = Some(directory.to_owned());
+        let store = open(settings);
+        runtime().block_on(get(&store, "a"));
+        let mut notices = store.notices();
+        notices.retain(|notice| notice.event == Event::Origin);
+        let told = notices
+            .iter()
+            .any(|notice| notice.line.contains(r#""/one""#));
+        assert_eq!((notices.len(), told), (usize::from(differs), differs));
+        let trace = server.say(&format!("EXISTS nano_graphrag:@working_dir:{directory}"));
+        assert_eq!(trace, format!(":{}\r\n", u8::from(differs)));
+    }
+    assert_eq!(
+        server.say("GET nano_graphrag:@working_dir"),
+        "$4\r\n/one\r\n"
+    );
 }

@@ -251,3 +251,42 @@ pub(crate) async fn wait_for(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 pub(crate) fn many(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("id-{n:04}")).collect()
 }
+
+/// Runs a test on a clock that stands still but for [`pass`], whatever the servers take.
+pub(crate) fn on_a_still_clock(test: impl AsyncFnOnce()) {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        // Time passes by itself only while no thread may block.
+        let (done, held) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || held.recv());
+        test().await;
+        drop(done);
+        let _ = busy.await;
+    });
+}
+
+/// Lets time pass, at once.
+pub(crate) async fn pass(time: Duration) {
+    for _ in 0..10 {
+        tokio::task::yield_now().await; // who is to wait for it does so
+    }
+    tokio::time::advance(time).await;
+}
+
+/// Waits until it is so, while no time passes.
+pub(crate) async fn wait_still(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// How often a server has done a command.
+pub(crate) fn calls(server: &Server, command: &str) -> u64 {
+    let said = server.say("INFO commandstats");
+    let stats = said.split_once(&format!("cmdstat_{command}:calls="));
+    let calls = stats.and_then(|(_, rest)| rest.split(',').next());
+    calls.map_or(0, |calls| calls.parse().unwrap())
+}
