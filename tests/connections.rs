@@ -8,7 +8,7 @@ mod support;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nano_graphrag_redis::client::{SharedConnections, keep_keyspace_stats};
 use nano_graphrag_redis::config::OutagePolicy;
@@ -297,5 +297,32 @@ fn files_come_to_the_server_and_back_and_are_compared() {
         put(&store, &[("a", "6")]).await;
         store.delete(ids(&["b"])).await.unwrap();
         assert_eq!(compare().await, ([4, 3], 1, 1));
+    });
+}
+
+#[test]
+fn what_is_copied_over_a_value_is_registered_for_as_long_as_that_lives() {
+    let server = Server::start(&binaries()[0]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kv_store_docs.json");
+    std::fs::write(&file, r#"{"a": 2}"#).unwrap();
+    age(&file);
+    let mut settings = config(server.config());
+    settings.registry = true;
+    let store = open(settings);
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        assert_eq!(server.say("EXPIRE nano_graphrag:docs:a 500"), ":1\r\n");
+        let mut check = Check::new(file.clone()).unwrap();
+        while check.step().unwrap().is_some() {}
+        let checked = check.checked.unwrap();
+        let mut copying = Copying::new(Arc::clone(&store), file, checked, false).unwrap();
+        while copying.step().await.unwrap().is_some() {}
+        assert_eq!(copying.copies.replaced, 1);
+        let said = server.say("ZSCORE nano_graphrag:@registry:docs a");
+        let until: f64 = said.lines().nth(1).unwrap().parse().unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let left = until / 1_000.0 - now.as_secs_f64();
+        assert!((400.0..=500.0).contains(&left), "{left}");
     });
 }

@@ -14,9 +14,10 @@ use nano_graphrag_redis::client::SharedConnections;
 use nano_graphrag_redis::config::StoreConfig;
 use nano_graphrag_redis::config::endpoint::Endpoint;
 use nano_graphrag_redis::error::Kind;
+use nano_graphrag_redis::log_events::Event;
 use nano_graphrag_redis::store::{Batch, KvStore};
 use nano_graphrag_redis::value::Compression;
-use support::{Server, binaries, drive, reactor};
+use support::{Server, binaries, drive, reactor, wait_for};
 use tokio::runtime::{Builder, Runtime};
 
 /// Runs the test on each server, over the connections of the pool and over a direct connection.
@@ -346,4 +347,168 @@ fn compressing_a_large_value_leaves_other_calls_their_turn() {
         write.is_finished()
     });
     assert!(!runtime.block_on(reads).unwrap());
+}
+
+/// A store over this server that keeps a registry.
+fn registering(server: &Server) -> Arc<KvStore> {
+    let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+    config.registry = true;
+    KvStore::new(config, &SharedConnections::default())
+}
+
+const REGISTRY: &str = "nano_graphrag:@registry:docs";
+
+/// What it has told of this.
+fn told(store: &KvStore, event: Event) -> usize {
+    let notices = store.notices();
+    let told = notices.iter().filter(|notice| notice.event == event);
+    told.count()
+}
+
+#[test]
+fn what_has_expired_is_swept_page_by_page_after_a_write() {
+    let server = Server::start(&binaries()[0]);
+    let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+    (config.registry, config.ttl) = (true, NonZeroU64::new(1_000));
+    let store = KvStore::new(config, &SharedConnections::default());
+    let expired: Vec<_> = (0..2_500).map(|number| format!("1000 {number}")).collect();
+    let zadd = format!("ZADD {REGISTRY} {}", expired.join(" "));
+    assert_eq!(server.say(&zadd), ":2500\r\n");
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        let swept = async || server.say(&format!("ZCARD {REGISTRY}")) == ":1\r\n";
+        wait_for("all are swept", swept).await;
+    });
+}
+
+#[test]
+fn a_registry_in_order_has_no_drift_and_one_of_many_pages_is_looked_at_to_its_end() {
+    let server = Server::start(&binaries()[0]);
+    let store = registering(&server);
+    runtime().block_on(async {
+        put(&store, &[("a", "1"), ("b", "2")]).await;
+        store.all_keys().await.unwrap();
+        let drift = store.registry_drift().await.unwrap().unwrap();
+        assert_eq!((drift.unregistered, drift.without_value), (0, 0));
+        let gone: Vec<_> = (0..9_000).map(|number| format!("9e15 {number}")).collect();
+        for gone in gone.chunks(3_000) {
+            let zadd = format!("ZADD {REGISTRY} {}", gone.join(" "));
+            assert_eq!(server.say(&zadd), ":3000\r\n");
+        }
+        let drift = store.registry_drift().await.unwrap().unwrap();
+        assert_eq!((drift.unregistered, drift.without_value), (0, 9_000));
+    });
+}
+
+#[test]
+fn a_full_server_deletes_and_drops_what_is_registered_and_has_it_swept_after_that() {
+    let server = Server::start(&binaries()[0]);
+    let store = registering(&server);
+    let fill = || {
+        let said = server.say("INFO memory");
+        let used = said.split_once("used_memory:").unwrap().1;
+        let used: u64 = used.lines().next().unwrap().parse().unwrap();
+        let full = used - (1 << 20);
+        let said = server.say(&format!("CONFIG SET maxmemory {full}"));
+        assert_eq!(said, "+OK\r\n");
+        assert!(server.say("SET x 1").starts_with("-OOM"));
+    };
+    let large = format!("\"{}\"", "x".repeat(4 << 20));
+    let members = || server.say(&format!("ZCARD {REGISTRY}"));
+    runtime().block_on(async {
+        put(&store, &[("a", &large), ("b", &large), ("c", &large)]).await;
+        assert_eq!(store.all_keys().await.unwrap().len(), 3);
+        fill();
+        assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 1);
+        assert_eq!(members(), ":3\r\n", "b, c and the token");
+        fill();
+        store.drop_all().await.unwrap();
+        assert_eq!(members(), ":1\r\n", "the token");
+    });
+}
+
+#[test]
+fn whoever_may_not_write_the_registry_walks_over_the_keys_and_says_so_once() {
+    let server = Server::start(&binaries()[0]);
+    runtime().block_on(async {
+        put(&server.store("docs"), &[("a", "1"), ("b", "2")]).await;
+        server.say("ACL SETUSER default -zadd");
+        let store = registering(&server);
+        for _ in 0..2 {
+            let mut listed = store.all_keys().await.unwrap();
+            listed.sort();
+            assert_eq!(listed, ids(&["a", "b"]));
+            assert_eq!(store.stats(true).await.unwrap().key_count, 2);
+        }
+        store.drop_all().await.unwrap();
+        assert_eq!(server.say("DBSIZE"), ":0\r\n");
+        assert_eq!(told(&store, Event::RegistryRefused), 1);
+        // One that is there is read all the same, and swept by a later listing.
+        server.say("ACL SETUSER default +zadd");
+        let store = registering(&server);
+        put(&store, &[("a", "1"), ("gone", "2")]).await;
+        assert_eq!(store.all_keys().await.unwrap().len(), 2);
+        server.say("DEL nano_graphrag:docs:gone");
+        server.say("ACL SETUSER default -zadd");
+        assert_eq!(store.all_keys().await.unwrap(), ids(&["a"]));
+        assert_eq!(told(&store, Event::RegistryRefused), 0);
+        server.say("ACL SETUSER default +zadd");
+        assert_eq!(store.all_keys().await.unwrap(), ids(&["a"]));
+        assert_eq!(server.say(&format!("ZCARD {REGISTRY}")), ":2\r\n");
+    });
+}
+
+#[test]
+fn a_registry_that_fails_for_another_reason_is_an_error_and_no_walk() {
+    let words = ["--rename-command", "ZADD", "zadd_by_another_name"];
+    let server = Server::start_with(&binaries()[0], &words);
+    let store = registering(&server);
+    runtime().block_on(async {
+        put(&server.store("docs"), &[("a", "1")]).await;
+        for adopted in [false, true] {
+            if adopted {
+                // Said to hold all, and holding what is gone.
+                let add = format!("zadd_by_another_name {REGISTRY} +inf \"\\xff0\" 9e15 gone");
+                assert_eq!(server.say(&add), ":2\r\n");
+            } else {
+                assert!(store.stats(true).await.is_err());
+                assert!(store.drop_all().await.is_err());
+            }
+            let error = store.all_keys().await.unwrap_err();
+            assert!(error.to_string().contains("ZADD"), "{error}");
+        }
+        assert_eq!(told(&store, Event::RegistryRefused), 0);
+    });
+}
+
+#[test]
+fn a_value_that_is_set_and_not_registered_is_a_failure() {
+    let server = Server::start(&binaries()[0]);
+    let store = registering(&server);
+    assert_eq!(server.say(&format!("SET {REGISTRY} x")), "+OK\r\n");
+    runtime().block_on(async {
+        let mut batch = Batch::new(0);
+        batch.add(&store, "a".to_owned(), b"1").unwrap();
+        let error = store.upsert(batch).await.1.unwrap_err();
+        assert_eq!(error.kind(), Kind::Operation, "{error}");
+    });
+}
+
+#[test]
+fn whoever_keeps_no_registry_leaves_anothers_alone_and_tells_of_it_if_there_is_one() {
+    let server = Server::start(&binaries()[0]);
+    runtime().block_on(async {
+        let plain = server.store("docs");
+        put(&plain, &[("a", "1")]).await;
+        assert_eq!(told(&plain, Event::RegistryUnknown), 0);
+        let keeps = registering(&server);
+        assert_eq!(keeps.all_keys().await.unwrap(), ids(&["a"]));
+        let plain = server.store("docs");
+        let score = format!("ZSCORE {REGISTRY} a");
+        let registered = server.say(&score);
+        put(&plain, &[("b", "2")]).await;
+        assert_eq!(told(&plain, Event::RegistryUnknown), 1);
+        assert_eq!(plain.delete(ids(&["a"])).await.unwrap(), 1);
+        assert_eq!(server.say(&score), registered);
+    });
 }
