@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nano_graphrag_redis::client::{SharedConnections, keep_keyspace_stats};
 use nano_graphrag_redis::config::OutagePolicy;
 use nano_graphrag_redis::config::endpoint::Endpoint;
-use nano_graphrag_redis::error::Kind;
+use nano_graphrag_redis::error::{Error, Kind};
 use nano_graphrag_redis::files::Paths;
 use nano_graphrag_redis::log_events::Event;
 use nano_graphrag_redis::metrics::{Operation, Status, StoreTotals};
@@ -324,5 +324,37 @@ fn what_is_copied_over_a_value_is_registered_for_as_long_as_that_lives() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let left = until / 1_000.0 - now.as_secs_f64();
         assert!((400.0..=500.0).contains(&left), "{left}");
+    });
+}
+
+#[test]
+fn what_cannot_be_read_is_replaced_by_what_is_copied_and_a_key_of_another_type_is_not() {
+    let server = Server::start(&binaries()[0]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kv_store_docs.json");
+    let mut settings = config(server.config());
+    settings.max_value_bytes = 3;
+    let store = open(settings);
+    let copy = async || {
+        std::fs::write(&file, r#"{"a": 1, "b": 2}"#).unwrap();
+        age(&file);
+        let mut check = Check::new(file.clone()).unwrap();
+        while check.step().unwrap().is_some() {}
+        let checked = check.checked.unwrap();
+        let mut copying = Copying::new(Arc::clone(&store), file.clone(), checked, false).unwrap();
+        while copying.step().await?.is_some() {}
+        Ok((copying.copies.written, copying.copies.replaced))
+    };
+    runtime().block_on(async {
+        put(&store, &[("a", "1234")]).await;
+        assert_eq!(store.get("a").await.unwrap_err().kind(), Kind::Corrupt);
+        let copied: Result<_, Error> = copy().await;
+        assert_eq!(copied.unwrap(), (1, 1));
+        assert_eq!(get(&store, "a").await.unwrap(), "1");
+        store.delete(ids(&["b"])).await.unwrap();
+        server.say("SADD nano_graphrag:docs:b 1");
+        let error = copy().await.unwrap_err();
+        assert_eq!((error.kind(), error.id()), (Kind::Operation, Some("b")));
+        assert_eq!(server.say("TYPE nano_graphrag:docs:b"), "+set\r\n");
     });
 }

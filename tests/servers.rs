@@ -519,3 +519,51 @@ fn a_server_that_is_doubted_or_has_left_is_gone_on_without_and_one_that_is_away_
         assert_eq!(two.say("DBSIZE"), format!(":{}\r\n", met.len() - before));
     });
 }
+
+#[test]
+fn a_barrier_does_not_take_what_was_written_since_for_what_a_drop_left() {
+    let binary = &binaries()[0];
+    let words = ["--appendonly", "yes", "--appendfsync", "always"];
+    let mut server = Server::start_with(binary, &words);
+    let mut settings = server.config();
+    settings.durability = Durability::parse("fsync").unwrap();
+    settings.durability_timeout = Duration::from_secs(10);
+    settings.operation_timeout = Duration::from_secs(20);
+    let store = open(config(settings));
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        store.drop_all().await.unwrap();
+        put(&store, &[("a", "1")]).await;
+        server = server.replaced(binary, &words);
+        assert_eq!(server.say("SET nano_graphrag:docs:a 1"), "+OK\r\n");
+        store.barrier().await.unwrap();
+        // What was deleted was there before.
+        store.drop_all().await.unwrap();
+        assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 0);
+        server = server.replaced(binary, &words);
+        assert_eq!(server.say("SET nano_graphrag:docs:a 1"), "+OK\r\n");
+        let text = store.barrier().await.unwrap_err().to_string();
+        assert!(text.contains("has dropped"), "{text}");
+    });
+}
+
+#[test]
+fn a_barrier_proves_nothing_of_what_a_drop_that_broke_off_may_have_deleted() {
+    let binary = &binaries()[0];
+    let words = ["--appendonly", "yes", "--appendfsync", "always"];
+    let server = Server::start_with(binary, &words);
+    let mut settings = server.config();
+    settings.durability = Durability::parse("fsync").unwrap();
+    settings.durability_timeout = Duration::from_secs(10);
+    settings.operation_timeout = Duration::from_secs(20);
+    let store = open(config(settings));
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        server.say("ACL SETUSER default -unlink");
+        assert_eq!(store.drop_all().await.unwrap_err().kind(), Kind::Operation);
+        put(&store, &[("b", "1")]).await;
+        let _server = server.replaced(binary, &words);
+        let error = store.barrier().await.unwrap_err();
+        assert_eq!(error.unconfirmed().unwrap(), ids(&["b"]));
+    });
+}

@@ -512,3 +512,138 @@ fn whoever_keeps_no_registry_leaves_anothers_alone_and_tells_of_it_if_there_is_o
         assert_eq!(server.say(&score), registered);
     });
 }
+
+/// The settings of a store whose user may do all but these commands.
+fn user_without(server: &Server, denied: &str) -> StoreConfig {
+    let said = server.say(&format!("ACL SETUSER worker on >x ~* &* +@all {denied}"));
+    assert_eq!(said, "+OK\r\n");
+    let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+    config.server.credentials.username = Some("worker".to_owned());
+    config.server.credentials.password = Some("x".to_owned());
+    config
+}
+
+#[test]
+fn a_key_of_any_namespace_is_read_and_an_absent_one_is_none() {
+    on_each_server(async |server| {
+        let store = server.store("docs");
+        put(&server.store("other"), &[("a", "1")]).await;
+        let read = async |key: &[u8]| store.get_key(key).await.unwrap();
+        assert_eq!(read(b"nano_graphrag:other:a").await.unwrap(), &b"1"[..]);
+        assert_eq!(read(b"nano_graphrag:docs:a").await, None);
+        server.say("SADD set 1");
+        let error = store.get_key(b"set").await.unwrap_err();
+        assert_eq!((error.kind(), error.id()), (Kind::Operation, Some("set")));
+    });
+}
+
+#[test]
+fn what_a_user_may_not_do_is_found_out_and_leaves_nothing() {
+    on_each_server(async |server| {
+        let open = |config| KvStore::new(config, &SharedConnections::default());
+        let all = open(user_without(server, ""));
+        assert_eq!(all.forbidden().await.unwrap(), [] as [&str; 0]);
+        let less = open(user_without(server, "-get -memory -xadd -exec"));
+        let forbidden = less.forbidden().await.unwrap();
+        assert_eq!(forbidden, ["get", "memory|usage", "xadd", "exec"]);
+        assert_eq!(server.say("DBSIZE"), ":0\r\n");
+    });
+}
+
+#[test]
+fn who_may_not_ask_for_the_memory_still_is_told_the_rest() {
+    on_each_server(async |server| {
+        let config = user_without(server, "-info -memory");
+        let store = KvStore::new(config, &SharedConnections::default());
+        put(&store, &[("a", "1"), ("b", "2")]).await;
+        let stats = store.stats(false).await.unwrap();
+        assert_eq!(stats.key_count, 2);
+        assert_eq!(stats.total_redis_memory, None);
+        assert_eq!(stats.sample_memory_usage, None);
+    });
+}
+
+#[test]
+fn a_drop_that_is_refused_fails_though_the_mark_of_a_replacement_can_be_taken_away() {
+    on_each_server(async |server| {
+        for deferred_drop in [false, true] {
+            let mut config = user_without(server, "-scan");
+            config.deferred_drop = deferred_drop;
+            let store = KvStore::new(config, &SharedConnections::default());
+            put(&store, &[("a", "1")]).await;
+            server.say("SET nano_graphrag:@swap:docs x");
+            assert_eq!(store.drop_all().await.unwrap_err().kind(), Kind::Operation);
+            server.say("ACL SETUSER worker +scan");
+            store.drop_all().await.unwrap();
+            let left = server.say("EXISTS nano_graphrag:@swap:docs");
+            assert_eq!(left, format!(":{}\r\n", u8::from(!deferred_drop)));
+        }
+    });
+}
+
+#[test]
+fn a_limit_counts_each_call_once_and_sends_its_script_where_it_is_not_known() {
+    on_each_server(async |server| {
+        let store = server.store("docs");
+        // A second between two, one at once; no tokens, no slots, a worker, and any wait.
+        let words = "reserve 1000000 1 0 0 0 0 slot 1000000 worker 60000000 0";
+        let words: Vec<_> = words.split(' ').map(str::to_owned).collect();
+        let mut starts = Vec::new();
+        for _ in 0..3 {
+            let told = store.limit("x", &words).await.unwrap();
+            let [status, _, start, workers] = *told else {
+                panic!("{told:?}");
+            };
+            assert_eq!((status, workers), (1, 1));
+            starts.push(start);
+        }
+        assert!(starts.windows(2).all(|two| two[1] - two[0] == 1_000_000));
+        let said = server.say("INFO commandstats");
+        assert!(said.contains("cmdstat_eval:calls=1,"), "{said}");
+        assert!(said.contains("cmdstat_evalsha:calls=3,"), "{said}");
+    });
+}
+
+#[test]
+fn those_are_counted_whose_time_to_live_is_taken_from_them() {
+    on_each_server(async |server| {
+        let store = server.store("docs");
+        put(&store, &[("a", "1"), ("b", "2"), ("c", "3")]).await;
+        server.say("EXPIRE nano_graphrag:docs:a 1000");
+        server.say("EXPIRE nano_graphrag:docs:b 1000");
+        let all = ids(&["a", "b", "c", "none"]);
+        for count in [2, 0] {
+            assert_eq!(store.persist(all.clone()).await.unwrap(), count);
+        }
+    });
+}
+
+#[test]
+fn a_registry_of_a_full_server_forgets_what_is_deleted_without_a_mark() {
+    on_each_server(async |server| {
+        let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+        config.registry = true;
+        let store = KvStore::new(config, &SharedConnections::default());
+        let registered = || server.say("ZCARD nano_graphrag:@registry:docs");
+        let large = format!("\"{}\"", "x".repeat(1 << 20));
+        put(&store, &[("a", "1"), ("b", &large), ("c", &large)]).await;
+        assert_eq!(store.stats(true).await.unwrap().key_count, 3);
+        assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 1);
+        assert_eq!(registered(), ":3\r\n"); // with what says that it is whole
+        let fill = || {
+            let said = server.say("INFO memory");
+            let used = said
+                .lines()
+                .find_map(|line| line.strip_prefix("used_memory:"));
+            let used: usize = used.unwrap().parse().unwrap();
+            server.say(&format!("CONFIG SET maxmemory {}", used - large.len() / 2))
+        };
+        assert_eq!(fill(), "+OK\r\n");
+        assert_eq!(store.delete(ids(&["b"])).await.unwrap(), 1);
+        assert_eq!(registered(), ":2\r\n");
+        assert_eq!(fill(), "+OK\r\n");
+        store.drop_all().await.unwrap();
+        assert_eq!(registered(), ":1\r\n");
+        assert_eq!(server.say("DBSIZE"), ":1\r\n");
+    });
+}

@@ -117,3 +117,36 @@ impl KvStore {
         self.asked(self.connections.scan(cursor, &arguments)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::log_events::Event;
+    use crate::store::tests::{open, settings};
+
+    #[test]
+    fn a_key_that_spells_no_id_is_passed_over_and_told_once() {
+        let store = open(settings());
+        let own = |rest: &[u8]| [b"nano_graphrag:docs:", rest].concat();
+        let told = || {
+            let notices = store.notices().into_iter();
+            let lines = notices.map(|notice| {
+                assert_eq!(notice.event, Event::ForeignKeys);
+                notice.line
+            });
+            lines.collect::<Vec<_>>()
+        };
+        let keys = [own(b"a"), own("é".as_bytes())];
+        assert_eq!(store.ids_of(&keys), ["a", "é"]);
+        let keys = [own(b""), b"nano_graphrag:other:b".to_vec()];
+        assert_eq!(store.ids_of(&keys), [""]);
+        assert_eq!(told(), [] as [String; 0]);
+        let keys = [own(b"b"), own(b"\xff")];
+        assert_eq!(store.ids_of(&keys), ["b"]);
+        let lines = told();
+        let line = lines.first().unwrap();
+        assert!(line.starts_with("docs: "), "{line}");
+        assert!(line.contains(r"'nano_graphrag:docs:\xff'"), "{line}");
+        assert_eq!((store.ids_of(&keys), lines.len()), (vec!["b"], 1));
+        assert_eq!(told(), [] as [String; 0]);
+    }
+}

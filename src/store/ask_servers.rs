@@ -106,3 +106,16 @@ pub(super) fn batches<T>(items: &[T]) -> impl Iterator<Item = &[T]> {
 pub(super) fn first(replies: Vec<Reply>) -> Reply {
     replies.into_iter().next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::error::Kind;
+    use crate::store::tests::{open, settings};
+
+    #[tokio::test]
+    async fn a_server_that_is_away_answers_no_ping() {
+        let error = open(settings()).ping().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        assert_eq!(error.namespace(), Some("docs"));
+    }
+}

@@ -139,4 +139,28 @@ mod tests {
             assert_eq!(batch_sizer.per_request(), BATCH_ITEMS);
         }
     }
+
+    #[test]
+    fn as_many_are_asked_for_first_as_could_all_be_the_largest_that_was_read() {
+        use crate::store::tests::{open, settings};
+
+        let store = open(settings());
+        let first = || BatchSizer::of(&store).ids();
+        assert_eq!(first(), FIRST);
+        let read = [Ok(None), Err(store.unexpected("GET"))];
+        store.largest.note(&read);
+        assert_eq!(first(), FIRST);
+        for (bytes, ids) in [
+            (1, WINDOW * BATCH_ITEMS),
+            (WINDOW_BYTES / (WINDOW * BATCH_ITEMS), WINDOW * BATCH_ITEMS),
+            (20_000, 209),
+            (10_000, 209), // not as large as the one before
+            (WINDOW_BYTES / 3, 3),
+            (WINDOW_BYTES, 1),
+            (WINDOW_BYTES + 1, 1),
+        ] {
+            store.largest.note(&values(2, bytes));
+            assert_eq!(first(), ids, "{bytes}");
+        }
+    }
 }

@@ -339,3 +339,135 @@ impl Drop for KvStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::config::Changes;
+    use crate::store::tests::{open, settings};
+
+    fn recording() -> (Arc<KvStore>, Arc<Feed>) {
+        let mut settings = settings();
+        settings.server.breaker_failures = 1;
+        settings.changes = Some(Changes {
+            host: "here".to_owned(),
+            name: String::new(),
+        });
+        let store = open(settings);
+        let feed = Arc::clone(store.feed.as_ref().unwrap());
+        (store, feed)
+    }
+
+    fn record(store: &KvStore, ids: &[&str]) {
+        let mut recorded = store.record("upsert").unwrap();
+        ids.iter().for_each(|id| recorded.id(id));
+    }
+
+    #[test]
+    fn an_entry_names_ids_up_to_a_number_of_bytes_and_counts_the_others() {
+        let (store, feed) = recording();
+        let text = "x".repeat(NAMED_BYTES + 1);
+        let half = &text[..NAMED_BYTES / 2];
+        for (ids, named) in [
+            (vec!["a"; NAMED + 1], NAMED),
+            (vec![&*text, "a"], 1),
+            (vec![half, half], 2),
+            (vec![half, half, "a"], 2),
+            (vec![half, &text[..NAMED_BYTES / 2 + 1], "a"], 2),
+        ] {
+            record(&store, &ids);
+            let change = feed.take().unwrap().pop().unwrap();
+            assert_eq!((change.count, change.ids.len()), (ids.len() as u64, named));
+        }
+        record(&store, &[]);
+        assert!(feed.take().is_none(), "nothing was changed");
+    }
+
+    #[test]
+    fn entries_that_wait_take_no_more_memory_than_they_may_and_give_it_back() {
+        let (store, feed) = recording();
+        let lost = || store.counters.get(Count::ChangesLost);
+        let (empty, full) = ([][..].as_ref(), KEPT_BYTES / ENTRY_BYTES);
+        for round in 0..2 {
+            for (id, number) in [(empty, full), (&["x".repeat(ENTRY_BYTES)][..], full / 2)] {
+                let push = || {
+                    feed.push(Change {
+                        operation: "delete",
+                        count: 1,
+                        ids: id.to_vec(),
+                        bytes: id.iter().map(String::len).sum(),
+                    });
+                };
+                let before = lost();
+                (0..number).for_each(|_| push());
+                assert_eq!(lost(), before, "{round}");
+                push();
+                assert_eq!(lost(), before + 1);
+                let mut taken = 0;
+                while let Some(changes) = feed.take() {
+                    assert!(changes.len() <= AT_ONCE);
+                    taken += changes.len();
+                }
+                assert_eq!((taken, feed.queue.lock().bytes), (number, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn who_sends_is_woken_by_the_first_entry_and_by_the_end() {
+        let (store, feed) = recording();
+        let woken = || feed.news.notified().now_or_never().is_some();
+        assert!(feed.is_idle() && !feed.is_over() && !woken());
+        record(&store, &["a"]);
+        assert!(!feed.is_idle() && !feed.is_over() && woken());
+        record(&store, &["b"]);
+        assert!(!woken());
+        drop(store);
+        assert!(!feed.is_idle() && !feed.is_over() && woken());
+        assert_eq!(feed.take().unwrap().len(), 2);
+        assert!(!feed.is_idle() && feed.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_wait_for_others_to_go_with_them_unless_it_is_the_end() {
+        let (store, feed) = recording();
+        let holders = Arc::strong_count(&feed);
+        (0..3).for_each(|_| store.begin_feed());
+        assert_eq!(Arc::strong_count(&feed), holders + 1, "one task sends");
+        let moment = Duration::from_millis(1);
+        let waiting = || feed.queue.lock().changes.len();
+        // The breaker is open from the first on, so that no time is spent on sockets.
+        for number in [1, 1, AT_ONCE + 1, 2 * AT_ONCE] {
+            sleep(moment).await;
+            let began = Instant::now();
+            (0..number).for_each(|_| record(&store, &["a"]));
+            while waiting() == number {
+                sleep(moment).await;
+            }
+            let waited = began.elapsed();
+            assert!(
+                (COLLECT..COLLECT + 3 * moment).contains(&waited),
+                "{waited:?}"
+            );
+            assert_eq!(waiting(), 0);
+        }
+        let lost = 3 * AT_ONCE as u64 + 3;
+        assert_eq!(store.counters.get(Count::ChangesLost), lost);
+        record(&store, &["last"]);
+        let began = Instant::now();
+        let counters = store.counters.clone();
+        sleep(moment).await;
+        drop(store);
+        while Arc::strong_count(&feed) > 1 {
+            sleep(moment).await;
+            assert!(
+                began.elapsed() < 2 * COLLECT,
+                "its task ends with the store"
+            );
+        }
+        assert_eq!(counters.get(Count::ChangesLost), lost + 1);
+    }
+}

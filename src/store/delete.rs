@@ -89,3 +89,20 @@ impl KvStore {
         Ok(counts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::KEY_BATCH;
+    use crate::store::tests::{open, settings};
+
+    #[tokio::test]
+    async fn a_delete_that_fails_names_what_was_not_confirmed_and_its_id_if_it_had_one() {
+        let store = open(settings());
+        for count in [1, 2, KEY_BATCH, KEY_BATCH + 1, 2 * KEY_BATCH + 7] {
+            let ids: Vec<_> = (0..count).map(|number| number.to_string()).collect();
+            let error = store.delete(ids.clone()).await.unwrap_err();
+            assert_eq!(error.unconfirmed(), Some(&*ids), "{count}");
+            assert_eq!(error.id(), (count == 1).then_some("0"));
+        }
+    }
+}

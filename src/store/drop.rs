@@ -79,3 +79,32 @@ impl KvStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Paths;
+    use crate::store::tests::{open, settings};
+
+    #[tokio::test]
+    async fn a_drop_of_which_nothing_was_sent_leaves_no_word_and_one_that_was_begun_does() {
+        let directory = tempfile::tempdir().unwrap();
+        for begun in [false, true] {
+            let mut settings = settings();
+            settings.dual_write = Some(Paths::new(directory.path(), "docs").unwrap());
+            let store = open(settings);
+            let mut tracker = store.track_write(Mark::Drop, &[]);
+            tracker.as_mut().map(WriteTracker::unsent);
+            if begun {
+                tracker.as_mut().map(WriteTracker::begin);
+            }
+            let unlinks = store.commands("UNLINK", ["a"].into_iter()).resendable();
+            let deleted = store
+                .delete_some(&mut tracker, &mut None, &["a"], &unlinks)
+                .await;
+            assert!(!deleted.unwrap_err().may_be_done());
+            drop(tracker);
+            assert_eq!(store.dual_write().unwrap().late, u64::from(begun));
+        }
+    }
+}

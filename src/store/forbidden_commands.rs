@@ -46,7 +46,8 @@ fn is_refused(rule: &str, reply: &Reply) -> bool {
     };
     // Servers before Redis 7.2 have no WAITAOF; that it is missing is known from the version.
     let unknown = rule != "waitaof" && error.details().is_some_and(is_unknown_command);
-    error.code() == "NOPERM" || unknown
+    // An EXEC that is refused aborts its transaction, and says that first.
+    matches!(error.code(), "NOPERM" | "EXECABORT") || unknown
 }
 
 impl KvStore {
@@ -75,5 +76,43 @@ impl KvStore {
             forbidden.extend(refused.map(|(rule, _)| rule));
         }
         Ok(forbidden)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_forbidden_that_is_refused_by_name_or_is_not_there() {
+        for (rule, reply, refused) in [
+            (
+                "get",
+                "-NOPERM this user has no permissions to run it",
+                true,
+            ),
+            (
+                "waitaof",
+                "-NOPERM this user has no permissions to run it",
+                true,
+            ),
+            (
+                "exec",
+                "-EXECABORT Transaction discarded because of: NOPERM",
+                true,
+            ),
+            ("get", "-ERR unknown command 'GET', with args", true),
+            (
+                "waitaof",
+                "-ERR unknown command 'WAITAOF', with args",
+                false,
+            ),
+            ("get", "-WRONGTYPE Operation against a key", false),
+            ("get", "-ERR wrong number of arguments", false),
+            ("get", "+OK", false),
+        ] {
+            let value = redis::parse_redis_value(format!("{reply}\r\n").as_bytes()).unwrap();
+            assert_eq!(is_refused(rule, &Reply::from(value)), refused, "{reply}");
+        }
     }
 }

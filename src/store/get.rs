@@ -153,3 +153,21 @@ impl Ttl {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_lives_as_long_as_its_key_and_not_where_the_server_does_not_say() {
+        let read = |pttl| Ttl::read(&Reply::Other(pttl)).map(|ttl| ttl.0);
+        assert_eq!(read(Value::Int(-1)), Some(None));
+        for milliseconds in [1_i64, 1_500] {
+            let left = Duration::from_millis(milliseconds.unsigned_abs());
+            assert_eq!(read(Value::Int(milliseconds)), Some(Some(left)));
+        }
+        for gone in [Value::Int(-2), Value::Int(0), Value::Nil] {
+            assert_eq!(read(gone), None);
+        }
+    }
+}

@@ -89,3 +89,15 @@ impl KvStore {
         Ok(used.sum())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::error::Kind;
+    use crate::store::tests::{open, settings};
+
+    #[tokio::test]
+    async fn memory_is_no_secret_of_a_server_that_is_away() {
+        let error = open(settings()).used_memory().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+    }
+}

@@ -116,3 +116,23 @@ fn is_same(json: &[u8], there: &[u8]) -> bool {
         && rewrite(there, Layout::Sorted, &mut other).is_ok()
         && one == other
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_the_same_however_they_are_written_and_one_that_is_none_is_like_no_other() {
+        for (json, there, same) in [
+            (r#"{"a":1,"b":[2]}"#, r#"{ "b": [2], "a": 1 }"#, true),
+            ("\"\u{e9}\"", r#""\u00e9""#, true),
+            ("1", "2", false),
+            ("1", "1 x", false),
+            ("1", "", false),
+            ("[1", "[ 1", false),
+            ("1 x", "1", false),
+        ] {
+            assert_eq!(is_same(json.as_bytes(), there.as_bytes()), same, "{there}");
+        }
+    }
+}

@@ -200,3 +200,73 @@ impl KvStore {
         ids.iter().map(|id| prefix + id.len()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::config::ServerConfig;
+    use crate::near_cache::ONE_SERVER;
+    use crate::value::Compression;
+
+    /// Of a namespace whose server is away.
+    pub(super) fn settings() -> StoreConfig {
+        let mut server = ServerConfig::new("unix:///nowhere/socket").unwrap();
+        server.max_retries = 0;
+        StoreConfig::new(server, "docs").unwrap()
+    }
+
+    pub(super) fn open(settings: StoreConfig) -> Arc<KvStore> {
+        KvStore::new(settings, &SharedConnections::default())
+    }
+
+    pub(super) fn ids(ids: &[&str]) -> Vec<String> {
+        ids.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_store_says_whether_moving_its_values_takes_a_processors_time() {
+        for (codec, compresses) in [("none", false), ("zstd", true), ("lz4", true)] {
+            let mut settings = settings();
+            settings.compression = Compression::new(codec, 0, None).unwrap();
+            assert_eq!(open(settings).compresses(), compresses, "{codec}");
+        }
+    }
+
+    #[test]
+    fn whoever_writes_gives_up_the_copies_of_it_before_and_after() {
+        let shared = SharedConnections::default();
+        let plain = KvStore::new(settings(), &shared);
+        let mut settings = settings();
+        settings.near_cache_bytes = 1 << 20;
+        let store = KvStore::new(settings, &shared);
+        let tracking = store.connections.near_cache().unwrap().tracking();
+        let session = tracking.begin(ONE_SERVER);
+        tracking.renew(session, Instant::now() + Duration::from_secs(60));
+        tracking.tracks(session, &tracking.untracked(session));
+        let read = |id: &str| {
+            let (near, key) = (store.near.as_ref().unwrap(), store.key(id));
+            let fetch = near.begin(std::slice::from_ref(&key)).unwrap();
+            near.keep(&fetch, 0, &key, b"1", None);
+            assert!(store.local(id).is_some());
+        };
+        // Also one that has no copies itself.
+        for writes in [&store, &plain] {
+            read("a");
+            read("b");
+            let change = writes.change(["a"].into_iter());
+            assert!(store.local("a").is_none() && store.local("b").is_some());
+            read("a");
+            drop(change);
+            assert!(store.local("a").is_none() && store.local("b").is_some());
+            writes.forget_all();
+            assert!(store.local("b").is_none());
+        }
+        let mut settings = store.config.clone();
+        settings.keyspace = crate::key_layout::Keyspace::new("nano_graphrag", "", "other").unwrap();
+        settings.near_cache_bytes = 0;
+        let other = KvStore::new(settings, &shared);
+        assert!(other.change(["a"].into_iter()).is_none());
+    }
+}

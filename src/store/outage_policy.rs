@@ -116,4 +116,30 @@ mod tests {
         let outage = under(OutagePolicy::Raise);
         assert!(outage.forgive(Error::new(Kind::Timeout, "x")).is_err());
     }
+
+    #[test]
+    fn a_failure_of_a_server_that_answers_is_told_the_first_time() {
+        let outage = under(OutagePolicy::Miss);
+        for kind in [Kind::Corrupt, Kind::Auth] {
+            let forgive = || outage.forgive(Error::new(kind, "sour")).unwrap();
+            let (event, line) = forgive().unwrap();
+            assert_eq!(event, Event::Forgiven);
+            assert!(line.contains("sour"), "{line}");
+            assert!(forgive().is_none() && forgive().is_none());
+        }
+    }
+
+    #[test]
+    fn that_files_are_read_is_told_once_until_the_server_is_back() {
+        let outage = under(OutagePolicy::Json);
+        for _ in 0..2 {
+            let line = outage.left(&Error::new(Kind::CircuitOpen, "gone")).unwrap();
+            assert!(
+                line.contains("JSON files") && line.contains("gone"),
+                "{line}"
+            );
+            assert!(outage.left(&Error::new(Kind::CircuitOpen, "x")).is_none());
+            assert!(outage.answered().is_some() && outage.answered().is_none());
+        }
+    }
 }

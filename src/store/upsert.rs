@@ -206,3 +206,55 @@ impl KvStore {
         (Ok(outcomes), registered)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Count;
+    use crate::store::tests::{ids, open, settings};
+    use crate::value::Compression;
+
+    fn batch(store: &KvStore, items: &[(&str, &str)]) -> Batch {
+        let mut batch = Batch::new(0);
+        for (id, json) in items {
+            batch.add(store, (*id).to_owned(), json.as_bytes()).unwrap();
+        }
+        batch
+    }
+
+    #[test]
+    fn batches_that_are_joined_are_one_of_all_their_values_in_order() {
+        let store = open(settings());
+        assert!(Batch::join(Vec::new()).is_empty());
+        let parts = [
+            batch(&store, &[("a", "1"), ("bé", "22")]),
+            batch(&store, &[]),
+            batch(&store, &[("c", "333"), ("d", "4")]),
+        ];
+        let joined = Batch::join(parts.into());
+        assert_eq!((joined.len(), joined.json_bytes()), (4, 7));
+        let keys = 4 * "nano_graphrag:docs:".len() + 6;
+        assert_eq!(joined.bytes(&store), 7 + keys);
+        let values: Vec<_> = joined.sets.arguments(2).collect();
+        assert_eq!(values, [&b"1"[..], b"22", b"333", b"4"]);
+        assert_eq!(joined.into_ids(), ids(&["a", "bé", "c", "d"]));
+    }
+
+    #[test]
+    fn what_is_stored_of_a_batch_is_counted_beside_its_json() {
+        let json = format!("\"{}\"", "x".repeat(2_000));
+        for codec in ["none", "zstd", "lz4"] {
+            let mut settings = settings();
+            settings.compression = Compression::new(codec, 0, None).unwrap();
+            let store = open(settings);
+            let mut batch = batch(&store, &[("a", &json), ("b", &json), ("c", "1")]);
+            store.prepare(&mut batch).unwrap();
+            let stored: usize = batch.sets.arguments(2).map(<[u8]>::len).sum();
+            let json_bytes = 2 * json.len() + 1;
+            assert_eq!(stored < json_bytes, codec != "none");
+            let counted =
+                [Count::JsonWritten, Count::StoredWritten].map(|what| store.counters.get(what));
+            assert_eq!(counted, [json_bytes as u64, stored as u64], "{codec}");
+        }
+    }
+}

@@ -233,3 +233,125 @@ impl KvStore {
         self.connections.note_unproved(prefix);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config::durability::Durability;
+    use crate::error::{Error, Kind};
+    use crate::files::Paths;
+    use crate::store::tests::{ids, open, settings};
+
+    /// A store whose log is there.
+    async fn logging() -> (TempDir, Arc<KvStore>) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut settings = settings();
+        settings.dual_write = Some(Paths::new(directory.path(), "docs").unwrap());
+        let store = open(settings);
+        store.claim_files().await.unwrap();
+        (directory, store)
+    }
+
+    /// All lines of the log, those that were kept included.
+    async fn logged(directory: &TempDir, store: &KvStore) -> String {
+        store.keep_up().await.unwrap();
+        let log = directory.path().join("kv_store_docs.changes");
+        fs::read_to_string(log).unwrap_or_default()
+    }
+
+    fn sets(ids: &[String]) -> Option<Lines> {
+        let mut lines = Lines::default();
+        ids.iter().for_each(|id| lines.set(id, b"1"));
+        Some(lines)
+    }
+
+    fn failed(may_be_done: bool) -> Error {
+        Error::new(Kind::Timeout, "x").after_sending(may_be_done)
+    }
+
+    #[test]
+    fn a_change_is_tracked_where_a_barrier_or_a_log_wants_to_know() {
+        let a = ids(&["a"]);
+        for (durability, wanted) in [("ack", false), ("fsync", true)] {
+            let mut settings = settings();
+            settings.server.durability = Durability::parse(durability).unwrap();
+            let store = open(settings);
+            assert_eq!(store.epoch(), wanted.then_some(0));
+            for mark in [Mark::SetAsked, Mark::DeleteAsked, Mark::Drop] {
+                assert_eq!(store.track_write(mark, &a).is_some(), wanted);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_that_was_given_up_is_logged_as_one_that_may_be_done() {
+        let (a, (directory, store)) = (ids(&["a", "b"]), logging().await);
+        let mut tracker = store.track_write(Mark::SetAsked, &a).unwrap();
+        tracker.unsent();
+        drop(tracker);
+        assert_eq!(logged(&directory, &store).await, "");
+        let mut tracker = store.track_write(Mark::Drop, &[]).unwrap();
+        tracker.unsent();
+        assert!(!tracker.begin() && tracker.begin());
+        drop(tracker);
+        drop(store.track_write(Mark::DeleteAsked, &a).unwrap());
+        assert_eq!(store.dual_write().unwrap().late, 3);
+        assert_eq!(
+            logged(&directory, &store).await,
+            "[\"drop\"]\n[\"delete?\",\"a\"]\n[\"delete?\",\"b\"]\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn of_each_id_is_logged_what_is_known_of_it() {
+        let all = ids(&["done", "refused", "unknown", "unanswered"]);
+        let (set, asked) = (r#"["set","done",1]"#, |id| format!("[\"set?\",\"{id}\"]\n"));
+        let three: [Result<()>; 3] = [Ok(()), Err(failed(false)), Err(failed(true))];
+        for (outcomes, lines) in [
+            (
+                Ok(three.to_vec()),
+                format!("{}{}{set}\n", asked("unknown"), asked("unanswered")),
+            ),
+            (Err(failed(false)), String::new()),
+            (
+                Err(failed(true)),
+                all.iter().map(|id| asked(id)).collect::<String>(),
+            ),
+        ] {
+            let (directory, store) = logging().await;
+            let tracker = store.track_write(Mark::SetAsked, &all).unwrap();
+            tracker.log(&outcomes, sets(&all)).await;
+            assert_eq!(logged(&directory, &store).await, lines);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_a_drop_met_on_its_way_is_asked_after() {
+        let (a, (directory, store)) = (ids(&["a"]), logging().await);
+        let write = store.track_write(Mark::SetAsked, &a).unwrap();
+        let delete = store.track_write(Mark::DeleteAsked, &a).unwrap();
+        let drop = store.track_write(Mark::Drop, &[]).unwrap();
+        drop.removed(&["b"]).await;
+        drop.dropped().await;
+        let mut lines = Lines::default();
+        lines.mark(Mark::Delete, "a");
+        delete.log(&Ok(vec![Ok(1)]), Some(lines)).await;
+        write.log(&Ok(vec![Ok(())]), sets(&a)).await;
+        assert_eq!(
+            logged(&directory, &store).await,
+            "[\"delete\",\"b\"]\n[\"drop\"]\n[\"delete\",\"a\"]\n[\"set\",\"a\",1]\n[\"delete?\",\"a\"]\n"
+        );
+        let later = store.track_write(Mark::SetAsked, &a).unwrap();
+        later.log(&Ok(vec![Ok(())]), sets(&a)).await;
+        let log = logged(&directory, &store).await;
+        assert!(
+            log.ends_with("[\"delete?\",\"a\"]\n[\"set\",\"a\",1]\n"),
+            "{log}"
+        );
+    }
+}
