@@ -66,7 +66,7 @@ impl KvStore {
     pub(crate) fn ids_of<'key>(&self, keys: &'key [Vec<u8>]) -> Vec<&'key str> {
         let ids = keys.iter().map(|key| self.config.keyspace.id_of(key));
         let ids: Vec<_> = ids.flatten().collect();
-        if ids.len() < keys.len() {
+        if ids.len() != keys.len() {
             self.report_foreign(keys);
         }
         ids

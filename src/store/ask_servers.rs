@@ -25,8 +25,7 @@ impl KvStore {
     ) -> Commands {
         let prefix = self.config.keyspace.prefix();
         let bytes = ids.clone().map(str::len).sum::<usize>();
-        let frames = ids.len() * (prefix.len() + GET_FRAME);
-        let mut commands = Commands::with_capacity(bytes + frames);
+        let mut commands = Commands::with_capacity(bytes + ids.len() * (prefix.len() + GET_FRAME));
         commands.add_each(name, prefix, ids);
         commands
     }

@@ -74,8 +74,8 @@ impl KvStore {
         };
         // Anybody may give a key a time to live, so it is asked of each.
         let prefix = self.config.keyspace.prefix();
-        let bytes = keys.iter().map(|key| key.len() + GET_FRAME).sum::<usize>();
-        let mut asked = Commands::with_capacity(2 * bytes);
+        let bytes = keys.iter().map(Vec::len).sum::<usize>();
+        let mut asked = Commands::with_capacity(2 * (bytes + keys.len() * GET_FRAME));
         for id in ids {
             asked.add("GET", (prefix, id), &[]);
             asked.add("PTTL", (prefix, id), &[]);
