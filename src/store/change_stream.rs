@@ -349,9 +349,14 @@ mod tests {
     use crate::config::Changes;
     use crate::store::tests::{open, settings};
 
+    /// What is sent fails at once after the first time, so that no time is spent on sockets.
     fn recording() -> (Arc<KvStore>, Arc<Feed>) {
         let mut settings = settings();
         settings.server.breaker_failures = 1;
+        recording_with(settings)
+    }
+
+    fn recording_with(mut settings: StoreConfig) -> (Arc<KvStore>, Arc<Feed>) {
         settings.changes = Some(Changes {
             host: "here".to_owned(),
             name: String::new(),
@@ -363,7 +368,9 @@ mod tests {
 
     fn record(store: &KvStore, ids: &[&str]) {
         let mut recorded = store.record("upsert").unwrap();
-        ids.iter().for_each(|id| recorded.id(id));
+        for id in ids {
+            recorded.id(id);
+        }
     }
 
     #[test]
@@ -376,7 +383,7 @@ mod tests {
             (vec![&*text, "a"], 1),
             (vec![half, half], 2),
             (vec![half, half, "a"], 2),
-            (vec![half, &text[..NAMED_BYTES / 2 + 1], "a"], 2),
+            (vec![half, &text[..=NAMED_BYTES / 2], "a"], 2),
         ] {
             record(&store, &ids);
             let change = feed.take().unwrap().pop().unwrap();
@@ -408,7 +415,7 @@ mod tests {
                 assert_eq!(lost(), before + 1);
                 let mut taken = 0;
                 while let Some(changes) = feed.take() {
-                    assert!(changes.len() <= AT_ONCE);
+                    assert!((1..=AT_ONCE).contains(&changes.len()));
                     taken += changes.len();
                 }
                 assert_eq!((taken, feed.queue.lock().bytes), (number, 0));
@@ -431,43 +438,62 @@ mod tests {
         assert!(!feed.is_idle() && feed.is_over());
     }
 
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    /// How long it takes until it is so.
+    async fn time_until(what: &str, is_so: impl Fn() -> bool) -> Duration {
+        let began = Instant::now();
+        let so = async {
+            while !is_so() {
+                sleep(MOMENT).await;
+            }
+        };
+        timeout(Duration::from_secs(60), so).await.expect(what);
+        began.elapsed()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn entries_wait_for_others_to_go_with_them_unless_it_is_the_end() {
         let (store, feed) = recording();
         let holders = Arc::strong_count(&feed);
         (0..3).for_each(|_| store.begin_feed());
         assert_eq!(Arc::strong_count(&feed), holders + 1, "one task sends");
-        let moment = Duration::from_millis(1);
         let waiting = || feed.queue.lock().changes.len();
-        // The breaker is open from the first on, so that no time is spent on sockets.
+        let mut all = 0;
         for number in [1, 1, AT_ONCE + 1, 2 * AT_ONCE] {
-            sleep(moment).await;
-            let began = Instant::now();
+            sleep(MOMENT).await;
             (0..number).for_each(|_| record(&store, &["a"]));
-            while waiting() == number {
-                sleep(moment).await;
-            }
-            let waited = began.elapsed();
-            assert!(
-                (COLLECT..COLLECT + 3 * moment).contains(&waited),
-                "{waited:?}"
-            );
+            let waited = time_until("they are sent", || waiting() < number).await;
+            let expected = COLLECT..COLLECT + 3 * MOMENT;
+            assert!(expected.contains(&waited), "{waited:?}");
             assert_eq!(waiting(), 0);
+            all += number as u64;
         }
-        let lost = 3 * AT_ONCE as u64 + 3;
-        assert_eq!(store.counters.get(Count::ChangesLost), lost);
+        assert_eq!(store.counters.get(Count::ChangesLost), all);
         record(&store, &["last"]);
-        let began = Instant::now();
         let counters = store.counters.clone();
-        sleep(moment).await;
+        sleep(MOMENT).await;
         drop(store);
-        while Arc::strong_count(&feed) > 1 {
-            sleep(moment).await;
-            assert!(
-                began.elapsed() < 2 * COLLECT,
-                "its task ends with the store"
-            );
-        }
-        assert_eq!(counters.get(Count::ChangesLost), lost + 1);
+        let ended = || Arc::strong_count(&feed) == 1;
+        let waited = time_until("its task ends with the store", ended).await;
+        assert!(waited < 2 * COLLECT, "{waited:?}");
+        assert_eq!(counters.get(Count::ChangesLost), all + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_while_others_are_sent_waits_for_more_after_them() {
+        let mut settings = settings();
+        settings.server.max_retries = 1;
+        let (store, feed) = recording_with(settings);
+        store.begin_feed();
+        let taken = || feed.queue.lock().changes.is_empty();
+        let lost = || store.counters.get(Count::ChangesLost);
+        record(&store, &["a"]);
+        time_until("it is being sent", taken).await;
+        assert_eq!(lost(), 0, "it is sent again after a pause");
+        record(&store, &["b"]);
+        time_until("it was sent", || lost() == 1).await;
+        let waited = time_until("the other is sent", taken).await;
+        assert!(waited + 2 * MOMENT >= COLLECT, "{waited:?}");
     }
 }
