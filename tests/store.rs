@@ -6,6 +6,8 @@
 mod support;
 
 use bytes::Bytes;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::log_events::Event;
 use nano_graphrag_redis::store::{Batch, KvStore};
 use nano_graphrag_redis::value::Compression;
-use support::{Server, binaries, drive, reactor, wait_for};
+use support::{Server, binaries, calls, drive, reactor, wait_for};
 use tokio::runtime::{Builder, Runtime};
 
 /// Runs the test on each server, over the connections of the pool and over a direct connection.
@@ -645,5 +647,52 @@ fn a_registry_of_a_full_server_forgets_what_is_deleted_without_a_mark() {
         store.drop_all().await.unwrap();
         assert_eq!(registered(), ":1\r\n");
         assert_eq!(server.say("DBSIZE"), ":1\r\n");
+    });
+}
+
+/// A port that leads to the server, which loses its registry whenever a page of that is asked for.
+fn losing_its_registry(server: &Server) -> u16 {
+    let (listener, at) = (TcpListener::bind("127.0.0.1:0").unwrap(), server.port());
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), connected(at));
+            let (mut back, mut there) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut back, &mut there));
+            std::thread::spawn(move || {
+                let mut asked = [0; 4096];
+                while let Ok(length @ 1..) = client.read(&mut asked) {
+                    let asked = &asked[..length];
+                    if asked.windows(5).any(|word| word == b"ZSCAN") {
+                        let mut other = connected(at);
+                        write!(other, "DEL {REGISTRY}\r\n").unwrap();
+                        assert_eq!(other.read(&mut [0; 4]).unwrap(), 4);
+                    }
+                    server.write_all(asked).unwrap();
+                }
+            });
+        }
+    });
+    port
+}
+
+fn connected(port: u16) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", port)).unwrap()
+}
+
+#[test]
+fn a_registry_that_is_lost_whenever_it_is_read_is_given_up_after_eight_times() {
+    let server = Server::start(&binaries()[0]);
+    let mut config = StoreConfig::new(server.config(), "docs").unwrap();
+    config.registry = true;
+    let url = format!("redis://127.0.0.1:{}", losing_its_registry(&server));
+    config.server.endpoint = Endpoint::parse(&url).unwrap();
+    let store = KvStore::new(config, &SharedConnections::default());
+    runtime().block_on(async {
+        put(&server.store("docs"), &[("a", "1")]).await;
+        let listed = tokio::time::timeout(Duration::from_secs(20), store.all_keys());
+        let error = listed.await.unwrap().unwrap_err().to_string();
+        assert!(error.contains("was lost 8 times"), "{error}");
+        assert_eq!(calls(&server, "zscan"), 8);
     });
 }
