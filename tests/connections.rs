@@ -10,17 +10,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use std::time::{Duration, Instant, SystemTime};
+
 use nano_graphrag_redis::client::{SharedConnections, keep_keyspace_stats};
-use nano_graphrag_redis::config::OutagePolicy;
 use nano_graphrag_redis::config::endpoint::Endpoint;
 use nano_graphrag_redis::error::{Error, Kind};
+
+use nano_graphrag_redis::config::{OutagePolicy, ServerConfig};
+use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::files::Paths;
 use nano_graphrag_redis::log_events::Event;
 use nano_graphrag_redis::metrics::{Operation, Status, StoreTotals};
 use nano_graphrag_redis::migration::{Check, Comparison, Copying, Export};
 use nano_graphrag_redis::store::{Call, KvStore};
-use support::wait_for;
-use support::{Server, binaries, config, get, ids, listed, many, open, put, runtime};
+use support::{
+    PATIENCE, Server, binaries, config, drive, free_port, get, ids, listed, many, open, put,
+    reactor, runtime, wait_for,
+};
+
+/// Where nobody listens.
+fn nowhere() -> ServerConfig {
+    ServerConfig::new(&format!("redis://127.0.0.1:{}", free_port())).unwrap()
+}
 
 #[test]
 fn what_is_seen_at_first_use_is_told_once() {
@@ -156,6 +167,218 @@ fn a_breaker_closes_when_the_server_is_back() {
         }
         let load = store.stats(true).await.unwrap().load;
         assert!(!load.breaker_open && load.retries > 0, "{load:?}");
+    });
+}
+
+#[test]
+fn attempts_that_find_nobody_are_repeated_after_pauses_and_told_of() {
+    let mut settings = config(nowhere());
+    settings.server.max_retries = 3;
+    settings.server.breaker_failures = 9;
+    let shared = SharedConnections::default();
+    let store = KvStore::new(settings, &shared);
+    let began = Instant::now();
+    let error = runtime().block_on(store.get("a")).unwrap_err();
+    assert!(error.is_outage() && error.to_string().contains("(attempts: 4)"));
+    // Half of 25, 50 and 100 ms at least.
+    assert!(began.elapsed() >= Duration::from_millis(80));
+    assert_eq!(shared.in_use()[0].load().retries, 3);
+}
+
+#[test]
+fn a_cluster_that_is_away_is_tried_again_and_after_some_calls_not_at_all() {
+    let mut settings = config(nowhere());
+    settings.server.cluster = true;
+    settings.server.max_retries = 1;
+    settings.server.breaker_failures = 2;
+    settings.server.breaker_recovery = PATIENCE;
+    let shared = SharedConnections::default();
+    let store = KvStore::new(settings, &shared);
+    runtime().block_on(async {
+        let calls = [Kind::Unavailable, Kind::Unavailable, Kind::CircuitOpen];
+        for (kind, retries) in calls.into_iter().zip([1, 2, 2]) {
+            let error = store.get("a").await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(shared.in_use()[0].load().retries, retries);
+        }
+    });
+}
+
+#[test]
+fn a_direct_connection_that_died_while_idle_costs_a_call_no_attempt() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = config(server.config());
+    settings.server.max_retries = 0;
+    let shared = SharedConnections::default();
+    let store = KvStore::new(settings, &shared);
+    let (runtime, reactor) = (runtime(), reactor());
+    let retries = || shared.in_use()[0].load().retries;
+    drive(&runtime, &reactor, put(&store, &[("a", "1")]));
+    assert_eq!(retries(), 0);
+    let kill = || server.say("CLIENT KILL TYPE normal SKIPME yes");
+    kill();
+    let found = drive(&runtime, &reactor, get(&store, "a"));
+    assert_eq!((found.as_deref(), retries()), (Some("1"), 1));
+    kill();
+    drive(&runtime, &reactor, put(&store, &[("a", "2")]));
+    assert_eq!(retries(), 2);
+    kill();
+    let deleted = drive(&runtime, &reactor, store.delete(ids(&["a"])));
+    assert_eq!((deleted.unwrap(), retries()), (1, 3));
+}
+
+#[test]
+fn a_connection_is_tried_before_a_command_that_is_sent_once_and_before_no_other() {
+    let server = Server::start(&binaries()[0]);
+    let pings = || {
+        let said = server.say("INFO commandstats");
+        let calls = said.split_once("cmdstat_ping:calls=");
+        calls.map_or(0, |(_, calls)| {
+            calls.split(',').next().unwrap().parse::<u32>().unwrap()
+        })
+    };
+    runtime().block_on(async {
+        // Without retries a write is sent once: it might land after what others have written since.
+        for (max_retries, of_a_write) in [(3, 0), (0, 1)] {
+            let mut settings = config(server.config());
+            settings.server.max_retries = max_retries;
+            let store = open(settings);
+            put(&store, &[("a", "1")]).await;
+            let mut before = pings();
+            let mut more = || {
+                let now = pings();
+                now - std::mem::replace(&mut before, now)
+            };
+            put(&store, &[("a", "1")]).await;
+            assert_eq!(more(), of_a_write, "{max_retries}");
+            get(&store, "a").await.unwrap();
+            assert_eq!(more(), 0, "{max_retries}");
+            assert_eq!(store.delete(ids(&["a"])).await.unwrap(), 1);
+            assert_eq!(more(), 1, "{max_retries}");
+        }
+    });
+}
+
+#[test]
+fn load_tells_what_is_under_way_and_an_answer_too_late_is_no_connection_that_died() {
+    let server = Server::start(&binaries()[0]);
+    let shared = SharedConnections::default();
+    let store = KvStore::new(config(server.config()), &shared);
+    let mut settings = config(server.config());
+    settings.server.socket_timeout = Duration::from_millis(30);
+    settings.server.max_retries = 0;
+    let other = SharedConnections::default();
+    let impatient = KvStore::new(settings, &other);
+    let load = |shared: &SharedConnections| shared.in_use()[0].load();
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        put(&impatient, &[("a", "1")]).await;
+        server.say("CLIENT PAUSE 20000 WRITE");
+        let writes: Vec<_> = (0..3)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { put(&store, &[("a", "2")]).await })
+            })
+            .collect();
+        wait_for("three are under way", async || {
+            let load = load(&shared);
+            (load.busy, load.in_flight) == (1, 3)
+        })
+        .await;
+        let late = impatient.delete(ids(&["a"])).await.unwrap_err();
+        assert!(late.kind() == Kind::Timeout && late.may_be_done(), "{late}");
+        assert_eq!(load(&other).retries, 0);
+        server.say("CLIENT UNPAUSE");
+        for write in writes {
+            write.await.unwrap();
+        }
+        let load = load(&shared);
+        assert_eq!((load.busy, load.in_flight, load.retries), (0, 0, 0));
+    });
+}
+
+#[test]
+fn the_minimum_of_connections_is_opened_once_and_where_that_is_asked_for() {
+    let server = Server::start(&binaries()[0]);
+    for (prewarm, opened) in [(true, 3), (false, 1)] {
+        let mut settings = config(server.config());
+        settings.server.min_connections = 3;
+        settings.server.prewarm = prewarm;
+        let shared = SharedConnections::default();
+        let store = KvStore::new(settings, &shared);
+        let connections = || shared.in_use()[0].load().connections;
+        runtime().block_on(async {
+            put(&store, &[("a", "1")]).await;
+            wait_for("they are open", async || connections() == opened).await;
+            wait_for("they have ended", async || {
+                server.say("CLIENT KILL TYPE normal SKIPME yes");
+                connections() == 0
+            })
+            .await;
+            for _ in 0..50 {
+                get(&store, "a").await.unwrap();
+            }
+            assert_eq!(connections(), 1);
+        });
+    }
+}
+
+#[test]
+fn a_server_that_is_busy_with_a_script_is_asked_again() {
+    let server = Server::start(&binaries()[0]);
+    server.say("CONFIG SET lua-time-limit 1");
+    let mut settings = config(server.config());
+    settings.server.max_retries = 20;
+    let shared = SharedConnections::default();
+    let store = KvStore::new(settings, &shared);
+    std::thread::scope(|scope| {
+        runtime().block_on(async {
+            put(&store, &[("a", "1")]).await;
+            scope.spawn(|| server.say("EVAL 'while true do end' 0"));
+            wait_for("it is busy", async || {
+                server.say("PING").starts_with("-BUSY")
+            })
+            .await;
+            let found = tokio::spawn({
+                let store = Arc::clone(&store);
+                async move { get(&store, "a").await }
+            });
+            wait_for("it was asked again", async || {
+                found.is_finished() || shared.in_use()[0].load().retries > 0
+            })
+            .await;
+            server.say("SCRIPT KILL");
+            assert_eq!(found.await.unwrap().unwrap(), "1");
+        });
+    });
+}
+
+#[test]
+fn samples_leave_out_what_this_user_may_not_ask() {
+    let server = Server::start(&binaries()[0]);
+    server.say("ACL SETUSER sampler on nopass ~* +@all -info -dbsize -ping");
+    let many = "for n = 1, 15000 do redis.call('SET', 'nano_graphrag:docs:' .. n, 1) end";
+    server.say(&format!("EVAL \"{many}\" 0"));
+    let mut settings = config(server.config());
+    settings.server.credentials.username = Some("sampler".to_owned());
+    settings.server.credentials.password = Some("any".to_owned());
+    let shared = Arc::new(SharedConnections::default());
+    let store = KvStore::new(settings, &shared);
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        let sampling = keep_keyspace_stats(&shared, || Some(Duration::from_millis(20)));
+        let sampled = wait_for("there is a sample", async || {
+            shared.in_use()[0].keyspace_stats().is_some()
+        });
+        tokio::select! {
+            () = sampling => {}
+            () = sampled => {}
+        }
+        let connections = shared.in_use().pop().unwrap();
+        assert_eq!(connections.is_up(), Some(true));
+        let stats = connections.keyspace_stats().unwrap();
+        assert!(stats.servers.is_none());
+        assert_eq!(stats.namespaces["docs"].keys, None);
     });
 }
 

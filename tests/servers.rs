@@ -16,6 +16,9 @@ use nano_graphrag_redis::error::Kind;
 use support::{
     Server, batch, binaries, config, free_port, get, ids, listed, many, open, put, runtime,
     wait_for, wait_until,
+
+    Server, binaries, config, free_port, get, ids, listed, many, open, put, runtime, wait_for,
+    wait_until,
 };
 use tempfile::NamedTempFile;
 
@@ -133,6 +136,63 @@ fn a_slot_that_moves_is_followed() {
             put(&store, &[(id, "2")]).await;
         }
         assert_eq!(listed(&store).await, all);
+    });
+}
+
+#[test]
+fn copies_are_kept_where_each_server_of_a_cluster_is_heard() {
+    let servers = cluster();
+    let mut settings = config(servers[0].config());
+    settings.server.cluster = true;
+    let plain = open(settings.clone());
+    settings.near_cache_bytes = 1 << 20;
+    let store = open(settings);
+    runtime().block_on(async {
+        let all = many(8);
+        let write = async |json| {
+            let items: Vec<_> = all.iter().map(|id| (id.as_str(), json)).collect();
+            put(&plain, &items).await;
+        };
+        let kept = async |json| {
+            wait_for("there are copies", async || {
+                for id in &all {
+                    assert_eq!(get(&store, id).await.as_deref(), Some(json));
+                }
+                all.iter().all(|id| store.local(id).is_some())
+            })
+            .await;
+        };
+        let given_up = async || {
+            wait_for("they are given up", async || {
+                all.iter().all(|id| store.local(id).is_none())
+            })
+            .await;
+        };
+        write("1").await;
+        kept("1").await;
+        write("2").await;
+        given_up().await;
+        kept("2").await;
+        // A slot without keys goes to the second server.
+        let node = servers[1].say("CLUSTER MYID");
+        let node = node.lines().nth(1).unwrap();
+        let id = many(100).into_iter().find(|id| {
+            let said = servers[0].say(&format!("CLUSTER KEYSLOT nano_graphrag:docs:x{id}"));
+            let slot: u16 = said[1..].trim().parse().unwrap();
+            let moves = slot < 8_192;
+            if moves {
+                for server in servers.iter().rev() {
+                    server.say(&format!("CLUSTER SETSLOT {slot} NODE {node}"));
+                }
+            }
+            moves
+        });
+        assert_eq!(get(&store, &format!("x{}", id.unwrap())).await, None);
+        for json in ["3", "4"] {
+            write(json).await;
+            given_up().await;
+            kept(json).await;
+        }
     });
 }
 

@@ -10,7 +10,14 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
 use nano_graphrag_redis::config::{Changes, OutagePolicy, ServerConfig, SingleFlight, StoreConfig};
+
+use nano_graphrag_redis::client::SharedConnections;
+use nano_graphrag_redis::config::endpoint::Endpoint;
+use nano_graphrag_redis::config::{Changes, OutagePolicy, SingleFlight, StoreConfig};
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::files::Paths;
 use nano_graphrag_redis::local_single_flight::Landing;
@@ -22,6 +29,9 @@ use support::{
     on_a_still_clock, open, pass, put, runtime, wait_for, wait_still,
 };
 use tokio::task::JoinHandle;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 #[test]
 fn a_set_is_replaced_at_once_by_one_after_another() {
@@ -66,7 +76,10 @@ fn a_set_is_replaced_at_once_by_one_after_another() {
             let swap = store.begin_swap(written(), Some(20)).await.unwrap();
             server.say("SET nano_graphrag:@swap:docs:turn another");
             let (_, outcomes) = swap.replace(vec![batch(&store, &[("both", "6")])]).await;
-            assert_eq!(outcomes.unwrap_err().kind(), Kind::Timeout);
+            let error = outcomes.unwrap_err();
+            assert_eq!(error.kind(), Kind::Timeout);
+            assert!(error.to_string().contains("nothing was written"), "{error}");
+            assert!(!error.may_be_done());
             assert_eq!(get(&store, "both").await.unwrap(), "5");
             store.drop_all().await.unwrap();
         });
@@ -265,6 +278,151 @@ fn a_value_that_is_read_lives_longer_and_no_longer_than_it_may() {
 }
 
 #[test]
+fn without_transactions_values_are_replaced_one_by_one_and_the_user_is_told() {
+    for words in [&[][..], &["--rename-command", "MULTI", ""]] {
+        let server = Server::start_with(&binaries()[0], words);
+        let mut settings = config(server.config());
+        if words.is_empty() {
+            server.say("ACL SETUSER writer on nopass ~* +@all -multi -exec");
+            settings.server.credentials.username = Some("writer".to_owned());
+            settings.server.credentials.password = Some("any".to_owned());
+        }
+        settings.deferred_drop = true;
+        let store = open(settings);
+        runtime().block_on(async {
+            let swap = store.begin_swap(HashSet::new(), Some(20)).await.unwrap();
+            assert!(!swap.is_whole());
+            swap.end().await.unwrap();
+            let told = store.notices();
+            let told = told.iter().filter(|said| said.line.contains("MULTI"));
+            assert_eq!(told.count(), 1);
+            let forbidden = store.forbidden().await.unwrap();
+            assert!(forbidden.contains(&"multi") && !forbidden.contains(&"watch"));
+        });
+    }
+}
+
+#[test]
+fn a_replacement_that_the_server_has_no_memory_for_says_so_and_changes_nothing() {
+    let server = Server::start(&binaries()[0]);
+    let store = open(config(server.config()));
+    runtime().block_on(async {
+        put(&store, &[("old", "1")]).await;
+        let swap = store.begin_swap(HashSet::from_iter(ids(&["new"])), Some(20));
+        let swap = swap.await.unwrap();
+        server.say("CONFIG SET maxmemory 1");
+        let (_, outcomes) = swap.replace(vec![batch(&store, &[("new", "2")])]).await;
+        let error = outcomes.unwrap_err();
+        assert!(error.to_string().contains("OOM"), "{error}");
+        assert!(!error.is_outage() && !error.may_be_done(), "{error}");
+        server.say("CONFIG SET maxmemory 0");
+        assert_eq!(listed(&store).await, ids(&["old"]));
+    });
+}
+
+/// What is lost of a transaction on its way.
+#[derive(Clone, Copy)]
+enum Lost {
+    Request,
+    Answer,
+    /// The request, and somebody else takes over before it is sent again.
+    Turn,
+}
+
+/// A port that leads to the server, and over which so much is lost.
+async fn losing(server: u16, losses: Vec<Lost>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let losses = Arc::new(Mutex::new(losses));
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+            tokio::spawn(carry(client, server, Arc::clone(&losses)));
+        }
+    });
+    port
+}
+
+async fn carry(mut client: TcpStream, mut server: TcpStream, losses: Arc<Mutex<Vec<Lost>>>) {
+    let (mut asked, mut answered) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        tokio::select! {
+            asking = client.read(&mut asked) => {
+                let Ok(count @ 1..) = asking else { return };
+                let asked = &asked[..count];
+                let executes = asked.windows(4).any(|word| word == b"EXEC");
+                let lost = executes.then(|| losses.lock().unwrap().pop()).flatten();
+                match lost {
+                    Some(Lost::Request) => return,
+                    Some(Lost::Turn) => {
+                        let mut other = TcpStream::connect(server.peer_addr().unwrap()).await.unwrap();
+                        let taken = b"SET nano_graphrag:@swap:docs:turn another\r\n";
+                        other.write_all(taken).await.unwrap();
+                        assert_eq!(other.read(&mut answered).await.unwrap(), 5);
+                        return;
+                    }
+                    Some(Lost::Answer) | None => server.write_all(asked).await.unwrap(),
+                }
+                if lost.is_some() {
+                    server.read(&mut answered).await.unwrap();
+                    return;
+                }
+            }
+            answering = server.read(&mut answered) => {
+                let Ok(count @ 1..) = answering else { return };
+                if client.write_all(&answered[..count]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_became_of_a_replacement_whose_answer_was_lost_is_looked_up() {
+    let server = Server::start(&binaries()[0]);
+    for (max_retries, losses, done, retries) in [
+        (0, &[][..], Some(true), 0),
+        (3, &[], Some(true), 0),
+        // One look is no retry: it sends nothing again.
+        (0, &[Lost::Answer], Some(true), 0),
+        (3, &[Lost::Answer], Some(true), 1),
+        (0, &[Lost::Request], None, 0),
+        (3, &[Lost::Request], Some(true), 1),
+        (3, &[Lost::Answer, Lost::Request], Some(true), 2),
+        (0, &[Lost::Turn], None, 0),
+        (3, &[Lost::Turn], None, 1),
+    ] {
+        runtime().block_on(async {
+            let mut settings = config(server.config());
+            settings.server.max_retries = max_retries;
+            let port = losing(server.port(), losses.to_vec()).await;
+            let url = format!("redis://127.0.0.1:{port}");
+            settings.server.endpoint = Endpoint::parse(&url).unwrap();
+            let (shared, plain) = (SharedConnections::default(), server.store("docs"));
+            plain.drop_all().await.unwrap();
+            put(&plain, &[("old", "1")]).await;
+            let store = KvStore::new(settings, &shared);
+            let swap = store.begin_swap(HashSet::from_iter(ids(&["new"])), Some(20));
+            let swap = swap.await.unwrap();
+            let (_, outcomes) = swap.replace(vec![batch(&store, &[("new", "2")])]).await;
+            let what = format!("{max_retries} {} {outcomes:?}", losses.len());
+            match &outcomes {
+                Ok(_) => assert_eq!(done, Some(true), "{what}"),
+                Err(error) => {
+                    assert!(done.is_none() && error.may_be_done(), "{what}");
+                    assert!(error.to_string().contains("is unknown"), "{what}");
+                }
+            }
+            let there = if done.is_some() { "new" } else { "old" };
+            assert_eq!(listed(&plain).await, ids(&[there]), "{what}");
+            assert_eq!(shared.in_use()[0].load().retries, retries, "{what}");
+        });
+    }
+}
+
+#[test]
 fn a_limit_answers_numbers_from_a_server_that_forgets_its_scripts() {
     let server = Server::start(&binaries()[0]);
     let store = open(config(server.config()));
@@ -305,6 +463,57 @@ fn copies_are_served_until_the_server_says_that_they_changed() {
         store.drop_all().await.unwrap();
         assert!(store.local("a").is_none());
         assert!(store.near_cache().is_some() && plain.near_cache().is_none());
+    });
+}
+
+#[test]
+fn one_connection_hears_of_changes_for_all_stores_and_ends_with_the_last() {
+    let server = Server::start(&binaries()[0]);
+    let mut of_server = server.config();
+    of_server.socket_timeout = 4 * PATIENCE; // it looks at its server by itself, but not so soon
+    let shared = SharedConnections::default();
+    let open = |namespace| {
+        let mut settings = StoreConfig::new(of_server.clone(), namespace).unwrap();
+        settings.near_cache_bytes = 1 << 20;
+        KvStore::new(settings, &shared)
+    };
+    let tracking = |count: u32| {
+        let said = server.say("INFO clients");
+        said.contains(&format!("tracking_clients:{count}\r\n"))
+    };
+    runtime().block_on(async {
+        let store = open("docs");
+        assert_eq!(store.get("a").await.unwrap(), None);
+        wait_for("it is begun with the first call", async || tracking(1)).await;
+        let other = open("other");
+        put(&other, &[("a", "1")]).await;
+        wait_for("a namespace that came later has copies", async || {
+            get(&other, "a").await.unwrap();
+            other.local("a").is_some()
+        })
+        .await;
+        assert!(tracking(1));
+        drop((store, other));
+        wait_for("nobody listens any more", async || tracking(0)).await;
+    });
+}
+
+#[test]
+fn no_copy_is_served_while_the_server_is_silent() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = config(server.config());
+    settings.near_cache_bytes = 1 << 20;
+    settings.server.socket_timeout = Duration::from_millis(100);
+    let store = open(settings);
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        wait_for("a copy is kept", async || {
+            get(&store, "a").await.unwrap();
+            store.local("a").is_some()
+        })
+        .await;
+        server.say("CLIENT PAUSE 20000 ALL");
+        wait_for("it is not served", async || store.local("a").is_none()).await;
     });
 }
 

@@ -373,7 +373,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_larger_than_what_the_socket_takes_is_sent_as_there_is_room() {
         let (connection, mut theirs) = pair(Waiting::Runtime);
-        let limit = Instant::now() + Duration::from_secs(20);
+        let limit = Instant::now() + Duration::from_secs(5);
         let ping = Request::resendable([redis::cmd("PING")]);
         let value = vec![b'x'; 4 << 20];
         let large = command("SET", [&b"key"[..], &value]);
@@ -383,7 +383,9 @@ mod tests {
             let peer = async {
                 let mut came = vec![0; 64 << 10];
                 while bytes > 0 {
-                    bytes -= theirs.read(&mut came).await.unwrap();
+                    let count = theirs.read(&mut came).await.unwrap();
+                    assert_ne!(count, 0, "it gave up");
+                    bytes -= count;
                 }
                 theirs.write_all(b"+OK\r\n").await.unwrap();
             };
@@ -418,5 +420,19 @@ mod tests {
         drop(OwnConnection(connection));
         let ended = timeout_at(Instant::now() + Duration::from_secs(20), theirs.read_u8());
         assert!(ended.await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_while_more_is_to_be_sent_is_read() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"+OK\r\n").await.unwrap();
+        let socket = Socket::new(Stream::Unix(ours), Waiting::Runtime).unwrap();
+        socket.ready(false).await;
+        let connection = Connection::new(socket, Pipeline::default(), None);
+        let large = command("SET", [&b"key"[..], &vec![b'x'; 4 << 20]]);
+        let large = Request::resendable([large]);
+        let limit = Instant::now() + Duration::from_secs(5);
+        assert!(connection.exchange_until(&large, limit).await.is_ok());
+        assert!(connection.has_more_to_send());
     }
 }
