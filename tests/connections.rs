@@ -581,3 +581,44 @@ fn what_cannot_be_read_is_replaced_by_what_is_copied_and_a_key_of_another_type_i
         assert_eq!(server.say("TYPE nano_graphrag:docs:b"), "+set\r\n");
     });
 }
+
+/// How often a server was sent a command of this name.
+fn calls(server: &Server, name: &str) -> usize {
+    let said = server.say("INFO commandstats");
+    let count = said.lines().find_map(|line| {
+        let counts = line.strip_prefix(&format!("cmdstat_{name}:calls="))?;
+        counts.split(',').next()?.parse().ok()
+    });
+    count.unwrap_or(0)
+}
+
+#[test]
+fn a_login_that_is_refused_is_left_alone_and_what_fails_after_it_is_tried_each_time() {
+    let server = Server::start(&binaries()[0]);
+    server.say("ACL SETUSER worker on >canary ~* +@all");
+    let mut settings = config(server.config());
+    settings.server.credentials.username = Some("worker".to_owned());
+    let told = |password: &str, url: &str| {
+        let mut settings = settings.clone();
+        settings.server.credentials.password = Some(password.to_owned());
+        settings.server.endpoint = Endpoint::parse(url).unwrap();
+        server.say("CONFIG RESETSTAT");
+        let store = open(settings);
+        runtime().block_on(async {
+            let kind = store.get("a").await.unwrap_err().kind();
+            let first = calls(&server, "auth");
+            for _ in 0..20 {
+                assert_eq!(store.get("a").await.unwrap_err().kind(), kind);
+            }
+            (kind, first, calls(&server, "auth"))
+        })
+    };
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let (kind, first, all) = told("wrong", &url);
+    // One for the question, and one for the look at the server that goes along with the first.
+    assert_eq!((kind, first), (Kind::Auth, 2));
+    assert!((3..10).contains(&all), "{all}");
+    let (kind, first, all) = told("canary", &format!("{url}/99"));
+    assert_eq!((kind, first), (Kind::Operation, 2));
+    assert!(all > 20, "{all}");
+}

@@ -233,9 +233,7 @@ impl ReadBuffer {
         };
         self.filled = held;
         let ready = self.own.capacity().min(held + STEP);
-        if ready > self.own.len() {
-            self.own.resize(ready, 0);
-        }
+        self.own.resize(ready.max(self.own.len()), 0);
         Ok(&mut self.own[held..])
     }
 
