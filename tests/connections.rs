@@ -622,3 +622,27 @@ fn a_login_that_is_refused_is_left_alone_and_what_fails_after_it_is_tried_each_t
     assert_eq!((kind, first), (Kind::Operation, 2));
     assert!(all > 20, "{all}");
 }
+
+#[test]
+fn a_redis_server_that_speaks_no_tls_is_told_from_one_that_does_not_answer_in_time() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = server.config();
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    settings.tls.ca = Some(own.join("src/client/transport/tls/localhost.pem"));
+    settings.endpoint.secure = true;
+    settings.connection_timeout = Duration::from_millis(800);
+    settings.max_retries = 0;
+    runtime().block_on(async {
+        // It answers what it takes for the end of a line, which not every handshake has.
+        let asked: Vec<_> = (0..8)
+            .map(|_| {
+                let store = open(config(settings.clone()));
+                tokio::spawn(async move { store.get("a").await })
+            })
+            .collect();
+        for asked in asked {
+            let text = asked.await.unwrap().unwrap_err().to_string();
+            assert!(text.contains("does not speak TLS"), "{text}");
+        }
+    });
+}

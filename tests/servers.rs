@@ -20,6 +20,7 @@ use nano_graphrag_redis::config::{Credentials, Sentinel, ServerConfig};
 
 use nano_graphrag_redis::config::{Sentinel, StoreConfig};
 use nano_graphrag_redis::error::Kind;
+use nano_graphrag_redis::key_layout::Keyspace;
 use nano_graphrag_redis::store::KvStore;
 use support::{
     Server, batch, binaries, config, free_port, get, ids, listed, many, open, put, runtime,
@@ -108,6 +109,7 @@ fn a_cluster_holds_and_lists_what_one_server_would_wherever_its_slots_are() {
             assert!(listed(&store).await.is_empty());
         });
     }
+    the_barrier_of_a_workspace_on_one_server_proves_nothing_of_another(&servers);
 }
 
 #[test]
@@ -871,5 +873,49 @@ fn a_snapshot_that_is_under_way_is_waited_for_and_one_that_may_not_be_taken_is_r
         let error = store.barrier().await.unwrap_err();
         assert!(error.to_string().contains("'bgsave'"), "{error}");
         assert_ne!(error.kind(), Kind::Durability, "{error}");
+    });
+}
+
+#[test]
+fn a_drop_that_is_given_up_leaves_nothing_to_be_proved() {
+    let server = Server::start_with(&binaries()[0], &SYNCED);
+    let store = open(synced(&server));
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        server.say("CLIENT PAUSE 60000 WRITE");
+        let dropping = Arc::clone(&store);
+        let dropping = tokio::spawn(async move { dropping.drop_all().await });
+        wait_until("a page is being deleted", || {
+            server.say("CLIENT LIST").contains("cmd=unlink")
+        });
+        dropping.abort();
+        assert!(dropping.await.unwrap_err().is_cancelled());
+        let _server = server.replaced(&binaries()[0], &SYNCED);
+        store.barrier().await.unwrap();
+    });
+}
+
+/// Though a cluster is asked for both over the same connections.
+fn the_barrier_of_a_workspace_on_one_server_proves_nothing_of_another(servers: &[Server; 2]) {
+    servers[0].say("CONFIG SET appendfsync always");
+    servers[0].say("CONFIG SET appendonly yes");
+    wait_until("its file is there", || {
+        let said = servers[0].say("INFO persistence");
+        said.contains("aof_enabled:1") && said.contains("aof_rewrite_in_progress:0")
+    });
+    let shared = SharedConnections::default();
+    // By the slots of their hash tags.
+    let [second, first] = ["{a}", "{b}"].map(|workspace| {
+        let mut settings = synced(&servers[0]);
+        settings.server.cluster = true;
+        settings.keyspace = Keyspace::new("nano_graphrag", workspace, "docs").unwrap();
+        KvStore::new(settings, &shared)
+    });
+    runtime().block_on(async {
+        put(&second, &[("a", "1")]).await;
+        put(&first, &[("a", "1")]).await;
+        first.barrier().await.unwrap();
+        let text = second.barrier().await.unwrap_err().to_string();
+        assert!(text.contains("append-only file is off"), "{text}");
     });
 }

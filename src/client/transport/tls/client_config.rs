@@ -214,17 +214,7 @@ pub(in crate::client::transport) mod tests {
     use super::*;
 
     /// Of `localhost`, signed by itself, until the year 2120.
-    pub(in crate::client::transport) const CERTIFICATE: &str = "\
------BEGIN CERTIFICATE-----
-MIIBHTCB0KADAgECAgEBMAUGAytlcDAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwIBcN
-MjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMMCWxvY2Fs
-aG9zdDAqMAUGAytlcAMhADtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop
-o0UwQzAUBgNVHREEDTALgglsb2NhbGhvc3QwDAYDVR0TAQH/BAIwADAdBgNVHQ4E
-FgQUjDDJfn/VRgzjuWLbTNdYee7Nir0wBQYDK2VwA0EAvTuoYYgt/G/cI0Lstkdq
-pl0QF+97keEg4HkMwIy72P6oEbdktYxo4fw0tgTilfY/qbeODp+aCOVpSBTcjhJg
-BQ==
------END CERTIFICATE-----
-";
+    pub(in crate::client::transport) const CERTIFICATE: &str = include_str!("localhost.pem");
 
     /// A key that is nobody's secret, all zeros but the end: with 'A' there, that of the certificate.
     pub(in crate::client::transport) fn key(end: char) -> String {
