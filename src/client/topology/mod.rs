@@ -433,8 +433,8 @@ mod tests {
     #[tokio::test]
     async fn calls_pass_again_only_where_a_server_answers() {
         let node = Node::new(config());
-        let none = [Topology::new(&config()), of_a_cluster().0, of_sentinels().0];
-        for topology in none {
+        let all = [Topology::new(&config()), of_a_cluster().0, of_sentinels().0];
+        for topology in all {
             assert!(!topology.has_recovered(&node).await);
         }
     }

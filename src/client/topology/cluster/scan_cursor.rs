@@ -293,8 +293,8 @@ impl Cluster {
                 }
             }
             for partner in reports.iter().flat_map(|(_, report)| report.partners()) {
-                if !partner.is_empty() && self.number_of(partner).is_none() {
-                    self.at(&partner[0]);
+                if let ([place, ..], None) = (partner, self.number_of(partner)) {
+                    self.at(place);
                 }
             }
         }
@@ -663,7 +663,9 @@ mod tests {
         let cluster = halved();
         let half = |slots: std::ops::Range<u16>| {
             let mut set = SlotSet::none();
-            slots.for_each(|slot| set.insert(slot));
+            for slot in slots {
+                set.insert(slot);
+            }
             set
         };
         let states = cluster.states_by_map();

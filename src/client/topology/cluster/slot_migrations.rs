@@ -432,7 +432,9 @@ mod tests {
         assert_eq!(seen.states()[..4], expected);
         for (slots, is_unclear) in [(vec![], false), (vec![0, 1, 3], false), (vec![0, 2], true)] {
             let mut set = SlotSet::none();
-            slots.iter().for_each(|slot| set.insert(*slot));
+            for slot in &slots {
+                set.insert(*slot);
+            }
             assert_eq!(seen.is_unclear(&set), is_unclear, "{slots:?}");
             assert_eq!(set.is_empty(), slots.is_empty());
         }

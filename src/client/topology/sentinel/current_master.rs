@@ -214,7 +214,7 @@ impl Sentinels {
                 let Some(own) = weak.upgrade() else {
                     return;
                 };
-                let waited_for = own.master().is_some_and(|master| master.in_flight() > 0);
+                let waited_for = own.master().is_some_and(|master| master.in_flight() != 0);
                 if own.used.swap(false, Relaxed) || waited_for {
                     let _ = own.refresh().await; // who calls next is told
                 }
@@ -361,7 +361,7 @@ mod tests {
         let (sentinels, master) = asked_just_now();
         let sent = Instant::now();
         assert!(!sentinels.believes(&node(), sent).await);
-        advance(PROMPT - Duration::from_millis(1)).await;
+        advance(PROMPT.saturating_sub(Duration::from_millis(1))).await;
         assert!(sentinels.believes(&master, sent).await);
         advance(Duration::from_millis(1)).await;
         assert!(!sentinels.believes(&master, sent).await);
