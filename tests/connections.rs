@@ -8,16 +8,12 @@ mod support;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nano_graphrag_redis::client::{SharedConnections, keep_keyspace_stats};
 use nano_graphrag_redis::config::endpoint::Endpoint;
-use nano_graphrag_redis::error::{Error, Kind};
-
 use nano_graphrag_redis::config::{OutagePolicy, ServerConfig};
-use nano_graphrag_redis::error::Kind;
+use nano_graphrag_redis::error::{Error, Kind};
 use nano_graphrag_redis::files::Paths;
 use nano_graphrag_redis::log_events::Event;
 use nano_graphrag_redis::metrics::{Operation, Status, StoreTotals};
@@ -626,10 +622,10 @@ fn a_login_that_is_refused_is_left_alone_and_what_fails_after_it_is_tried_each_t
 #[test]
 fn a_redis_server_that_speaks_no_tls_is_told_from_one_that_does_not_answer_in_time() {
     let server = Server::start(&binaries()[0]);
-    let mut settings = server.config();
+    let url = format!("rediss://127.0.0.1:{}", server.port());
+    let mut settings = ServerConfig::new(&url).unwrap();
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     settings.tls.ca = Some(own.join("src/client/transport/tls/localhost.pem"));
-    settings.endpoint.secure = true;
     settings.connection_timeout = Duration::from_millis(800);
     settings.max_retries = 0;
     runtime().block_on(async {

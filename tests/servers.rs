@@ -7,8 +7,6 @@ mod support;
 
 use std::collections::HashSet;
 use std::net::TcpListener;
-
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -16,19 +14,11 @@ use std::time::Duration;
 use nano_graphrag_redis::client::SharedConnections;
 use nano_graphrag_redis::config::durability::Durability;
 use nano_graphrag_redis::config::endpoint::Endpoint;
-use nano_graphrag_redis::config::{Credentials, Sentinel, ServerConfig};
-
-use nano_graphrag_redis::config::{Sentinel, StoreConfig};
+use nano_graphrag_redis::config::{Credentials, Sentinel, ServerConfig, StoreConfig};
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::key_layout::Keyspace;
 use nano_graphrag_redis::store::KvStore;
 use support::{
-    Server, batch, binaries, config, free_port, get, ids, listed, many, open, put, runtime,
-    wait_for, wait_until,
-
-    Server, binaries, config, free_port, get, ids, listed, many, open, put, runtime, wait_for,
-    wait_until,
-
     Server, batch, binaries, config, free_port, get, ids, listed, many, open, put, runtime,
     wait_for, wait_until,
 };

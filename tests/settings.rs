@@ -7,17 +7,12 @@ mod support;
 
 use std::collections::HashSet;
 use std::num::NonZeroU64;
-use std::sync::Arc;
-use std::time::Duration;
-
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-use nano_graphrag_redis::config::{Changes, OutagePolicy, ServerConfig, SingleFlight, StoreConfig};
+use std::time::Duration;
 
 use nano_graphrag_redis::client::SharedConnections;
 use nano_graphrag_redis::config::endpoint::Endpoint;
-use nano_graphrag_redis::config::{Changes, OutagePolicy, SingleFlight, StoreConfig};
+use nano_graphrag_redis::config::{Changes, OutagePolicy, ServerConfig, SingleFlight, StoreConfig};
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::files::Paths;
 use nano_graphrag_redis::local_single_flight::Landing;
@@ -28,10 +23,9 @@ use support::{
     PATIENCE, Server, batch, binaries, calls, config, free_port, get, ids, listed, many,
     on_a_still_clock, open, pass, put, runtime, wait_for, wait_still,
 };
-use tokio::task::JoinHandle;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 #[test]
 fn a_set_is_replaced_at_once_by_one_after_another() {
