@@ -626,6 +626,8 @@ fn a_redis_server_that_speaks_no_tls_is_told_from_one_that_does_not_answer_in_ti
     let mut settings = ServerConfig::new(&url).unwrap();
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     settings.tls.ca = Some(own.join("src/client/transport/tls/localhost.pem"));
+    let url = format!("rediss://127.0.0.1:{}", server.port());
+    settings.endpoint = Endpoint::parse(&url).unwrap();
     settings.connection_timeout = Duration::from_millis(800);
     settings.max_retries = 0;
     runtime().block_on(async {

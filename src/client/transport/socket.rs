@@ -231,5 +231,6 @@ pub(in crate::client) fn waits(error: &io::Error) -> bool {
     )
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

@@ -74,8 +74,7 @@ fn over_tls(waiting: Waiting) -> (Socket, Server) {
 
 /// Bytes of which each piece differs.
 fn bytes(length: usize) -> Vec<u8> {
-    let numbers = (0..length / 4 + 1).flat_map(|number| (number as u32).to_be_bytes());
-    numbers.take(length).collect()
+    (0..).flat_map(u32::to_be_bytes).take(length).collect()
 }
 
 /// Sends these in so many records, and waits until all have come.
