@@ -6,9 +6,14 @@
 mod support;
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use nano_graphrag_redis::client::{SharedConnections, keep_keyspace_stats};
 use nano_graphrag_redis::config::endpoint::Endpoint;
@@ -642,5 +647,45 @@ fn a_redis_server_that_speaks_no_tls_is_told_from_one_that_does_not_answer_in_ti
             let text = asked.await.unwrap().unwrap_err().to_string();
             assert!(text.contains("does not speak TLS"), "{text}");
         }
+    });
+}
+
+/// A proxy before a server, which hangs up at a command of this name.
+fn proxy(port: u16, refused: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let pass_on = move |mut visitor: TcpStream| {
+        let mut server = TcpStream::connect(("127.0.0.1", port))?;
+        let (mut answers, mut to) = (server.try_clone()?, visitor.try_clone()?);
+        thread::spawn(move || std::io::copy(&mut answers, &mut to));
+        let mut said = [0; 4096];
+        loop {
+            let length = visitor.read(&mut said)?;
+            if length == 0 || String::from_utf8_lossy(&said[..length]).contains(refused) {
+                server.shutdown(Shutdown::Both)?;
+                return visitor.shutdown(Shutdown::Both);
+            }
+            server.write_all(&said[..length])?;
+        }
+    };
+    thread::spawn(move || {
+        for visitor in listener.incoming() {
+            thread::spawn(move || pass_on(visitor.unwrap()));
+        }
+    });
+    own
+}
+
+#[test]
+fn a_proxy_that_hangs_up_at_a_name_is_served_without_one() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = config(server.config());
+    let url = format!("redis://127.0.0.1:{}", proxy(server.port(), "CLIENT"));
+    settings.server.endpoint = Endpoint::parse(&url).unwrap();
+    settings.server.max_retries = 0;
+    let store = open(settings);
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        assert_eq!(get(&store, "a").await.unwrap(), "1");
     });
 }
