@@ -293,8 +293,16 @@ fn load_tells_what_is_under_way_and_an_answer_too_late_is_no_connection_that_die
         for write in writes {
             write.await.unwrap();
         }
-        let load = load(&shared);
-        assert_eq!((load.busy, load.in_flight, load.retries), (0, 0, 0));
+        let load_then = load(&shared);
+        assert_eq!(
+            (load_then.busy, load_then.in_flight, load_then.retries),
+            (0, 0, 0)
+        );
+        get(&impatient, "a").await.unwrap();
+        server.say("CLIENT PAUSE 20000 ALL");
+        let late = impatient.get("a").await.unwrap_err();
+        assert_eq!(late.kind(), Kind::Timeout, "{late}");
+        assert_eq!(load(&other).retries, 0);
     });
 }
 

@@ -9,14 +9,21 @@ use std::collections::HashSet;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use nano_graphrag_redis::client::SharedConnections;
+
+use nano_graphrag_redis::client::{SharedConnections, keep_keyspace_stats};
+use nano_graphrag_redis::config::Sentinel;
 use nano_graphrag_redis::config::durability::Durability;
 use nano_graphrag_redis::config::endpoint::Endpoint;
 use nano_graphrag_redis::config::{Credentials, Sentinel, ServerConfig, StoreConfig};
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::key_layout::Keyspace;
+use nano_graphrag_redis::store::KvStore;
+
 use nano_graphrag_redis::store::KvStore;
 use support::{
     Server, batch, binaries, config, free_port, get, ids, listed, many, open, put, runtime,
@@ -177,8 +184,7 @@ fn copies_are_kept_where_each_server_of_a_cluster_is_heard() {
         given_up().await;
         kept("2").await;
         // A slot without keys goes to the second server.
-        let node = servers[1].say("CLUSTER MYID");
-        let node = node.lines().nth(1).unwrap();
+        let node = name_of(&servers[1]);
         let id = many(100).into_iter().find(|id| {
             let said = servers[0].say(&format!("CLUSTER KEYSLOT nano_graphrag:docs:x{id}"));
             let slot: u16 = said[1..].trim().parse().unwrap();
@@ -196,6 +202,106 @@ fn copies_are_kept_where_each_server_of_a_cluster_is_heard() {
             given_up().await;
             kept(json).await;
         }
+    });
+}
+
+/// The name of a server in its cluster.
+fn name_of(server: &Server) -> String {
+    let said = server.say("CLUSTER MYID");
+    said.lines().nth(1).unwrap().to_owned()
+}
+
+/// Tells a server something of all these slots.
+fn set_slots(server: &Server, [from, to]: [u16; 2], what: &str, name: &str) {
+    let set = format!("redis.call('CLUSTER', 'SETSLOT', slot, '{what}', '{name}')");
+    let said = server.say(&format!("EVAL \"for slot = {from}, {to} do {set} end\" 0"));
+    assert_eq!(said, "$-1\r\n");
+}
+
+/// How many connections ask a server to tell them of changes.
+fn listeners_of(server: &Server) -> u32 {
+    let said = server.say("INFO clients");
+    let (_, count) = said.split_once("tracking_clients:").unwrap();
+    count.lines().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_server_is_heard_while_its_slots_are_on_their_way_and_not_when_it_has_none() {
+    let servers = cluster();
+    let mut settings = config(servers[0].config());
+    settings.server.cluster = true;
+    settings.server.socket_timeout = Duration::from_millis(100);
+    settings.near_cache_bytes = 1 << 20;
+    let store = open(settings);
+    let redirected = || {
+        let said = servers[0].say("INFO commandstats");
+        let exists = said
+            .lines()
+            .find(|line| line.starts_with("cmdstat_exists:"));
+        let count = exists.and_then(|line| line.split_once("rejected_calls="));
+        count.map_or(0, |(_, count)| {
+            count.split(',').next().unwrap().parse::<u32>().unwrap()
+        })
+    };
+    runtime().block_on(async {
+        put(&store, &[("a", "1")]).await;
+        let kept = async || {
+            get(&store, "a").await.unwrap();
+            store.local("a").is_some()
+        };
+        wait_for("there is a copy", kept).await;
+        set_slots(&servers[0], [0, 8_191], "MIGRATING", &name_of(&servers[1]));
+        wait_for("it is asked twice", async || redirected() > 1).await;
+        wait_for("there is a copy still", kept).await;
+        assert_eq!(servers[0].say("CLUSTER DELSLOTSRANGE 0 8191"), "+OK\r\n");
+        wait_for("it is not relied on", async || store.local("a").is_none()).await;
+    });
+}
+
+#[test]
+fn a_server_that_has_no_slots_any_more_is_neither_listened_to_nor_missed() {
+    let [first, second] = cluster();
+    second.say("CONFIG SET cluster-allow-replica-migration no"); // it stays a primary
+    let mut settings = config(first.config());
+    settings.server.cluster = true;
+    settings.near_cache_bytes = 1 << 20;
+    let shared = Arc::new(SharedConnections::default());
+    let store = KvStore::new(settings, &shared);
+    let connections = shared.in_use().pop().unwrap();
+    runtime().block_on(async {
+        let all = many(8);
+        let listened_to = async |wanted| {
+            wait_for("so many listen to each", async || {
+                for id in &all {
+                    assert_eq!(get(&store, id).await, None);
+                }
+                [&first, &second].map(listeners_of) == wanted
+            })
+            .await;
+        };
+        let give_slots_to = |server: &Server, told: &[&Server]| {
+            let name = name_of(server);
+            for server in told {
+                set_slots(server, [8_192, 16_383], "NODE", &name);
+            }
+        };
+        listened_to([1, 1]).await;
+        give_slots_to(&first, &[&second, &first]);
+        listened_to([1, 0]).await;
+        give_slots_to(&second, &[&first, &second]);
+        listened_to([1, 1]).await;
+        let sampling = Arc::clone(&shared);
+        tokio::spawn(async move {
+            keep_keyspace_stats(&sampling, || Some(Duration::from_millis(20))).await;
+        });
+        let is_up =
+            async |up| wait_for("it is seen", async || connections.is_up() == Some(up)).await;
+        is_up(true).await;
+        drop(second);
+        is_up(false).await;
+        // Nobody calls who would learn of it.
+        give_slots_to(&first, &[&first]);
+        is_up(true).await;
     });
 }
 

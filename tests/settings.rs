@@ -272,6 +272,24 @@ fn a_value_that_is_read_lives_longer_and_no_longer_than_it_may() {
 }
 
 #[test]
+fn a_replacement_ends_at_once_where_calls_have_found_no_server() {
+    let server = Server::start(&binaries()[0]);
+    let mut settings = config(server.config());
+    settings.server.breaker_failures = 1;
+    settings.server.breaker_recovery = PATIENCE;
+    settings.server.max_retries = 1;
+    let store = open(settings);
+    runtime().block_on(async {
+        let swap = store.begin_swap(HashSet::from_iter(ids(&["new"])), Some(20));
+        let swap = swap.await.unwrap();
+        drop(server);
+        assert!(store.get("a").await.unwrap_err().is_outage());
+        let (_, outcomes) = swap.replace(vec![batch(&store, &[("new", "2")])]).await;
+        assert_eq!(outcomes.unwrap_err().kind(), Kind::CircuitOpen);
+    });
+}
+
+#[test]
 fn without_transactions_values_are_replaced_one_by_one_and_the_user_is_told() {
     for words in [&[][..], &["--rename-command", "MULTI", ""]] {
         let server = Server::start_with(&binaries()[0], words);
