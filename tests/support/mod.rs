@@ -155,6 +155,7 @@ impl Server {
     pub(crate) fn say(&self, command: &str) -> String {
         let exchange = || -> std::io::Result<String> {
             let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
+            socket.set_read_timeout(Some(START_TIMEOUT))?; // who took the port may say nothing
             socket.write_all(format!("{command}\r\n").as_bytes())?;
             let mut reply = [0; 4096];
             let length = socket.read(&mut reply)?;
