@@ -218,6 +218,17 @@ fn set_slots(server: &Server, [from, to]: [u16; 2], what: &str, name: &str) {
     assert_eq!(said, "$-1\r\n");
 }
 
+/// What a server has counted of a command.
+fn counted(server: &Server, command: &str, what: &str) -> u32 {
+    let said = server.say("INFO commandstats");
+    let command = format!("cmdstat_{command}:");
+    let counts = said.lines().find_map(|line| line.strip_prefix(&command));
+    let counts = counts.unwrap_or_default().split(',');
+    let counts = counts.filter_map(|count| count.split_once('='));
+    let mut counts = counts.filter(|(name, _)| *name == what);
+    counts.next().map_or(0, |(_, count)| count.parse().unwrap())
+}
+
 /// How many connections ask a server to tell them of changes.
 fn listeners_of(server: &Server) -> u32 {
     let said = server.say("INFO clients");
@@ -233,16 +244,6 @@ fn a_server_is_heard_while_its_slots_are_on_their_way_and_not_when_it_has_none()
     settings.server.socket_timeout = Duration::from_millis(100);
     settings.near_cache_bytes = 1 << 20;
     let store = open(settings);
-    let redirected = || {
-        let said = servers[0].say("INFO commandstats");
-        let exists = said
-            .lines()
-            .find(|line| line.starts_with("cmdstat_exists:"));
-        let count = exists.and_then(|line| line.split_once("rejected_calls="));
-        count.map_or(0, |(_, count)| {
-            count.split(',').next().unwrap().parse::<u32>().unwrap()
-        })
-    };
     runtime().block_on(async {
         put(&store, &[("a", "1")]).await;
         let kept = async || {
@@ -251,7 +252,10 @@ fn a_server_is_heard_while_its_slots_are_on_their_way_and_not_when_it_has_none()
         };
         wait_for("there is a copy", kept).await;
         set_slots(&servers[0], [0, 8_191], "MIGRATING", &name_of(&servers[1]));
-        wait_for("it is asked twice", async || redirected() > 1).await;
+        wait_for("it is asked twice", async || {
+            counted(&servers[0], "exists", "rejected_calls") > 1
+        })
+        .await;
         wait_for("there is a copy still", kept).await;
         assert_eq!(servers[0].say("CLUSTER DELSLOTSRANGE 0 8191"), "+OK\r\n");
         wait_for("it is not relied on", async || store.local("a").is_none()).await;
@@ -299,7 +303,10 @@ fn a_server_that_has_no_slots_any_more_is_neither_listened_to_nor_missed() {
         is_up(true).await;
         drop(second);
         is_up(false).await;
-        // Nobody calls who would learn of it.
+        // Nobody calls who would learn of it: the samples have it asked where its slots are.
+        let asked = || counted(&first, "cluster|slots", "calls");
+        let before = asked();
+        wait_for("it is asked again", async || asked() > before + 1).await;
         give_slots_to(&first, &[&first]);
         is_up(true).await;
     });
@@ -348,6 +355,36 @@ fn sentinels_say_which_server_is_written_to() {
         let error = open(config(server)).get("a").await.unwrap_err();
         assert!(error.to_string().contains("another"), "{error}");
         assert!(error.is_outage(), "{error}");
+    });
+}
+
+#[test]
+fn a_late_answer_of_a_server_that_is_no_master_any_more_is_not_believed() {
+    let binary = &binaries()[0];
+    let [master, next] = [(); 2].map(|()| Server::start(binary));
+    let watch = |server: &Server| format!("monitor main 127.0.0.1 {} 1", server.port());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("sentinel {}\n", watch(&master))).unwrap();
+    let words = [file.path().to_str().unwrap(), "--sentinel"];
+    let sentinel = Server::start_with(binary, &words);
+    let mut server = sentinel.config();
+    server.sentinel = Some(Sentinel {
+        master: "main".to_owned(),
+        credentials: server.credentials.clone(),
+    });
+    runtime().block_on(async {
+        for (server, json) in [(&master, "1"), (&next, "2")] {
+            server.say(&format!("SET nano_graphrag:docs:a {json}"));
+        }
+        let store = open(config(server));
+        assert_eq!(get(&store, "a").await.unwrap(), "1");
+        // Less than until the sentinels are asked by themselves.
+        master.say("CLIENT PAUSE 350 ALL");
+        let found = tokio::spawn(async move { get(&store, "a").await });
+        sentinel.say("SENTINEL remove main");
+        sentinel.say(&format!("SENTINEL {}", watch(&next)));
+        master.say(&format!("REPLICAOF 127.0.0.1 {}", next.port()));
+        assert_eq!(found.await.unwrap().unwrap(), "2");
     });
 }
 
