@@ -9,21 +9,14 @@ use std::collections::HashSet;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-use std::sync::Arc;
 use std::time::Duration;
 
-use nano_graphrag_redis::client::SharedConnections;
-
 use nano_graphrag_redis::client::{SharedConnections, keep_keyspace_stats};
-use nano_graphrag_redis::config::Sentinel;
 use nano_graphrag_redis::config::durability::Durability;
 use nano_graphrag_redis::config::endpoint::Endpoint;
 use nano_graphrag_redis::config::{Credentials, Sentinel, ServerConfig, StoreConfig};
 use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::key_layout::Keyspace;
-use nano_graphrag_redis::store::KvStore;
-
 use nano_graphrag_redis::store::KvStore;
 use support::{
     Server, batch, binaries, config, free_port, get, ids, listed, many, open, put, runtime,
