@@ -287,7 +287,8 @@ impl Drop for OwnConnection {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -345,11 +346,11 @@ mod tests {
     async fn a_thread_that_was_kept_from_its_sockets_looks_at_them_before_it_gives_up() {
         let limit = Duration::from_secs(1);
         let ping = Request::resendable([redis::cmd("PING")]);
-        let over = |late: Duration| late + late / 2;
+        let prompt = LATE.saturating_sub(Duration::from_millis(1));
         // How late each look is, and whether it is the last one.
         for (waiting, looks) in [
-            (Waiting::Never, &[LATE - Duration::from_millis(1)][..]),
-            (Waiting::Never, &[LATE, LATE - Duration::from_millis(1)]),
+            (Waiting::Never, &[prompt][..]),
+            (Waiting::Never, &[LATE, prompt]),
             (Waiting::Never, &[LATE, LATE, LATE, LATE]),
             (Waiting::Never, &[4 * LATE, LATE / 2]),
             (Waiting::Runtime, &[LATE]),
@@ -365,7 +366,7 @@ mod tests {
                 let is_last = place + 1 == looks.len();
                 assert_eq!(given_up.is_some(), is_last, "{waiting:?} {looks:?} {place}");
                 assert_eq!(connection.is_closed(), is_last);
-                left = over(*late) - *late;
+                left = *late / 2;
             }
         }
     }
