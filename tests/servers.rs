@@ -368,8 +368,8 @@ fn a_late_answer_of_a_server_that_is_no_master_any_more_is_not_believed() {
         }
         let store = open(config(server));
         assert_eq!(get(&store, "a").await.unwrap(), "1");
-        // Less than until the sentinels are asked by themselves.
-        master.say("CLIENT PAUSE 350 ALL");
+        // Longer than an answer may take that is believed as it is.
+        master.say("CLIENT PAUSE 500 ALL");
         let found = tokio::spawn(async move { get(&store, "a").await });
         sentinel.say("SENTINEL remove main");
         sentinel.say(&format!("SENTINEL {}", watch(&next)));
