@@ -326,6 +326,8 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::watch;
     use tokio::time::advance;
 
     use super::*;
@@ -416,5 +418,30 @@ mod tests {
         assert!(size.unwrap_err().is_outage());
         connections.ping().await;
         assert_eq!(connections.is_up(), Some(false));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_down_is_asked_again_for_its_servers() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let mut config = ServerConfig::new(&url).unwrap();
+        config.cluster = true;
+        let (asked, mut seen) = watch::channel(0);
+        let hangs_up = tokio::spawn(async move {
+            loop {
+                let asking = listener.accept().await;
+                asked.send_modify(|count| *count += 1);
+                drop(asking);
+            }
+        });
+        let connections = Connections::new(config);
+        connections.ping().await;
+        assert_eq!(connections.is_up(), Some(false));
+        seen.mark_unchanged();
+        let again = timeout(Duration::from_secs(20), seen.changed()).await;
+        again
+            .expect("nobody calls who would have it asked")
+            .unwrap();
+        hangs_up.abort();
     }
 }
