@@ -55,17 +55,8 @@ pub mod value;
 #[cfg(all(test, mutants))]
 extern crate self as nano_graphrag_redis;
 #[cfg(all(test, mutants))]
-#[path = "../tests"]
-mod contract {
-    #[path = "connections.rs"]
-    mod connections;
-    #[path = "servers.rs"]
-    mod servers;
-    #[path = "settings.rs"]
-    mod settings;
-    #[path = "store.rs"]
-    mod store;
-}
+#[path = "../tests/contract/main.rs"]
+mod contract;
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]

@@ -1,30 +1,23 @@
-//! Connections and those who look at them, on real servers and without Python.
+//! Connections and those who look at them.
 
-#![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
-
-#[allow(dead_code, reason = "others use the rest")]
-mod support;
-
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nano_graphrag_redis::client::{SharedConnections, keep_keyspace_stats};
 use nano_graphrag_redis::config::endpoint::Endpoint;
 use nano_graphrag_redis::config::{OutagePolicy, ServerConfig};
-use nano_graphrag_redis::error::{Error, Kind};
-use nano_graphrag_redis::files::Paths;
+use nano_graphrag_redis::error::Kind;
 use nano_graphrag_redis::log_events::Event;
 use nano_graphrag_redis::metrics::{Operation, Status, StoreTotals};
-use nano_graphrag_redis::migration::{Check, Comparison, Copying, Export};
 use nano_graphrag_redis::store::{Call, KvStore};
-use support::{
-    PATIENCE, Server, binaries, config, drive, free_port, get, ids, listed, many, open, put,
-    reactor, runtime, wait_for,
+
+use super::support::{
+    PATIENCE, Server, binaries, config, drive, free_port, get, ids, many, open, put, reactor,
+    runtime, wait_for,
 };
 
 /// Where nobody listens.
@@ -465,130 +458,6 @@ fn samples_tell_what_each_namespace_takes() {
         drop(server);
         wait_for("it is down", async || connections.is_up() == Some(false)).await;
         sampling.abort();
-    });
-}
-
-/// As written an hour ago: what is new may still be being written.
-fn age(file: &Path) {
-    let long_ago = SystemTime::now() - Duration::from_secs(3_600);
-    let file = File::options().write(true).open(file).unwrap();
-    file.set_modified(long_ago).unwrap();
-}
-
-#[test]
-fn files_come_to_the_server_and_back_and_are_compared() {
-    let server = Server::start(&binaries()[0]);
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("kv_store_docs.json");
-    std::fs::write(&file, r#"{"a": 1, "b": {"x": [2]}, "c": "é", "a": 4}"#).unwrap();
-    let store = open(config(server.config()));
-    runtime().block_on(async {
-        put(&store, &[("b", "{\"x\":[2]}"), ("c", "0"), ("d", "5")]).await;
-        assert_eq!(server.say("EXPIRE nano_graphrag:docs:c 500"), ":1\r\n");
-        age(&file);
-        for dry in [true, false] {
-            let mut check = Check::new(file.clone()).unwrap();
-            while check.step().unwrap().is_some() {}
-            let checked = check.checked.unwrap();
-            assert_eq!(checked.ids, 3);
-            let mut copying = Copying::new(Arc::clone(&store), file.clone(), checked, dry).unwrap();
-            while copying.step().await.unwrap().is_some() {}
-            let copies = &copying.copies;
-            assert_eq!(
-                (
-                    copies.written,
-                    copies.replaced,
-                    copies.unchanged,
-                    copies.refused
-                ),
-                (1, 1, 1, 0)
-            );
-            assert_eq!(get(&store, "a").await.is_some(), !dry);
-        }
-        assert_eq!(get(&store, "a").await.unwrap(), "4");
-        let left = server.say("TTL nano_graphrag:docs:c");
-        let left: u64 = left[1..].trim().parse().unwrap();
-        assert!((400..=500).contains(&left));
-        let compare = async || {
-            age(&file);
-            let mut comparison = Comparison::new(Arc::clone(&store), file.clone()).unwrap();
-            while comparison.step().await.unwrap().is_some() {}
-            let compared = comparison.compared.unwrap();
-            (
-                compared.ids,
-                compared.differing.count,
-                compared.missing.count,
-            )
-        };
-        assert_eq!(compare().await, ([3, 4], 0, 0));
-        let paths = Paths::new(directory.path(), "docs").unwrap();
-        let mut export = Export::new(Arc::clone(&store), paths, false).unwrap();
-        while export.step().await.unwrap().is_some() {}
-        assert_eq!(export.exported.unwrap().ids, 4);
-        assert_eq!(compare().await, ([4, 4], 0, 0));
-        assert_eq!(listed(&store).await, ids(&["a", "b", "c", "d"]));
-        put(&store, &[("a", "6")]).await;
-        store.delete(ids(&["b"])).await.unwrap();
-        assert_eq!(compare().await, ([4, 3], 1, 1));
-    });
-}
-
-#[test]
-fn what_is_copied_over_a_value_is_registered_for_as_long_as_that_lives() {
-    let server = Server::start(&binaries()[0]);
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("kv_store_docs.json");
-    std::fs::write(&file, r#"{"a": 2}"#).unwrap();
-    age(&file);
-    let mut settings = config(server.config());
-    settings.registry = true;
-    let store = open(settings);
-    runtime().block_on(async {
-        put(&store, &[("a", "1")]).await;
-        assert_eq!(server.say("EXPIRE nano_graphrag:docs:a 500"), ":1\r\n");
-        let mut check = Check::new(file.clone()).unwrap();
-        while check.step().unwrap().is_some() {}
-        let checked = check.checked.unwrap();
-        let mut copying = Copying::new(Arc::clone(&store), file, checked, false).unwrap();
-        while copying.step().await.unwrap().is_some() {}
-        assert_eq!(copying.copies.replaced, 1);
-        let said = server.say("ZSCORE nano_graphrag:@registry:docs a");
-        let until: f64 = said.lines().nth(1).unwrap().parse().unwrap();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let left = until / 1_000.0 - now.as_secs_f64();
-        assert!((400.0..=500.0).contains(&left), "{left}");
-    });
-}
-
-#[test]
-fn what_cannot_be_read_is_replaced_by_what_is_copied_and_a_key_of_another_type_is_not() {
-    let server = Server::start(&binaries()[0]);
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("kv_store_docs.json");
-    let mut settings = config(server.config());
-    settings.max_value_bytes = 3;
-    let store = open(settings);
-    let copy = async || {
-        std::fs::write(&file, r#"{"a": 1, "b": 2}"#).unwrap();
-        age(&file);
-        let mut check = Check::new(file.clone()).unwrap();
-        while check.step().unwrap().is_some() {}
-        let checked = check.checked.unwrap();
-        let mut copying = Copying::new(Arc::clone(&store), file.clone(), checked, false).unwrap();
-        while copying.step().await?.is_some() {}
-        Ok((copying.copies.written, copying.copies.replaced))
-    };
-    runtime().block_on(async {
-        put(&store, &[("a", "1234")]).await;
-        assert_eq!(store.get("a").await.unwrap_err().kind(), Kind::Corrupt);
-        let copied: Result<_, Error> = copy().await;
-        assert_eq!(copied.unwrap(), (1, 1));
-        assert_eq!(get(&store, "a").await.unwrap(), "1");
-        store.delete(ids(&["b"])).await.unwrap();
-        server.say("SADD nano_graphrag:docs:b 1");
-        let error = copy().await.unwrap_err();
-        assert_eq!((error.kind(), error.id()), (Kind::Operation, Some("b")));
-        assert_eq!(server.say("TYPE nano_graphrag:docs:b"), "+set\r\n");
     });
 }
 

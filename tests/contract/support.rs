@@ -191,6 +191,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at what comes by itself.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(5);
 
+/// Runs the test on each server, over the connections of the pool and over a direct connection.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a closure reads better at its place"
+)]
+pub(crate) fn on_each_server(test: impl AsyncFn(&Server)) {
+    for binary in binaries() {
+        let runtime = runtime();
+        runtime.block_on(test(&Server::start(&binary)));
+        drive(&runtime, &reactor(), test(&Server::start(&binary)));
+    }
+}
+
 pub(crate) fn runtime() -> Runtime {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(2).enable_all().build().unwrap()
