@@ -55,8 +55,11 @@ pub mod value;
 #[cfg(all(test, mutants))]
 extern crate self as nano_graphrag_redis;
 #[cfg(all(test, mutants))]
-#[path = "../tests/contract/main.rs"]
-mod contract;
+#[path = "../tests"]
+mod contract {
+    #[path = "contract/main.rs"]
+    mod main;
+}
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]
