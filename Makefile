@@ -278,9 +278,7 @@ deny: ## Licences, sources, bans and known holes of the core's dependencies; fet
 	test -x target/tools/bin/cargo-deny || cargo install --quiet --locked --root target/tools cargo-deny@0.20.2
 	target/tools/bin/cargo-deny --locked check $(or $(DENY),advisories bans licenses sources)
 
-# Of 3,400 changes, each takes five seconds of a free core; a shard is every n-th of them, so that it is a sample of
-# all files. One binary for all tests, waiting for servers side by side. What the fuzzers find by luck is no test.
-# Two hours of two cores. Broken off, `make mutants-run` goes on where it was.
+# All mutants in one build. Broken off, `make mutants-run` goes on where it was. What the fuzzers find by luck is no test.
 .PHONY: mutants
 mutants: $(VENV)/.built ## Change the core in small ways, each of which a test has to notice; SAMPLE=200
 	test -x target/tools/bin/cargo-mutants || cargo install --quiet --locked --root target/tools cargo-mutants@27.1.0

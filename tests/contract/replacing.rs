@@ -275,6 +275,8 @@ fn a_turn_to_replace_is_kept_while_its_holder_works_and_is_over_when_another_has
                 said[1..].trim().parse::<i64>().unwrap() > 5_000
             })
             .await;
+            // Whoever prolongs it has had its answer by then, and waits again.
+            assert_eq!(get(&store, "old").await.unwrap(), "1");
         }
         swap.check().unwrap();
         server.say(&format!("SET {TURN} another"));
@@ -320,6 +322,7 @@ fn a_turn_is_not_kept_for_longer_than_replacing_may_take() {
         for prolonged in 1..=60 {
             pass(Duration::from_secs(3)).await;
             wait_still("it is prolonged", || calls(&server, "getex") == prolonged).await;
+            assert_eq!(get(&store, "old").await, None); // whose answer comes after the other's
         }
         wait_still("it is over", || Arc::strong_count(&store) == 2).await;
         drop(swap);

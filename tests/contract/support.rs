@@ -89,12 +89,10 @@ impl Server {
 
     /// With these words after its own, and files before them.
     pub(crate) fn start_with(binary: &Path, words: &[&str]) -> Self {
-        loop {
-            // Whoever is given the port meanwhile has it.
-            if let Some(server) = Self::try_start(binary, free_port(), words) {
-                return server;
-            }
-        }
+        // Whoever is given the port meanwhile has it.
+        let mut tries = (0..20).map(|_| Self::try_start(binary, free_port(), words));
+        let started = tries.find_map(|server| server);
+        started.expect("a server that starts at one of twenty ports")
     }
 
     pub(crate) fn start_at(binary: &Path, port: u16, words: &[&str]) -> Self {
