@@ -47,7 +47,9 @@ fn is_refused(rule: &str, reply: &Reply) -> bool {
     // Servers before Redis 7.2 have no WAITAOF; that it is missing is known from the version.
     let unknown = rule != "waitaof" && error.details().is_some_and(is_unknown_command);
     // An EXEC that is refused aborts its transaction, and says that first.
-    matches!(error.code(), "NOPERM" | "EXECABORT") || unknown
+    let aborted = error.code() == "EXECABORT";
+    let aborted_so = aborted && error.details().is_some_and(|why| why.contains("NOPERM"));
+    error.code() == "NOPERM" || aborted_so || unknown
 }
 
 impl KvStore {
@@ -100,6 +102,16 @@ mod tests {
                 "exec",
                 "-EXECABORT Transaction discarded because of: NOPERM",
                 true,
+            ),
+            (
+                "exec",
+                "-EXECABORT Transaction discarded because of: OOM command not allowed",
+                false,
+            ),
+            (
+                "exec",
+                "-EXECABORT Transaction discarded because of previous errors.",
+                false,
             ),
             ("get", "-ERR unknown command 'GET', with args", true),
             (
