@@ -22,8 +22,8 @@ use super::transport::socket::{Socket, Waiting, waits};
 use super::{Reply, deadline, timed_out};
 use crate::mutex::Mutex;
 
-/// How late a deadline is looked at by a thread that does nothing else.
-const LATE: Duration = Duration::from_millis(30);
+/// How late a call may return. A deadline that is looked at later than that is late already, and may be forgiven.
+const LATE: Duration = Duration::from_millis(50);
 /// How often a late look is forgiven: a thread that is always late would wait for ever.
 const FORGIVEN: usize = 3;
 
