@@ -16,13 +16,13 @@ use nano_graphrag_redis::metrics::{Operation, Status, StoreTotals};
 use nano_graphrag_redis::store::{Call, KvStore};
 
 use super::support::{
-    PATIENCE, Server, binaries, config, drive, free_port, get, ids, many, open, put, reactor,
-    runtime, wait_for,
+    PATIENCE, Server, binaries, calls, config, drive, get, ids, many, open, put, reactor, runtime,
+    wait_for,
 };
 
 /// Where nobody listens.
 fn nowhere() -> ServerConfig {
-    ServerConfig::new(&format!("redis://127.0.0.1:{}", free_port())).unwrap()
+    ServerConfig::new("unix:///nowhere/socket").unwrap()
 }
 
 #[test]
@@ -459,16 +459,6 @@ fn samples_tell_what_each_namespace_takes() {
         wait_for("it is down", async || connections.is_up() == Some(false)).await;
         sampling.abort();
     });
-}
-
-/// How often a server was sent a command of this name.
-fn calls(server: &Server, name: &str) -> usize {
-    let said = server.say("INFO commandstats");
-    let count = said.lines().find_map(|line| {
-        let counts = line.strip_prefix(&format!("cmdstat_{name}:calls="))?;
-        counts.split(',').next()?.parse().ok()
-    });
-    count.unwrap_or(0)
 }
 
 #[test]

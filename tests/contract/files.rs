@@ -13,7 +13,7 @@ use nano_graphrag_redis::migration::{Check, Comparison, Copying, Export};
 use nano_graphrag_redis::store::{KvStore, compact};
 
 use super::support::{
-    PATIENCE, Server, binaries, config, free_port, get, ids, listed, open, put, runtime, wait_for,
+    PATIENCE, Server, binaries, config, get, ids, listed, open, put, runtime, wait_for,
 };
 
 #[test]
@@ -114,14 +114,16 @@ fn what_the_server_has_counts_for_more_than_the_log_and_what_it_lacks_does_not()
 
 #[test]
 fn what_may_lose_documents_is_told_once_a_server_answers() {
-    let port = free_port();
-    let url = format!("redis://127.0.0.1:{port}");
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let path = socket.to_str().unwrap();
+    let url = format!("unix://{path}");
     let mut settings = config(ServerConfig::new(&url).unwrap());
     settings.server.max_retries = 0;
     let store = open(settings);
     runtime().block_on(async {
         assert!(store.get("a").await.unwrap_err().is_outage());
-        let server = Server::start_at(&binaries()[0], port, &[]);
+        let server = Server::start_with(&binaries()[0], &["--unixsocket", path]);
         let told = |event| {
             let notices = store.notices().into_iter();
             let of = notices.filter(|notice| notice.event == event);
@@ -138,7 +140,7 @@ fn what_may_lose_documents_is_told_once_a_server_answers() {
             at_risk
         };
         assert_eq!(at_risk.len(), 1, "{at_risk:?}");
-        let line = format!("{url}/0: the append-only file is off");
+        let line = format!("{url}?db=0: the append-only file is off");
         assert!(at_risk[0].starts_with(&line), "{at_risk:?}");
         get(&store, "a").await;
         assert!(told(Event::ServerAtRisk).is_empty());

@@ -179,6 +179,16 @@ fn fill(socket: &Socket) -> Vec<u8> {
     }
 }
 
+/// Sends what it holds back.
+fn flush_all(socket: &Socket) {
+    let deadline = Instant::now() + PATIENCE;
+    while socket.holds_back() {
+        assert!(Instant::now() < deadline, "it takes no more");
+        socket.flush().unwrap();
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn what_a_full_socket_holds_back_is_sent_once_it_takes_more_and_only_once() {
     let (socket, mut server) = over_tls(Waiting::Never);
@@ -191,17 +201,10 @@ fn what_a_full_socket_holds_back_is_sent_once_it_takes_more_and_only_once() {
         server.read_exact(&mut received).unwrap();
         received
     });
-    let deadline = Instant::now() + PATIENCE;
-    while socket.holds_back() {
-        assert!(Instant::now() < deadline, "it takes no more");
-        socket.flush().unwrap();
-        thread::yield_now();
-    }
+    flush_all(&socket);
     assert_eq!(socket.write(b"end").unwrap(), 3);
     sent.extend_from_slice(b"end");
-    while socket.holds_back() {
-        socket.flush().unwrap();
-    }
+    flush_all(&socket);
     assert!(received.join().unwrap() == sent);
 }
 
