@@ -15,11 +15,14 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Awaitable, Collection, Iterable
+from collections.abc import Awaitable, Collection, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
 
 from ._core import BlockingKvStore, KvStore
+from .exceptions import StorageError
 from .printable import visible
 
 logger = logging.getLogger("nano_graphrag_redis")
@@ -36,10 +39,46 @@ class _Drop:
         self.store = store
         self.waits = True
         self.over = False
-        self.failed = False
-        self.turn = asyncio.Lock()
-        self.blocking_turn = threading.Lock()
+        self._failed = False
         self._namespace = namespace
+        self._lock = threading.Lock()
+        self._replacing: Future[None] | None = None
+        self._thread = 0
+
+    def begin(self) -> Future[None] | None:
+        """Begins to replace the old values, unless somebody has: then what ends when that does.
+
+        Whoever came later writes after it, or begins anew where it has failed. It may be of another
+        thread or event loop: an insert may write from several.
+        """
+        with self._lock:
+            if self._replacing is None:
+                self._failed = True
+                self._thread = threading.get_ident()
+                self._replacing = Future()
+                self._replacing.set_running_or_notify_cancel()  # who waits for it cannot cancel it
+                return None
+            return self._replacing
+
+    @contextmanager
+    def replacing(self) -> Iterator[None]:
+        """What has begun, to its end."""
+        replaced = False
+        try:
+            yield
+            replaced = True
+            self._failed = self.waits = False
+        finally:
+            with self._lock:
+                over = self._replacing
+                if not replaced:
+                    self._replacing = None
+            if over is not None:
+                over.set_result(None)
+
+    def is_of_this_thread(self) -> bool:
+        """Whether a task of this thread's event loop replaces them, which waits for this thread."""
+        return self._thread == threading.get_ident()
 
     def end(self) -> None:
         """The insert is over; where it has written nothing, the old values stay."""
@@ -47,7 +86,7 @@ class _Drop:
         if not self.waits:
             return
         self.waits = False
-        if self.failed:
+        if self._failed:
             return  # the error told
         self.store.note_kept()
         logger.warning(
@@ -146,16 +185,14 @@ class _Awaiting(_Deferring):
 
     async def upsert(self, data: dict[str, Any]) -> None:
         drop = self._drop()
-        if drop is None or not drop.waits:
-            await self._store.upsert(data)
-            return
-        async with drop.turn:  # what comes beside the first write is written after it
-            if drop.waits:
-                drop.failed = True
-                await self._store.replace(data)
-                drop.failed = drop.waits = False
-            else:
-                await self._store.upsert(data)
+        while drop is not None and drop.waits:
+            others = drop.begin()
+            if others is None:
+                with drop.replacing():
+                    await self._store.replace(data)
+                return
+            await asyncio.wrap_future(others)
+        await self._store.upsert(data)
 
     async def drop(self) -> None:
         self._defer()
@@ -199,16 +236,21 @@ class _Blocking(_Deferring):
 
     def upsert(self, data: dict[str, Any]) -> None:
         drop = self._drop()
-        if drop is None or not drop.waits:
-            self._store.upsert(data)
-            return
-        with drop.blocking_turn:
-            if drop.waits:
-                drop.failed = True
-                self._store.replace(data)
-                drop.failed = drop.waits = False
-            else:
-                self._store.upsert(data)
+        while drop is not None and drop.waits:
+            others = drop.begin()
+            if others is None:
+                with drop.replacing():
+                    self._store.replace(data)
+                return
+            if not others.done() and drop.is_of_this_thread():
+                raise StorageError(
+                    "nothing was written: a task of this thread's event loop replaces what was "
+                    "dropped, and a blocking upsert() here would wait for it for ever; await "
+                    "upsert(), or call this from another thread",
+                    namespace=self._namespace,
+                )
+            others.result()
+        self._store.upsert(data)
 
     def drop(self) -> None:
         self._defer()

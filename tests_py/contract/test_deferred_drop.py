@@ -17,6 +17,7 @@ import redis
 from nano_graphrag_redis import (
     RedisConfig,
     RedisKVStorage,
+    StorageError,
     StorageOperationError,
     StorageSerializationError,
     StorageTimeoutError,
@@ -157,6 +158,65 @@ def test_writes_beside_the_first_one_are_not_deleted_by_it(reports: RedisKVStora
         assert await contents(reports) == NEW
 
     asyncio.run(main())
+
+
+def test_nor_are_those_of_threads_and_of_other_event_loops(reports: RedisKVStorage) -> None:
+    parts = [{f"{part}-{number}": {"part": part} for number in range(50)} for part in range(6)]
+
+    def of_another_loop(part: dict[str, Any]) -> None:
+        asyncio.run(reports.upsert(part))
+
+    async def insert() -> None:
+        await reports.drop()
+        first, second, *others = parts
+        await asyncio.gather(
+            reports.upsert(first),
+            asyncio.to_thread(reports.sync.upsert, second),
+            *(asyncio.to_thread(of_another_loop, part) for part in others),
+        )
+        await reports.index_done_callback()
+
+    async def main() -> None:
+        for _ in range(10):
+            await reports.upsert(OLD)
+            await asyncio.create_task(insert())
+            assert len(await reports.all_keys()) == 300
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_blocking_write_that_would_wait_for_its_own_thread_is_refused(
+    reports: RedisKVStorage,
+) -> None:
+    async def main() -> None:
+        await reports.upsert(OLD)
+        await reports.drop()
+        first = asyncio.create_task(reports.upsert(NEW))
+        await asyncio.sleep(0)
+        with pytest.raises(StorageError, match=r"await upsert\(\)") as error:
+            reports.sync.upsert({"9": {}})
+        assert error.value.namespace == "community_reports"
+        await first
+        reports.sync.upsert({"9": {}})
+        assert await contents(reports) == {**NEW, "9": {}}
+
+    asyncio.run(main())
+
+
+def test_who_is_cancelled_while_another_replaces_holds_up_nobody(reports: RedisKVStorage) -> None:
+    async def main() -> None:
+        await reports.upsert(OLD)
+        await reports.drop()
+        first, second, third = (
+            asyncio.create_task(reports.upsert({id: value})) for id, value in [*NEW.items()][:3]
+        )
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.gather(first, third)
+        assert second.cancelled()
+        assert set(await contents(reports)) == {"3", "5"}
+
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_the_blocking_storage_defers_as_well(reports: RedisKVStorage) -> None:
