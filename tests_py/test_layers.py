@@ -60,6 +60,7 @@ SHIM = (
     *("llm", "storage", "host_redis_client", "sync", "host_base", "optional_imports"),
     *("storage_lifetime", "deferred_drop_context"),
     *("tracing", "embedded", "workers", "acl", "config"),
+    "process_exit",
     *(
         "_core",
         "useless_cached_answers",

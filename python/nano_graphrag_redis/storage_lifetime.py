@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -19,6 +18,7 @@ from .config.namespaces import LLM_CACHE, REPORTS
 from .config.secrets import guarded
 from .exceptions import StorageConfigError, StorageError
 from .printable import visible
+from .process_exit import at_exit, not_at_exit
 
 logger = logging.getLogger("nano_graphrag_redis")
 
@@ -58,8 +58,8 @@ def _fold_at_exit(backend: Backend) -> None:
         if alive is not None:
             alive._close(within=_left_at_exit(alive.config.redis_operation_timeout))  # noqa: SLF001
 
-    atexit.register(close)
-    weakref.finalize(backend, atexit.unregister, close).atexit = False
+    at_exit(close)
+    weakref.finalize(backend, not_at_exit, close).atexit = False
 
 
 def uncopied(storage: object, namespace: str) -> TypeError:

@@ -1,8 +1,14 @@
 """A thread that comes back to an interpreter being finalized is ended in the middle of its frames,
 which aborts the process. A pending call must not bring one back."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from nano_graphrag_redis.workers.merged_counters import merged
 from support.scripts import run_script
 from support.servers import RedisServer
 
@@ -172,3 +178,49 @@ def test_an_exit_while_others_collect_and_answers_arrive_is_clean(server: RedisS
     """
     for _ in range(5):
         assert run_script(script, server.url).cleanly() == ""
+
+
+CHILDREN = """
+import logging, multiprocessing, os, sys
+from concurrent.futures import ProcessPoolExecutor
+from nano_graphrag_redis import SyncRedisKVStorage
+
+storages = []
+
+def work(number):
+    logging.disable()
+    storages.append(SyncRedisKVStorage("full_docs", {"working_dir": DIRECTORY}))
+    storages[-1].upsert({f"{number}-{each}": each for each in range(10)})
+
+URL, DIRECTORY, METHOD = sys.argv[1:]
+os.environ |= {
+    "REDIS_URL": URL, "REDIS_METRICS_DIR": f"{DIRECTORY}/metrics",
+    "REDIS_DUAL_WRITE": "on", "REDIS_CHANGES": "on",
+}
+if __name__ == "__main__":
+    context = multiprocessing.get_context(METHOD)
+    children = [context.Process(target=work, args=(number,)) for number in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        list(pool.map(work, range(3, 9)))
+"""
+
+
+# Those that were forked end by os._exit: what is registered with atexit alone does not run.
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_child_of_multiprocessing_leaves_nothing_undone(
+    server: RedisServer, tmp_path: Path, method: str
+) -> None:
+    script = tmp_path / "children.py"
+    script.write_text(CHILDREN)
+    command = [sys.executable, str(script), server.url, str(tmp_path), method]
+    subprocess.run(command, check=True, timeout=60)
+    written = merged(tmp_path / "metrics")["namespaces"]["full_docs"]
+    assert written["operations"]["upsert"]["statuses"]["ok"] == 9
+    assert len(json.loads((tmp_path / "kv_store_full_docs.json").read_text())) == 90
+    with server.client() as client:
+        assert client.xlen("nano_graphrag:@changes:full_docs") == 9

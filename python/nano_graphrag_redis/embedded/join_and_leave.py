@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import fcntl
 import os
@@ -20,6 +19,7 @@ from nano_graphrag_redis.exceptions import (
     StorageError,
     StorageUnavailableError,
 )
+from nano_graphrag_redis.process_exit import at_exit
 
 START_TIMEOUT = 30.0
 """Seconds without any answer until a server counts as not starting; "loading" is an answer."""
@@ -182,13 +182,14 @@ def try_lock(path: Path, kind: int) -> int | None:
     return lock
 
 
-@atexit.register
 def _leave_no_server_unguarded() -> None:
     """The locks stay held: what runs at exit after this may still use the server."""
     with _mutex:
         for member in _members.values():
             member.leave_a_guardian()
 
+
+at_exit(_leave_no_server_unguarded)
 
 # A child forked by one thread while another starts a guardian would keep that guardian's lock, and
 # ``_mutex`` would stay locked in it for ever.

@@ -16,12 +16,16 @@ from typing import Final
 
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.exceptions import StorageError
+from nano_graphrag_redis.process_exit import at_exit
 from nano_graphrag_redis.threads import started
 
 SLOT_TTL: Final = 15.0
 """Seconds after which the slot of a process that was killed is free again."""
 
 RENEW_EVERY: Final = SLOT_TTL / 3
+
+LAST_RELEASES: Final = 1.0
+"""Seconds that an ending process waits until what it gives back has arrived."""
 
 IDLE: Final = 1.0
 """Seconds without a slot after which the thread ends; another is started when it is needed."""
@@ -38,6 +42,7 @@ class SlotKeeper:
         self._held: dict[Holding, set[str]] = {}
         self._releases: deque[tuple[Holding, str, float]] = deque()
         self._due = 0.0
+        self._asking = False
         self._thread: threading.Thread | None = None
 
     def hold(self, holding: Holding, slot: str) -> None:
@@ -66,6 +71,11 @@ class SlotKeeper:
             self._start()
             self._changed.notify()
 
+    def drain(self) -> None:
+        """Waits until everything was given back, for at most ``LAST_RELEASES``."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._releases and not self._asking, LAST_RELEASES)
+
     def _start(self) -> None:
         if self._thread is None:
             # Without one a slot expires where nobody renews it; the next call tries again.
@@ -86,10 +96,14 @@ class SlotKeeper:
                 if self._is_due():
                     renewed = [(holding, list(slots)) for holding, slots in self._held.items()]
                     self._due = time.monotonic() + RENEW_EVERY
+                self._asking = True
             for holding, slot, excess in releases:
                 _ask(holding, "release", slot, f"{excess:.0f}")
             for holding, slots in renewed:
                 _ask(holding, "renew", f"{SLOT_TTL * 1e6:.0f}", *slots)
+            with self._changed:
+                self._asking = False
+                self._changed.notify_all()
 
     def _is_due(self) -> bool:
         return bool(self._held) and time.monotonic() >= self._due
@@ -103,6 +117,13 @@ def _ask(holding: Holding, *words: str) -> None:
 
 
 keeper = SlotKeeper()
+
+
+def _leave() -> None:
+    keeper.drain()
+
+
+at_exit(_leave)
 
 
 def _begin_anew_in_child() -> None:

@@ -5,7 +5,6 @@ One small file is replaced as a whole each time.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import threading
@@ -21,6 +20,7 @@ from nano_graphrag_redis.config.namespaces import LLM_CACHE
 from nano_graphrag_redis.config.warn_once import warn_once
 from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
+from nano_graphrag_redis.process_exit import at_exit
 from nano_graphrag_redis.threads import started
 from nano_graphrag_redis.typed_dicts import ProcessMetrics
 
@@ -133,7 +133,6 @@ def keep_writing(directory: Path) -> None:
             _writer = _Writer(directory)
 
 
-@atexit.register
 def stop_writing() -> None:
     """Stops writing, as at exit; what this process has counted stays in the sum."""
     global _writer
@@ -141,6 +140,9 @@ def stop_writing() -> None:
         writer, _writer = _writer, None
     if writer is not None and writer.pid == os.getpid():
         writer.end()
+
+
+at_exit(stop_writing)
 
 
 def _begin_anew_in_child() -> None:
