@@ -299,6 +299,40 @@ def test_workspaces_have_limits_of_their_own_unless_they_share_them(
     assert 0 < server.client().ttl(found[0]) < 3600
 
 
+def test_a_call_that_is_cancelled_before_its_turn_gives_its_slot_back(
+    model: Model, server: RedisServer
+) -> None:
+    limited = limit_llm(
+        model.answer, {"redis_url": server.url}, model=MODEL, requests_per_minute=6, concurrent=1
+    )
+    others = limit_llm(model.answer, {"redis_url": server.url}, model=MODEL, concurrent=1)
+
+    async def ask() -> None:
+        await limited("has the only turn for now")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(limited("is cancelled before its turn"), 0.2)
+        assert await asyncio.wait_for(others("goes on"), slot_renewal.RENEW_EVERY)
+
+    asyncio.run(ask())
+    assert len(model.asked) == 2
+
+
+def test_a_process_that_ends_gives_back_what_it_held(server: RedisServer) -> None:
+    script = """
+    from nano_graphrag_redis import limit_llm
+    async def answer(prompt):
+        return prompt
+    limited = limit_llm(answer, {"redis_url": URL}, model="m", concurrent=1)
+    asyncio.run(limited("a"))
+    """
+    for _ in range(5):
+        run_script(script, server.url).cleanly()
+        with server.client() as client:
+            [limit] = client.keys("*@limit*")
+            fields: Any = client.hgetall(limit)
+            assert not [name for name in fields if name.startswith(b"s:")]
+
+
 def test_several_loops_threads_and_a_forked_child_are_served(server: RedisServer) -> None:
     script = """
     from nano_graphrag_redis import limit_llm

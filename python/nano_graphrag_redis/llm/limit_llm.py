@@ -88,12 +88,12 @@ def limit_llm(
         httpx_hooks.watch()
         call = _Call(limit, *estimate.before(args, kwargs))
         cache = kwargs.get(_CACHE)
-        if cache is not None and not habits.ignores_cache:
-            kwargs[_CACHE] = _Cache(cache, call)
-        else:
-            await call.permit()
         before = httpx_hooks.running.set(call)
         try:
+            if cache is not None and not habits.ignores_cache:
+                kwargs[_CACHE] = _Cache(cache, call)
+            else:
+                await call.permit()
             answer = await func(*args, **kwargs)
         except BaseException as error:
             await call.failed(error)
