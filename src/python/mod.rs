@@ -16,9 +16,10 @@ pub use json::bench_entry as codec;
 #[pyo3::pymodule(name = "_core")]
 mod core {
     use pyo3::prelude::*;
+    use pyo3::types::IntoPyDict;
 
     #[pymodule_export]
-    use super::bridge::close_at_exit;
+    use super::bridge::{close_at_exit, note_fork};
     #[pymodule_export]
     use super::classes::file_work::{FileWork, JsonFile, file_of};
     #[pymodule_export]
@@ -30,11 +31,13 @@ mod core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::panics::silence_expected();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        let py = module.py();
         let close = module.getattr("close_at_exit")?;
-        module
-            .py()
-            .import("atexit")?
-            .call_method1("register", (close,))?;
+        py.import("atexit")?.call_method1("register", (close,))?;
+        if let Ok(register) = py.import("os")?.getattr("register_at_fork") {
+            let note = [("after_in_child", module.getattr("note_fork")?)].into_py_dict(py)?;
+            register.call((), Some(&note))?;
+        }
         Ok(())
     }
 }

@@ -48,6 +48,30 @@ def test_a_forked_child_and_its_parent_work_at_once(server: RedisServer) -> None
     assert run_script(HELPERS + dedent(script), server.url).cleanly() == "served\n"
 
 
+# As pid 1 of a container that makes a namespace has it; without the right to, the numbers differ.
+def test_a_child_with_the_number_of_its_parent_is_another_process(server: RedisServer) -> None:
+    script = """
+    import ctypes
+    new_user, new_pid = 0x10000000, 0x20000000
+    system = ctypes.CDLL(None)
+    apart = system.unshare(new_user | new_pid) == 0
+    if apart and (first := os.fork()):
+        reap(first)
+        sys.exit(0)
+    use(0)
+    if apart:
+        system.unshare(new_pid)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        use(1)
+        sys.exit(0)
+    use(2)
+    reap(pid)
+    """
+    run_script(HELPERS + dedent(script), server.url).cleanly()
+
+
 # Two processes that read from one socket take each other's answers.
 def test_no_socket_is_shared_with_the_child(own_server: RedisServer) -> None:
     script = """

@@ -74,17 +74,17 @@ class SharedLimit:
         self._queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             weakref.WeakKeyDictionary()
         )
-        self._pid = os.getpid()
+        self._worker = _worker
 
     def _begin_anew_in_child(self) -> None:
         """A child makes none of its parent's calls."""
-        self._pid = os.getpid()
+        self._worker = _worker
         self._running = SlotCount()
         self._local = LocalLimit(self.rates)
 
     async def permit(self, permit: Permit, tokens: int) -> None:
         """Returns when the call may be made. Raises nothing of ours."""
-        if self._pid != os.getpid():
+        if self._worker != _worker:
             self._begin_anew_in_child()
         if self.rates.tokens:
             # One call does not wait for longer than it takes until so many are free; it is settled
@@ -154,7 +154,7 @@ class SharedLimit:
             str(rates.concurrent or 0),
             permit.slot,
             f"{slot_renewal.SLOT_TTL * 1e6:.0f}",
-            _worker(),
+            _worker,
             f"{LONGEST_WAIT * 1e6:.0f}",
             str(before),
         ]
@@ -245,12 +245,14 @@ class Permit:
             self.counted = None
 
 
-_worker_name = (0, "")
+_worker = uuid.uuid4().hex
+"""The name of this process among those that share a limit."""
 
 
-def _worker() -> str:
-    """The name of this process among those that share a limit."""
-    global _worker_name
-    if _worker_name[0] != os.getpid():
-        _worker_name = (os.getpid(), uuid.uuid4().hex)
-    return _worker_name[1]
+def _rename_child() -> None:
+    global _worker
+    _worker = uuid.uuid4().hex
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_rename_child)

@@ -19,7 +19,7 @@ use crate::stack;
 
 /// The state of this process. Leaked: it ends with the process, and a child's copy is inert.
 pub(in crate::python) struct Process {
-    id: u32,
+    id: ProcessId,
     pub(super) runtime: Runtime,
     pub(in crate::python) connections: SharedConnections,
     /// Milliseconds between two checks at what lies on the servers; 0 while nobody wants any.
@@ -27,13 +27,30 @@ pub(in crate::python) struct Process {
     stats_begun: AtomicBool,
 }
 
-/// The number of this process when Python last called. To ask the system takes a few hundred
-/// nanoseconds, so it is asked once a call.
-static HERE: AtomicU32 = AtomicU32::new(0);
+/// What tells a process from those that it was forked from: its number, and how many forks of Python's it is away
+/// from the first. A child in another PID namespace may have its parent's number, and one that C code has forked was
+/// not announced.
+type ProcessId = u64;
+
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+fn process_id() -> ProcessId {
+    u64::from(FORKS.load(Relaxed)) << 32 | u64::from(std::process::id())
+}
+
+/// This process when Python last called. To ask the system takes a few hundred nanoseconds, so it is asked once a
+/// call.
+static HERE: AtomicU64 = AtomicU64::new(0);
 
 /// Asks which process this is, as everyone does who was just called by Python: it may have forked.
 pub(in crate::python) fn observe_process() {
-    HERE.store(std::process::id(), Relaxed);
+    HERE.store(process_id(), Relaxed);
+}
+
+/// This process is a child that Python has just forked; registered with `os.register_at_fork`.
+#[pyfunction]
+pub(in crate::python) fn note_fork() {
+    FORKS.fetch_add(1, Relaxed);
 }
 
 /// Locked only while attached to the interpreter and never across Python code, so it is free at
@@ -116,14 +133,14 @@ impl Process {
 
 /// Something that only the process that made it may use or drop.
 pub(in crate::python) struct Owned<T> {
-    process: u32,
+    process: ProcessId,
     value: Option<T>,
 }
 
 impl<T> Owned<T> {
     pub(in crate::python) fn new(value: T) -> Self {
         Self {
-            process: std::process::id(),
+            process: process_id(),
             value: Some(value),
         }
     }
@@ -138,7 +155,7 @@ impl<T> Owned<T> {
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
-        if self.process != std::process::id() {
+        if self.process != process_id() {
             // Dropping it would wake tasks of a runtime that has no threads here.
             std::mem::forget(self.value.take());
         }

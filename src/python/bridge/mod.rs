@@ -41,7 +41,7 @@ use crate::stack::{self, NoStack};
 use crate::store::{Batch, Call, KvStore, Swap};
 pub(super) use blocking::block;
 pub(super) use exit_gate::close_at_exit;
-pub(super) use forkable_process::{Owned, Process, observe_process};
+pub(super) use forkable_process::{Owned, Process, note_fork, observe_process};
 pub(super) use loop_driver::awaitable;
 
 /// What came of a future that a job spawned.
