@@ -142,7 +142,7 @@ impl Flights {
         }
     }
 
-    /// A task has ended, and holds nothing any more.
+    /// A task has ended, or failed, and holds nothing any more.
     pub fn left(&self, task: u64) {
         let mut state = self.state.lock();
         if let Some(Some((route, lease))) = state.tasks.remove(&task) {

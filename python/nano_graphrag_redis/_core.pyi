@@ -21,12 +21,16 @@ __all__ = [
     "close_at_exit",
     "file_of",
     "metrics",
+    "note_fork",
 ]
 
 __version__: str
 
 def close_at_exit() -> None:
     """Keeps waiting threads from re-entering Python. Registered with ``atexit`` on import."""
+
+def note_fork() -> None:
+    """Notes that this process is a fork's child. Registered with ``os.register_at_fork``."""
 
 def file_of(directory: str | os.PathLike[str], namespace: str) -> Path:
     """The host's file for a namespace in a directory.
@@ -138,6 +142,8 @@ class KvStore:
         Raises:
             KeyError: There is none of this name.
         """
+    def give_up(self) -> None:
+        """Lets others make the value that the current task missed, as its end would."""
     def changes(
         self, after: str | None = None, count: int = 100
     ) -> Awaitable[list[tuple[str, list[tuple[bytes, bytes]]]]]:
@@ -195,6 +201,7 @@ class BlockingKvStore:
     def forbidden(self) -> list[str]: ...
     def limit(self, name: str, words: Sequence[str]) -> list[int]: ...
     def count(self, what: str, number: int) -> None: ...
+    def give_up(self) -> None: ...
     def changes(
         self, after: str | None = None, count: int = 100
     ) -> list[tuple[str, list[tuple[bytes, bytes]]]]: ...

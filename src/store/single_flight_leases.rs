@@ -86,6 +86,13 @@ impl KvStore {
         }
     }
 
+    /// A task will not make the value whose lease it holds: others need not wait for its end.
+    pub fn gives_up(&self, task: u64) {
+        if let Some(single) = &self.single_flight {
+            single.flights.left(task);
+        }
+    }
+
     /// A task asked for an id, and the server said that there is none. Waits for whoever makes the
     /// value, and fails in no way.
     pub async fn join_flight(self: &Arc<Self>, id: &str, task: u64) -> Landing {

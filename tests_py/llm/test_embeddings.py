@@ -201,6 +201,33 @@ def test_nobody_waits_for_vectors_that_are_never_stored(server: RedisServer) -> 
     assert provider.batches == [["a"], *([["b"]] * 12)]
 
 
+def test_who_waits_for_an_embedding_that_fails_embeds_at_once(server: RedisServer) -> None:
+    provider = SlowProvider()
+    func = cached(provider, server, redis_single_flight="on")
+
+    async def consume(texts: asyncio.Queue[str]) -> Any:
+        while True:  # as a worker's task does that lives on
+            text = await texts.get()
+            try:
+                return await func([text])
+            except RuntimeError:
+                provider.error = None
+
+    async def main() -> None:
+        queues = [asyncio.Queue[str]() for _ in range(2)]
+        provider.error = RuntimeError("overloaded")
+        tasks = [asyncio.create_task(consume(texts)) for texts in queues]
+        for texts in queues:
+            texts.put_nowait("a")
+        ended, _ = await asyncio.wait(tasks, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        assert len(ended) == 1
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(main())
+    assert provider.batches == [["a"], ["a"]]
+
+
 DAMAGES: dict[str, Any] = {
     "another dimension": lambda value: value | {"vector": value["vector"][:40]},
     "a flipped bit": lambda value: value | {"vector": "B" + value["vector"][1:]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -64,10 +65,15 @@ class EmbeddingCache:
         missing = {id: text for id, text in zip(ids, texts, strict=True) if id not in vectors}
         if not missing:
             return np.stack([vectors[id] for id in ids])
-        given = await ask(list(missing.values()))
+        try:
+            given = await ask(list(missing.values()))
+        except BaseException:
+            self._give_up()
+            raise
         rows = self._rows(given, missing)
         if rows is None:
             self._waits = False  # others would wait in turn for what is never stored
+            self._give_up()
             # Nothing that could be put together with vectors of this dimension.
             return given if len(missing) == len(texts) else await ask(texts)
         await self._write(rows)
@@ -129,6 +135,11 @@ class EmbeddingCache:
             await store.upsert({id: value for id, (_, value) in rows.items()})
         except StorageError as error:
             self._tell(error)
+
+    def _give_up(self) -> None:
+        """Nothing comes of this task: whoever waits for it embeds."""
+        with suppress(StorageError):
+            self._backend.store.give_up()
 
     def _tell(self, error: StorageError) -> None:
         """Warns of what no outage policy forgives: an embedded server that does not start."""

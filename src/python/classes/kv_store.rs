@@ -457,6 +457,14 @@ macro_rules! entries {
                 self.0.count(py, what, number)
             }
 
+            fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+                let core = self.0.core(py)?;
+                if let Some(asker) = $asks(py) {
+                    core.gives_up(asker.number);
+                }
+                Ok(())
+            }
+
             fn registry_drift<'py>(&self, py: Python<'py>) -> Value<'py> {
                 $run(py, || self.0.registry_drift(py))
             }
