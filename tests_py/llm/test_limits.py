@@ -109,7 +109,7 @@ def test_tokens_are_limited_and_settled_by_what_was_taken(server: RedisServer) -
         for _ in range(31):
             # Estimated at 1,000, which is a second's; 900 of them come back.
             await limited("x" * 400, max_tokens=900)
-            await asyncio.to_thread(eventually, lambda: not slot_renewal.keeper._releases)
+            await asyncio.to_thread(slot_renewal.give_back_all)
 
     asyncio.run(ask())
     taken = started[-1] - started[0]
@@ -247,6 +247,67 @@ def test_an_outage_leaves_each_worker_its_share_and_the_limit_is_shared_again(
     own_server.start()
     eventually(lambda: asyncio.run(ask(1)) is None and counted_since(before)["permits"] > 0)
     assert "is shared again" in caplog.text
+
+
+def test_a_silent_server_costs_all_that_wait_for_a_slot_one_timeout(
+    model: Model, own_server: RedisServer
+) -> None:
+    settings = {
+        "redis_url": own_server.url,
+        "redis_operation_timeout": 1,
+        "redis_breaker_failures": 100,
+    }
+    limited = limit_llm(model.answer, settings, model=MODEL, concurrent=16)
+
+    async def ask() -> None:
+        await limited("first")
+        own_server.pause()
+        began = time.monotonic()
+        await asyncio.gather(*(limited(f"{number}") for number in range(16)))
+        assert time.monotonic() - began < 3
+
+    try:
+        asyncio.run(ask())
+    finally:
+        own_server.resume()
+    assert len(model.asked) == 17
+
+
+def test_a_silent_server_holds_up_no_slot_on_another(
+    model: Model, server: RedisServer, own_server: RedisServer
+) -> None:
+    def limit(url: str, concurrent: int) -> Any:
+        settings = {"redis_url": url, "redis_operation_timeout": 2 * slot_renewal.SLOT_TTL}
+        return limit_llm(model.answer, settings, model=MODEL, concurrent=concurrent)
+
+    def expires(client: Any) -> float:
+        [moment] = [
+            float(value)
+            for limit in client.keys("*@limit*")
+            for name, value in client.hgetall(limit).items()
+            if name.startswith(b"s:")
+        ]
+        return moment
+
+    async def ask() -> None:
+        model.seconds = 60
+        call = asyncio.ensure_future(limit(server.url, 1)("long"))
+        silent = asyncio.ensure_future(limit(own_server.url, 8)("is given back"))
+        await until(lambda: model.at_once == 2)
+        own_server.pause()
+        silent.cancel()
+        with server.client() as client:
+            first = expires(client)
+            await asyncio.to_thread(
+                eventually, lambda: expires(client) > first, 2 * slot_renewal.RENEW_EVERY
+            )
+        call.cancel()
+        await asyncio.gather(call, silent, return_exceptions=True)
+
+    try:
+        asyncio.run(ask())
+    finally:
+        own_server.resume()
 
 
 def test_a_turn_that_is_too_far_off_is_taken_from_the_own_share(

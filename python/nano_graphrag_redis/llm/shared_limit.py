@@ -37,6 +37,8 @@ LONGEST_WAIT: Final = 600.0
 
 _NO_SLOT: Final = 0
 _GIVEN: Final = 1
+_NO_SERVER: Final = -1
+"""Of our own: the script says nothing below 0."""
 _SHORT: Final = 0.05
 """Seconds of a wait after which nobody is asked whether a pause has come."""
 
@@ -66,10 +68,11 @@ class SharedLimit:
         self._model = model
         # A name of any length and characters, in a key that can be read.
         self._name = hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        self._holding: slot_renewal.Holding = (self._blocking, self._name)
+        self._keeper = slot_renewal.SlotKeeper(self._blocking, self._name)
         self._local = LocalLimit(rates)
         self._workers = 1
         self._away = False
+        self._failures = 0
         self._running = SlotCount()
         self._queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             weakref.WeakKeyDictionary()
@@ -94,6 +97,7 @@ class SharedLimit:
         try:
             shared = await self._shared_permit(permit, tokens)
         except StorageError as error:
+            self._failures += 1
             self._tell(error)
             shared = False
         if shared:
@@ -132,10 +136,13 @@ class SharedLimit:
         if not self.rates.concurrent:
             return await self._ask(permit, tokens, 0)
         deadline = time.monotonic() + LONGEST_WAIT
+        failures = self._failures
         # One asks, the others wait, in the order of their arrival. Each leaves at its own deadline,
         # which is not before that of whoever is ahead.
         loop = asyncio.get_running_loop()
         async with self._queues.setdefault(loop, asyncio.Lock()):
+            if self._failures > failures:  # of whoever was ahead, who has waited for the server
+                return Turn(_NO_SERVER, 0, 0)
             while True:
                 turn = await self._ask(permit, tokens, 0)
                 if turn.status != _NO_SLOT or time.monotonic() > deadline:
@@ -166,7 +173,7 @@ class SharedLimit:
         if status == _GIVEN:
             permit.tokens += 0 if before else tokens
             if rates.concurrent:
-                slot_renewal.keeper.hold(self._holding, permit.slot)
+                self._keeper.hold(permit.slot)
         return Turn(status, wait / 1e6, start)
 
     async def pause(self, seconds: float) -> None:
@@ -185,7 +192,7 @@ class SharedLimit:
         excess = permit.tokens - taken if permit.tokens else 0
         microseconds = excess * self.rates.interval(self.rates.tokens)
         if self.rates.concurrent or microseconds:
-            slot_renewal.keeper.release(self._holding, permit.slot, microseconds)
+            self._keeper.release(permit.slot, microseconds)
         permit.end()
 
     async def _store(self) -> KvStore:

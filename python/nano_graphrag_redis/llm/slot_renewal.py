@@ -1,7 +1,8 @@
-"""Slots of a concurrency limit: a thread renews those of this process, and gives them back.
+"""Slots of a concurrency limit: a thread of each limit renews its slots, and gives them back.
 
 Not the event loops: one that computes for a minute, as the host's does when it clusters a graph,
 would lose its slots to others, and a call that was cancelled must not wait to be accounted for.
+Nor one thread for all limits: a server that is silent would hold up the slots on others.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,51 +32,59 @@ LAST_RELEASES: Final = 1.0
 IDLE: Final = 1.0
 """Seconds without a slot after which the thread ends; another is started when it is needed."""
 
-Holding = tuple[Callable[[], BlockingKvStore], str]
-"""A limit: the store that asks for it, and its name."""
-
 
 class SlotKeeper:
-    """The slots that this process holds, of all limits."""
+    """The slots of one limit that this process holds.
 
-    def __init__(self) -> None:
+    Args:
+        store: Gives the store that has the limit.
+        name: The limit's name there.
+    """
+
+    def __init__(self, store: Callable[[], BlockingKvStore], name: str) -> None:
+        self._store = store
+        self._name = name
+        self._begin()
+        _keepers.add(self)
+
+    def _begin(self) -> None:
         self._changed = threading.Condition()
-        self._held: dict[Holding, set[str]] = {}
-        self._releases: deque[tuple[Holding, str, float]] = deque()
+        self._held: set[str] = set()
+        self._releases: deque[tuple[str, float]] = deque()
         self._due = 0.0
         self._asking = False
         self._thread: threading.Thread | None = None
 
-    def hold(self, holding: Holding, slot: str) -> None:
+    def begin_anew_in_child(self) -> None:
+        """A child has none of its parent's slots, nor the thread that keeps them."""
+        self._begin()
+
+    def hold(self, slot: str) -> None:
         """Renews a slot from now on."""
         with self._changed:
             if not self._held:
                 self._due = time.monotonic() + RENEW_EVERY
-                self._changed.notify()
-            self._held.setdefault(holding, set()).add(slot)
+                self._changed.notify_all()
+            self._held.add(slot)
             self._start()
 
-    def release(self, holding: Holding, slot: str, excess: float) -> None:
+    def release(self, slot: str, excess: float) -> None:
         """Gives a slot back, if it is held, and tokens that were reserved in excess.
 
         Args:
-            holding: The limit.
             slot: The slot's name.
             excess: Microseconds of the tokens; below 0 if more were taken than reserved.
         """
         with self._changed:
-            slots = self._held.get(holding, set())
-            slots.discard(slot)
-            if not slots:
-                self._held.pop(holding, None)
-            self._releases.append((holding, slot, excess))
+            self._held.discard(slot)
+            self._releases.append((slot, excess))
             self._start()
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def drain(self) -> None:
-        """Waits until everything was given back, for at most ``LAST_RELEASES``."""
+    def drain(self, within: float) -> None:
+        """Waits until all that was to be given back has arrived, for at most so many seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._releases and not self._asking, LAST_RELEASES)
+            self._changed.wait_for(lambda: not self._releases and not self._asking, within)
 
     def _start(self) -> None:
         if self._thread is None:
@@ -94,13 +104,13 @@ class SlotKeeper:
                 self._releases.clear()
                 renewed = []
                 if self._is_due():
-                    renewed = [(holding, list(slots)) for holding, slots in self._held.items()]
+                    renewed = list(self._held)
                     self._due = time.monotonic() + RENEW_EVERY
                 self._asking = True
-            for holding, slot, excess in releases:
-                _ask(holding, "release", slot, f"{excess:.0f}")
-            for holding, slots in renewed:
-                _ask(holding, "renew", f"{SLOT_TTL * 1e6:.0f}", *slots)
+            for slot, excess in releases:
+                self._ask("release", slot, f"{excess:.0f}")
+            if renewed:
+                self._ask("renew", f"{SLOT_TTL * 1e6:.0f}", *renewed)
             with self._changed:
                 self._asking = False
                 self._changed.notify_all()
@@ -108,28 +118,29 @@ class SlotKeeper:
     def _is_due(self) -> bool:
         return bool(self._held) and time.monotonic() >= self._due
 
-
-def _ask(holding: Holding, *words: str) -> None:
-    store, name = holding
-    # What cannot be given back expires; what cannot be renewed is lost to others for a while.
-    with suppress(StorageError):
-        store().limit(name, words)
+    def _ask(self, *words: str) -> None:
+        # What cannot be given back expires; what cannot be renewed is lost to others for a while.
+        with suppress(StorageError):
+            self._store().limit(self._name, words)
 
 
-keeper = SlotKeeper()
+_keepers: weakref.WeakSet[SlotKeeper] = weakref.WeakSet()
+"""Those of this process."""
 
 
-def _leave() -> None:
-    keeper.drain()
+def give_back_all() -> None:
+    """Waits until all limits were given back what they are owed, within ``LAST_RELEASES``."""
+    deadline = time.monotonic() + LAST_RELEASES
+    for keeper in list(_keepers):
+        keeper.drain(deadline - time.monotonic())
 
 
-at_exit(_leave)
+at_exit(give_back_all)
 
 
 def _begin_anew_in_child() -> None:
-    """A child has none of its parent's slots, nor the thread that keeps them."""
-    global keeper
-    keeper = SlotKeeper()
+    for keeper in list(_keepers):
+        keeper.begin_anew_in_child()
 
 
 if hasattr(os, "register_at_fork"):
