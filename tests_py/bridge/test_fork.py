@@ -48,28 +48,41 @@ def test_a_forked_child_and_its_parent_work_at_once(server: RedisServer) -> None
     assert run_script(HELPERS + dedent(script), server.url).cleanly() == "served\n"
 
 
-# As pid 1 of a container that makes a namespace has it; without the right to, the numbers differ.
+# As the first process of a container has one that makes a namespace in it.
 def test_a_child_with_the_number_of_its_parent_is_another_process(server: RedisServer) -> None:
     script = """
     import ctypes
     new_user, new_pid = 0x10000000, 0x20000000
     system = ctypes.CDLL(None)
-    apart = system.unshare(new_user | new_pid) == 0
-    if apart and (first := os.fork()):
+
+    # The first process of a namespace does not die of a signal that it does not handle.
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(9))
+
+    def read(own):
+        signal.alarm(20)
+        for _ in range(20):
+            for number in range(100):
+                assert storage.sync.get_by_id(f"{own}{number}") == own
+
+    def reap(pid):
+        if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+            sys.exit(f"a child ended with {code}")
+
+    # Where the system refuses it, the numbers differ.
+    refused = system.unshare(new_user | new_pid)
+    if first := os.fork():
         reap(first)
         sys.exit(0)
-    use(0)
-    if apart:
-        system.unshare(new_pid)
+    storage.sync.upsert({f"{own}{number}": own for own in "pc" for number in range(100)})
+    read("p")
+    assert refused or system.unshare(new_pid) == 0
     pid = os.fork()
-    if pid == 0:
-        signal.alarm(20)
-        use(1)
-        sys.exit(0)
-    use(2)
-    reap(pid)
+    assert refused or os.getpid() == 1
+    read("p" if pid else "c")
+    if pid:
+        reap(pid)
     """
-    run_script(HELPERS + dedent(script), server.url).cleanly()
+    run_script(script, server.url).cleanly()
 
 
 # Two processes that read from one socket take each other's answers.
