@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
+import weakref
 from collections.abc import Awaitable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -41,9 +43,17 @@ class _Drop:
         self.over = False
         self._failed = False
         self._namespace = namespace
-        self._lock = threading.Lock()
+        # A signal handler of the thread that holds it may write, too.
+        self._lock = threading.RLock()
         self._replacing: Future[None] | None = None
         self._thread = 0
+        _of_this_process.add(self)
+
+    def begin_anew_in_child(self) -> None:
+        """The thread that replaces the old values, if one does, is the parent's."""
+        self._lock = threading.RLock()
+        if self._replacing is not None and not self._replacing.done():
+            self._replacing = None
 
     def begin(self) -> Future[None] | None:
         """Begins to replace the old values, unless somebody has: then what ends when that does.
@@ -100,6 +110,17 @@ class _Drop:
         if self.waits and not sys.is_finalizing():
             self.end()
 
+
+_of_this_process: weakref.WeakSet[_Drop] = weakref.WeakSet()
+
+
+def _begin_anew_in_child() -> None:
+    for drop in list(_of_this_process):
+        drop.begin_anew_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 _drops: ContextVar[tuple[_Drop, ...]] = ContextVar("nano_graphrag_redis_drops", default=())
 """Those of the storages that this context has dropped."""

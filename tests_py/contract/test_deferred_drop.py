@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from contextvars import Context
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from nano_graphrag_redis import (
 )
 from nano_graphrag_redis.doctor import examine
 from support.proxy import Proxy
+from support.scripts import run_script
 from support.servers import RedisServer
 
 OLD = {str(number): {"report_string": f"old {number}"} for number in range(5)}
@@ -201,6 +203,64 @@ def test_a_blocking_write_that_would_wait_for_its_own_thread_is_refused(
         assert await contents(reports) == {**NEW, "9": {}}
 
     asyncio.run(main())
+
+
+# The server is silent, so that the first write stays under way.
+INTERRUPTED = """
+storage = RedisKVStorage("community_reports", {
+    "redis_url": URL, "redis_deferred_drop": True, "redis_operation_timeout": 60,
+    "redis_socket_timeout": 60,
+})
+storage.sync.upsert({"old": 1})
+storage.sync.drop()
+server = int(sys.argv[2])
+"""
+
+
+def interrupted_insert(script: str, server: RedisServer) -> str:
+    """What the script printed."""
+    try:
+        return run_script(
+            INTERRUPTED + dedent(script), server.url, server.pid, timeout=40
+        ).cleanly()
+    finally:
+        server.resume()
+
+
+def test_a_signal_handler_that_writes_meanwhile_is_refused(server: RedisServer) -> None:
+    script = """
+    def write(*_):
+        try:
+            storage.sync.upsert({"b": 1})
+        except StorageError as error:
+            print(error)
+        os.kill(server, signal.SIGCONT)
+    signal.signal(signal.SIGALRM, write)
+    os.kill(server, signal.SIGSTOP)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    storage.sync.upsert({"a": 1})
+    assert storage.sync.all_keys() == ["a"]
+    """
+    assert "this thread" in interrupted_insert(script, server)
+
+
+def test_a_child_forked_meanwhile_waits_for_nobody(server: RedisServer) -> None:
+    script = """
+    from contextvars import copy_context
+    from nano_graphrag_redis import deferred_drop_context
+    os.kill(server, signal.SIGSTOP)
+    threading.Thread(target=copy_context().run, args=(storage.sync.upsert, {"a": 1})).start()
+    [drop] = deferred_drop_context._of_this_process
+    while drop._replacing is None:
+        time.sleep(0.01)
+    pid = os.fork()
+    os.kill(server, signal.SIGCONT)
+    if pid == 0:
+        storage.sync.upsert({"b": 1})
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    """
+    interrupted_insert(script, server)
 
 
 def test_who_is_cancelled_while_another_replaces_holds_up_nobody(reports: RedisKVStorage) -> None:
