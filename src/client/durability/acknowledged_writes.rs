@@ -5,7 +5,7 @@
 //! had not reached its disk or its memory. A barrier on it would pass all the same. So each write
 //! is remembered, by a digest, until a barrier has passed on a connection that was open before it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ struct Drop {
     number: u64,
     epoch: u64,
     /// Keys that a write was sent for since: they may be there again.
-    written: HashSet<Vec<u8>>,
+    written: BTreeSet<Vec<u8>>,
 }
 
 /// A drop that a server does not show any more.
@@ -76,7 +76,8 @@ pub(crate) struct AcknowledgedWrites {
     /// Counts the connections to servers that may not be those of the connections before.
     epoch: u64,
     lost: usize,
-    entries: HashMap<Vec<u8>, Entry>,
+    /// Ordered: a hash table of very many would keep an event loop waiting while it grows.
+    entries: BTreeMap<Vec<u8>, Entry>,
     /// By prefix.
     drops: HashMap<Vec<u8>, Drop>,
     lost_drops: HashMap<Vec<u8>, LostDrop>,
@@ -132,7 +133,7 @@ impl AcknowledgedWrites {
         let drop = Drop {
             number: self.requests,
             epoch,
-            written: HashSet::new(),
+            written: BTreeSet::new(),
         };
         self.drops.insert(prefix.to_vec(), drop);
     }

@@ -157,7 +157,8 @@ impl Upsert {
     /// A write of these items in place of all that is there.
     pub(in crate::python) fn in_place_of_all(store: Call, items: Items) -> Self {
         Self {
-            swapping: Swapping::Wanted(HashSet::new()),
+            // With room for all: it would keep the loop waiting while it grows.
+            swapping: Swapping::Wanted(HashSet::with_capacity(items.given.capacity())),
             ..Self::new(store, items)
         }
     }
@@ -256,7 +257,8 @@ impl Upsert {
                 let store = Arc::clone(&self.store);
                 let kept = self.kept.iter().map(|batch| batch.bytes(&store));
                 let bytes = self.items.is_empty().then(|| kept.sum());
-                spawn.run(move || async move {
+                // Apart, as all that looks at every id of what may be a very large set at once.
+                spawn.run_apart(move || async move {
                     Completion::Swapping(store.begin_swap(ids, bytes).await)
                 });
                 return true;
@@ -291,7 +293,7 @@ impl Upsert {
         }
         match std::mem::replace(&mut self.swapping, Swapping::Ending) {
             Swapping::Begun(swap) => {
-                spawn.run(move || async move { Completion::Swapped(swap.end().await) });
+                spawn.run_apart(move || async move { Completion::Swapped(swap.end().await) });
                 true
             }
             other => {
@@ -338,7 +340,13 @@ impl Upsert {
 
     fn next(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         if let Some(given) = &mut self.given {
-            if !given.read(py)? {
+            let all_read = given.read(py)?;
+            if let Swapping::Wanted(ids) = &mut self.swapping {
+                for (id, _) in given.given.range(ids.len()..) {
+                    ids.insert(id.to_str(py)?.to_owned());
+                }
+            }
+            if !all_read {
                 return Ok(Step::Again);
             }
             if let Some(error) = given.refused.take() {
@@ -347,11 +355,6 @@ impl Upsert {
             }
             self.items = std::mem::take(&mut given.given);
             self.given = None;
-            if let Swapping::Wanted(ids) = &mut self.swapping {
-                for (id, _) in &self.items {
-                    ids.insert(id.to_str(py)?.to_owned());
-                }
-            }
         }
         if self.checked < self.items.len() {
             match self.check(py) {
