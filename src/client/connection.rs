@@ -6,7 +6,10 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -196,7 +199,7 @@ impl Connection {
     /// Whether it was lost, or ended: it carries nothing more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Relaxed)
+        self.closed.load(Acquire)
     }
 
     /// Ends the connection; who still waits on it fails. Called from any thread.
@@ -247,11 +250,12 @@ impl Connection {
     }
 
     fn fail(&self, error: Option<&RedisError>) {
-        if !self.closed.swap(true, Relaxed) {
+        // First: whoever sees that it is closed opens another, perhaps with this very permit.
+        drop(self.permit.lock().take());
+        if !self.closed.swap(true, Release) {
             self.socket.shut();
             self.held_back.notify_one();
         }
-        drop(self.permit.lock().take());
         let mut pipeline = self.pipeline.lock();
         pipeline.end(error);
         self.in_flight.store(pipeline.in_flight(), Relaxed);

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
-use redis::{ErrorKind, RedisError};
+use redis::RedisError;
 
 use super::connection::Connection;
 use super::connection_permits::{Permit, Permits};
@@ -101,7 +101,7 @@ impl Pool {
 
     async fn open_shared(&self) -> Result<Arc<Connection>, RedisError> {
         let Some(permit) = self.permits.take(0) else {
-            return Err((ErrorKind::Client, "redis_max_connections are open").into());
+            return Err(std::io::Error::other("redis_max_connections are open").into());
         };
         let connection = self.open(Waiting::Runtime, permit).await?;
         self.known.lock().shared.push(Arc::clone(&connection));

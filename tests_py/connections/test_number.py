@@ -1,6 +1,8 @@
 """How many connections there are: opened ahead, grown under load, closed when idle, never more."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -32,6 +34,32 @@ def test_a_cap_of_one_is_kept_under_thousands_of_calls_at_once(
     call_at_once(storage, CALLS)
     assert connections.opened() == 1
     storage.sync.close()
+
+
+# Who sees that a connection is closed opens another: with the permit that it had.
+def test_a_cap_of_one_is_enough_for_threads_whose_connection_breaks(
+    server: RedisServer, open_storage: OpenStorage
+) -> None:
+    storage = open_storage(redis_max_connections=1)
+    storage.upsert({"a": 1})
+    over = threading.Event()
+
+    def read() -> int:
+        count = 0
+        while not over.is_set():
+            assert storage.get_by_id("a") == 1
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(8) as pool, server.client() as client:
+        reads = [pool.submit(read) for _ in range(8)]
+        try:
+            for _ in range(300):
+                client.client_kill_filter(_type="normal", skipme=True)
+                storage.get_by_id("a")
+        finally:
+            over.set()
+        assert all(read.result() for read in reads)
 
 
 @pytest.mark.parametrize("minimum", [0, 2])
