@@ -1,12 +1,15 @@
 """Where a connection goes and who it is there: database, user and password, unix socket."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from connections.conftest import Connections, OpenStorage
 from nano_graphrag_redis import SyncRedisKVStorage
-from nano_graphrag_redis.exceptions import StorageAuthError
+from nano_graphrag_redis.exceptions import StorageAuthError, StorageUnavailableError
 from support.servers import RedisServer
 
 USER, PASSWORD = "marley", "p@ss:w/rd #1"
@@ -87,3 +90,29 @@ def test_the_password_of_one_user_lets_in_no_other(
     with pytest.raises(StorageAuthError) as caught:
         storage.get_by_id("a")
     assert PASSWORD not in str(caught.value)
+
+
+# As a host name whose DNS is silent, or a file on a mount that hangs.
+def test_a_password_file_that_cannot_be_read_to_its_end_keeps_nobody_from_another_server(
+    server: RedisServer, open_storage: OpenStorage, tmp_path: Path
+) -> None:
+    silent = tmp_path / "password"
+    os.mkfifo(silent)
+    writer = os.open(silent, os.O_RDWR)
+    stuck = [
+        open_storage(
+            redis_url=f"redis://127.0.0.1:{server.port}/{number}",
+            redis_password_file=str(silent),
+            redis_operation_timeout=1,
+        )
+        for number in range(4)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(storage.get_by_id, "a") for storage in stuck]
+        other = open_storage(redis_url=f"redis://localhost:{server.port}")
+        assert other.get_by_id("a") is None
+        for call in calls:
+            with pytest.raises(StorageUnavailableError):
+                call.result()
+    silent.unlink()
+    os.close(writer)  # whoever waits for more goes on

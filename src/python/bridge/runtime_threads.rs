@@ -11,8 +11,9 @@ use crate::panics;
 
 /// Threads that drive sockets. One Redis connection fills about one core.
 const MAX_WORKERS: usize = 2;
-/// Threads for host name look-ups and for loops that must be rung with the interpreter's lock.
-const BLOCKING_THREADS: usize = 2;
+/// Threads for host name look-ups, for files, and for loops that must be rung with the interpreter's lock. They are made
+/// when they are needed. A name whose server is silent keeps two for as long as the system asks: others still have one.
+const BLOCKING_THREADS: usize = 6;
 /// How long the system may count a thread that has ended.
 const LEAVING: Duration = Duration::from_millis(5);
 
