@@ -12,6 +12,7 @@ from bridge.conftest import OpenStorage
 from nano_graphrag_redis import RedisKVStorage
 from nano_graphrag_redis.exceptions import StorageClosedError, StorageConfigError, StorageError
 from support.conditions import eventually
+from support.scripts import run_script
 from support.servers import RedisServer
 
 CACHE = "llm_response_cache"
@@ -163,3 +164,50 @@ def test_deleting_and_dropping_raise_even_so(
     for call in (cache.delete_by_id("a"), cache.delete_by_ids(["a"]), cache.drop()):
         with pytest.raises(StorageError):
             asyncio.run(call)
+
+
+def test_at_the_limit_of_descriptors_the_first_call_of_a_loop_is_answered(
+    server: RedisServer,
+) -> None:
+    script = """
+    import resource
+    def loop_and_full(namespace):
+        storage = RedisKVStorage(namespace, {"redis_url": URL})
+        storage.sync.upsert({"a": 1})
+        loop = asyncio.new_event_loop()
+        held = []
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+        try:
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+        return storage, loop, held
+
+    storage, loop, held = loop_and_full("full_docs")
+    print(loop.run_until_complete(storage.get_by_id("a")))
+    for descriptor in held:
+        os.close(descriptor)
+    print(loop.run_until_complete(storage.get_by_id("a")))
+    loop.close()
+    """
+    ended = run_script(script, server.url)
+    assert (ended.code, ended.out) == (0, "1\n1\n"), ended
+
+
+def test_a_log_handler_that_raises_changes_nothing_of_a_call(server: RedisServer) -> None:
+    script = """
+    import logging
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise ValueError("the handler broke")
+    logger = logging.getLogger("nano_graphrag_redis")
+    logger.addHandler(Broken())
+    logger.setLevel(logging.INFO)
+    storage.sync.upsert({"a": 1})
+    print(storage.sync.get_by_id("a"))
+    """
+    ended = run_script(script, server.url)
+    assert (ended.code, ended.out) == (0, "1\n"), ended
+    assert "ValueError: the handler broke" in ended.err

@@ -29,7 +29,7 @@ pub(in crate::python) fn block<E: Into<PyErr>>(
     caught(|| run(py, job().map_err(E::into)?))
 }
 
-fn run(py: Python<'_>, mut job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
+pub(super) fn run(py: Python<'_>, mut job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
     let _pass = exit_gate::hold(py)?;
     let waiter = Waiter {
         process: Process::current(py)?,

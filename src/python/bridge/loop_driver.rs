@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::StreamExt;
 use futures_util::future::Abortable;
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
@@ -15,8 +15,8 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use super::loop_wakeup::{LoopWaker, SocketWatcher, WakeChannel};
 use super::pending_calls::{Call, Completions, IntegerMap, PendingCalls};
 use super::{
-    Completion, Job, Owned, Process, Spawner, Step, Tasks, To, advance, caught, exit_gate, lost,
-    observe_process, of_panic, running_loop, status_of,
+    Completion, Job, Owned, Process, Spawner, Step, Tasks, To, advance, blocking, caught,
+    exit_gate, lost, observe_process, of_panic, running_loop, status_of,
 };
 use crate::client::DriveOutcome;
 use crate::mutex::Mutex;
@@ -39,9 +39,23 @@ pub(in crate::python) fn awaitable<E: Into<PyErr>>(
 fn start(py: Python<'_>, job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
     let _pass = exit_gate::hold(py)?;
     let event_loop = running_loop(py)?;
-    let driver = LoopDrivers::current(Process::observed(py)?).of(&event_loop)?;
+    let driver = LoopDrivers::current(Process::observed(py)?).of(&event_loop);
     let future = event_loop.call_method0(intern!(py, "create_future"))?;
-    LoopDriver::start(&driver, &event_loop, &future, job)?;
+    match driver {
+        Ok(driver) => LoopDriver::start(&driver, &event_loop, &future, job)?,
+        // At the limit of descriptors. The loop waits with the call, which fails as a rule, as its outage policy has it.
+        Err(error) if error.is_instance_of::<PyOSError>(py) => {
+            let (method, outcome) = match blocking::run(py, job) {
+                Ok(value) => (intern!(py, "set_result"), value),
+                Err(error) => {
+                    let error = error.into_value(py).into_bound(py);
+                    (intern!(py, "set_exception"), error.into_any())
+                }
+            };
+            future.call_method1(method, (outcome,))?;
+        }
+        Err(error) => return Err(error),
+    }
     Ok(future)
 }
 

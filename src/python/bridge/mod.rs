@@ -117,7 +117,10 @@ fn advance(
         Ok(Step::Done(_)) => job.call().end(Status::Ok),
         Err(error) => job.call().end(status_of(py, error)),
     }
-    report(py, job.call())?;
+    // A handler of the application that raises does not change what has come of the call.
+    if let Err(error) = report(py, job.call()) {
+        error.write_unraisable(py, None);
+    }
     step
 }
 
