@@ -68,6 +68,29 @@ def test_a_function_that_looks_into_no_cache_is_limited_all_the_same(
     assert counted_since(before)["permits"] == 6
 
 
+def test_one_call_that_looks_into_no_cache_costs_cached_answers_no_permits(
+    model: Model, server: RedisServer
+) -> None:
+    async def complete(prompt: str, **given: Any) -> str:
+        return await (model.complete if prompt else model.answer)(prompt, **given)
+
+    settings = {"redis_url": server.url}
+    limited = limit_llm(complete, settings, model=MODEL, requests_per_minute=60_000)
+
+    async def ask() -> None:
+        async with RedisKVStorage("llm_response_cache", settings) as cache:
+            await limited("cached", hashing_kv=cache)
+            await limited("", hashing_kv=cache)
+            # It takes one, since the call before it has looked nowhere.
+            await limited("cached", hashing_kv=cache)
+            before = counts()
+            for _ in range(10):
+                await limited("cached", hashing_kv=cache)
+            assert counted_since(before)["permits"] == 0
+
+    asyncio.run(ask())
+
+
 def test_calls_start_at_the_rate_and_in_the_order_of_their_arrival(
     model: Model, server: RedisServer
 ) -> None:

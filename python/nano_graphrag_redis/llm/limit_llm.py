@@ -90,10 +90,10 @@ def limit_llm(
         cache = kwargs.get(_CACHE)
         before = httpx_hooks.running.set(call)
         try:
-            if cache is not None and not habits.ignores_cache:
-                kwargs[_CACHE] = _Cache(cache, call)
-            else:
+            if cache is None or habits.ignores_cache:
                 await call.permit()
+            if cache is not None:
+                kwargs[_CACHE] = _Cache(cache, call)
             answer = await func(*args, **kwargs)
         except BaseException as error:
             await call.failed(error)
@@ -101,8 +101,8 @@ def limit_llm(
         else:
             if call.permitted:
                 call.taken = estimate.after(call.prompt, answer)
-            elif not call.asked_cache:
-                habits.ignores_cache = True
+            if cache is not None:
+                habits.ignores_cache = not call.asked_cache
             return answer
         finally:
             httpx_hooks.running.reset(before)
@@ -144,8 +144,8 @@ class _Habits:
     """What was seen of a function.
 
     Attributes:
-        ignores_cache: It was given a cache and did not look into it, so that a permit is taken
-            before its calls.
+        ignores_cache: When it last answered, it had not looked into the cache that it was given:
+            before its next call a permit is taken.
     """
 
     ignores_cache = False
@@ -162,7 +162,7 @@ class _Cache:
         """What is cached; else None, when the model may be asked."""
         self._call.asked_cache = True
         answer = await self._cache.get_by_id(id)
-        if answer is None:
+        if answer is None and not self._call.is_ready:
             await self._call.permit()
         return answer
 
@@ -176,6 +176,7 @@ class _Call:
     Attributes:
         prompt: Tokens of its prompt.
         permitted: Whether it has had a permit.
+        is_ready: Whether it has one for its next request.
         taken: Tokens that it took.
         asked_cache: Whether its function has looked into the cache.
     """
@@ -188,7 +189,7 @@ class _Call:
         self._estimate = max(prompt + answer, 1)
         self._limit = limit
         self._permit = Permit()
-        self._asked = self._ready = False
+        self._asked = self.is_ready = False
         self._sent: set[str] = set()
         self._ended = False
 
@@ -196,15 +197,15 @@ class _Call:
         """Waits until one more request may be sent."""
         self._asked = True
         await self._limit.permit(self._permit, self._estimate)
-        self.permitted = self._ready = True
+        self.permitted = self.is_ready = True
 
     async def before_request(self, request: str) -> None:
         """A request that nobody took a permit for, or that is sent again, takes one."""
         if self._ended:
             return
-        if not self._ready and (not self.permitted or request in self._sent):
+        if not self.is_ready and (not self.permitted or request in self._sent):
             await self.permit()
-        self._ready = False
+        self.is_ready = False
         self._sent.add(request)
 
     async def refused(self, seconds: float | None) -> None:
