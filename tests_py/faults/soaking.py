@@ -15,6 +15,7 @@ import random
 import sys
 import threading
 import time
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,10 @@ class Soak:
         threads = [threading.Thread(target=work, args=(n,)) for n, work in enumerate(works)]
         for thread in threads:
             thread.start()
-        looks = []
+        looks = array("d")  # beside what is measured, this grows by little
         while not self.over():
             time.sleep(0.5)
-            looks.append((time.monotonic(), resident()))
+            looks.extend((time.monotonic(), resident()))
         for thread in threads:
             thread.join()
         sys.stdout.write("soaked\n")
@@ -112,7 +113,7 @@ class Soak:
             "operations": self.checker.count(),
             "confirmed": self.checker.count(CONFIRMED),
             "wrong": self.checker.wrong(found),
-            "looks": looks,
+            "looks": list(zip(looks[::2], looks[1::2], strict=True)),
         }
 
 
