@@ -154,4 +154,7 @@ class DurabilityError(StorageError):
 
 
 class StorageClosedError(StorageError):
-    """The storage was used after ``close()``. Create a new one."""
+    """The storage was used after ``close()``: create a new one. Or the interpreter is exiting.
+
+    An exit handler that uses a storage has to be registered after this package was imported.
+    """

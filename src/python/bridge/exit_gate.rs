@@ -49,7 +49,7 @@ pub(super) fn hold(py: Python<'_>) -> PyResult<Pass> {
     let threading = py.import("threading")?;
     let this = threading.call_method0("current_thread")?;
     if this.is(&threading.call_method0("main_thread")?) {
-        let message = "the interpreter is exiting: no call can be made any more";
+        let message = "the interpreter is exiting: no call can be made any more; an exit handler that makes one has to be registered after nano_graphrag_redis was imported";
         return Err(Error::new(Kind::Closed, message).into());
     }
     py.detach(|| park_for_ever())
