@@ -7,8 +7,6 @@ import re
 from typing import Any
 
 _BEGINS_AN_OBJECT = re.compile(r"\s*(?:```(?:json)?\s*)?\{")
-_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
-"""What nano-graphrag takes for the JSON in an answer (``locate_json_string_body_from_string``)."""
 
 
 def model_of(value: Any) -> str | None:
@@ -32,11 +30,11 @@ def is_unparseable(value: Any) -> bool:
     answer = _answer(value)
     if not isinstance(answer, str) or not _BEGINS_AN_OBJECT.match(answer):
         return False
-    found = _OBJECT.search(answer)
-    if found is None:
-        return True
+    # What nano-graphrag takes for the JSON (``locate_json_string_body_from_string``), found without
+    # its pattern, which begins anew at each brace while there is no end.
+    found = answer[answer.find("{") : answer.rfind("}") + 1]
     try:
-        json.loads(found[0])
+        json.loads(found)
     except (ValueError, RecursionError):
         return True
     return False

@@ -381,6 +381,17 @@ def test_doctor_counts_the_answers_that_prune_would_delete(
     assert counts == {"empty-answer": 1, "unparseable-answer": 3}
 
 
+# The search for an object began anew at every brace: of a megabyte of them it took minutes.
+def test_an_answer_of_nothing_but_braces_is_looked_at_once(
+    ours: Command, fill: Callable[..., None]
+) -> None:
+    fill("llm_response_cache", {"model in a loop": {"return": "{" * 4_000_000}})
+    found = json.loads(ours("doctor", "--json").stdout)["findings"]
+    assert "unparseable-answer" in [each["check"] for each in found]
+    counted = json.loads(ours("prune", "--unparseable", "--dry-run", "--json").stdout)
+    assert counted["answers"] == {"llm_response_cache": 1}
+
+
 def test_copy_gives_the_answers_of_a_workspace_to_another(
     ours: Command, fill: Callable[..., None], redis_client: redis.Redis
 ) -> None:
