@@ -11,7 +11,7 @@ import pytest
 from doctor.conftest import Found
 from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
 from nano_graphrag_redis.doctor import Severity, examine, repair
-from nano_graphrag_redis.exceptions import StorageConfigError
+from nano_graphrag_redis.exceptions import StorageConfigError, StorageOperationError
 from support.conditions import eventually
 from support.servers import RedisServer
 
@@ -159,6 +159,29 @@ def test_a_key_of_another_type_is_found(healthy: RedisServer, found: Found) -> N
     assert "hash" in finding.title
 
 
+# The whole examination ended with WRONGTYPE, or with a setting that nobody had made.
+def test_what_others_keep_in_place_of_a_registry_is_found(
+    healthy: RedisServer, found: Found
+) -> None:
+    client = healthy.client()
+    key = f"{ROOT}:@registry:full_docs"
+    client.lpush(key, "of another program")
+    client.zadd(f"{ROOT}:@registry:of:another", {"program": 1})
+    for kept in (False, True):
+        (finding,) = found(redis_registry=kept)
+        assert (finding.check, finding.namespace) == ("wrong-type", "full_docs")
+        assert key in finding.title
+        assert repaired(healthy, redis_registry=kept) == []
+    settings = {"redis_url": healthy.url, "redis_registry": True}
+    with SyncRedisKVStorage("full_docs", settings) as documents:
+        for call in (documents.all_keys, documents.drop, lambda: documents.upsert({"doc-3": {}})):
+            with pytest.raises(StorageOperationError, match="WRONGTYPE"):
+                call()
+        client.delete(key)
+        assert set(documents.all_keys()) == {"doc-1", "doc-2", "doc-3"}
+    assert found(redis_registry=True) == []
+
+
 def test_what_the_registry_lacks_and_has_too_much_is_found_and_repaired(
     healthy: RedisServer, found: Found
 ) -> None:
@@ -173,6 +196,7 @@ def test_what_the_registry_lacks_and_has_too_much_is_found_and_repaired(
     assert (finding.check, finding.count) == ("registry-drift", 2)
     (finding,) = found()
     assert (finding.check, finding.severity) == ("registry-drift", Severity.WARNING)
+    assert f"delete the key {ROOT}:@registry:text_chunks" in finding.remedy
     assert repaired(healthy, redis_registry=True) == [("registry-drift", 2)]
     assert found(redis_registry=True) == []
 

@@ -26,6 +26,9 @@ CHUNKS: Final = "text_chunks"
 DOCUMENT_OF: Final = "full_doc_id"
 """The field of a chunk that names its document."""
 
+REGISTRY: Final = "registry:"
+"""What the key of a namespace's registry has between the ``@`` and its name."""
+
 
 @dataclass
 class KeyspaceScan:
@@ -41,6 +44,7 @@ class KeyspaceScan:
         empty_answers: The ids of cached answers that are null or blank.
         unparseable_answers: The ids of cached answers whose JSON the host cannot parse.
         beside: The keys beside the namespaces, by what follows the ``@``.
+        foreign_registries: The namespaces whose registry is no sorted set, with its type.
         unowned: The keys that no storage has made.
     """
 
@@ -53,7 +57,13 @@ class KeyspaceScan:
     empty_answers: set[str] = field(default_factory=set)
     unparseable_answers: set[str] = field(default_factory=set)
     beside: set[str] = field(default_factory=set)
+    foreign_registries: dict[str, str] = field(default_factory=dict)
     unowned: Foreign = field(default_factory=Foreign)
+
+    def registered(self) -> list[str]:
+        """The namespaces that have a registry."""
+        names = (key.removeprefix(REGISTRY) for key in self.beside if key.startswith(REGISTRY))
+        return sorted(name for name in names if parted(f"{name}:".encode()) == (name, ""))
 
 
 def take(target: Target, progress: Progress | None = None) -> KeyspaceScan:
@@ -81,7 +91,13 @@ def take(target: Target, progress: Progress | None = None) -> KeyspaceScan:
             met += len(keys)
             if progress:
                 progress(met)
+    _look_at_registries(target, keyspace)
     return keyspace
+
+
+def registry_of(target: Target, namespace: str) -> bytes:
+    """The key of a namespace's registry."""
+    return target.root_of(namespace) + f"@{REGISTRY}{namespace}".encode()
 
 
 def chunked_documents(target: Target) -> set[str] | None:
@@ -104,6 +120,13 @@ def _pages(target: Target, prefix: bytes) -> Iterator[list[bytes]]:
         yield [key for key in keys if key.startswith(prefix)]
         if cursor == 0:
             return
+
+
+def _look_at_registries(target: Target, keyspace: KeyspaceScan) -> None:
+    for namespace in keyspace.registered():
+        ((kind, _),) = target.store(namespace).look([registry_of(target, namespace)])
+        if kind not in {"zset", "none"}:
+            keyspace.foreign_registries[namespace] = kind
 
 
 def _is_ours(target: Target, namespace: str, root: bytes) -> bool:

@@ -71,7 +71,7 @@ def _let_live(target: Target, keyspace: KeyspaceScan) -> Iterator[Repaired]:
 def _register(target: Target, keyspace: KeyspaceScan) -> Iterator[Repaired]:
     if not target.config.redis_registry:
         return
-    for namespace in sorted(keyspace.counts):
+    for namespace in sorted(keyspace.counts.keys() - keyspace.foreign_registries.keys()):
         store = target.store(namespace)
         if store.registry_drift() not in {None, (0, 0)}:
             added, removed = store.repair()

@@ -15,11 +15,11 @@ from nano_graphrag_redis.doctor.keyspace_scan import (
     DOCUMENTS,
     KeyspaceScan,
     chunked_documents,
+    registry_of,
 )
 from nano_graphrag_redis.doctor.target import Target
 from nano_graphrag_redis.exceptions import CorruptValueError, StorageOperationError
 from nano_graphrag_redis.humanize import plural
-from nano_graphrag_redis.migration.namespaces_and_foreign_keys import parted
 from nano_graphrag_redis.printable import visible
 
 MARK: Final = "working_dir"
@@ -201,7 +201,7 @@ def useless_answers(_: Target, keyspace: KeyspaceScan) -> Iterator[Finding]:
         )
 
 
-def wrong_types(_: Target, keyspace: KeyspaceScan) -> Iterator[Finding]:
+def wrong_types(target: Target, keyspace: KeyspaceScan) -> Iterator[Finding]:
     """Keys that another program keeps something else under."""
     for namespace, kinds in sorted(keyspace.foreign.items()):
         named = ", ".join(sorted(set(kinds.values())))
@@ -217,14 +217,24 @@ def wrong_types(_: Target, keyspace: KeyspaceScan) -> Iterator[Finding]:
             ids=examples(kinds),
             count=len(kinds),
         )
+    for namespace, kind in sorted(keyspace.foreign_registries.items()):
+        yield Finding(
+            "wrong-type",
+            Severity.ERROR,
+            f"{visible(registry_of(target, namespace))} holds no sorted set but: {kind}",
+            why="another program writes under this prefix; with redis_registry, writing, listing "
+            "and deleting ids of the namespace raise StorageOperationError",
+            remedy="give each program a redis_key_prefix or a database of its own, then delete "
+            "this key: the registry is made anew",
+            namespace=namespace,
+        )
 
 
 def registry_drift(target: Target, keyspace: KeyspaceScan) -> Iterator[Finding]:
     """Whether the registries hold what is there."""
     kept = target.config.redis_registry
-    for name in sorted(keyspace.beside):
-        registry, colon, namespace = name.partition(":")
-        if registry != "registry" or not colon or parted(f"{namespace}:".encode()) is None:
+    for namespace in keyspace.registered():
+        if namespace in keyspace.foreign_registries:
             continue
         drift = target.store(namespace).registry_drift()
         if drift is None or drift == (0, 0):
@@ -239,7 +249,7 @@ def registry_drift(target: Target, keyspace: KeyspaceScan) -> Iterator[Finding]:
             remedy="--repair makes it right; set redis_registry in every process that writes"
             if kept
             else "set redis_registry here as in the other processes, or delete the key "
-            f"@{visible(name)} if none is to keep one",
+            f"{visible(registry_of(target, namespace))} if none is to keep one",
             namespace=namespace,
             count=unregistered + without_value,
             repairable=kept,
