@@ -119,6 +119,16 @@ def test_chunks_without_their_document_are_found_and_kept(
         assert chunks.get_by_id("chunk-2") is not None
 
 
+# JSON can say what no id is: the whole examination was refused the question.
+def test_a_chunk_that_names_what_is_no_id_has_no_document(
+    healthy: RedisServer, found: Found
+) -> None:
+    healthy.client().set(f"{ROOT}:text_chunks:odd", rb'{"full_doc_id": "doc-\ud800"}')
+    (finding,) = found()
+    assert (finding.check, finding.ids) == ("chunks-without-document", ("odd",))
+    assert repaired(healthy) == []
+
+
 @pytest.mark.parametrize("namespace", ["full_docs", "text_chunks", "community_reports"])
 def test_a_ttl_where_nothing_must_expire_is_found_and_taken_away(
     healthy: RedisServer, found: Found, namespace: str

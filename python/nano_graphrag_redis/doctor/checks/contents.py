@@ -144,7 +144,10 @@ def chunks_without_document(target: Target, keyspace: KeyspaceScan) -> Iterator[
     if not _of_the_same_graphs(target):
         return
     named = keyspace.chunks_of.keys() - keyspace.documents
-    gone = target.store(DOCUMENTS).filter_keys(named) if named else set()
+    # A chunk may name anything: a lone surrogate is in no id, and cannot be asked for.
+    possible = {name for name in named if name.encode(errors="ignore").decode() == name}
+    there = possible - target.store(DOCUMENTS).filter_keys(possible)
+    gone = named - there
     ids = {id for document in gone for id in keyspace.chunks_of[document]}
     if ids:
         yield Finding(
