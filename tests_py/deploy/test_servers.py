@@ -14,6 +14,7 @@ from redis.exceptions import NoPermissionError
 
 from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
 from nano_graphrag_redis.acl import acl_rules
+from nano_graphrag_redis.doctor import examine
 from support.deployment import DEPLOY, Deployed, lines_of
 
 SWITCHES = {
@@ -134,6 +135,19 @@ def test_the_storage_works_and_what_it_wrote_is_there_after_a_crash(running: Dep
         assert docs.get_stats()["key_count"] == 2
         docs.drop()
     assert running.as_user("operator").acl_log() == []
+
+
+@pytest.mark.parametrize("deployed", ["redis.conf"], indirect=True)
+def test_the_user_of_the_storage_may_examine_it(running: Deployed) -> None:
+    settings: dict[str, Any] = {
+        "redis_url": running.url,
+        "redis_username": "nano_graphrag",
+        "redis_password": running.secret_of("nano_graphrag"),
+        "redis_registry": True,
+    }
+    with SyncRedisKVStorage("full_docs", settings) as docs:
+        docs.upsert({"doc-1": {"content": "Marley was dead"}})
+    assert "refused" not in {found.check for found in examine(RedisConfig(**settings))}
 
 
 def test_the_directory_of_secrets_is_its_owner_s_and_its_files_are_the_containers(

@@ -127,6 +127,25 @@ def test_a_user_who_may_not_ask_is_told_what_was_not_looked_at(
     assert "another user" in finding.remedy
 
 
+# A user of the rights that a storage needs saw nothing but NOPERM.
+@pytest.mark.parametrize("lacks", ["type", "zrangebyscore"])
+def test_what_a_refusal_keeps_from_view_is_said_beside_what_was_seen(
+    healthy: RedisServer, found: Found, lacks: str
+) -> None:
+    settings = {"redis_url": healthy.url, "redis_registry": True}
+    with SyncRedisKVStorage("full_docs", settings) as documents:
+        documents.all_keys()
+    client = healthy.client()
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": ["*"]}
+    client.acl_setuser("ann", **rules, commands=["+@all", f"-{lacks}"])
+    policy, refused = found(redis_username="ann", redis_password="any")
+    assert policy.check == "eviction-policy"
+    assert (refused.check, refused.severity) == ("refused", Severity.ERROR)
+    assert f"'{lacks}' command" in refused.title
+    assert "another user" in refused.remedy
+
+
 MANAGED = ('rename-command INFO ""', 'rename-command CONFIG ""')
 
 

@@ -61,10 +61,30 @@ def examine(
             yield _unreachable(error)
             return
         for check in SERVER_CHECKS:
-            yield from check(target)
-        keyspace = take(target, progress)
-        for check_contents in contents.CHECKS:
-            yield from check_contents(target, keyspace)
+            yield from _or_refused(check(target))
+        yield from _or_refused(_contents(target, progress))
+
+
+def _contents(target: Target, progress: Progress | None) -> Iterator[Finding]:
+    keyspace = take(target, progress)
+    for check in contents.CHECKS:
+        yield from _or_refused(check(target, keyspace))
+
+
+def _or_refused(findings: Iterator[Finding]) -> Iterator[Finding]:
+    """A check's findings, the last of which may be that the server refused it something."""
+    try:
+        yield from findings
+    except StorageOperationError as error:
+        yield Finding(
+            "refused",
+            Severity.ERROR,
+            f"not everything was looked at: {error}",
+            why="what else is wrong goes unnoticed",
+            remedy="examine it as another user too, one who may do that"
+            if "NOPERM" in str(error)
+            else "see why the server refuses that, then examine it again",
+        )
 
 
 def _unreachable(error: StorageError) -> Finding:
