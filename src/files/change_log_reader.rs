@@ -57,8 +57,6 @@ pub(crate) struct Changes {
     pub(crate) ids: HashMap<String, Change>,
     /// Whether ids of the file that are not named here may be gone, which only the server can say.
     pub(crate) dropped: bool,
-    /// How many ids the logs name; None while no others were added.
-    pub(crate) named: Option<usize>,
     /// Lines that are no whole change: someone died while writing them, or another program wrote them.
     pub(crate) skipped: Skipped,
 }
@@ -163,22 +161,17 @@ impl Changes {
         Ok(())
     }
 
-    /// Lines that say once more what only the server can tell, and has not told.
+    /// Lines that say once more what only the server can tell, and has not told. Those that a drop asks after are named
+    /// one by one: by now the file also holds what was set after it.
     pub(crate) fn unanswered(&self) -> Lines {
         let mut lines = Lines::default();
-        let asked = self.ids.iter().filter(|(_, change)| change.asked);
-        let (deleted, set): (Vec<_>, Vec<_>) = asked.partition(|(_, change)| change.delete_asked);
-        for (id, change) in &deleted {
-            // What the file alone names is asked after by the drop.
-            if self.named.is_none_or(|named| change.order < named) {
-                lines.mark(Mark::DeleteAsked, id);
-            }
-        }
-        if self.dropped && !deleted.is_empty() {
-            lines.drop_all();
-        }
-        for (id, _) in set {
-            lines.mark(Mark::SetAsked, id);
+        for (id, change) in self.ids.iter().filter(|(_, change)| change.asked) {
+            let mark = if change.delete_asked {
+                Mark::DeleteAsked
+            } else {
+                Mark::SetAsked
+            };
+            lines.mark(mark, id);
         }
         lines
     }
@@ -335,15 +328,17 @@ mod tests {
         lines.mark(Mark::Delete, "a");
         lines.drop_all();
         lines.mark(Mark::SetAsked, "b");
+        lines.set("since", b"2");
         assert!(log.try_append(&lines, None).unwrap());
         let mut changes = read(&log.paths().log);
-        changes.named = Some(changes.ids.len());
         changes.change("in the file".to_owned());
         assert!(try_put_away(log.paths(), None).unwrap().is_some());
         assert!(log.try_append(&changes.unanswered(), None).unwrap());
-        let again = read(&log.paths().log);
-        assert!(again.dropped && again.ids["a"].delete_asked && again.ids["b"].delete_asked);
-        assert!(!again.ids.contains_key("in the file"));
+        let mut again = read(&log.paths().log);
+        for id in ["a", "b", "in the file"] {
+            assert!(again.ids[id].delete_asked, "{id}");
+        }
+        assert!(!again.change("since".to_owned()).delete_asked);
     }
 
     #[test]

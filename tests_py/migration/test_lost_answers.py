@@ -189,6 +189,27 @@ def test_a_drop_that_broke_off_half_way_is_in_the_file_as_far_as_it_came(
     assert file(path.parent) == there
 
 
+# The files are the last copy then. A drop asks after what was there before it, and nothing else.
+def test_what_was_set_after_a_drop_is_kept_where_the_server_comes_back_empty(
+    own_server: RedisServer, open_storage: Open, write_file: WriteFile
+) -> None:
+    path = write_file("full_docs", {"expired": 0, "old": 1})
+    away: dict[str, Any] = {"redis_max_retries": 0, "redis_operation_timeout": 1}
+    docs = open_storage(redis_url=own_server.url, **away)
+    docs.upsert({"old": 1})
+    docs.drop()
+    docs.upsert({"new": 2})
+    own_server.kill()
+    docs.close()
+    assert file(path.parent) == {"expired": 0, "new": 2}
+    own_server.start()
+    own_server.client().flushall()
+    with open_storage(redis_url=own_server.url) as back:
+        back.check_health()
+    assert file(path.parent) == {"new": 2}
+    assert not (path.parent / "kv_store_full_docs.changes").exists()
+
+
 # What has expired on the server stays in the file, unless a drop was begun.
 def test_a_drop_that_was_never_sent_takes_nothing_from_the_file(
     own_server: RedisServer, open_storage: Open, write_file: WriteFile

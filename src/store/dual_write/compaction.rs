@@ -316,7 +316,6 @@ async fn list_all(store: &KvStore, paths: &Paths, changes: &mut Changes) -> Resu
 /// Takes every id of the file for one that may be gone: all were to be deleted. Others may have been
 /// written since, and compacted into this file before the drop was logged.
 fn take_all(paths: &Paths, changes: &mut Changes) -> Result<()> {
-    changes.named = Some(changes.ids.len());
     let mut file = JsonFile::open(paths.file.clone())?;
     let mut scratch = Vec::new();
     while let Some(entry) = file.next(Layout::Compact, &mut scratch)? {
