@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import Distribution, distribution, entry_points
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ import nano_graphrag_redis
 from nano_graphrag_redis import SyncRedisKVStorage
 from nano_graphrag_redis._core import __version__
 from nano_graphrag_redis.cli import app, main
+from support.peer import Peer
 from support.servers import RedisServer
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -172,6 +174,49 @@ def test_watching_without_a_terminal_prints_one_report_after_another(
             reports += line.startswith(server.url)
             if reports == 3:
                 break
+        watching.stdout.close()
+        assert watching.wait(timeout=60) == 141
+
+
+INFO = {
+    "used_memory": "5 bytes",
+    "connected_clients": "5 connections",
+    "instantaneous_ops_per_sec": "5 commands/s",
+    "keyspace_hits": "50.0% of reads hit",
+    "keyspace_misses": "50.0% of reads hit",
+    "expired_keys": "5 keys expired",
+    "evicted_keys": "5 evicted",
+}
+
+
+# Managed servers and proxies do: each was a KeyError.
+@pytest.mark.parametrize("lacks", ["", *INFO])
+def test_stats_show_what_a_server_says_of_itself_that_leaves_a_line_out(
+    lacks: str, environ: dict[str, str]
+) -> None:
+    lines = "".join(f"{name}:5\r\n" for name in INFO if name != lacks).encode()
+
+    def answered(words: list[bytes]) -> bytes:
+        if words[0] == b"INFO":
+            section = lines if words[1] == b"stats" else b""
+            return b"$%d\r\n%b\r\n" % (len(section), section)
+        return b"*2\r\n$1\r\n0\r\n*0\r\n" if words[0] == b"SCAN" else b"$-1\r\n"
+
+    said = [words for name, words in INFO.items() if words != INFO.get(lacks)]
+    with (
+        Peer(answered) as peer,
+        subprocess.Popen(
+            [sys.executable, "-m", "nano_graphrag_redis", "stats", "--watch", "--every", "0.1"],
+            env=environ | {"REDIS_URL": peer.url},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as watching,
+    ):
+        assert watching.stdout is not None
+        of_server = next(
+            line for line in islice(watching.stdout, 20) if line.startswith("server: ")
+        )
+        assert of_server == f"server: {', '.join(dict.fromkeys(said))}\n"
         watching.stdout.close()
         assert watching.wait(timeout=60) == 141
 

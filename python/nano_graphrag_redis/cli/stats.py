@@ -114,7 +114,7 @@ class _Trend:
         """The line of this moment."""
         first = self._first = self._first or found
         parts = [f"{time.strftime('%X')}, for {duration(int(time.monotonic() - self._since))}"]
-        if found.server:
+        if "instantaneous_ops_per_sec" in found.server:
             self._rates.append(found.server["instantaneous_ops_per_sec"])
             most = max(*self._rates, 1)
             top = len(self._bars) - 1
@@ -169,19 +169,24 @@ def _rate(found: Figures, namespace: str) -> str:
 
 
 def _server(found: Figures) -> str:
-    said = found.server
-    if not said:
-        return ""
-    most = f" of {size(said['maxmemory'])}" if said.get("maxmemory") else ""
-    asked = said["keyspace_hits"] + said["keyspace_misses"]
-    hits = f", {said['keyspace_hits'] / asked:.1%} of reads hit" if asked else ""
-    clients, expired = (round(said[name]) for name in ("connected_clients", "expired_keys"))
-    ours = "" if found.connections is None else f" ({found.connections:,} of this service)"
-    return (
-        f"server: {size(said['used_memory'])}{most}, {plural(clients, 'connection')}{ours}, "
-        f"{said['instantaneous_ops_per_sec']:,.0f} commands/s{hits}, "
-        f"{plural(expired, 'key')} expired, {said['evicted_keys']:,.0f} evicted"
-    )
+    """What the server says of itself: managed and compatible ones leave lines of INFO out."""
+    said, parts = found.server, []
+    if "used_memory" in said:
+        most = f" of {size(said['maxmemory'])}" if said.get("maxmemory") else ""
+        parts.append(f"{size(said['used_memory'])}{most}")
+    if "connected_clients" in said:
+        ours = "" if found.connections is None else f" ({found.connections:,} of this service)"
+        parts.append(f"{plural(round(said['connected_clients']), 'connection')}{ours}")
+    if "instantaneous_ops_per_sec" in said:
+        parts.append(f"{said['instantaneous_ops_per_sec']:,.0f} commands/s")
+    hits, misses = said.get("keyspace_hits"), said.get("keyspace_misses")
+    if hits is not None and misses is not None and hits + misses:
+        parts.append(f"{hits / (hits + misses):.1%} of reads hit")
+    if "expired_keys" in said:
+        parts.append(f"{plural(round(said['expired_keys']), 'key')} expired")
+    if "evicted_keys" in said:
+        parts.append(f"{said['evicted_keys']:,.0f} evicted")
+    return f"server: {', '.join(parts)}" if parts else ""
 
 
 def _operations(found: Figures) -> RenderableType:
