@@ -125,6 +125,16 @@ def test_files_that_a_killed_process_left_behind_are_brought_up_to_date(
     assert json.loads(again.stdout)["files"] == []
 
 
+def test_a_fold_says_what_it_could_not_ask_of_the_server(command: Command, files: Path) -> None:
+    log = files / "kv_store_full_docs.changes"
+    log.write_text('["delete?","doc-1"]\n["set","doc-2",2]\n')
+    nowhere = ("--url", "redis://127.0.0.1:1")
+    folded = command("fold", "--in", str(files), *nowhere, REDIS_MAX_RETRIES="0")
+    assert folded.returncode == 0, folded.stderr
+    assert "kv_store_full_docs.changes keeps what only the server can say" in folded.stderr
+    assert log.read_text() == '["delete?","doc-1"]\n'
+
+
 def test_lines_of_a_log_that_are_no_change_are_said_to_be_skipped(
     ours: Command, files: Path
 ) -> None:

@@ -107,15 +107,41 @@ def test_a_host_that_goes_back_to_json_finds_what_a_killed_process_has_logged(
     storage.upsert({"b": 2})
     log = working_dir / "kv_store_full_docs.changes"
     assert log.exists()
+    assert found_on_json(working_dir) == {"a": 1, "b": 2}
+    eventually(lambda: not log.exists())
+    storage.close()
+
+
+def found_on_json(working_dir: Path, **variables: str) -> Any:
+    """The documents of the host, started on JSON."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("REDIS_")}
     done = subprocess.run(
         [sys.executable, "-c", HOST_ON_JSON, str(working_dir)],
-        env={**outside, "STORAGE_KV_BACKEND": "json"},
+        env={**outside, "STORAGE_KV_BACKEND": "json", **variables},
         capture_output=True,
         text=True,
         check=True,
     )
     kind, _, found = done.stdout.strip().partition(" ")
-    assert (kind, json.loads(found)) == ("JsonKVStorage", {"a": 1, "b": 2})
-    eventually(lambda: not log.exists())
-    storage.close()
+    assert kind == "JsonKVStorage"
+    return json.loads(found)
+
+
+# What was not answered would be asked when it is up again, of values that never were on it.
+def test_a_host_that_goes_back_to_json_while_the_server_is_away_keeps_what_it_writes_then(
+    own_server: RedisServer, working_dir: Path, write_file: WriteFile
+) -> None:
+    write_file("full_docs", {"expired": 0, "old": 1})
+    away = {"redis_url": own_server.url, "redis_operation_timeout": 1, "redis_max_retries": 0}
+    settings = {"working_dir": str(working_dir), "redis_dual_write": True, **away}
+    with SyncRedisKVStorage("full_docs", settings) as storage:
+        storage.upsert({"old": 1})
+        storage.drop()
+        storage.upsert({"new": 2})
+        own_server.kill()
+    variables = {name.upper(): str(value) for name, value in away.items()}
+    assert found_on_json(working_dir, **variables) == {"expired": 0, "new": 2}
+    assert not (working_dir / "kv_store_full_docs.changes").exists()
+    write_file("full_docs", {"written on JSON": 3})
+    own_server.start()
+    assert found_on_json(working_dir, **variables) == {"written on JSON": 3}

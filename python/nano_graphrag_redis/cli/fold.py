@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nano_graphrag_redis import migration
+from nano_graphrag_redis.migration.export_and_fold_files import logs_in
 from nano_graphrag_redis.printable import visible
 
 from .export import report, summary
@@ -29,4 +30,10 @@ def fold(session: Session, directory: Kept) -> None:
     if not folded.files:
         session.output.say(
             f"there is no log of changes in {visible(directory)}: its files are up to date", "dim"
+        )
+    for namespace in logs_in(directory):
+        session.output.say(
+            f"kv_store_{visible(namespace)}.changes keeps what only the server can say, and it did "
+            "not answer: fold again when it does, and before a host on JSON writes the file",
+            "yellow",
         )

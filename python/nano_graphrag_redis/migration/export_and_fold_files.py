@@ -200,17 +200,19 @@ def fold(
     settings: Settings = None,
     *,
     namespaces: Collection[str] | None = None,
+    ask: bool = True,
 ) -> Exported:
     """Brings the files of ``redis_dual_write`` up to date, for example after a crash.
 
     Reads the values of the ids in the change log from the server, if the settings name one. Uses
-    the logged values for ids that the server does not have, and if the server is down. Does
-    nothing without a log.
+    the logged values for ids that the server does not have, and if the server is down. What only
+    the server can say is then left in the log, for the next fold. Does nothing without a log.
 
     Args:
         directory: The host's ``working_dir``.
         settings: The settings of the server.
         namespaces: Only these; None for every log in the directory.
+        ask: Whether to ask the server; if not, the log's own word holds, and it is gone afterwards.
 
     Raises:
         StorageConfigError: There is no such directory, a namespace is not a valid file name, or
@@ -222,7 +224,7 @@ def fold(
         raise StorageConfigError(f"{directory} is no directory: name the host's working_dir")
     config = configuration(settings)
     # Else it would be whoever listens at the default address.
-    ask = "redis_url" in config.model_fields_set
+    ask = ask and "redis_url" in config.model_fields_set
     found = logs_in(directory)
     folded, skipped = [], []
     for namespace in found if namespaces is None else dict.fromkeys(namespaces):

@@ -15,6 +15,9 @@ def bring_up_to_date(
 ) -> None:
     """Folds the change logs of ``redis_dual_write``, which a killed process left, into the files.
 
+    None is left behind: the host writes the files itself from now on, and what an old log still
+    asks of the server would be said of the host's own values.
+
     Args:
         directory: The host's ``working_dir``.
         settings: As for a storage.
@@ -27,6 +30,8 @@ def bring_up_to_date(
     wanted = logged if namespaces is None else [name for name in logged if name in namespaces]
     if wanted:
         fold(directory, settings, namespaces=wanted)
+        unanswered = [name for name in logs_in(Path(directory)) if name in wanted]
+        fold(directory, settings, namespaces=unanswered, ask=False)
 
 
 def host_chose_json() -> None:
