@@ -21,10 +21,13 @@ impl KvStore {
             self.drop_scanned(&mut tracker, &mut recorded).await
         };
         self.forget_all();
-        if let Some(tracker) = tracker
-            && outcome.is_ok()
-        {
-            tracker.dropped().await;
+        if let Some(tracker) = tracker {
+            if outcome.is_ok() {
+                tracker.dropped().await;
+            } else {
+                drop(tracker);
+                self.log_kept().await;
+            }
         }
         if self.config.deferred_drop && outcome.is_ok() {
             return self.clear_swap_mark().await;

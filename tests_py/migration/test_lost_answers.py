@@ -182,6 +182,9 @@ def test_a_drop_that_broke_off_half_way_is_in_the_file_as_far_as_it_came(
     swallow_answers_from(proxy, b"UNLINK")
     with pytest.raises(StorageError):
         docs.drop()
+    # At once: the process may be killed now.
+    log = (path.parent / "kv_store_full_docs.changes").read_text(encoding="utf-8")
+    assert log.endswith('["drop"]\n')
     heal(proxy, docs)
     docs.close()
     there = on_server(redis_client)

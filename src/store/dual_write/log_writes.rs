@@ -168,6 +168,11 @@ impl KvStore {
         }
     }
 
+    /// Logs what is kept, if anything is.
+    pub(in crate::store) async fn log_kept(&self) {
+        self.log(&Lines::default(), None).await;
+    }
+
     pub(super) fn note(&self, line: &str) {
         self.report(Event::DualWrite, line);
     }
