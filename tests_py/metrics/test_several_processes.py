@@ -208,6 +208,36 @@ def test_a_directory_that_cannot_be_written_is_named_once(server: RedisServer) -
     assert ended.err.count("REDIS_METRICS_DIR=/dev/null/metrics: the counters of this") == 1
 
 
+# Each left a file, every five seconds, until no inode was left.
+def test_a_full_disk_keeps_no_half_of_a_file(server: RedisServer, directory: Path) -> None:
+    ended = run_script(
+        """
+        import resource
+        from pathlib import Path
+        from nano_graphrag_redis.embedded.server_version import Server, record
+        from nano_graphrag_redis.workers import counter_writer
+
+        os.environ["REDIS_METRICS_DIR"] = sys.argv[2]
+        with SyncRedisKVStorage("llm_response_cache", {"redis_url": URL}) as answers:
+            answers.get_by_id("question")
+            counter_writer._writer.write()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            answers.get_by_id("question")
+            counter_writer._writer.write()
+            try:
+                record(Path(sys.argv[2]), Server("valkey", (9, 1, 0)))
+            except OSError as error:
+                print(error)
+        """,
+        server.url,
+        directory,
+    )
+    assert "File too large" in ended.out
+    assert ended.code == 0
+    assert ended.err.count("the counters of this") == 1
+    assert [path.suffix for path in directory.iterdir()] == [".json"]
+
+
 Write = Callable[..., None]
 
 BOUNDS = _core.metrics()["bounds"]

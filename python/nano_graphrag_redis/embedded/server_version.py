@@ -96,9 +96,13 @@ def record(directory: Path, server: Server) -> None:
     text = json.dumps({"server": server.kind, "version": ".".join(map(str, server.version))})
     # Renamed into place: a reader never meets half a record.
     handle, draft = tempfile.mkstemp(prefix=f"{RECORD}.", dir=directory)
-    with os.fdopen(handle, "w") as file:
-        file.write(f"{text}\n")
-    Path(draft).replace(directory / RECORD)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(f"{text}\n")
+        Path(draft).replace(directory / RECORD)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
 
 
 def check_readable(directory: Path, binary: Path) -> None:

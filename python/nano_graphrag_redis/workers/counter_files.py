@@ -198,13 +198,13 @@ def replace(path: Path, told: object) -> None:
     """Writes a file in one go, whatever lies under its name."""
     # A name that nobody can guess, and a file that is not there: no link is written through.
     draft = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.draft")
-    with draft.open("x", encoding="utf-8") as file:
-        try:
+    try:
+        with draft.open("x", encoding="utf-8") as file:
             json.dump(told, file)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-    draft.replace(path)
+        draft.replace(path)
+    except BaseException:  # of the close too, which is what finds a disk full
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def empty() -> ProcessMetrics:
