@@ -125,6 +125,14 @@ def test_files_that_a_killed_process_left_behind_are_brought_up_to_date(
     assert json.loads(again.stdout)["files"] == []
 
 
+def test_an_export_of_nothing_over_a_file_of_values_is_refused(ours: Command, files: Path) -> None:
+    before = (files / "kv_store_full_docs.json").read_bytes()
+    exported = ours("export", "--to", str(files), "--namespace", "full_docs")
+    assert exported.returncode == 1
+    assert "kv_store_full_docs.json is left as it is" in exported.stdout
+    assert (files / "kv_store_full_docs.json").read_bytes() == before
+
+
 def test_a_fold_says_what_it_could_not_ask_of_the_server(command: Command, files: Path) -> None:
     log = files / "kv_store_full_docs.changes"
     log.write_text('["delete?","doc-1"]\n["set","doc-2",2]\n')

@@ -144,3 +144,19 @@ def test_files_of_what_the_server_does_not_hold_are_left_and_named(
     assert json.loads(dropped.read_text()) == {"report-1": {}}
     named = migration.export(working_dir, settings, namespaces=["full_docs"])
     assert named.left == ()
+
+
+# Of another address, database or workspace, or of a server that was lost: it became "{}".
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_file_of_values_is_left_where_the_server_holds_nothing_of_what_was_named(
+    working_dir: Path, settings: Settings, write_file: WriteFile, *, dry_run: bool
+) -> None:
+    last = write_file("full_docs", {"doc-1": {"content": "the last copy"}})
+    before = last.read_bytes()
+    with SyncRedisKVStorage("text_chunks", settings) as storage:
+        storage.upsert(VALUES)
+    names = ["full_docs", "text_chunks"]
+    done = migration.export(working_dir, settings, namespaces=names, dry_run=dry_run)
+    assert [file.namespace for file in done.files] == ["text_chunks"]
+    assert done.left == (last,)
+    assert last.read_bytes() == before

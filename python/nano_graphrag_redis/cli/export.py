@@ -37,8 +37,9 @@ def export(
 ) -> Exit | None:
     """Write namespaces as the JSON files of a working directory.
 
-    Each file replaces the old one once it is complete. Exits 1 if there is no such namespace, or if
-    a namespace is not a valid file name.
+    Each file replaces the old one once it is complete. A file of values is left as it is where the
+    server holds nothing of its namespace. Exits 1 if you named such a namespace, if there is none
+    of that name, or if a namespace is not a valid file name.
     """
     if mistyped := refused(session, namespace or ()):
         return mistyped
@@ -56,7 +57,8 @@ def export(
             f"{PROGRAM} verify --from {visible(shlex.quote(str(directory)))}; the host reads "
             "the files with STORAGE_KV_BACKEND=json and this working_dir"
         )
-    return None if exported.ok else Exit.FOUND
+    missed = exported.left if namespace else ()
+    return None if exported.ok and not missed else Exit.FOUND
 
 
 def summary(exported: Exported) -> dict[str, object]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nano_graphrag_redis._core import FileWork, file_of
+from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 from .find_host_files import all_files_in
-from .namespaces_and_foreign_keys import Foreign, namespaces_of
+from .namespaces_and_foreign_keys import Foreign, entries_of, namespaces_of
 from .open_store import Settings, configuration, opened
 from .progress import Report, run
 
@@ -80,7 +81,7 @@ class Exported:
             left out.
         foreign: Some of them, safe to print.
         left: Files in the directory that hold values of namespaces the server does not hold. They
-            were not changed; the host would read them. Empty if you named the namespaces.
+            were not changed; the host would read them. If you named the namespaces, only theirs.
         skipped: Lines of change logs that told of no whole change, one entry for each log with any.
     """
 
@@ -135,7 +136,7 @@ def export(
     if not dry_run:
         directory.mkdir(parents=True, exist_ok=True)
     logged = () if dry_run else logs_in(directory)
-    written, refused, skipped = [], [], []
+    written, refused, skipped, left = [], [], [], []
     foreign = Foreign()
     found_there = namespaces_of(config, foreign) if namespaces is None else namespaces
     for namespace in dict.fromkeys(found_there):
@@ -150,9 +151,13 @@ def export(
             if namespace in logged:
                 fold = FileWork.fold(store, directory.absolute(), ask=True)
                 skipped += _skipped(path, run(fold, namespace, None))
+            if _holds_values(path) and not _is_held(namespace, config):
+                left.append(path)
+                continue
             found = run(FileWork.export(store, directory, dry_run), namespace, progress)
         written.append(ExportedFile(namespace, path, found["ids"], found["size"]))
-    left = () if namespaces is not None else _left_in(directory, {file.path for file in written})
+    if namespaces is None:
+        left += _left_in(directory, {file.path for file in written}.union(left))
     return Exported(
         directory,
         tuple(written),
@@ -160,7 +165,7 @@ def export(
         tuple(refused),
         foreign.count,
         foreign.examples,
-        left,
+        tuple(sorted(left)),
         tuple(skipped),
     )
 
@@ -173,18 +178,25 @@ def _skipped(file: Path, folded: Mapping[str, Any]) -> list[SkippedLines]:
     return [SkippedLines(log, folded["skipped_count"], tuple(folded["skipped_lines"]))]
 
 
-def _left_in(directory: Path, written: Collection[Path]) -> tuple[Path, ...]:
-    """The files of a directory that hold values, without those that were written."""
+def _left_in(directory: Path, known: Collection[Path]) -> list[Path]:
+    """The files of a directory that hold values, without those that are known."""
     if not directory.is_dir():
-        return ()
-    files = (file for file in all_files_in(directory).values() if file not in written)
-    return tuple(sorted(file for file in files if not _is_empty(file)))
+        return []
+    files = (file for file in all_files_in(directory).values() if file not in known)
+    return [file for file in files if _holds_values(file)]
 
 
-def _is_empty(file: Path) -> bool:
-    """Whether a file holds no ids, as the host writes it for a namespace that was dropped."""
+def _holds_values(file: Path) -> bool:
+    """Whether a file is there and holds ids; the host writes ``{}`` for a dropped namespace."""
+    if not file.is_file():
+        return False
     with file.open("rb") as read:
-        return b"".join(read.read(64).split()) in {b"", b"{}"}
+        return b"".join(read.read(64).split()) not in {b"", b"{}"}
+
+
+def _is_held(namespace: str, config: RedisConfig) -> bool:
+    """Whether the server has a value of the namespace."""
+    return any(name == namespace for name, _ in entries_of(config))
 
 
 def logs_in(directory: Path) -> list[str]:
