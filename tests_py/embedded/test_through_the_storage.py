@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 import pytest
 
 from nano_graphrag_redis import RedisKVStorage, StorageConfigError, SyncRedisKVStorage
-from support.members import Member, client, eventually, is_running, kill, server_pid
+from support.members import (
+    Member,
+    client,
+    eventually,
+    guardian_pid,
+    is_running,
+    kill,
+    server_pid,
+)
 
 StartMember = Callable[..., Member]
 
@@ -49,6 +62,32 @@ def test_storages_share_the_server_until_the_last_one_is_closed(directory: Path)
     assert second.get_by_id("id") == 2
     second.close()
     eventually(lambda: not is_running(server))
+
+
+# A notebook begins anew so, and closes nothing: what it then wrote went with the old server.
+def test_what_is_written_after_the_directory_was_removed_is_in_the_new_one(
+    directory: Path,
+) -> None:
+    old = SyncRedisKVStorage("full_docs", settings(directory))
+    old.upsert({"old": 1})
+    guardian = guardian_pid(directory)
+    os.kill(guardian, signal.SIGSTOP)  # who ends the old server has not come to it yet
+    shutil.rmtree(directory)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        SyncRedisKVStorage("full_docs", settings(directory)) as storage,
+    ):
+        ids = pool.submit(storage.all_keys)
+        try:
+            with pytest.raises(FutureTimeoutError):
+                ids.result(timeout=1)
+        finally:
+            os.kill(guardian, signal.SIGCONT)
+        assert ids.result() == []
+        storage.upsert({"new": 2})
+    old.close()
+    with SyncRedisKVStorage("full_docs", settings(directory)) as storage:
+        assert storage.all_keys() == ["new"]
 
 
 def test_a_call_after_a_crash_of_the_server_finds_it_started_again(directory: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from nano_graphrag_redis.embedded import supervisor
 from nano_graphrag_redis.embedded.launch import log_tail, server_command, start_supervisor
 from nano_graphrag_redis.embedded.ownership import check_ours
-from nano_graphrag_redis.embedded.server_version import from_info, record
+from nano_graphrag_redis.embedded.server_version import from_info, process_id, record
 from nano_graphrag_redis.embedded.socket_paths import make_reachable, socket_path
 from nano_graphrag_redis.exceptions import (
     StorageConfigError,
@@ -25,6 +25,8 @@ START_TIMEOUT = 30.0
 """Seconds without any answer until a server counts as not starting; "loading" is an answer."""
 _POLL_INTERVAL = 0.01
 """Seconds between two looks at a server that is starting or ending."""
+_END_TIMEOUT = 5.0
+"""Seconds that the server of a removed directory is waited for; others may still be its members."""
 
 _members: dict[Path, Member] = {}
 _mutex = threading.Lock()
@@ -84,6 +86,9 @@ class Member:
         self.home = home
         self.holders = 0
         self._lock: int | None = None
+        self._server: int | None = None
+        """The process id of the server that was joined."""
+        self._end_until = 0.0
 
     def wait_for_server(self) -> None:
         """Returns when the server answers and this process is among its members."""
@@ -97,6 +102,7 @@ class Member:
             answer = self._ask(b"PING") if joined else b""
             if answer == supervisor.PONG and (info := self._ask(b"INFO server")):
                 record(self.home, from_info(info.decode()))
+                self._server = process_id(info.decode())
                 return
             if answer.startswith(b"-LOADING"):
                 deadline = time.monotonic() + START_TIMEOUT
@@ -132,9 +138,13 @@ class Member:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._lock), path.stat()):
                     return True
-            # Somebody removed the directory: what we hold is a lock on nothing.
+            # Somebody removed the directory: what we hold is a lock on nothing. Its server goes on
+            # until it is missed, and this process's connections would go on writing to it.
             os.close(self._lock)
             self._lock = None
+            self._end_until = time.monotonic() + _END_TIMEOUT
+        if time.monotonic() < self._end_until and _is_running(self._server):
+            return False
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_ours(self.home)
         self._lock = try_lock(path, fcntl.LOCK_SH)
@@ -167,6 +177,16 @@ class Member:
             f"the server of embedded://{self.home} {what}: see the end of its log\n"
             f"{log_tail(self.home)}"
         )
+
+
+def _is_running(process: int | None) -> bool:
+    if process is None:
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, PermissionError):  # another user's may have got the number
+        return False
+    return True
 
 
 def try_lock(path: Path, kind: int) -> int | None:

@@ -65,9 +65,18 @@ def identify(binary: Path) -> Server:
 
 def from_info(info: str) -> Server:
     """Reads the answer to ``INFO server``, in which a Valkey also plays an old Redis."""
-    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    fields = _fields(info)
     kind = "valkey" if "valkey_version" in fields else "redis"
     return Server(kind, _numbers(fields[f"{kind}_version"]))
+
+
+def process_id(info: str) -> int:
+    """The server's process, as ``INFO server`` says."""
+    return int(_fields(info)["process_id"])
+
+
+def _fields(info: str) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
 
 
 def recorded(directory: Path) -> Server | None:
