@@ -16,7 +16,12 @@ def model_of(value: Any) -> str | None:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether it is null or blank: it was paid for, and the host continues without an answer."""
+    """Whether it is null or blank: it was paid for, and the host continues without an answer.
+
+    An object without the member of the answer is something else: a vector, a document.
+    """
+    if isinstance(value, dict) and "return" not in value:
+        return False
     answer = _answer(value)
     return answer is None or (isinstance(answer, str) and not answer.strip())
 

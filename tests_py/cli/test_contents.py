@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from nano_graphrag_redis import SyncRedisKVStorage
+from nano_graphrag_redis.config.namespaces import KNOWN_NAMESPACES, LLM_CACHE
 from support.servers import RedisServer, server_binaries
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -254,6 +255,17 @@ def test_prune_deletes_answers_that_are_none_and_nothing_else(
     gone = {f"nano_graphrag:llm_response_cache:{id}".encode() for id in ("null", "no answer")}
     gone |= {f"nano_graphrag:llm_response_cache:{id}".encode() for id in ("empty", "blank")}
     assert set(redis_client.keys()) == before - gone
+
+
+# Their values are no answers, and must not pass for answers without text.
+@pytest.mark.parametrize("namespace", [name for name in KNOWN_NAMESPACES if name != LLM_CACHE])
+def test_prune_deletes_nothing_of_a_namespace_that_holds_no_answers(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis, namespace: str
+) -> None:
+    fill(namespace, {"a": {"content": "Marley was dead"}, "b": {}})
+    pruned = ours("prune", "--namespace", namespace)
+    assert pruned.stdout == f"deleted 0 empty answers of {namespace}\n"
+    assert redis_client.dbsize() == 2
 
 
 def test_prune_removes_registry_entries_whose_value_is_gone(
