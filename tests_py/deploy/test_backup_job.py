@@ -18,6 +18,8 @@ from support.host import ROOT
 NAMESPACES = ("full_docs", "text_chunks", "community_reports", "llm_response_cache", "a_plugin_s")
 TOLD = {"content": "Marley was dead: to begin with.", "é": [1, 2.5, None, {"deep": "\U0001f600"}]}
 GRAPH = "<graphml/>"
+SMALL_FILES_ONLY = ("sh", "-c", 'ulimit -f 100; exec "$@"', "sh")
+"""Runs a command that is refused room for a file of 100 KiB, as on a full volume."""
 
 
 class Deployment(NamedTuple):
@@ -35,7 +37,9 @@ class Deployment(NamedTuple):
             "redis_password_file": str(self.secrets / "redis_password"),
         }
 
-    def run(self, container: Any, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, container: Any, *, wrapper: tuple[str, ...] = (), **more: str
+    ) -> subprocess.CompletedProcess[str]:
         """Runs a container's command line, its volumes being directories of the test."""
         environ = {each["name"]: each["value"] for each in container["env"]}
         environ["REDIS_URL"] = self.server.url
@@ -48,7 +52,7 @@ class Deployment(NamedTuple):
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         return subprocess.run(
-            [*container["command"], *container["args"]],
+            [*wrapper, *container["command"], *container["args"]],
             env=environ | more, cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
@@ -155,6 +159,38 @@ def test_an_empty_server_makes_no_backup_where_there_are_others(deployment: Depl
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Redis holds no document" in done.stderr
     assert deployment.backups() == before
+
+
+def test_a_backup_without_room_for_the_graph_fails_and_leaves_the_others(
+    deployment: Deployment,
+) -> None:
+    assert deployment.run(BACKUP).returncode == 0
+    before = deployment.backups()
+    (deployment.home / "work" / "graph_chunk_entity_relation.graphml").write_text(GRAPH * 50_000)
+    done = deployment.run(BACKUP, wrapper=SMALL_FILES_ONLY, BACKUP_KEEP="1")
+    assert done.returncode != 0
+    assert "is whole" not in done.stdout
+    assert [name for name in deployment.backups() if not name.startswith(".")] == before
+
+
+def test_a_restore_without_room_for_the_graph_fails_and_changes_nothing(
+    deployment: Deployment,
+) -> None:
+    graph = deployment.home / "work" / "graph_chunk_entity_relation.graphml"
+    graph.write_text(GRAPH * 50_000)
+    assert deployment.run(BACKUP).returncode == 0
+    graph.write_text("written since")
+    with SyncRedisKVStorage("full_docs", deployment.settings()) as store:
+        store.upsert({"full_docs-1": {"content": "changed"}})
+    before = contents(deployment)
+    done = deployment.run(RESTORE, wrapper=SMALL_FILES_ONLY)
+    assert done.returncode != 0
+    assert "restored" not in done.stdout
+    assert graph.read_text() == "written since"
+    assert contents(deployment) == before
+    assert deployment.run(RESTORE).returncode == 0  # with room again
+    assert graph.read_text() == GRAPH * 50_000
+    assert [path.name for path in graph.parent.iterdir()] == [graph.name]
 
 
 def test_an_empty_server_may_have_a_first_backup(deployment: Deployment) -> None:

@@ -4,7 +4,8 @@ stamp=$(date -u +%Y%m%dT%H%M%SZ)
 partial="$BACKUP_DIR/.partial-$stamp"
 rm -rf "$BACKUP_DIR"/.partial-*
 mkdir "$partial"
-find "$WORKING_DIR" -maxdepth 1 -type f ! -name 'kv_store_*' -exec cp -p {} "$partial" \;
+# `{} +`, not `{} \;`: with that, find succeeds where cp failed.
+find "$WORKING_DIR" -maxdepth 1 -type f ! -name 'kv_store_*' -exec cp -p -t "$partial" {} +
 nano-graphrag-redis export --to "$partial"
 # From a server that lost its volume, or of another workspace: backups without documents would push out the good ones.
 if [ ! -e "$partial/kv_store_full_docs.json" ] && ls "$BACKUP_DIR"/[0-9]*Z/kv_store_full_docs.json > /dev/null 2>&1; then
