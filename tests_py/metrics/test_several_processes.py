@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,21 @@ def test_counters_of_all_and_what_is_open_of_those_that_live(write: Write, direc
         }
     left = {path.stem for path in directory.glob("*.json")}
     assert left == {"alive", "silent", "ahead", "gone", "damaged", "newer"}
+
+
+def test_nothing_is_missing_from_the_sum_while_another_reader_folds(
+    write: Write, directory: Path
+) -> None:
+    def calls() -> int:
+        hits: int = merged_counters.merged(directory)["namespaces"]["docs"]["counts"]["hits"]
+        return hits
+
+    with ThreadPoolExecutor(4) as readers:
+        for ended in range(1, 101):
+            for n in range(20):
+                write(f"ended-{ended}-{n}", 1, ended=True)
+            told = [readers.submit(calls) for _ in range(4)]
+            assert [each.result() for each in told] == [20 * ended] * 4
 
 
 def harm(directory: Path) -> dict[str, str]:

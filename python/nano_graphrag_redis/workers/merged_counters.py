@@ -24,6 +24,9 @@ from .llm_cache_days_kept import Days, add_days
 FOLD_AFTER: Final = 3600.0
 """Seconds without a write after which the file of a process that did not say farewell is folded."""
 
+_LOOKS: Final = 100
+"""How often the files are added up anew, at most, because another reader folded some meanwhile."""
+
 
 def merged(directory: Path, passed_over: list[str] | None = None) -> ServiceMetrics:
     """The sum of all processes that write, or wrote, to ``directory``.
@@ -42,6 +45,31 @@ def merged(directory: Path, passed_over: list[str] | None = None) -> ServiceMetr
     # Windows has no such locks; its files stay apart.
     with contextlib.suppress(OSError, ImportError, PassedOverError):
         _fold(files)
+    for _ in range(_LOOKS):
+        before = _version_of_gone(directory)
+        total = _sum(files)
+        # A file that was folded meanwhile may be neither in the sum of the gone nor in the list.
+        if _version_of_gone(directory) == before:
+            break
+    lines = [f"{visible(directory / name)}: {why}" for name, why in sorted(files.refused.items())]
+    if passed_over is not None:
+        passed_over += [f"passed over {line}" for line in lines]
+    else:
+        for line in lines:
+            warn_once(f"passed over among the counters: {line}")
+    return total
+
+
+def _version_of_gone(directory: Path) -> tuple[int, int] | None:
+    """Another one after each fold."""
+    try:
+        found = (directory / GONE).lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _sum(files: CounterFiles) -> ServiceMetrics:
     total = empty()
     days: Days = {}
     live_workers: list[Mapping[str, str]] = []
@@ -57,12 +85,6 @@ def merged(directory: Path, passed_over: list[str] | None = None) -> ServiceMetr
             add_days(days, told.get("days", {}))
             if live and "worker" in told:
                 live_workers.append(told["worker"])
-    lines = [f"{visible(directory / name)}: {why}" for name, why in sorted(files.refused.items())]
-    if passed_over is not None:
-        passed_over += [f"passed over {line}" for line in lines]
-    else:
-        for line in lines:
-            warn_once(f"passed over among the counters: {line}")
     return {**total, "workers": counted(live_workers), "days": days}
 
 
