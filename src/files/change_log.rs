@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::Paths;
 use super::json_writer::is_at;
 use super::namespace_lock::FilesLock;
-use super::open_file::open_own;
+use super::open_file::{no_more_open_than, open_own};
 use crate::error::Result;
 use crate::json::write_utf8;
 use crate::memory;
@@ -228,10 +228,12 @@ impl ChangeLog {
             let file = match log.take() {
                 // Not the one that was put away to be folded.
                 Some(file) if is_at(&file, &self.paths.log) => file,
-                _ => open_own(
-                    &self.paths.log,
-                    File::options().read(true).append(true).create(true),
-                )?,
+                _ => {
+                    let mut options = File::options();
+                    options.read(true).append(true).create(true);
+                    no_more_open_than(&self.paths.file, &mut options);
+                    open_own(&self.paths.log, &mut options)?
+                }
             };
             write(&file, &[kept, lines, &raced])?;
             if kept.drop || lines.drop {

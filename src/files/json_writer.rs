@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::open_file::{failed, open_own};
+use super::open_file::{failed, no_more_open_than, open_own};
 use crate::error::{Error, Kind, Result};
 use crate::json::{Layout, rewrite, write_utf8};
 use crate::memory;
@@ -47,7 +47,7 @@ impl FileWriter {
     pub fn try_begin(path: &Path) -> Result<Option<Self>> {
         let path = behind_links(path)?;
         let beside = beside(&path);
-        let Some(file) = locked(&beside)? else {
+        let Some(file) = locked(&beside, &path)? else {
             return Ok(None);
         };
         file.set_len(0) // of one who broke off
@@ -196,12 +196,13 @@ fn beside(path: &Path) -> PathBuf {
     PathBuf::from(beside)
 }
 
-/// The file at `beside`, made if it is not there, and ours until it is closed; None if it is
+/// The file at `beside` that is to replace the one at `path`, made if it is not there, and ours until it is closed; None if it is
 /// another's.
-fn locked(beside: &Path) -> Result<Option<File>> {
+fn locked(beside: &Path, path: &Path) -> Result<Option<File>> {
     loop {
         let mut options = File::options();
         options.create(true).truncate(false).write(true);
+        no_more_open_than(path, &mut options);
         let file = open_own(beside, &mut options)
             .map_err(|error| failed("cannot write", beside, &error))?;
         if file.try_lock().is_err() {

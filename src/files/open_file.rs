@@ -13,6 +13,17 @@ pub(super) fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<Fil
     regular(options.open(path)?)
 }
 
+/// If the file at `path` is there, a file that is made is for those alone who may read that one: it holds the same.
+pub(super) fn no_more_open_than(path: &Path, options: &mut OpenOptions) {
+    #[cfg(unix)]
+    if let Ok(file) = std::fs::metadata(path) {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        options.mode(file.permissions().mode() & 0o777);
+    }
+    #[cfg(not(unix))]
+    let _ = (path, options);
+}
+
 /// Opens a file to be read, through links too.
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     let mut options = File::options();

@@ -61,6 +61,15 @@ def test_a_confirmed_change_is_a_line_of_the_log(open_storage: Open, working_dir
     assert docs.get_stats(light=True)["dual_write"] == {"logged": 6, "late": 0, "folds": 0}
 
 
+def test_the_log_is_for_those_alone_who_may_read_the_file(
+    open_storage: Open, working_dir: Path, write_file: WriteFile
+) -> None:
+    write_file("full_docs", {}).chmod(0o600)
+    open_storage().upsert({"a": {"content": "confidential"}})
+    made = {path.name: path.stat().st_mode & 0o777 for path in working_dir.glob("*.changes")}
+    assert made == {"kv_store_full_docs.changes": 0o600}
+
+
 # What was confirmed is not made unknown by housekeeping that its caller waits for.
 @pytest.mark.usefixtures("quiet")
 def test_a_confirmed_write_is_logged_though_the_sweep_of_the_registry_is_not_answered(
