@@ -47,6 +47,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use redis::RedisError;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 
 use crate::config::ServerConfig;
@@ -98,7 +99,12 @@ pub struct Connections {
     seen: Mutex<HashSet<Vec<u8>>>,
     invalidation: Invalidation,
     barrier: Barrier,
+    /// What takes a processor's time for long: no more at once than leave threads of the runtime to others.
+    long_work: Semaphore,
 }
+
+/// Long work at once: the runtime has some more threads than twice that.
+const LONG_WORKS: usize = 2;
 
 impl Connections {
     /// Opens nothing: the first request does.
@@ -115,8 +121,14 @@ impl Connections {
             seen: Mutex::default(),
             invalidation: Invalidation::default(),
             barrier: Barrier::default(),
+            long_work: Semaphore::new(LONG_WORKS),
             config,
         })
+    }
+
+    /// The turn of who is about to keep a thread of the runtime for long, until it is dropped.
+    pub(crate) async fn turn_for_long_work(&self) -> Option<SemaphorePermit<'_>> {
+        self.long_work.acquire().await.ok()
     }
 
     /// The servers that hold values.

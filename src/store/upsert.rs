@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::KvStore;
-use crate::client::Commands;
+use crate::client::{Commands, deadline};
 use crate::error::Result;
 use crate::files::change_log::{Lines, Mark};
 use crate::metrics::Direction;
@@ -127,7 +127,16 @@ impl KvStore {
         if batch.is_empty() {
             return (Vec::new(), Ok(Vec::new())); // there is no ZADD of no members
         }
-        let lines = match self.prepare(&mut batch) {
+        let prepared = if self.config.compression.takes_long(batch.json_bytes) {
+            let turn = self.connections.turn_for_long_work().await;
+            let prepared = self.prepare(&mut batch);
+            drop(turn);
+            deadline::restart(); // the server has not kept anybody waiting
+            prepared
+        } else {
+            self.prepare(&mut batch)
+        };
+        let lines = match prepared {
             Ok(lines) => lines,
             Err(error) => return (batch.ids, Err(error)),
         };

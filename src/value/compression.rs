@@ -86,6 +86,12 @@ impl Compression {
         self.codec != Codec::None
     }
 
+    /// Whether frames of so many bytes of JSON are made [`aside`].
+    #[must_use]
+    pub fn takes_long(&self, bytes: usize) -> bool {
+        self.is_on() && bytes >= ASIDE_BYTES
+    }
+
     /// What is stored for a value: a frame where one is asked for and smaller, else its JSON. An error if
     /// there is no memory for a frame.
     pub fn compress<'json>(&self, json: &'json [u8]) -> Result<Cow<'json, [u8]>> {
