@@ -72,8 +72,9 @@ class RedisKVStorage(BaseKVStorage[Value]):
 
     async def _store(self) -> KvStore:
         await aside(self._backend.join_server)
-        self._core = self._backend.calls
-        return self._core
+        if self._backend.ready:
+            self._core = self._backend.calls
+        return self._backend.calls
 
     async def all_keys(self) -> list[str]:
         """Returns every id of the namespace once, in no particular order.

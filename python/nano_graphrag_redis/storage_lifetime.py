@@ -16,7 +16,7 @@ from ._core import FileWork, KvStore
 from .config import RedisConfig
 from .config.namespaces import LLM_CACHE, REPORTS
 from .config.secrets import guarded
-from .exceptions import StorageConfigError, StorageError
+from .exceptions import StorageConfigError, StorageError, StorageUnavailableError
 from .printable import visible
 from .process_exit import at_exit, not_at_exit
 
@@ -118,6 +118,7 @@ class Backend:
 
             self.calls = deferring(self.calls, self.store, namespace)
         self.ready = self._directory is None
+        self._join_after = 0.0
         self._folds = self.config.redis_dual_write
         if self._folds:
             _fold_at_exit(self)
@@ -141,6 +142,9 @@ class Backend:
     def join_server(self) -> None:
         """Joins or starts the embedded server, and blocks until it answers. Idempotent.
 
+        Where an outage is a miss, so is a server that does not start: the calls find none. After
+        ``redis_breaker_recovery``, the next one tries again.
+
         Raises:
             StorageConfigError: The directory or the server binary cannot be used.
             StorageUnavailableError: The server does not start.
@@ -148,8 +152,18 @@ class Backend:
         from .embedded import acquire
 
         with _joining:
-            if self._directory is not None and not self.ready and not self.store.closed:
+            if self._directory is None or self.ready or self.store.closed:
+                return
+            if time.monotonic() < self._join_after:
+                return
+            try:
                 acquire(self._directory)
+            except StorageUnavailableError as error:
+                if self.config.outage_policy_for(self.namespace) != "miss":
+                    raise
+                logger.warning("%s: %s", visible(self.namespace), visible(error))
+                self._join_after = time.monotonic() + self.config.redis_breaker_recovery
+            else:
                 self.ready = True
 
     def close(self) -> None:

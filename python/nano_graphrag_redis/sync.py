@@ -59,8 +59,10 @@ class SyncRedisKVStorage(Generic[Value]):
 
     def _store(self) -> BlockingKvStore:
         self._backend.join_server()
-        self._core = self._backend.calls.blocking
-        return self._core
+        calls = self._backend.calls.blocking
+        if self._backend.ready:
+            self._core = calls
+        return calls
 
     def all_keys(self) -> list[str]:
         """Returns every id of the namespace once, in no particular order."""

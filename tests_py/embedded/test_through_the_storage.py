@@ -13,7 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from nano_graphrag_redis import RedisKVStorage, StorageConfigError, SyncRedisKVStorage
+from nano_graphrag_redis import (
+    RedisKVStorage,
+    StorageConfigError,
+    StorageUnavailableError,
+    SyncRedisKVStorage,
+)
 from support.members import (
     Member,
     client,
@@ -138,3 +143,37 @@ def test_a_process_that_never_closes_its_storage_ends_cleanly_and_leaves_the_ser
     server = server_pid(directory)
     worker.leave()
     eventually(lambda: not is_running(server))
+
+
+def test_a_server_that_does_not_start_is_a_miss_of_the_llm_cache_and_tried_again(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = tmp_path / "starts"
+    server = tmp_path / "server"
+    server.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo "Redis server v=7.0.15 sha=0" && exit 0\n'
+        f"echo started >> {starts}\nexit 1\n"
+    )
+    server.chmod(0o755)
+    recovery = {"redis_breaker_recovery": 1.0}
+    with monkeypatch.context() as patch:
+        patch.setenv("REDIS_SERVER_BIN", str(server))
+        cache = RedisKVStorage("llm_response_cache", settings(directory) | recovery)
+
+        async def use() -> object:
+            await cache.upsert({"id": {"return": "text"}})
+            await cache.index_done_callback()
+            return await cache.get_by_id("id")
+
+        assert asyncio.run(use()) is None
+        assert cache.sync.get_by_id("id") is None
+        assert starts.read_text() == "started\n"
+        with pytest.raises(StorageUnavailableError):
+            SyncRedisKVStorage("full_docs", settings(directory)).get_by_id("id")
+
+    def is_back() -> bool:
+        cache.sync.upsert({"id": {"return": "text"}})
+        return cache.sync.get_by_id("id") is not None
+
+    eventually(is_back)
+    cache.sync.close()
