@@ -218,7 +218,13 @@ impl KvStore {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::config::ServerConfig;
     use crate::metrics::Count;
     use crate::store::tests::{ids, open, settings};
     use crate::value::Compression;
@@ -264,6 +270,32 @@ mod tests {
             let counted =
                 [Count::JsonWritten, Count::StoredWritten].map(|what| store.counters.get(what));
             assert_eq!(counted, [json_bytes as u64, stored as u64], "{codec}");
+        }
+    }
+
+    // As many at once as the runtime has threads would leave none for sockets and timers.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_takes_long_to_compress_waits_for_its_turn_and_nothing_else_does() {
+        let json = format!("\"{}\"", "x".repeat(70_000));
+        for codec in ["none", "zstd", "lz4"] {
+            let mut settings = settings();
+            settings.server = ServerConfig::new("unix:///nowhere/socket").unwrap();
+            settings.server.max_retries = 0;
+            settings.compression = Compression::new(codec, 0, None).unwrap();
+            let store = open(settings);
+            let turns = [(); 2].map(|()| store.connections.turn_for_long_work().now_or_never());
+            assert!(turns.iter().flatten().flatten().count() == 2);
+            let (_, outcome) = store.upsert(batch(&store, &[("small", "1")])).await;
+            assert!(outcome.unwrap_err().is_outage());
+            let mut large = Box::pin(store.upsert(batch(&store, &[("large", &json)])));
+            if codec != "none" {
+                let waits = timeout(Duration::from_millis(20), &mut large)
+                    .await
+                    .is_err();
+                assert!(waits, "{codec}");
+                drop(turns);
+            }
+            assert!(large.await.1.unwrap_err().is_outage());
         }
     }
 }

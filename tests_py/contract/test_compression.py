@@ -5,9 +5,7 @@ The oracles are the reference implementations, as PyPI's ``zstandard`` and ``lz4
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +14,7 @@ import pytest
 import zstandard
 from redis import Redis
 
-from nano_graphrag_redis import RedisKVStorage
 from nano_graphrag_redis.exceptions import CorruptValueError
-from support.servers import RedisServer
 from support.stores import OpenRedisStore
 
 KEY = "nano_graphrag:full_docs:doc"
@@ -196,30 +192,3 @@ def test_a_damaged_frame_is_an_error_that_names_it(
     cache = open_redis("llm_response_cache")
     redis_client.set("nano_graphrag:llm_response_cache:hash", DAMAGED[damage])
     assert cache.get_by_id("hash") is None
-
-
-# As many at once as there are threads would leave none for the sockets of others.
-def test_frames_that_take_long_hold_up_no_call_and_do_not_count_towards_a_deadline(
-    server: RedisServer, workspace: str
-) -> None:
-    settings = {"redis_url": server.url, "redis_workspace": workspace}
-    patience = {"redis_operation_timeout": 2.0}
-    most = {"redis_compression": "zstd", "redis_compression_level": 19}
-    words = [f"{number:x}" for number in random.Random(1).choices(range(1 << 32), k=3000)]
-    text = " ".join(random.Random(2).choices(words, k=60_000))
-
-    async def main() -> None:
-        async with (
-            RedisKVStorage("full_docs", settings | patience | most) as large,
-            RedisKVStorage("text_chunks", settings | patience) as others,
-        ):
-            await large.upsert({"first": 1})
-            writes = [asyncio.ensure_future(large.upsert({f"{n}": text})) for n in range(8)]
-            written = asyncio.gather(*writes)
-            while not written.done():
-                # On a loop of its own, which has no connection yet.
-                await asyncio.to_thread(lambda: asyncio.run(others.get_by_id("a")))
-            await written
-            assert await large.get_by_id("7") == text
-
-    asyncio.run(main())
