@@ -142,7 +142,7 @@ class Backend:
     def join_server(self) -> None:
         """Joins or starts the embedded server, and blocks until it answers. Idempotent.
 
-        Where an outage is a miss, so is a server that does not start: the calls find none. After
+        Where outages are forgiven, so is a server that does not start: the calls find none. After
         ``redis_breaker_recovery``, the next one tries again.
 
         Raises:
@@ -159,7 +159,7 @@ class Backend:
             try:
                 acquire(self._directory)
             except StorageUnavailableError as error:
-                if self.config.outage_policy_for(self.namespace) != "miss":
+                if self.config.outage_policy_for(self.namespace) == "raise":
                     raise
                 logger.warning("%s: %s", visible(self.namespace), visible(error))
                 self._join_after = time.monotonic() + self.config.redis_breaker_recovery
