@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from nano_graphrag_redis import _core
-from nano_graphrag_redis.workers import merged_counters
+from nano_graphrag_redis.workers import counter_files, merged_counters
 from support.conditions import DEADLINE, eventually
 from support.scripts import run_script
 from support.servers import RedisServer, server_binaries
@@ -377,6 +377,26 @@ def test_a_sum_that_was_tampered_with_removes_no_file_and_is_not_written_over(
     before = (directory / "gone.json").read_bytes()
     assert merged_counters.merged(directory)["namespaces"]["docs"]["counts"] == {"hits": 5}
     assert precious.exists()
+    assert (directory / "gone.json").read_bytes() == before
+
+
+# Two that may be read had a sum that may not: with it went what was folded, and was to be.
+def test_a_sum_can_be_read_again_whatever_was_added_up(write: Write, directory: Path) -> None:
+    days = {"2026-11-28": {"hits": 2**64}}
+    for name in ("one", "other"):
+        write(name, 2**64, ended=True)
+        path = directory / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"days": days}))
+    for _ in range(2):
+        passed_over: list[str] = []
+        total = merged_counters.merged(directory, passed_over)
+        assert passed_over == []
+        assert total["namespaces"]["docs"]["counts"] == {"hits": 2**64}
+        assert total["days"] == days
+        assert total["servers"]["redis://a"]["counts"] == {"retries": 2}
+    before = (directory / "gone.json").read_bytes()
+    with pytest.raises(OSError, match="too large"):
+        counter_files.replace(directory / "gone.json", "x" * counter_files.LARGEST)
     assert (directory / "gone.json").read_bytes() == before
 
 

@@ -7,6 +7,7 @@ over, and why is told.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -22,7 +23,7 @@ from nano_graphrag_redis import _core
 from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.typed_dicts import ProcessMetrics
 
-from .llm_cache_days_kept import Days
+from .llm_cache_days_kept import HIGHEST, Days
 
 FORMAT: Final = 1
 """Files of another format are another version's and are left alone."""
@@ -40,8 +41,8 @@ class PassedOverError(Exception):
 
 
 _STRICT: Final = ConfigDict(strict=True, allow_inf_nan=False)
-_Count = Annotated[int, Field(ge=0, le=2**64)]
-_Number = Annotated[float, Field(ge=0, le=2**64)] | _Count
+_Count = Annotated[int, Field(ge=0, le=HIGHEST)]
+_Number = Annotated[float, Field(ge=0, le=HIGHEST)] | _Count
 _Counts = dict[str, _Count]
 
 
@@ -195,12 +196,19 @@ def _is_a_strangers(found: os.stat_result, directory: Path) -> bool:
 
 
 def replace(path: Path, told: object) -> None:
-    """Writes a file in one go, whatever lies under its name."""
+    """Writes a file in one go, whatever lies under its name.
+
+    Raises:
+        OSError: It cannot be written, or is too large to be read again.
+    """
+    text = json.dumps(told)
+    if len(text) > LARGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     # A name that nobody can guess, and a file that is not there: no link is written through.
     draft = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.draft")
     try:
         with draft.open("x", encoding="utf-8") as file:
-            json.dump(told, file)
+            file.write(text)
         draft.replace(path)
     except BaseException:  # of the close too, which is what finds a disk full
         draft.unlink(missing_ok=True)

@@ -8,6 +8,9 @@ from typing import Final
 DAYS_KEPT: Final = 62
 """Days of which the reads of the LLM cache are kept apart."""
 
+HIGHEST: Final = 2**64
+"""The largest number in a file of counters. A sum stays at it, so that it can be read again."""
+
 Days = dict[str, dict[str, int]]
 """Reads of the LLM cache, ``hits`` and ``misses``, by day in UTC (``2026-11-28``)."""
 
@@ -17,6 +20,6 @@ def add_days(days: Days, more: Mapping[str, Mapping[str, int]]) -> None:
     for day, counts in more.items():
         of_day = days.setdefault(day, {})
         for name, count in counts.items():
-            of_day[name] = of_day.get(name, 0) + count
+            of_day[name] = min(of_day.get(name, 0) + count, HIGHEST)
     for day in sorted(days)[:-DAYS_KEPT]:
         del days[day]

@@ -19,7 +19,7 @@ from nano_graphrag_redis.typed_dicts import ProcessMetrics, ServiceMetrics
 
 from .counter_files import FORMAT, GONE, CounterFiles, PassedOverError, empty, replace
 from .live_workers import counted, is_alive
-from .llm_cache_days_kept import Days, add_days
+from .llm_cache_days_kept import HIGHEST, Days, add_days
 
 FOLD_AFTER: Final = 3600.0
 """Seconds without a write after which the file of a process that did not say farewell is folded."""
@@ -138,6 +138,8 @@ def _add_each(total: dict[str, Any], more: Mapping[str, Any], *, live: bool) -> 
             _add_each(total.setdefault(name, {}), value, live=live)
         elif isinstance(value, list):
             before = total.get(name) or [0] * len(value)
-            total[name] = [one + other for one, other in zip(before, value, strict=True)]
+            total[name] = [
+                min(one + other, HIGHEST) for one, other in zip(before, value, strict=True)
+            ]
         else:
-            total[name] = total.get(name, 0) + value
+            total[name] = min(total.get(name, 0) + value, HIGHEST)
