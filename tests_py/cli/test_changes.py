@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import redis
 
 from nano_graphrag_redis import SyncRedisKVStorage
 from support.conditions import eventually
+from support.peer import Peer
 from support.servers import RedisServer
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -155,6 +157,84 @@ def follow_through_an_outage(environ: dict[str, str], own_server: RedisServer) -
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == 130
+
+
+@contextmanager
+def following(environ: dict[str, str], url: str) -> Iterator[subprocess.Popen[str]]:
+    """`changes --follow --json`, until it is interrupted."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nano_graphrag_redis", "changes", "--follow", "--json"],
+        env=environ | {"REDIS_URL": url, "REDIS_MAX_RETRIES": "0"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
+
+
+# A writer was faster than the reader: nobody was told of what the stream had cut off.
+def test_follow_says_that_entries_were_cut_off_before_it_had_read_them(
+    environ: dict[str, str], server: RedisServer, redis_client: redis.Redis
+) -> None:
+    written(server, "full_docs", {"before": 1})
+    with following(environ, server.url) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["ids"] == ["before"]
+        process.send_signal(signal.SIGSTOP)
+        with redis_client.pipeline(transaction=False) as several:
+            for number in range(3000):
+                entry: dict[Any, Any] = {"who": "w", "ids": f'["{number}"]'}
+                several.xadd(
+                    "nano_graphrag:@changes:full_docs", entry, maxlen=2500, approximate=False
+                )
+            several.execute()
+        process.send_signal(signal.SIGCONT)
+        shown = [json.loads(process.stdout.readline())["ids"] for _ in range(2500)]
+        assert shown == [[str(number)] for number in range(500, 3000)]
+        told = json.loads(process.stderr.readline())
+        assert "changes of full_docs were cut off" in told["message"]
+
+
+# As on a cluster whose one shard is away: what was read of the others was thrown away.
+def test_follow_shows_a_stream_beside_one_whose_server_does_not_answer(
+    environ: dict[str, str],
+) -> None:
+    ids = ["1-0"]
+
+    def answered(words: list[bytes]) -> bytes | None:
+        if words[0] == b"SCAN":
+            return array(bulk("0"), array(*(bulk(f"nano_graphrag:@changes:{n}") for n in "ab")))
+        if words[0] not in {b"XRANGE", b"XREVRANGE"}:
+            return b"$-1\r\n"
+        if words[0] == b"XRANGE" and words[1].endswith(b":b"):
+            return None
+        after = words[2].decode().removeprefix("(")
+        later = [id for id in ids if words[0] == b"XREVRANGE" or id > after]
+        return array(*(array(bulk(id), array(bulk("who"), bulk(id))) for id in later))
+
+    with Peer(answered) as peer, following(environ, peer.url) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in "ab":
+            assert json.loads(process.stdout.readline())["id"] == "1-0"
+        ids.append("2-0")
+        assert json.loads(process.stdout.readline())["id"] == "2-0"
+        assert json.loads(process.stderr.readline())["error"] == "StorageUnavailableError"
+        ids.append("3-0")
+        assert json.loads(process.stdout.readline())["id"] == "3-0"
+
+
+def bulk(text: str) -> bytes:
+    return f"${len(text)}\r\n{text}\r\n".encode()
+
+
+def array(*parts: bytes) -> bytes:
+    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
 
 
 def test_what_the_command_drops_is_recorded_as_deleted(

@@ -139,6 +139,12 @@ class _Streams:
         self._last: dict[str, str] = {}
         self.refused: dict[str, StorageOperationError] = {}
         """Why a stream cannot be read, of those that cannot, by namespace."""
+        self.away: StorageUnavailableError | None = None
+        """Why a stream was not read by the latest ``new``, if its server did not answer."""
+        self.cut: list[str] = []
+        """The streams that had lost entries by the latest ``new`` that nobody has read."""
+        self.more = False
+        """Whether there may be more than the latest ``new`` has read."""
 
     def look(self) -> None:
         """Opens the streams that there are and are not known yet."""
@@ -157,10 +163,22 @@ class _Streams:
         return sorted(found)[max(len(found) - number, 0) :]
 
     def new(self) -> list[_Change]:
-        """What has come since, the oldest first."""
+        """What has come since, the oldest first, of the streams whose server answers."""
         found: list[_Change] = []
+        self.away, self.cut, self.more = None, [], False
         for name in list(self._stores):
-            entries = self._read(name, self._last.get(name, "0-0"), _PAGE)
+            last = self._last.get(name, "0-0")
+            try:
+                # The last one once more: if it is gone, those after it may be, too.
+                entries = self._read(name, _before(last), _PAGE)
+            except StorageUnavailableError as error:
+                self.away = error
+                continue
+            self.more |= len(entries) == _PAGE
+            if entries and entries[0][0] == last:
+                del entries[0]
+            elif entries and last != "0-0":
+                self.cut.append(name)
             if entries:
                 self._last[name] = entries[-1][0]
             found += [_Change.of(name, id, fields) for id, fields in entries]
@@ -176,6 +194,14 @@ class _Streams:
             del self._stores[name]
             self.refused[name] = error
             return []
+
+
+def _before(id: str) -> str:
+    """The id right before another, after which that one comes first."""
+    milliseconds, _, number = id.partition("-")
+    if int(number):
+        return f"{milliseconds}-{int(number) - 1}"
+    return f"{int(milliseconds) - 1}-{2**64 - 1}" if int(milliseconds) else id
 
 
 def changes(
@@ -216,22 +242,31 @@ def _follow(session: Session, streams: _Streams) -> NoReturn:
         for name in streams.refused.keys() - told:
             session.output.refuse(streams.refused[name])
             told.add(name)
-        time.sleep(_EVERY)
-        try:
-            if looks % _NAMESPACES_EVERY == 0:
-                streams.look()
-            found = streams.new()
-        except StorageUnavailableError as error:
-            if not away:
-                session.output.refuse(error)
-                session.output.say("waiting for the server, until Ctrl-C", "dim")
-            away = True
-            continue
-        if away:
-            session.output.say("the server answers again", "dim")
-        away = False
+        if not streams.more:
+            time.sleep(_EVERY)
+        found = streams.new()
+        for name in streams.cut:
+            cut = f"changes of {visible(name)} were cut off before they were read: the stream keeps"
+            session.output.refuse(LookupError(f"{cut} about 10,000"))
         session.output.lines(_shown(session, found))
+        failed = streams.away or _looked(streams, looks)
+        if failed and not away:
+            session.output.refuse(failed)
+            session.output.say("waiting for the server, until Ctrl-C", "dim")
+        elif away and not failed:
+            session.output.say("the server answers again", "dim")
+        away = failed is not None
     raise AssertionError("it goes on for ever")
+
+
+def _looked(streams: _Streams, looks: int) -> StorageUnavailableError | None:
+    """Looks for further streams from time to time; the error if the server did not answer."""
+    if looks % _NAMESPACES_EVERY == 0:
+        try:
+            streams.look()
+        except StorageUnavailableError as error:
+            return error
+    return None
 
 
 def _shown(session: Session, found: list[_Change]) -> Iterator[str]:
