@@ -54,6 +54,15 @@ def test_get_shows_a_value_for_people_and_for_programs(
         assert (json.loads(shown.stdout), shown.stderr, shown.returncode) == (value, "", 0)
 
 
+# Each of its parts was coloured, which took minutes and gigabytes.
+def test_get_writes_a_large_value_to_a_file_as_it_is(
+    ours: Command, fill: Callable[..., None]
+) -> None:
+    value = {f"k{number}": number for number in range(600_000)}
+    fill("full_docs", {"large": value})
+    assert json.loads(ours("get", "full_docs", "large").stdout) == value
+
+
 def test_get_tells_null_from_an_id_that_is_not_there(
     ours: Command, fill: Callable[..., None]
 ) -> None:

@@ -25,7 +25,11 @@ def get(session: Session, namespace: Namespace, id: Id) -> Exit | None:
     if absent:
         session.output.refuse(LookupError(_absent(session, namespace, id)))
         return Exit.FOUND
-    session.output.show(value, lambda: document(value, session.output))
+    output = session.output
+    if output.out.is_terminal:
+        output.show(value, lambda: document(value, output))
+    else:  # nobody sees colours, which take a hundred times as long as the text
+        output.lines([output.json(value)])
     return None
 
 

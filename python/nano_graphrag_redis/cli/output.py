@@ -54,7 +54,7 @@ class Output:
     def show(self, data: Any, human: Callable[[], RenderableType | None]) -> None:
         """The result: ``data`` as JSON, or what ``human`` makes, which may be nothing."""
         if self.as_json:
-            self.out.out(self.json(data), highlight=False)
+            self.lines([self.json(data)])
             return
         shown = human()
         if shown is not None:
