@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::client::TlsStream;
 
 use super::auth_limiter::AuthLimiter;
+use super::credential_file;
 use super::handshake::{self, Identification};
 use super::stream::Stream;
 use super::tls::{Refusal, Tls};
@@ -311,7 +312,7 @@ fn broken(error: &io::Error) -> Error {
 fn read_password(path: &Path) -> Result<Vec<u8>, Error> {
     let refuse = |why: &str| Error::new(Kind::Config, format!("redis_password_file {why}"));
     let mut password =
-        std::fs::read(path).map_err(|error| refuse(&format!("cannot be read: {error}")))?;
+        credential_file::read(path).map_err(|error| refuse(&format!("cannot be read: {error}")))?;
     if password.ends_with(b"\n") {
         password.pop();
         if password.ends_with(b"\r") {

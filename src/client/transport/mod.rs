@@ -2,6 +2,7 @@
 
 pub(super) mod auth_limiter;
 pub(super) mod connector;
+mod credential_file;
 pub(super) mod handshake;
 pub(super) mod socket;
 pub(super) mod stream;

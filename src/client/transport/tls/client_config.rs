@@ -3,7 +3,6 @@
 //! The files are read for each new connection, so that a certificate that was renewed is used from
 //! then on by a process that runs for months. Nothing here can leave a check out.
 
-use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::errors::Refusal;
+use crate::client::transport::credential_file;
 use crate::config::TlsFiles;
 use crate::error::{Error, Kind, Result};
 use crate::mutex::Mutex;
@@ -160,7 +160,7 @@ impl Setting<'_> {
 
 fn read(setting: &'static str, path: Option<&Path>) -> Result<Option<Vec<u8>>> {
     path.map(|path| {
-        fs::read(path).map_err(|error| {
+        credential_file::read(path).map_err(|error| {
             let message = format!("{setting} {} cannot be read: {error}", path.display());
             Error::new(Kind::Config, message)
         })
@@ -211,6 +211,8 @@ fn system_roots() -> Result<Arc<RootCertStore>> {
 
 #[cfg(test)]
 pub(in crate::client::transport) mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Of `localhost`, signed by itself, until the year 2120.
