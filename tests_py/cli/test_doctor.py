@@ -45,6 +45,26 @@ def test_an_error_ends_with_1_and_says_why_and_what_to_do(
     assert error["remedy"]
 
 
+def test_a_refused_login_and_a_file_without_a_password_are_settings(
+    command: Command, server: RedisServer, tmp_path: Path
+) -> None:
+    server.client().config_set("requirepass", "secret")
+    for examined in (
+        command("doctor", "--url", server.url),
+        command("keys", "x", "--url", server.url),
+    ):
+        assert examined.returncode == 2
+    told = command("doctor", "--url", server.url, REDIS_PASSWORD="wrong")
+    assert told.returncode == 2
+    assert "✗ the server refused the login" in told.stdout
+    assert "check redis_username and redis_password" in told.stdout
+    for file in (tmp_path / "none", Path("/dev/zero")):
+        refused = command("doctor", "--url", server.url, REDIS_PASSWORD_FILE=str(file))
+        assert refused.returncode == 2
+        assert "redis_password_file cannot be read" in " ".join(refused.stderr.split())
+        assert "check that the server runs" not in refused.stdout
+
+
 def test_repair_mends_what_may_be_mended(command: Command, server: RedisServer) -> None:
     settings = {"redis_url": server.url, "redis_ttl": {"full_docs": 600}}
     with (

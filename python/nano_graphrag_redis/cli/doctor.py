@@ -48,6 +48,10 @@ _MARKS = {
 """The second is for a terminal that does not know the first."""
 
 
+_WITHOUT_A_SERVER = {"reach": Exit.NO_SERVER, "login": Exit.USAGE}
+"""Findings after which nothing else was looked at, and how the command ends."""
+
+
 def doctor(
     session: Session,
     acl: Acl = False,
@@ -59,7 +63,7 @@ def doctor(
 
     With REDIS_METRICS_DIR, also compares the service's running processes.
 
-    Exits 1 if it finds an error, 3 if the server cannot be reached.
+    Exits 1 if it finds an error, 2 if the server refuses the login, 3 if it cannot be reached.
     """
     if acl:
         line = acl_line(session.config, limits=limits)
@@ -87,8 +91,9 @@ def doctor(
         },
         lambda: _report(repaired, findings, marks=session.output.says("✓✗⚒")),
     )
-    if any(finding.check == "reach" for finding in findings):
-        return Exit.NO_SERVER
+    for finding in findings:
+        if finding.check in _WITHOUT_A_SERVER:
+            return _WITHOUT_A_SERVER[finding.check]
     return Exit.FOUND if _count(findings, Severity.ERROR) else None
 
 

@@ -8,7 +8,11 @@ from typing import Final
 
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.doctor.checks.workers import examine_workers
-from nano_graphrag_redis.exceptions import StorageAuthError, StorageError, StorageOperationError
+from nano_graphrag_redis.exceptions import (
+    StorageAuthError,
+    StorageOperationError,
+    StorageUnavailableError,
+)
 
 from .checks import contents, server
 from .findings import Finding, Severity
@@ -47,7 +51,7 @@ def examine(
 
     Raises:
         StorageError: The server went away during the check. A server that is not there at the
-            start is a finding.
+            start, or refuses the login, is a finding.
         StorageConfigError: A setting is invalid.
     """
     if metrics_dir is not None:
@@ -57,7 +61,10 @@ def examine(
             target.any_store.ping()
         except StorageOperationError:
             pass  # an error is an answer: a server that cannot persist refuses even a PING
-        except StorageError as error:
+        except StorageAuthError as error:
+            yield _refused_login(error)
+            return
+        except StorageUnavailableError as error:
             yield _unreachable(error)
             return
         for check in SERVER_CHECKS:
@@ -87,14 +94,21 @@ def _or_refused(findings: Iterator[Finding]) -> Iterator[Finding]:
         )
 
 
-def _unreachable(error: StorageError) -> Finding:
-    who = isinstance(error, StorageAuthError)
+def _unreachable(error: StorageUnavailableError) -> Finding:
     return Finding(
         "reach",
         Severity.ERROR,
         f"no answer from the server: {error}",
         why="nothing works without it",
-        remedy="check redis_username and redis_password"
-        if who
-        else "check that the server runs, and that redis_url names it",
+        remedy="check that the server runs, and that redis_url names it",
+    )
+
+
+def _refused_login(error: StorageAuthError) -> Finding:
+    return Finding(
+        "login",
+        Severity.ERROR,
+        f"the server refused the login: {error}",
+        why="nothing works without it",
+        remedy="check redis_username and redis_password",
     )
