@@ -29,6 +29,7 @@ use crate::files::change_log::{Lines, Mark};
 use crate::log_events::Event;
 use crate::metrics::Count;
 use crate::mutex::Mutex;
+use crate::printable::printable;
 
 /// Bytes of JSON and of keys, those of what is deleted among them, up to which a set is replaced in one transaction. The
 /// server does nothing else meanwhile.
@@ -65,6 +66,26 @@ impl Lease {
 
     fn is_ours(&self, found: &Value) -> bool {
         matches!(found, Value::BulkString(found) if found == self.token.as_bytes())
+    }
+
+    /// Why whoever has waited so long, and found this in place of its own lease, is to wait no more.
+    fn why_no_longer(&self, found: &Value, waited: Duration) -> Option<Error> {
+        let key = || printable(&String::from_utf8_lossy(&self.key)).into_owned();
+        if is_of_others(found) {
+            let message = format!(
+                "the key {} holds no lease of a process that replaces values: nothing was written; delete it if no other program needs it",
+                key()
+            );
+            return Some(Error::new(Kind::Operation, message));
+        }
+        (waited > PATIENCE).then(|| {
+            let message = format!(
+                "another process has been replacing the values for {} s, by its lease in the key {}: nothing was written; delete the key if there is no such process",
+                waited.as_secs(),
+                key()
+            );
+            Error::new(Kind::Timeout, message)
+        })
     }
 
     /// Prolongs whoever's lease it is, and tells whose: another's that lives longer does no harm.
@@ -400,12 +421,8 @@ impl KvStore {
                 lease.set_sure_until(asked + LEASE);
                 return Ok(lease);
             }
-            if since.elapsed() > PATIENCE {
-                let message = format!(
-                    "another process has been replacing the values for {} s: nothing was written",
-                    since.elapsed().as_secs()
-                );
-                return Err(Error::new(Kind::Timeout, message).in_namespace(&self.config.namespace));
+            if let Some(refused) = lease.why_no_longer(&found, since.elapsed()) {
+                return Err(refused.in_namespace(&self.config.namespace));
             }
             sleep(PAUSE).await;
         }
@@ -424,6 +441,11 @@ impl KvStore {
             }
         }
     }
+}
+
+/// Whether this is no token, so that it is nobody's lease and runs out at no time.
+fn is_of_others(found: &Value) -> bool {
+    matches!(found, Value::BulkString(text) if text.len() != 16 || !text.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// A value that no other holder's lease has.

@@ -34,6 +34,9 @@ NEW = {str(number): {"report_string": f"new {number}"} for number in range(3, 9)
 Settings = dict[str, Any]
 
 
+LEASE = "nano_graphrag:@swap:community_reports:lease"
+
+
 @pytest.fixture(params=[{}, {"redis_registry": True}, {"redis_near_cache_mb": 1}], ids=str)
 def settings(request: pytest.FixtureRequest, server: RedisServer) -> Settings:
     return {"redis_url": server.url, "redis_deferred_drop": True, **request.param}
@@ -546,6 +549,22 @@ def test_a_server_that_is_full_refuses_all_and_keeps_the_old_set(
         interrupted.client.config_set("maxmemory", 0)
     assert set(caught.value.unconfirmed_ids) == NEW.keys()
     assert asyncio.run(contents(reports)) == OLD
+
+
+def test_a_lease_that_is_none_is_named_and_waited_for_by_nobody(
+    reports: RedisKVStorage, redis_client: redis.Redis
+) -> None:
+    redis_client.set(LEASE, "another program's")
+
+    async def insert() -> None:
+        await reports.upsert(OLD)
+        await reports.drop()
+        with pytest.raises(StorageOperationError, match=f"{LEASE} holds no lease"):
+            await reports.upsert(NEW)
+
+    asyncio.run(insert())
+    assert asyncio.run(contents(reports)) == OLD
+    assert redis_client.get(LEASE) == b"another program's"
 
 
 @pytest.mark.parametrize("settings", [{"redis_compression": "zstd"}], indirect=True, ids=str)
