@@ -235,7 +235,8 @@ def test_drop_says_that_the_files_of_dual_writing_keep_what_it_deletes(
     fill("text_chunks", {"a": 1})
     assert "kv_store_text_chunks.json" not in ours("drop", "text_chunks", "--yes").stderr
     said = ours("drop", "text_chunks", "--yes", REDIS_DUAL_WRITE="true").stderr
-    assert "remove kv_store_text_chunks.json" in " ".join(said.split())
+    said = " ".join(said.split())
+    assert "remove kv_store_text_chunks.json" in said
 
 
 def test_prune_deletes_answers_that_are_none_and_nothing_else(
@@ -264,6 +265,24 @@ def test_prune_deletes_answers_that_are_none_and_nothing_else(
     gone = {f"nano_graphrag:llm_response_cache:{id}".encode() for id in ("null", "no answer")}
     gone |= {f"nano_graphrag:llm_response_cache:{id}".encode() for id in ("empty", "blank")}
     assert set(redis_client.keys()) == before - gone
+
+
+def test_drop_says_that_it_deletes_what_all_workspaces_share(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis
+) -> None:
+    shared = {"REDIS_SHARED_NAMESPACES": "llm_response_cache", "REDIS_WORKSPACE": "acme"}
+    fill("llm_response_cache", {"paid by another": {"return": "x"}})
+    fill("full_docs", {"own": 1}, redis_workspace="acme")
+    for namespace, whose in (
+        ("llm_response_cache", "of all workspaces"),
+        ("full_docs", "workspace acme"),
+    ):
+        asked = " ".join(ours("drop", namespace, **shared).stderr.split())
+        assert f"Delete 1 id of {namespace} at " in asked
+        assert f", {whose}? Nobody is here" in asked
+    assert redis_client.dbsize() == 2
+    title = ours("stats", **shared).stdout.splitlines()[0]
+    assert title.endswith(", workspace acme (of all workspaces: llm_response_cache)")
 
 
 # Their values are no answers, and must not pass for answers without text.

@@ -33,7 +33,7 @@ def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | Non
         if not ids and (mistyped := refused(session, [namespace])):
             return mistyped
         named = visible(namespace)
-        question = f"Delete {plural(len(ids), 'id')} of {named} at {session.where}?"
+        question = f"Delete {plural(len(ids), 'id')} of {named} at {session.where_is(namespace)}?"
         if not yes and not _agreed(question):
             session.output.say("nothing was deleted")
             return Exit.USAGE

@@ -47,9 +47,20 @@ class Session:
 
     @property
     def where(self) -> str:
-        """The server and the workspace, for questions and titles."""
+        """The server and the workspace, for titles, and what is not of that workspace alone."""
+        workspace, shared = self.config.redis_workspace, self.config.redis_shared_namespaces
+        others = f" (of all workspaces: {', '.join(sorted(shared))})" if shared else ""
+        return self._at(workspace and f"workspace {workspace}{others}")
+
+    def where_is(self, namespace: str) -> str:
+        """The server and the workspace of a namespace, for questions."""
+        if namespace in self.config.redis_shared_namespaces:
+            return self._at("of all workspaces")
         workspace = self.config.redis_workspace
-        return visible(f"{self.config.redis_url}{f', workspace {workspace}' if workspace else ''}")
+        return self._at(workspace and f"workspace {workspace}")
+
+    def _at(self, workspace: str) -> str:
+        return visible(", ".join(filter(None, (str(self.config.redis_url), workspace))))
 
     @property
     def bare(self) -> RedisConfig:
