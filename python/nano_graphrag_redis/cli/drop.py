@@ -47,8 +47,9 @@ def drop(session: Session, namespace: Namespace, yes: Yes = False) -> Exit | Non
     if session.config.redis_dual_write:
         # It knows none of the service's working directories.
         session.output.say(
-            f"the files of redis_dual_write still hold them: remove kv_store_{named}.json from"
-            " each working directory, or export anew, before a service goes back to its files",
+            f"the files of redis_dual_write still hold them: remove kv_store_{named}.json and"
+            f" kv_store_{named}.changes from each working directory before a service goes back to"
+            " its files",
             "yellow",
         )
     session.output.show(

@@ -50,7 +50,7 @@ def metrics(
         from nano_graphrag_redis.metrics.collector import directory_registry
     except ModuleNotFoundError as missing:
         raise StorageConfigError(
-            f'{missing.name} is not installed: pip install "nano-graphrag-redis[prometheus]"'
+            f"{missing.name} is not installed: pip install prometheus-client"
         ) from missing
     registry = directory_registry(directory)
     if once:

