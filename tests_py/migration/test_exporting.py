@@ -117,6 +117,17 @@ def test_who_may_read_the_file_stays_as_it_was(
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("work", ["export", "fold", "plan", "verify"])
+def test_one_name_is_not_taken_for_the_names_of_its_letters(
+    working_dir: Path, settings: Settings, write_file: WriteFile, work: str
+) -> None:
+    write_file("full_docs", {"a": 1})
+    before = sorted(working_dir.iterdir())
+    with pytest.raises(TypeError, match="namespaces must be a collection of str, not one str"):
+        getattr(migration, work)(working_dir, settings, namespaces="full_docs")
+    assert sorted(working_dir.iterdir()) == before
+
+
 # Dual writing was on once, and its process was killed: its log is older than what the server has.
 def test_a_log_that_was_left_behind_takes_nothing_back_of_what_was_exported(
     working_dir: Path, settings: Settings, write_file: WriteFile

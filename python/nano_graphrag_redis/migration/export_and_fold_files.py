@@ -13,7 +13,7 @@ from nano_graphrag_redis._core import FileWork, file_of
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.exceptions import StorageConfigError
 
-from .find_host_files import all_files_in
+from .find_host_files import all_files_in, check_names
 from .namespaces_and_foreign_keys import Foreign, entries_of, namespaces_of
 from .open_store import Settings, configuration, opened
 from .progress import Report, run
@@ -131,6 +131,7 @@ def export(
         JsonFileError: An existing file or log cannot be read or written.
         StorageUnavailableError, StorageOperationError: The server failed.
     """
+    check_names(namespaces)
     directory = Path(directory)
     config = configuration(settings)
     if not dry_run:
@@ -231,6 +232,7 @@ def fold(
             its log belongs to another workspace or key prefix than the settings name.
         JsonFileError: A file or a log cannot be read or written.
     """
+    check_names(namespaces)
     directory = Path(directory).absolute()
     if not directory.is_dir():
         raise StorageConfigError(f"{directory} is no directory: name the host's working_dir")

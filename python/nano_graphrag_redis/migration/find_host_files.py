@@ -18,6 +18,16 @@ def all_files_in(directory: Path) -> dict[str, Path]:
     return {match[1]: directory / match[0] for match in matches if match}
 
 
+def check_names(namespaces: Collection[str] | None) -> None:
+    """Refuses one name in place of several: its letters would be taken for names.
+
+    Raises:
+        TypeError: It is one str.
+    """
+    if isinstance(namespaces, str):
+        raise TypeError("namespaces must be a collection of str, not one str")
+
+
 def files_in(directory: Path, namespaces: Collection[str] | None) -> Mapping[str, Path]:
     """The host's files of these namespaces, or all that are there, by namespace.
 

@@ -14,7 +14,7 @@ from nano_graphrag_redis.exceptions import JsonFileError, StorageConfigError
 from nano_graphrag_redis.humanize import plural, round_duration
 
 from .export_and_fold_files import logs_in
-from .find_host_files import files_in
+from .find_host_files import check_names, files_in
 from .open_store import Settings, configuration, opened
 from .progress import Report, run
 from .retry_changing_files import steadily
@@ -102,6 +102,7 @@ def plan(
         StorageConfigError: There is no such directory or file, a file's namespace cannot be part of
             a key, or a setting or ``ttl`` is invalid.
     """
+    check_names(namespaces)
     directory = Path(directory).absolute()
     if ttl is not None and not 0 <= ttl <= LONGEST_TTL:
         raise StorageConfigError(f"ttl={ttl:.3g} must be from 0 to {LONGEST_TTL} seconds")

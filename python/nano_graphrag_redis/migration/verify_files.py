@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nano_graphrag_redis._core import BlockingKvStore, FileWork
 
-from .find_host_files import files_in
+from .find_host_files import check_names, files_in
 from .namespaces_and_foreign_keys import namespaces_of
 from .open_store import Settings, configuration, opened
 from .progress import Report, run
@@ -95,6 +95,7 @@ def verify(
         JsonFileError: A file is damaged, or kept changing.
         StorageUnavailableError, StorageOperationError: The server failed.
     """
+    check_names(namespaces)
     config = configuration(settings)
     compared = []
     for namespace, path in files_in(Path(directory), namespaces).items():
