@@ -85,9 +85,17 @@ def test_the_directory_is_that_of_the_setting(command: Command, home: Path) -> N
 
 def test_a_server_that_does_not_start_says_why(command: Command, home: Path) -> None:
     refused = command("server", "start", str(home), REDIS_SERVER_BIN="/bin/false")
-    assert refused.returncode == 3
+    assert refused.returncode == 2
     assert "/bin/false" in refused.stderr
+    assert "StorageConfigError" not in refused.stderr
     assert holder_of(home) is None
+    program = home.parent / "redis-server"
+    program.write_text('#!/bin/sh\ntest "$1" = --version && echo "Redis server v=7.0.15 sha=0"\n')
+    program.chmod(0o700)
+    ended = command("server", "start", str(home), REDIS_SERVER_BIN=str(program))
+    assert ended.returncode == 3
+    assert "ended before it answered" in ended.stderr
+    assert "StorageUnavailableError" not in ended.stderr
 
 
 def test_the_directory_may_be_named_by_its_url(

@@ -20,7 +20,11 @@ from pathlib import Path
 from nano_graphrag_redis.embedded import supervisor
 from nano_graphrag_redis.embedded.join_and_leave import acquire, release, try_lock
 from nano_graphrag_redis.embedded.socket_paths import socket_path
-from nano_graphrag_redis.exceptions import StorageUnavailableError
+from nano_graphrag_redis.exceptions import (
+    StorageConfigError,
+    StorageError,
+    StorageUnavailableError,
+)
 
 _LOCK = "keeper.lock"
 """Held by the holder. The process id in it is for people: a number on paper may by now be another
@@ -30,6 +34,8 @@ _DISMISSAL = "keeper.stop"
 _POLL_INTERVAL = 0.02
 _PATIENCE = 30.0
 """Seconds that a server may take to end."""
+_WILL_NOT_DO = 2
+"""Exit code of a holder that was refused its settings."""
 _PROGRAM = "import sys; from nano_graphrag_redis.embedded.holder import keep; keep(sys.argv[1])"
 
 
@@ -40,6 +46,7 @@ def leave_holder(home: Path) -> None:
         home: The directory, resolved; made when missing.
 
     Raises:
+        StorageConfigError: The directory, the server program or its version will not do.
         StorageUnavailableError: The server does not start; the message says why.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,8 +62,9 @@ def leave_holder(home: Path) -> None:
         text=True,
     )
     if started.returncode:
-        *_, reason = started.stderr.strip().splitlines() or ["no reason given"]
-        raise StorageUnavailableError(f"no keeper for embedded://{home}: {reason}")
+        reason = started.stderr.strip() or "no reason given"
+        kind = StorageConfigError if started.returncode == _WILL_NOT_DO else StorageUnavailableError
+        raise kind(f"no keeper for embedded://{home}: {reason}")
 
 
 def keep(directory: str) -> None:
@@ -65,7 +73,11 @@ def keep(directory: str) -> None:
     lock = try_lock(home / _LOCK, fcntl.LOCK_EX)
     if lock is None:
         return  # somebody else was quicker
-    acquire(home)
+    try:
+        acquire(home)
+    except StorageError as error:
+        sys.stderr.write(str(error))
+        sys.exit(_WILL_NOT_DO if isinstance(error, StorageConfigError) else 1)
     pipe = _make_pipe(home)
     # Until there is someone to hear it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
