@@ -475,6 +475,19 @@ def test_copy_says_what_it_could_not_read_and_copies_the_rest(
     assert copied.returncode == 1
 
 
+# JSON can say what no value of a storage is: nothing of its batch was copied, nor what came after.
+def test_copy_names_what_it_could_not_write_and_copies_the_rest(
+    ours: Command, fill: Callable[..., None], redis_client: redis.Redis
+) -> None:
+    fill("llm_response_cache", {"good": {"return": "x"}, "other": {"return": "y"}})
+    redis_client.set("nano_graphrag:llm_response_cache:odd", rb'{"return":"\ud800"}')
+    copied = ours("copy", "--to-workspace", "two")
+    assert copied.stdout == "copied 2 answers to two; 0 were there already\n"
+    assert "lone surrogate" in copied.stderr
+    assert "'odd'" in copied.stderr
+    assert copied.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import LLM_CACHE
+from nano_graphrag_redis.exceptions import StorageSerializationError
 from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
@@ -48,7 +50,7 @@ def copy(
 
     Existing ids are left alone, but for one that a worker writes at the same moment: both answer
     the same prompt. A copied answer gets the full redis_ttl of the namespace.
-    Exits 1 if an answer cannot be read; the others are copied.
+    Exits 1 if an answer cannot be read or copied; the others are copied.
     """
     bare = session.bare
     if LLM_CACHE in bare.redis_shared_namespaces:
@@ -61,6 +63,7 @@ def copy(
         raise typer.BadParameter("both workspaces are the same", param_hint="--to-workspace")
     copied = there = 0
     unreadable = Unreadable()
+    refused: list[StorageSerializationError] = []
     with (
         session.output.progress() as bars,
         opened(LLM_CACHE, source) as answers,
@@ -72,25 +75,38 @@ def copy(
             there += len(wanted) - len(missing)
             copied += len(missing)
             if not dry_run and missing:
-                copies.upsert({id: wanted[id] for id in missing})
+                refused += _write(copies, {id: wanted[id] for id in missing})
     session.output.show(
         {
             "dry_run": dry_run,
-            "copied": copied,
+            "copied": copied - len(refused),
             "already_there": there,
             "unreadable": unreadable.count,
         },
         lambda: (
-            f"{'would copy' if dry_run else 'copied'} {plural(copied, 'answer')} to "
+            f"{'would copy' if dry_run else 'copied'} "
+            f"{plural(copied - len(refused), 'answer')} to "
             f"{visible(to_workspace) or 'outside every workspace'}; {there:,} were there already"
         ),
     )
     if not copied + there + unreadable.count and model is None:
         session.output.say(f"there are no answers {_where(source)}", "yellow")
+    for error in refused:
+        session.output.refuse(error)
     if unreadable.count:
         session.output.say(str(unreadable), "yellow")
-        return Exit.FOUND
-    return None
+    return Exit.FOUND if unreadable.count or refused else None
+
+
+def _write(copies: BlockingKvStore, values: dict[str, Any]) -> list[StorageSerializationError]:
+    """Writes values; why some cannot be written, such as one with a lone surrogate in it."""
+    try:
+        copies.upsert(values)
+    except StorageSerializationError as error:  # of one of them, and none was written
+        if len(values) == 1:
+            return [error]
+        return [why for item in values.items() for why in _write(copies, dict([item]))]
+    return []
 
 
 def _where(config: RedisConfig) -> str:
