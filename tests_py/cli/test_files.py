@@ -180,7 +180,8 @@ def test_a_fold_of_no_directory_is_refused_and_one_of_nothing_says_so(
     assert "mistyped is no directory" in refused.stderr
     nothing = ours("fold", "--in", str(tmp_path))
     assert (nothing.returncode, nothing.stdout) == (0, "")
-    assert "its files are up to date" in nothing.stderr
+    assert "there is no log of changes" in nothing.stderr
+    assert nothing.stderr.endswith("nothing to fold\n")
 
 
 def test_the_names_of_namespaces_are_never_folded(ours: Command, files: Path) -> None:

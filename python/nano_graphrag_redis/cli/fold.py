@@ -29,7 +29,7 @@ def fold(session: Session, directory: Kept) -> None:
     session.output.show(summary(folded), lambda: report(folded) if folded.files else None)
     if not folded.files:
         session.output.say(
-            f"there is no log of changes in {visible(directory)}: its files are up to date", "dim"
+            f"there is no log of changes in {visible(directory)}: nothing to fold", "dim"
         )
     for namespace in logs_in(directory):
         session.output.say(
