@@ -22,6 +22,7 @@ __all__ = [
     "file_of",
     "metrics",
     "note_fork",
+    "prepare_fork",
 ]
 
 __version__: str
@@ -31,6 +32,9 @@ def close_at_exit() -> None:
 
 def note_fork() -> None:
     """Notes that this process is a fork's child. Registered with ``os.register_at_fork``."""
+
+def prepare_fork() -> None:
+    """Readies what a child must not find half done. Registered with ``os.register_at_fork``."""
 
 def file_of(directory: str | os.PathLike[str], namespace: str) -> Path:
     """The host's file for a namespace in a directory.

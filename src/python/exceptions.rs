@@ -48,13 +48,17 @@ pub(super) fn status_of(py: Python<'_>, raised: &PyErr) -> Status {
     kind.map_or(Status::Raised, Status::Failed)
 }
 
-fn raised(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
+/// The module of the exceptions; imported at first use.
+pub(super) fn classes(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CLASSES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let classes = CLASSES.get_or_try_init(py, || {
         py.import(MODULE).map(|module| module.into_any().unbind())
     })?;
-    let class = classes
-        .bind(py)
+    Ok(classes.bind(py))
+}
+
+fn raised(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
+    let class = classes(py)?
         .getattr(class_name(error.kind()))?
         .cast_into::<PyType>()?;
     let details = PyDict::new(py);

@@ -13,6 +13,17 @@ mod single_flight_task;
 #[cfg(feature = "bench")]
 pub use json::bench_entry as codec;
 
+/// Finds what is found at first use before this process forks: a search that another thread is in the middle of would
+/// never end in the child. Registered with `os.register_at_fork`.
+#[pyo3::pyfunction]
+fn prepare_fork(py: pyo3::Python<'_>) {
+    // What fails here fails again, and is told, where it is needed.
+    let _ = bridge::get_running_loop(py);
+    let _ = single_flight_task::functions(py);
+    let _ = exceptions::classes(py);
+    let _ = json::loads::function(py);
+}
+
 #[pyo3::pymodule(name = "_core")]
 mod core {
     use pyo3::prelude::*;
@@ -26,6 +37,8 @@ mod core {
     use super::classes::kv_store::{BlockingKvStore, KvStore};
     #[pymodule_export]
     use super::classes::metrics_dict::metrics;
+    #[pymodule_export]
+    use super::prepare_fork;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -35,8 +48,11 @@ mod core {
         let close = module.getattr("close_at_exit")?;
         py.import("atexit")?.call_method1("register", (close,))?;
         if let Ok(register) = py.import("os")?.getattr("register_at_fork") {
-            let note = [("after_in_child", module.getattr("note_fork")?)].into_py_dict(py)?;
-            register.call((), Some(&note))?;
+            let hooks = [("before", "prepare_fork"), ("after_in_child", "note_fork")];
+            let hooks = hooks.map(|(when, name)| Ok((when, module.getattr(name)?)));
+            let hooks = hooks.into_iter().collect::<PyResult<Vec<_>>>()?;
+            let hooks = hooks.into_py_dict(py)?;
+            register.call((), Some(&hooks))?;
         }
         Ok(())
     }

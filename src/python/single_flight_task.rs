@@ -20,16 +20,13 @@ pub(super) struct Asker {
 impl Asker {
     /// The task that runs; None where a callback runs, or no loop.
     pub(super) fn current(py: Python<'_>) -> Option<Self> {
-        static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        static ID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let asked = || -> PyResult<Option<Self>> {
-            let task = CURRENT_TASK
-                .import(py, "asyncio", "current_task")?
-                .call0()?;
+            let (current_task, id) = functions(py)?;
+            let task = current_task.call0()?;
             if task.is_none() {
                 return Ok(None);
             }
-            let number = ID.import(py, "builtins", "id")?.call1((&task,))?;
+            let number = id.call1((&task,))?;
             let number = number.extract()?;
             let task = task.unbind();
             Ok(Some(Self { task, number }))
@@ -62,6 +59,14 @@ impl Asker {
             drop(added);
         }
     }
+}
+
+/// `asyncio.current_task` and `id`; found at first use.
+pub(super) fn functions(py: Python<'_>) -> PyResult<(&Bound<'_, PyAny>, &Bound<'_, PyAny>)> {
+    static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static ID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let current_task = CURRENT_TASK.import(py, "asyncio", "current_task")?;
+    Ok((current_task, ID.import(py, "builtins", "id")?))
 }
 
 /// Says once that a task has left.

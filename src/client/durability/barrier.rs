@@ -116,7 +116,7 @@ impl Connections {
         };
         let lost = (!ids.is_empty()).then(|| {
             format!(
-                "has lost {} writes: write these ids again, or delete them; this is said until then",
+                "does not show {} writes of this process: they are lost, unless others have written the ids since; look at them, and write or delete them again where that is right; this is said until then",
                 ids.len()
             )
         });

@@ -281,10 +281,13 @@ fn error_of(payload: &(dyn Any + Send)) -> Error {
 
 /// The event loop that runs on this thread.
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    get_running_loop(py)?.call0()
+}
+
+/// The function that tells; found at first use.
+pub(super) fn get_running_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    GET_RUNNING_LOOP
-        .import(py, "asyncio", "get_running_loop")?
-        .call0()
+    GET_RUNNING_LOOP.import(py, "asyncio", "get_running_loop")
 }
 
 fn lost() -> Error {

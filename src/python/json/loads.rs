@@ -9,9 +9,13 @@ pub(super) fn loads<'py, T>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py,
 where
     T: pyo3::PyTypeCheck,
 {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let loads = LOADS.import(py, "json", "loads")?;
-    Ok(loads
+    Ok(function(py)?
         .call1((PyString::from_bytes(py, json)?,))?
         .cast_into::<T>()?)
+}
+
+/// The function; imported at first use.
+pub(in crate::python) fn function(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "json", "loads")
 }

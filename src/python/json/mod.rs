@@ -9,7 +9,7 @@ mod decode;
 mod encode;
 mod failure;
 mod fields;
-mod loads;
+pub(super) mod loads;
 mod python_str;
 mod scratch_buffer;
 
