@@ -32,6 +32,15 @@ def test_a_server_that_is_not_there_is_the_one_finding(healthy: RedisServer, fou
     assert (finding.check, finding.severity) == ("reach", Severity.ERROR)
 
 
+# What this user may do is found out by trying it, deletes too.
+def test_no_key_of_anybody_is_tried_out(healthy: RedisServer) -> None:
+    client = healthy.client()
+    client.set("nano_graphrag:@doctor", "another program's")
+    before = {key: client.dump(key) for key in client.scan_iter()}
+    assert list(examine(RedisConfig(redis_url=healthy.url)))
+    assert {key: client.dump(key) for key in client.scan_iter()} == before
+
+
 def test_an_evicting_policy_is_found(healthy: RedisServer, found: Found) -> None:
     healthy.client().config_set("maxmemory-policy", "allkeys-lru")
     (finding,) = found()
