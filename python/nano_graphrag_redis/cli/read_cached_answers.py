@@ -15,7 +15,7 @@ from nano_graphrag_redis.humanize import plural
 from .completion import namespaces_for_completion
 from .progress_bars import Bars
 
-_BATCH = 500
+_BATCH = 64
 """Values in memory at a time, and between two updates of the bar."""
 
 Caches = Annotated[

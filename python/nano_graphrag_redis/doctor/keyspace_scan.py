@@ -18,8 +18,11 @@ from .target import Target
 
 Progress = Callable[[int], None]
 
+_AT_ONCE: Final = 64
+"""Values in memory at a time."""
+
 PAGE: Final = 512
-"""Keys that one SCAN looks at; the values of one page are in memory at a time."""
+"""Keys that one SCAN looks at."""
 
 DOCUMENTS: Final = "full_docs"
 CHUNKS: Final = "text_chunks"
@@ -148,8 +151,10 @@ def _look(
             readable.append(id)
         elif kind != "none":
             keyspace.foreign[namespace][id] = kind
-    for id, value in _values(target, keyspace, namespace, readable):
-        _note(keyspace, namespace, id, value)
+    for start in range(0, len(readable), _AT_ONCE):
+        ids = readable[start : start + _AT_ONCE]
+        for id, value in _values(target, keyspace, namespace, ids):
+            _note(keyspace, namespace, id, value)
 
 
 def _note(keyspace: KeyspaceScan, namespace: str, id: str, value: Any) -> None:
