@@ -33,7 +33,8 @@ OlderThan = Annotated[
         parser=age_in_seconds,
         metavar="AGE",
         help="Answers older than this: 90m, 36h, 7d. The age of an answer is the namespace's "
-        "redis_ttl minus its remaining TTL, or what redis_ttl_sliding has noted.",
+        "redis_ttl minus its remaining TTL, or what redis_ttl_sliding has noted; so answers that "
+        "were written with another TTL, as by migrate --ttl, count as older or younger.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the answers.")]
