@@ -48,6 +48,37 @@ def test_a_forked_child_and_its_parent_work_at_once(server: RedisServer) -> None
     assert run_script(HELPERS + dedent(script), server.url).cleanly() == "served\n"
 
 
+# The thread that looks is not there in the child, which would wait for it for ever.
+def test_a_fork_while_another_thread_makes_the_first_call_leaves_a_child_that_works(
+    server: RedisServer,
+) -> None:
+    script = """
+    import types
+    looking = threading.Event()
+    class Slow(types.ModuleType):
+        def __getattribute__(self, name):
+            if name == "get_running_loop":
+                looking.set()
+                time.sleep(0.3)
+            return super().__getattribute__(name)
+    asyncio.__class__ = Slow
+    storage.sync.upsert({"a": 1})
+    def read():
+        assert asyncio.run(storage.get_by_id("a")) == 1
+    thread = threading.Thread(target=read)
+    thread.start()
+    looking.wait()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        read()
+        os._exit(0)
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    """
+    run_script(script, server.url).cleanly()
+
+
 # As the first process of a container has one that makes a namespace in it.
 def test_a_child_with_the_number_of_its_parent_is_another_process(server: RedisServer) -> None:
     script = """
