@@ -267,6 +267,17 @@ def test_prune_deletes_answers_that_are_none_and_nothing_else(
     assert set(redis_client.keys()) == before - gone
 
 
+def test_prune_says_that_the_files_of_dual_writing_hold_what_it_deleted(
+    ours: Command, fill: Callable[..., None]
+) -> None:
+    said = "files of redis_dual_write still hold them"
+    for dual, wanted in (("false", False), ("true", True), ("true", False)):
+        if wanted or dual == "false":
+            fill("llm_response_cache", {"empty": {"return": ""}})
+        pruned = ours("prune", REDIS_DUAL_WRITE=dual)
+        assert (pruned.returncode, said in pruned.stderr) == (0, wanted), pruned
+
+
 def test_drop_says_that_it_deletes_what_all_workspaces_share(
     ours: Command, fill: Callable[..., None], redis_client: redis.Redis
 ) -> None:

@@ -98,6 +98,13 @@ def prune(
         },
         lambda: "\n".join(said),
     )
+    if session.config.redis_dual_write and not dry_run and any(pruned.values()):
+        # It knows none of the service's working directories.
+        session.output.say(
+            "the files of redis_dual_write still hold them: export anew before a service goes back "
+            "to its files",
+            "yellow",
+        )
     if unreadable.count:
         session.output.say(str(unreadable), "yellow")
         return Exit.FOUND
