@@ -102,7 +102,10 @@ fn a_barrier_tells_what_a_server_that_lost_its_values_has_lost() {
         let error = store.barrier().await.unwrap_err();
         assert_eq!(error.kind(), Kind::Durability, "{error}");
         let text = error.to_string();
-        assert!(text.contains("has lost 1 writes"), "{text}");
+        assert!(
+            text.contains("does not show 1 writes of this process"),
+            "{text}"
+        );
         assert_eq!(error.unconfirmed().unwrap(), ids(&["lost"]));
         put(&store, &[("lost", "1")]).await;
         store.barrier().await.unwrap();

@@ -279,7 +279,7 @@ fn a_turn_to_replace_is_kept_while_its_holder_works_and_is_over_when_another_has
             assert_eq!(get(&store, "old").await.unwrap(), "1");
         }
         swap.check().unwrap();
-        server.say(&format!("SET {TURN} another"));
+        server.say(&format!("SET {TURN} 0123456789abcdef"));
         pass(Duration::from_secs(3)).await;
         wait_still("another has it", || swap.check().is_err()).await;
         let error = swap.end().await.unwrap_err();
@@ -335,7 +335,7 @@ fn whoever_finds_another_replacing_gives_up_after_longer_than_a_turn_may_last() 
     let server = Server::start(&binaries()[0]);
     let store = open(replacing(&server));
     on_a_still_clock(async || {
-        server.say(&format!("SET {TURN} another"));
+        server.say(&format!("SET {TURN} 0123456789abcdef"));
         let waiting = Arc::clone(&store);
         let waiting = tokio::spawn(async move { waiting.begin_swap(HashSet::new(), None).await });
         let mut passed = Duration::ZERO;
