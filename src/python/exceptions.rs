@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyType};
 use crate::error::{Error, Kind};
 use crate::metrics::Status;
 
-const MODULE: &str = "nano_graphrag_redis.exceptions";
+pub(super) const MODULE: &str = "nano_graphrag_redis.exceptions";
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {

@@ -17,11 +17,24 @@ pub use json::bench_entry as codec;
 /// never end in the child. Registered with `os.register_at_fork`.
 #[pyo3::pyfunction]
 fn prepare_fork(py: pyo3::Python<'_>) {
+    use pyo3::prelude::*;
+
+    // A module that is imported now could have hooks of its own run for one half of the fork.
+    let imported = |name| {
+        let modules = py.import("sys").and_then(|sys| sys.getattr("modules"));
+        modules.is_ok_and(|modules| modules.contains(name).unwrap_or(false))
+    };
     // What fails here fails again, and is told, where it is needed.
-    let _ = bridge::get_running_loop(py);
-    let _ = single_flight_task::functions(py);
-    let _ = exceptions::classes(py);
-    let _ = json::loads::function(py);
+    if imported("asyncio") {
+        let _ = bridge::get_running_loop(py);
+        let _ = single_flight_task::functions(py);
+    }
+    if imported(exceptions::MODULE) {
+        let _ = exceptions::classes(py);
+    }
+    if imported("json") {
+        let _ = json::loads::function(py);
+    }
 }
 
 #[pyo3::pymodule(name = "_core")]
