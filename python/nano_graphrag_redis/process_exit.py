@@ -17,8 +17,9 @@ from . import _core
 
 Call = Callable[[], object]
 
-_calls: Final[list[Call]] = [_core.close_at_exit]
-"""In the order of their registration. The core registers itself with ``atexit``."""
+_calls: Final[list[tuple[Call, int | None]]] = [(_core.close_at_exit, None)]
+"""In the order of their registration, some with the one process whose end they are for. The core
+registers itself with ``atexit``."""
 
 _FORKING: Final = ("multiprocessing.process", "billiard.process")
 
@@ -26,16 +27,21 @@ _LAST: Final = -100
 """The priority of a finalizer that comes after those of others, which may use a storage."""
 
 
-def at_exit(call: Call) -> None:
-    """Has ``call`` run when this process ends, before what was given earlier."""
-    _calls.append(call)
+def at_exit(call: Call, *, in_children: bool = True) -> None:
+    """Has ``call`` run when this process ends, before what was given earlier.
+
+    Args:
+        call: What to call.
+        in_children: Whether also at the end of its children of ``multiprocessing``, which may have
+            no part in it.
+    """
+    _calls.append((call, None if in_children else os.getpid()))
     atexit.register(call)
 
 
 def not_at_exit(call: Call) -> None:
     """Takes back what was given to :func:`at_exit`."""
-    if call in _calls:
-        _calls.remove(call)
+    _calls[:] = [each for each in _calls if each[0] is not call]
     atexit.unregister(call)
 
 
@@ -44,7 +50,9 @@ def _end_child() -> None:
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()  # it may still use a storage, and would be waited for in any case
     while _calls:
-        _calls.pop()()
+        call, process = _calls.pop()
+        if process in {None, os.getpid()}:
+            call()
 
 
 def _finalize_child(util: Any) -> None:

@@ -58,7 +58,8 @@ def _fold_at_exit(backend: Backend) -> None:
         if alive is not None:
             alive._close(within=_left_at_exit(alive.config.redis_operation_timeout))  # noqa: SLF001
 
-    at_exit(close)
+    # A child that ends has not made this storage, and its files may be large.
+    at_exit(close, in_children=False)
     weakref.finalize(backend, not_at_exit, close).atexit = False
 
 

@@ -224,3 +224,25 @@ def test_a_child_of_multiprocessing_leaves_nothing_undone(
     assert len(json.loads((tmp_path / "kv_store_full_docs.json").read_text())) == 90
     with server.client() as client:
         assert client.xlen("nano_graphrag:@changes:full_docs") == 9
+
+
+def test_a_child_of_multiprocessing_folds_no_files_of_its_parent(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    script = """
+    import multiprocessing
+    from pathlib import Path
+    settings = {"redis_url": URL, "redis_dual_write": True, "working_dir": sys.argv[2]}
+    docs = SyncRedisKVStorage("full_docs", settings)
+    docs.upsert({"a": 1})
+    log = Path(sys.argv[2]) / "kv_store_full_docs.changes"
+    before = log.read_bytes()
+    child = multiprocessing.get_context("fork").Process(target=int)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert log.read_bytes() == before
+    docs.close()
+    assert not log.exists()
+    """
+    run_script(script, server.url, tmp_path).cleanly()

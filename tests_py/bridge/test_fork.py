@@ -76,7 +76,8 @@ def test_a_fork_while_another_thread_makes_the_first_call_leaves_a_child_that_wo
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     """
-    run_script(script, server.url).cleanly()
+    ended = run_script(script, server.url)
+    assert ended.code == 0, ended.err
 
 
 # As the first process of a container has one that makes a namespace in it.
