@@ -86,14 +86,6 @@ pub(crate) enum Seen {
     Free,
 }
 
-/// Who was given a lease, and what followed from it.
-pub(crate) struct Given {
-    /// Whether it had waited for another.
-    pub(crate) promoted: bool,
-    /// How many began to wait with it.
-    pub(crate) begun: usize,
-}
-
 impl Flights {
     /// A task missed this id. It does not wait if it holds the lease, or if somebody makes the value
     /// and `waits` is false.
@@ -183,6 +175,8 @@ pub struct Lease {
     route: Route,
     number: u64,
     kept: bool,
+    /// Whether its holder had waited for another, who failed.
+    pub(crate) promoted: bool,
 }
 
 impl Lease {
@@ -248,8 +242,9 @@ impl Flown {
         .unwrap_or(0)
     }
 
-    /// Gives the lease to the first waiter that is still there; None if none is.
-    pub(crate) fn lead(&self) -> Option<Given> {
+    /// Gives the lease to the first waiter that is still there, and gives how many begin to wait with it;
+    /// None if nobody is there.
+    pub(crate) fn lead(&self) -> Option<usize> {
         loop {
             let mut state = self.flights.state.lock();
             state.last_lease += 1;
@@ -257,18 +252,18 @@ impl Flown {
             let flight = state.flights.get_mut(&self.route)?;
             let waiter = flight.waiters.pop_front()?;
             flight.holder = Some((number, Instant::now()));
+            let promoted = flight.led;
             drop(state);
             let lease = Lease {
                 flights: Arc::clone(&self.flights),
                 route: self.route.clone(),
                 number,
                 kept: false,
+                promoted,
             };
             // One that nobody takes is dropped out here: that takes the lock again.
             if waiter.send(Landing::Lead(lease)).is_ok() {
-                let promoted = self.with(|flight| flight.led).unwrap_or(false);
-                let begun = self.led();
-                return Some(Given { promoted, begun });
+                return Some(self.led());
             }
         }
     }
@@ -293,12 +288,12 @@ impl Flown {
         self.with(|flight| flight.written = false);
     }
 
-    /// Gives each waiter what is its; gives how many took it.
-    pub(crate) fn land(&self, landing: impl Fn() -> Landing) -> usize {
+    /// Gives each waiter what is its.
+    pub(crate) fn land(&self, landing: impl Fn() -> Landing) {
         let waiters = self.with(|flight| std::mem::take(&mut flight.waiters));
-        let waiters = waiters.unwrap_or_default();
-        let landed = waiters.into_iter().map(|waiter| waiter.send(landing()));
-        landed.flatten().count()
+        for waiter in waiters.unwrap_or_default() {
+            let _ = waiter.send(landing()); // or it has gone
+        }
     }
 
     /// Ends it, unless somebody waits.

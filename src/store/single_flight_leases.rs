@@ -122,11 +122,26 @@ impl KvStore {
         // One that only observes lands after a single question, whose time is limited elsewhere.
         let wait = single.wait.unwrap_or(self.config.server.operation_timeout);
         match timeout(wait, landing).await {
-            Ok(Ok(landing)) => landing,
+            Ok(Ok(landing)) => {
+                self.count_landing(&landing);
+                landing
+            }
             Ok(Err(_)) => Landing::Alone,
             Err(_) => {
                 self.counters.count(Count::TimedOut, 1);
                 Landing::Alone
+            }
+        }
+    }
+
+    /// Counted by who landed: a process that ends with its answer has counted it.
+    fn count_landing(&self, landing: &Landing) {
+        match landing {
+            Landing::Value(_) => self.counters.count(Count::Saved, 1),
+            Landing::Alone => self.counters.count(Count::WouldWait, 1),
+            Landing::Lead(lease) => {
+                self.counters.count(Count::Leases, 1);
+                self.counters.count(Count::Promoted, lease.promoted.into());
             }
         }
     }
@@ -189,7 +204,7 @@ impl KvStore {
                     sleep(pause(began.elapsed())).await;
                 }
             } else {
-                self.would_wait(&flight);
+                Self::send_away(&flight);
             }
             if flight.finish() {
                 return;
@@ -218,16 +233,14 @@ impl KvStore {
                 }
                 Seen::Held(since) => since + LONGEST_CALL,
                 Seen::Free => {
-                    let Some(given) = flight.lead() else {
+                    let Some(now_waiting) = flight.lead() else {
                         self.release(flight, Some(until)).await;
                         return Held::Released;
                     };
-                    self.counters.count(Count::Leases, 1);
-                    self.counters.count(Count::Promoted, given.promoted.into());
                     if self.waits() {
-                        self.counters.count(Count::Waits, given.begun as u64);
+                        self.counters.count(Count::Waits, now_waiting as u64);
                     } else {
-                        self.would_wait(flight);
+                        Self::send_away(flight);
                     }
                     continue;
                 }
@@ -284,18 +297,16 @@ impl KvStore {
     }
 
     /// Sends all who wait away: it only observes.
-    fn would_wait(&self, flight: &Flown) {
+    fn send_away(flight: &Flown) {
         flight.led();
-        let sent_away = flight.land(|| Landing::Alone);
-        self.counters.count(Count::WouldWait, sent_away as u64);
+        flight.land(|| Landing::Alone);
     }
 
     fn land(&self, flight: &Flown, value: &Bytes) {
         if self.waits() {
-            let saved = flight.land(|| Landing::Value(value.clone()));
-            self.counters.count(Count::Saved, saved as u64);
+            flight.land(|| Landing::Value(value.clone()));
         } else {
-            self.would_wait(flight);
+            Self::send_away(flight);
         }
     }
 
