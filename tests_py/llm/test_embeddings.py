@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from nano_graphrag import GraphRAG
 from nano_graphrag._utils import EmbeddingFunc
 
 from nano_graphrag_redis import StorageConfigError, _core, cache_embeddings
+from nano_graphrag_redis.llm import cached_vectors
+from nano_graphrag_redis.llm.cached_vectors import AT_ONCE
 from support.conditions import eventually
 from support.scripts import run_script
 from support.servers import RedisServer
@@ -59,6 +63,47 @@ def test_the_provider_is_asked_only_for_texts_that_are_missing_and_for_each_once
     assert embed(func, "a", "a").tobytes() == provider.vectors(["a", "a"]).tobytes()
     assert len(provider.batches) == 2
     assert counted_since(before) == {"hits": 3, "misses": 5, "forgiven": 0}
+
+
+@pytest.mark.parametrize("many", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE + 1])
+def test_many_texts_are_read_and_written_in_turns_of_the_loop(
+    provider: Provider, server: RedisServer, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    turn = 0
+    worked: Counter[tuple[str, int]] = Counter()
+
+    def watched(name: str) -> Callable[..., Any]:
+        body = getattr(cached_vectors, name)
+
+        def watching(*arguments: Any) -> Any:
+            worked[name, turn] += 1
+            return body(*arguments)
+
+        return watching
+
+    for name in ("encoded", "decoded"):
+        monkeypatch.setattr(cached_vectors, name, watched(name))
+    texts = [f"text {number}" for number in range(many)]
+    texts.insert(many // 2, texts[0])
+
+    async def turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        ticking = asyncio.create_task(turns())
+        func = cached(provider, server)
+        for _ in range(2):
+            assert (await func(texts)).tobytes() == provider.vectors(texts).tobytes()
+        ticking.cancel()
+
+    asyncio.run(main())
+    assert len(provider.batches) == 1
+    assert max(worked[name, turn] for name, turn in worked if name == "encoded") <= AT_ONCE
+    # Once to tell whether it is one, and once to give it.
+    assert max(worked[name, turn] for name, turn in worked if name == "decoded") <= 2 * AT_ONCE
 
 
 def test_vectors_that_are_asked_for_live_on(

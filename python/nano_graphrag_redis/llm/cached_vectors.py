@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -20,9 +21,14 @@ from nano_graphrag_redis.threads import aside
 
 from .vector_encoding import Vector, decoded, encoded
 
+_Many = TypeVar("_Many", list[str], Vector)
+
 Ask = Callable[[list[str]], Awaitable[Any]]
 
 _MATRIX: Final = 2
+
+AT_ONCE: Final = 64
+"""Vectors that are encoded or decoded in one turn of the event loop: a few milliseconds."""
 
 
 class EmbeddingCache:
@@ -70,7 +76,7 @@ class EmbeddingCache:
         except BaseException:
             self._give_up()
             raise
-        rows = self._rows(given, missing)
+        rows = await self._rows(given, missing)
         if rows is None:
             self._waits = False  # others would wait in turn for what is never stored
             self._give_up()
@@ -85,7 +91,7 @@ class EmbeddingCache:
     def _id_of(self, text: str) -> str:
         return hashlib.sha256((self._salt + text).encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _rows(
+    async def _rows(
         self, given: Any, missing: Mapping[str, str]
     ) -> dict[str, tuple[Vector, dict[str, Any]]] | None:
         """The provider's rows by id, each with its value; None if they cannot be stored."""
@@ -93,9 +99,11 @@ class EmbeddingCache:
             rows = np.asarray(given)
         except ValueError:  # rows of different lengths
             rows = np.empty(0)
-        values = []
+        values: list[dict[str, Any] | None] = []
         if rows.ndim == _MATRIX and rows.shape == (len(missing), self._dimension):
-            values = [encoded(row, self._model) for row in rows]
+            for piece in _pieces(rows):
+                values += [encoded(row, self._model) for row in piece]
+                await asyncio.sleep(0)
         if not values or None in values:
             warn_once(
                 f"embeddings of {visible(self._model)} are not cached: for each text the provider "
@@ -115,19 +123,21 @@ class EmbeddingCache:
         def is_vector(value: Any) -> bool:
             return decoded(value, self._dimension) is not None
 
+        vectors = {}
         try:
             store = await self._store()
-            if self._waits and len(ids) == 1:
-                values = [await store.get_by_id(ids[0])]
-            else:
-                values = await store.get_by_ids(ids, None, is_vector)
+            for piece in _pieces(ids):
+                if self._waits and len(ids) == 1:
+                    values = [await store.get_by_id(ids[0])]
+                else:
+                    values = await store.get_by_ids(piece, None, is_vector)
+                for id, value in zip(piece, values, strict=True):
+                    vector = decoded(value, self._dimension)
+                    if vector is not None:
+                        vectors[id] = vector
         except StorageError as error:
             self._tell(error)
-            return {}
-        found = (
-            (id, decoded(value, self._dimension)) for id, value in zip(ids, values, strict=True)
-        )
-        return {id: vector for id, vector in found if vector is not None}
+        return vectors
 
     async def _write(self, rows: Mapping[str, tuple[Vector, dict[str, Any]]]) -> None:
         try:
@@ -144,3 +154,9 @@ class EmbeddingCache:
     def _tell(self, error: StorageError) -> None:
         """Warns of what no outage policy forgives: an embedded server that does not start."""
         warn_once(f"{EMBEDDING_CACHE}: embeddings are not cached: {visible(error)}")
+
+
+def _pieces(many: _Many) -> Iterator[_Many]:
+    """``many`` in pieces of at most ``AT_ONCE``."""
+    for start in range(0, len(many), AT_ONCE):
+        yield many[start : start + AT_ONCE]
