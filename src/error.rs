@@ -98,6 +98,16 @@ impl Error {
         self
     }
 
+    /// What is said in place of a list of unconfirmed ids, for which there is no memory.
+    #[must_use]
+    pub(crate) fn without_unconfirmed(mut self) -> Self {
+        self.0.kind = Kind::Memory;
+        self.0
+            .message
+            .push_str("; and no memory for the list of the ids that are not confirmed, which may be any of this call");
+        self
+    }
+
     /// Says which level of durability was asked for, and which one there is.
     #[must_use]
     pub(crate) fn with_levels(mut self, wanted: String, achieved: String) -> Self {

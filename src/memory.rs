@@ -2,17 +2,25 @@
 //! process.
 //!
 //! What is small and of a fixed size is not asked for here, and a process in which that cannot be had any more ends. So
-//! whoever asks for much leaves [`SPARE`] bytes to be had for the small things around it.
+//! whoever asks for much leaves [`SPARE`] bytes to be had for the small things around it, and work on many ids looks for
+//! them before each batch.
 
-use std::hint::black_box;
+use std::collections::TryReserveError;
 use std::panic::resume_unwind;
+
+use memmap2::MmapMut;
 
 use crate::error::{Error, Kind, Result};
 
 /// Bytes from which on a claim is refused unless [`SPARE`] bytes can be had besides.
 const LARGE: usize = 256 * 1024;
+/// Bytes that a short text takes besides its place in a list.
+const TEXT: usize = 64;
 /// What small allocations are left with.
 const SPARE: usize = 1024 * 1024;
+/// Address space that glibc maps for the heap of a new thread, most of which it gives back. A thread for which it
+/// cannot gets a page for each allocation, however small.
+const HEAP: usize = 128 * 1024 * 1024;
 
 /// Room for so many items more, without which nothing has changed.
 #[inline]
@@ -62,11 +70,49 @@ pub(crate) fn look_for(bytes: usize) -> Result<()> {
     Err(refused(bytes))
 }
 
+/// An error unless there is memory for the next batch of what takes little for each of many ids.
+pub(crate) fn look_for_batch() -> Result<()> {
+    look_for(LARGE)
+}
+
+/// What became of a table of so many items that was to grow, for which all of them are moved.
+pub(crate) fn grown<T>(
+    outcome: std::result::Result<(), TryReserveError>,
+    items: usize,
+) -> Result<()> {
+    outcome.map_err(|_| refused(items.saturating_mul(size_of::<T>())))
+}
+
+/// Room for so many short texts more, as ids are.
+pub(crate) fn reserve_texts(texts: &mut Vec<String>, more: usize) -> Result<()> {
+    reserve(texts, more)?;
+    look_for(more.saturating_mul(TEXT))
+}
+
+/// All of them, if there is memory for the list.
+pub(crate) fn listed<T>(items: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    reserve(&mut all, items.len())?;
+    all.extend(items);
+    Ok(all)
+}
+
 fn can_have(bytes: usize) -> bool {
-    let mut room: Vec<u8> = Vec::new();
-    let had = room.try_reserve_exact(bytes).is_ok();
-    black_box(&room); // or it would not be asked for at all
-    had
+    // Asked of the system: what the allocator has put by for one thread is of no use to another.
+    MmapMut::map_anon(bytes).is_ok()
+}
+
+/// Does work that allocates on a thread that no socket waits for, or at once where memory is so short that another thread
+/// would have no heap. It begins when this is first polled, and goes to its end even if this is dropped. None if it
+/// was broken off.
+pub(crate) async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    if can_have(HEAP) {
+        tokio::task::spawn_blocking(work).await.ok()
+    } else {
+        Some(work())
+    }
 }
 
 /// What the caller gets whose call needs so many bytes more than there are.

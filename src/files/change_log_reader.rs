@@ -11,9 +11,12 @@ use super::{failed, open_to_read};
 use crate::error::Result;
 use crate::json::cursor::Cursor;
 use crate::json::{Layout, rewrite};
+use crate::memory;
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 * 1024;
+/// Ids that are taken before memory is looked for again.
+const IDS: usize = 4096;
 
 /// Bytes of one of several files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,14 +145,14 @@ impl Changes {
             scratch.clear();
             match parse(&line, &mut scratch) {
                 Some(Parsed::Drop) => self.drop_all(),
-                Some(Parsed::Mark(mark, id)) => self.mark(mark, id),
+                Some(Parsed::Mark(mark, id)) => self.mark(mark, id)?,
                 Some(Parsed::Set(id, start, length)) => {
                     let place = Place {
                         file,
                         at: at + start as u64,
                         length,
                     };
-                    let change = self.change(id);
+                    let change = self.change(id)?;
                     change.fate = Fate::Set(place);
                     (change.delete_asked, change.asked) = (false, false);
                 }
@@ -185,8 +188,8 @@ impl Changes {
         }
     }
 
-    fn mark(&mut self, mark: Mark, id: String) {
-        let change = self.change(id);
+    fn mark(&mut self, mark: Mark, id: String) -> Result<()> {
+        let change = self.change(id)?;
         match mark {
             Mark::Delete => (change.fate, change.asked) = (Fate::Deleted, false),
             // If it was not done, a delete before it holds.
@@ -194,17 +197,22 @@ impl Changes {
             Mark::DeleteAsked => (change.delete_asked, change.asked) = (true, true),
             Mark::Drop => self.drop_all(),
         }
+        Ok(())
     }
 
-    /// What is known of an id, which is named now.
-    pub(crate) fn change(&mut self, id: String) -> &mut Change {
+    /// What is known of an id, which is named now; an error if there is no memory for more ids.
+    pub(crate) fn change(&mut self, id: String) -> Result<&mut Change> {
         let order = self.ids.len();
-        self.ids.entry(id).or_insert(Change {
+        if order.is_multiple_of(IDS) {
+            memory::look_for_batch()?;
+        }
+        memory::grown::<(String, Change)>(self.ids.try_reserve(1), order + 1)?;
+        Ok(self.ids.entry(id).or_insert(Change {
             fate: Fate::AsInFile,
             delete_asked: self.dropped,
             asked: self.dropped,
             order,
-        })
+        }))
     }
 }
 
@@ -315,7 +323,7 @@ mod tests {
             assert!(matches!(change.fate, Fate::Set(_)));
             assert_eq!((change.asked, change.delete_asked), (asked, asked), "{id}");
         }
-        let in_file = *changes.change("in the file".to_owned());
+        let in_file = *changes.change("in the file".to_owned()).unwrap();
         assert_eq!(in_file.fate, Fate::AsInFile);
         assert!(in_file.delete_asked);
     }
@@ -331,14 +339,14 @@ mod tests {
         lines.set("since", b"2");
         assert!(log.try_append(&lines, None).unwrap());
         let mut changes = read(&log.paths().log);
-        changes.change("in the file".to_owned());
+        changes.change("in the file".to_owned()).unwrap();
         assert!(try_put_away(log.paths(), None).unwrap().is_some());
         assert!(log.try_append(&changes.unanswered(), None).unwrap());
         let mut again = read(&log.paths().log);
         for id in ["a", "b", "in the file"] {
             assert!(again.ids[id].delete_asked, "{id}");
         }
-        assert!(!again.change("since".to_owned()).delete_asked);
+        assert!(!again.change("since".to_owned()).unwrap().delete_asked);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::vec;
 
 use crate::error::{Error, Kind, Result};
+use crate::memory;
 
 /// Bytes of ids that are sorted in memory.
 const RUN_BYTES: usize = 32 << 20;
@@ -53,6 +54,7 @@ impl Sorter {
     /// Takes an item.
     pub fn push(&mut self, item: Item) -> Result<()> {
         self.bytes += item.id.len() + ITEM_BYTES;
+        memory::reserve(&mut self.items, 1)?;
         self.items.push(item);
         if self.bytes >= self.most {
             self.spill().map_err(|error| no_room(&error))?;

@@ -10,6 +10,7 @@ use super::json_reader::Signature;
 use super::{JsonFile, Paths, failed, open_to_read};
 use crate::error::{Error, Kind, Result};
 use crate::json::Layout;
+use crate::memory;
 use crate::mutex::Mutex;
 
 /// How often the files are read again that changed while they were read.
@@ -60,6 +61,7 @@ impl View {
                     continue; // nobody can ask for it
                 }
                 let (at, length) = (entry.at, entry.length);
+                memory::grown::<(String, Place)>(places.try_reserve(1), places.len() + 1)?;
                 places.insert(
                     entry.id,
                     Place {
@@ -119,7 +121,7 @@ impl View {
     }
 
     /// Every id, in no order.
-    pub fn ids(&self) -> impl Iterator<Item = &str> {
+    pub fn ids(&self) -> impl ExactSizeIterator<Item = &str> {
         self.places.keys().map(String::as_str)
     }
 }

@@ -1,10 +1,9 @@
 //! The steps of long work: what each is called, how much of a file one takes, what is done beside it, and a file that
 //! changed meanwhile.
 
-use tokio::task::spawn_blocking;
-
 use crate::error::{Error, Kind, Result};
 use crate::files::JsonFile;
+use crate::memory;
 
 /// Bytes of a file that are read over in one step.
 pub(super) const STEP_BYTES: u64 = 8 << 20;
@@ -54,12 +53,12 @@ impl Step {
     }
 }
 
-/// Does what needs no server on a thread for it, while the caller's thread waits for one. It begins when this is first
-/// polled, and goes to its end even if this is dropped.
+/// Does what needs no server on a thread for it, while the caller's thread waits for one.
 pub(super) async fn beside<Done: Send + 'static>(
     work: impl FnOnce() -> Result<Done> + Send + 'static,
 ) -> Result<Done> {
-    spawn_blocking(work).await.map_err(|_| interrupted())?
+    let with_memory = || memory::look_for_batch().and_then(|()| work());
+    memory::beside(with_memory).await.ok_or_else(interrupted)?
 }
 
 /// What is left of work whose last step did not come to its end.

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyString};
 
 use crate::error::{Error, Kind, Result};
+use crate::memory;
 
 /// Ids, or items, that are read when a call begins, and in each later turn of the loop: about a
 /// millisecond. A count and no time: how much of the caller's container is copied at once has to
@@ -71,6 +72,7 @@ impl Ids {
             if let Err(error) = utf8_of(text)? {
                 self.refused.get_or_insert(error);
             }
+            memory::reserve(&mut self.given, 1)?;
             self.given.push(text.clone().unbind());
         }
         Ok(false)

@@ -49,7 +49,8 @@ impl Packed {
     }
 
     pub(super) fn into_strings(mut self) -> Vec<String> {
-        let mut texts = Vec::with_capacity(self.len());
+        let mut texts = Vec::new();
+        memory::claim(&mut texts, self.len());
         while let Some(text) = self.take() {
             texts.push(text.to_owned());
         }

@@ -7,6 +7,7 @@ use super::KvStore;
 use crate::client::deadline;
 use crate::error::Result;
 use crate::log_events::Event;
+use crate::memory;
 
 /// COUNT of a SCAN: the server is busy for about 0.7 ms a call, and more would save little.
 const SCAN_COUNT: usize = 1000;
@@ -56,9 +57,11 @@ impl KvStore {
         let mut ids = HashSet::new();
         let mut pages = self.own_pages();
         while let Some(keys) = pages.next().await? {
-            ids.extend(self.ids_of(&keys).into_iter().map(str::to_owned));
+            let found = self.ids_of(&keys).into_iter();
+            memory::grown::<String>(ids.try_reserve(found.len()), ids.len() + found.len())?;
+            ids.extend(found.map(str::to_owned));
         }
-        Ok(ids.into_iter().collect())
+        memory::listed(ids.into_iter())
     }
 
     /// The ids of keys. The pattern of a SCAN is escaped; the prefix is checked again all the same
@@ -112,6 +115,7 @@ impl KvStore {
 
     /// One page of a SCAN with any pattern, over every key of the database.
     pub async fn scan(&self, cursor: u128, pattern: &[u8], count: usize) -> Result<Page> {
+        self.memory_for_batch()?;
         let count = count.to_string();
         let arguments: [&[u8]; 4] = [b"MATCH", pattern, b"COUNT", count.as_bytes()];
         self.asked(self.connections.scan(cursor, &arguments)).await

@@ -12,6 +12,7 @@ use super::batch_sizes::KEY_BATCH;
 use crate::client::{Commands, Node, Reply, Request, deadline};
 use crate::error::{Error, Kind, Result};
 use crate::log_events::Event;
+use crate::memory;
 
 /// Bytes of the wire around a key: lengths, the command's name.
 pub(super) const GET_FRAME: usize = 48;
@@ -44,7 +45,15 @@ impl KvStore {
         if request.is_empty() {
             return Ok(Vec::new()); // no server has answered, so that an outage is not over
         }
+        if request.is_batch() {
+            self.memory_for_batch()?;
+        }
         self.asked(self.connections.send(request)).await
+    }
+
+    /// An error unless there is memory for a batch of ids and what is answered for each.
+    pub(super) fn memory_for_batch(&self) -> Result<()> {
+        memory::look_for_batch().map_err(|error| error.in_namespace(&self.config.namespace))
     }
 
     /// Sends a request that is no key's to a node, and waits for its answers.

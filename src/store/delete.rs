@@ -8,6 +8,7 @@ use crate::client::deadline;
 use crate::client::durability::acknowledged_writes::Change;
 use crate::error::Result;
 use crate::files::change_log::{Lines, Mark};
+use crate::memory;
 
 impl KvStore {
     /// Deletes ids and counts those that were there. Never sent twice: the count would lie.
@@ -60,7 +61,11 @@ impl KvStore {
                     [id] => error.about(id),
                     _ => error,
                 };
-                unconfirmed.extend_from_slice(&ids[start + chunk.len()..]);
+                let later = &ids[start + chunk.len()..];
+                if memory::reserve_texts(&mut unconfirmed, later.len()).is_err() {
+                    return Err(error.without_unconfirmed());
+                }
+                unconfirmed.extend_from_slice(later);
                 return Err(error.with_unconfirmed(unconfirmed));
             }
         }

@@ -21,6 +21,9 @@ pub(crate) struct Request {
     pub(in crate::client) writes: bool,
 }
 
+/// Commands from which on a request is a batch.
+const BATCH: usize = 16;
+
 /// Whether a command of this name changes values.
 fn writes(name: &[u8]) -> bool {
     matches!(name, b"SET" | b"UNLINK" | b"PERSIST")
@@ -47,6 +50,11 @@ impl Request {
     /// a reader that counts answers would never be done, and keep those of others waiting.
     pub(crate) fn is_empty(&self) -> bool {
         self.replies == 0
+    }
+
+    /// Whether it asks for more than one or a few ids.
+    pub(crate) fn is_batch(&self) -> bool {
+        self.replies >= BATCH
     }
 
     /// This request, to be sent once.

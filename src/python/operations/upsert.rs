@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyIterator, PyString};
 use super::time_slice::Turn;
 use super::unasked;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::python::bridge::{Completion, Job, Spawner, Step};
 use crate::python::id_arguments::{AT_ONCE, checked};
 use crate::python::json::{Failure, encoded};
@@ -82,8 +83,10 @@ impl Items {
             copy.update(data.as_mapping())?;
             copy
         };
+        let mut given = VecDeque::new();
+        memory::grown::<(Py<PyString>, Py<PyAny>)>(given.try_reserve(data.len()), data.len())?;
         let mut items = Self {
-            given: VecDeque::with_capacity(data.len()),
+            given,
             refused: None,
             rest: None,
         };
@@ -156,9 +159,11 @@ impl Upsert {
 
     /// A write of these items in place of all that is there.
     pub(in crate::python) fn in_place_of_all(store: Call, items: Items) -> Self {
+        let mut ids = HashSet::new();
+        // Room for all, if there is memory: it would keep the loop waiting while it grows.
+        let _ = ids.try_reserve(items.given.capacity());
         Self {
-            // With room for all: it would keep the loop waiting while it grows.
-            swapping: Swapping::Wanted(HashSet::with_capacity(items.given.capacity())),
+            swapping: Swapping::Wanted(ids),
             ..Self::new(store, items)
         }
     }
@@ -200,6 +205,9 @@ impl Upsert {
 
     /// The next items as one request.
     fn next_batch(&mut self, py: Python<'_>) -> Result<Batch, Failure> {
+        if !self.alone {
+            memory::look_for_batch()?;
+        }
         let mut chunk = Batch::new(self.capacity);
         while !self.items.is_empty()
             && chunk.len() < BATCH_ITEMS
@@ -338,10 +346,28 @@ impl Upsert {
         }
     }
 
+    /// Adds the ids of which no write was sent to those that are not confirmed; false if there is no memory for them.
+    fn list_never_sent(&mut self, py: Python<'_>) -> PyResult<bool> {
+        let kept = self.kept.iter().map(Batch::len).sum::<usize>();
+        let more = kept + self.items.len();
+        if memory::reserve_texts(&mut self.unconfirmed, more).is_err() {
+            return Ok(false);
+        }
+        let never_sent = self.kept.drain(..).flat_map(Batch::into_ids);
+        self.unconfirmed.extend(never_sent);
+        for (id, _) in self.items.drain(..) {
+            self.unconfirmed.push(id.to_str(py)?.to_owned());
+        }
+        Ok(true)
+    }
+
     fn next(&mut self, py: Python<'_>, spawn: &Spawner<'_>) -> PyResult<Step> {
         if let Some(given) = &mut self.given {
             let all_read = given.read(py)?;
             if let Swapping::Wanted(ids) = &mut self.swapping {
+                let read = given.given.len();
+                memory::grown::<String>(ids.try_reserve(read - ids.len()), read)?;
+                memory::look_for_batch()?;
                 for (id, _) in given.given.range(ids.len()..) {
                     ids.insert(id.to_str(py)?.to_owned());
                 }
@@ -378,18 +404,14 @@ impl Upsert {
         }
         let outcome = match self.failed.take() {
             None => Ok(()),
-            Some(error) => {
-                let never_sent = self.kept.drain(..).flat_map(Batch::into_ids);
-                self.unconfirmed.extend(never_sent);
-                for (id, _) in self.items.drain(..) {
-                    self.unconfirmed.push(id.to_str(py)?.to_owned());
-                }
+            Some(error) if self.list_never_sent(py)? => {
                 let error = match &*self.unconfirmed {
                     [id] if self.alone => error.about(id),
                     _ => error,
                 };
                 Err(error.with_unconfirmed(std::mem::take(&mut self.unconfirmed)))
             }
+            Some(error) => Err(error.without_unconfirmed()),
         };
         self.store.forgiven(outcome)?;
         Ok(Step::Done(py.None()))

@@ -24,6 +24,7 @@ use crate::files::{
     sync_directory,
 };
 use crate::json::Layout;
+use crate::memory;
 use crate::store::{BatchSizer, KvStore};
 
 /// Milliseconds between two compactions of one file.
@@ -267,7 +268,7 @@ async fn compact_one(
             value.clear();
         }
     }
-    let mut rest: Vec<(&String, &Change)> = changes.ids.iter().collect();
+    let mut rest: Vec<(&String, &Change)> = memory::listed(changes.ids.iter())?;
     rest.sort_unstable_by_key(|(_, change)| change.order);
     for (id, change) in rest {
         if let Fate::Set(place) = change.fate {
@@ -307,7 +308,7 @@ async fn list_all(store: &KvStore, paths: &Paths, changes: &mut Changes) -> Resu
     };
     while let Some(keys) = pages.next().await.map_err(unknown)? {
         for id in store.ids_of(&keys) {
-            changes.change(id.to_owned());
+            changes.change(id.to_owned())?;
         }
     }
     Ok(())
@@ -321,7 +322,7 @@ fn take_all(paths: &Paths, changes: &mut Changes) -> Result<()> {
     while let Some(entry) = file.next(Layout::Compact, &mut scratch)? {
         scratch.clear();
         if entry.storable {
-            changes.change(entry.id);
+            changes.change(entry.id)?;
         }
     }
     Ok(())

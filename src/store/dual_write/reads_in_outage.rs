@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files::namespace_lock::check_owner;
 use crate::files::{Paths, View};
 use crate::log_events::Event;
+use crate::memory;
 use crate::mutex::Mutex;
 use crate::store::KvStore;
 
@@ -42,13 +43,13 @@ impl FileFallback {
             return Ok(held);
         }
         let (paths, owner) = (self.paths.clone(), self.owner.clone());
-        let read = tokio::task::spawn_blocking(move || {
+        let read = memory::beside(move || {
             check_owner(&paths, &owner)?;
             View::of(&paths)
         });
         let read = read.await;
-        let lost = |_| Error::new(Kind::File, "the files could not be read over");
-        let view = read.map_err(lost)??.map(Arc::new);
+        let lost = || Error::new(Kind::File, "the files could not be read over");
+        let view = read.ok_or_else(lost)??.map(Arc::new);
         let mut held = self.view.lock();
         held.clone_from(&view);
         Ok(view)
@@ -117,7 +118,7 @@ impl KvStore {
     /// What `ids` gives.
     pub(in crate::store) async fn list_instead(&self, error: Error) -> Result<Vec<String>> {
         let view = self.files_instead(error).await?;
-        Ok(view.ids().map(str::to_owned).collect())
+        memory::listed(view.ids().map(str::to_owned))
     }
 }
 

@@ -9,6 +9,7 @@ use super::sorted_set::{Around, is_id};
 use crate::client::{Commands, Reply, Request, deadline};
 use crate::error::{Error, Kind, Result};
 use crate::log_events::Event;
+use crate::memory;
 use crate::store::write_tracker::WriteTracker;
 use crate::store::{KvStore, Recorded, batches, first};
 
@@ -92,6 +93,7 @@ impl KvStore {
         let mut listing = Listing::default();
         while let Some(page) = self.next_members(&mut listing).await? {
             let (alive, suspects) = self.checked_members(page).await?;
+            memory::grown::<String>(found.try_reserve(alive.len()), found.len() + alive.len())?;
             found.extend(alive);
             match self.sweep(&suspects).await {
                 Err(error) if error.refuses_writes() => {} // a later listing finds them
@@ -100,7 +102,7 @@ impl KvStore {
                 }
             }
         }
-        Ok(found.into_iter().collect())
+        memory::listed(found.into_iter())
     }
 
     /// Says once that a walk over all keys stands in for the registry.
