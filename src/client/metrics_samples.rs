@@ -81,12 +81,12 @@ impl ServerStats {
 
     fn plus(self, other: Self) -> Self {
         Self {
-            evicted_keys: self.evicted_keys + other.evicted_keys,
-            used_memory: self.used_memory + other.used_memory,
+            evicted_keys: self.evicted_keys.saturating_add(other.evicted_keys),
+            used_memory: self.used_memory.saturating_add(other.used_memory),
             max_memory: self
                 .max_memory
                 .zip(other.max_memory)
-                .map(|(one, more)| one + more),
+                .map(|(one, more)| one.saturating_add(more)),
             persistence_ok: self.persistence_ok && other.persistence_ok,
         }
     }
@@ -352,6 +352,25 @@ mod tests {
         let sum = ServerStats::parse("maxmemory:200\r\n").plus(failed);
         assert!(!sum.persistence_ok);
         assert_eq!(sum.max_memory, None);
+    }
+
+    #[test]
+    fn numbers_that_no_server_counts_up_to_end_no_sample() {
+        for (odd, known) in [
+            ("18446744073709551615", u64::MAX),
+            ("-1", 1),
+            ("x", 1),
+            ("", 1),
+        ] {
+            let of = |number: &str| {
+                ServerStats::parse(&format!(
+                    "evicted_keys:{number}\r\nused_memory:{number}\r\nmaxmemory:{number}\r\n"
+                ))
+            };
+            let sum = of("1").plus(of(odd));
+            assert_eq!((sum.evicted_keys, sum.used_memory), (known, known), "{odd}");
+            assert_eq!(sum.max_memory, (known > 1).then_some(known), "{odd}");
+        }
     }
 
     #[test]

@@ -83,10 +83,10 @@ impl KvStore {
             Err(error) if error.is_outage() => return Err(error),
             Err(_) => return Ok(None), // a user who may not ask INFO still may have the rest
         };
-        let used = sections
+        let mut used = sections
             .iter()
             .map(|(_, text)| info_field(text, "used_memory")?.parse::<u64>().ok());
-        Ok(used.sum())
+        Ok(used.try_fold(0, |sum: u64, bytes| Some(sum.saturating_add(bytes?))))
     }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,41 @@ def test_facts_that_info_leaves_out_are_said_to_be_unknown() -> None:
     unknown = {f.check for f in findings if f.severity is Severity.WARNING}
     assert unknown == {"version", "eviction-policy", "memory", "append-only", "replication"}
     assert all("not known" in f.title for f in findings if f.check in unknown)
+
+
+INFO = {
+    b"server": ["redis_version:7.2.4"],
+    b"memory": [
+        "used_memory:5", "maxmemory:0", "total_system_memory:9000", "maxmemory_policy:noeviction"
+    ],
+    b"persistence": ["aof_enabled:1", "aof_last_write_status:ok"],
+    b"replication": ["role:master", "slave0:ip=10.0.0.2,port=6379,state=online,offset=1,lag=0"],
+}  # fmt: skip
+ODD = ["", "x", "-1", "1.5", "9" * 400, "9" * 5000, "\u0663", "=,=,,"]
+
+
+# Proxies and compatible servers do: each of them ended the examination in a traceback.
+@pytest.mark.parametrize("odd", ODD, ids=["empty", *ODD[1:4], "huge", "huger", "arabic", "signs"])
+@pytest.mark.parametrize(
+    "field",
+    ["redis_version", "used_memory", "maxmemory", "total_system_memory", "slave0", "lag", "role"],
+)
+def test_odd_facts_in_info_are_said_to_be_unknown_and_end_nothing(field: str, odd: str) -> None:
+    pattern = re.compile(rf"((?:^|,){field}[:=]).*")
+
+    def answered(words: list[bytes]) -> bytes:
+        if words[0] == b"INFO":
+            lines = [pattern.sub(lambda found: found[1] + odd, line) for line in INFO[words[1]]]
+            text = "\r\n".join(lines).encode()
+            return b"$%d\r\n%b\r\n" % (len(text), text)
+        answers = {b"PING": b"+PONG\r\n", b"SCAN": b"*2\r\n$1\r\n0\r\n*0\r\n"}
+        return answers.get(words[0], b"$-1\r\n")
+
+    with Peer(answered) as peer:
+        made = {f.check: f for f in examine(RedisConfig(redis_url=peer.url))}
+    assert {"version", "memory", "append-only", "replication", "contents"} <= made.keys()
+    unknown = {"redis_version": "version", "used_memory": "memory", "total_system_memory": "memory"}
+    if field in unknown and not (field == "redis_version" and odd == "1.5"):
+        assert "not known" in made[unknown[field]].title
+    if field == "slave0":
+        assert "1 of 1 replicas" in made["replication"].title

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -259,6 +260,8 @@ _ASKED: Final = {
     "evicted_keys": "stats",
     "expired_keys": "stats",
 }
+_NUMBER: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
+"""What a server counts up to; more digits than these are no number of one."""
 
 
 def _server(config: RedisConfig) -> dict[str, float]:
@@ -269,7 +272,7 @@ def _server(config: RedisConfig) -> dict[str, float]:
             for _, text in store.info(section):
                 for line in text.splitlines():
                     name, _, value = line.partition(":")
-                    if name in _ASKED and value.strip().replace(".", "", 1).isdecimal():
+                    if name in _ASKED and _NUMBER.fullmatch(value.strip()):
                         totals[name] = totals.get(name, 0) + float(value)
     return totals
 

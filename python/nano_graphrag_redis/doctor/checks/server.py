@@ -50,7 +50,7 @@ def version(target: Target) -> Iterator[Finding]:
             "Redis",
             facts.get("redis_version"),
         )  # fmt: skip
-        found = re.match(r"(\d+)\.(\d+)", number or "")
+        found = re.match(r"([0-9]{1,9})\.([0-9]{1,9})", number or "")
         mode = facts.get("server_mode", facts.get("redis_mode", "standalone"))
         title = f"{name} {number}, {mode}, at {address}"
         if not found:
@@ -191,7 +191,7 @@ def memory(target: Target) -> Iterator[Finding]:
             _number(facts, "total_system_memory"),
             "the machine's memory",
         )  # fmt: skip
-        if not limit or "used_memory" not in facts:
+        if not limit or used is None:
             yield _unsaid("memory", "the room that is left", address, _FULL)
             continue
         amounts = f"{filesize.decimal(used)} of {filesize.decimal(limit)}"
@@ -272,7 +272,10 @@ def replication(target: Target) -> Iterator[Finding]:
 
 def _replicas(target: Target, address: str, facts: Facts) -> Iterator[Finding]:
     lines = [value for name, value in facts.items() if re.fullmatch(r"slave\d+", name)]
-    replicas = [dict(part.split("=", 1) for part in line.split(",")) for line in lines]
+    replicas = [
+        {name: said for name, _, said in (part.partition("=") for part in line.split(","))}
+        for line in lines
+    ]
     late = [one for one in replicas if not _keeps_up(one)]
     if late:
         names = ", ".join(f"{one.get('ip')}:{one.get('port')} ({one.get('state')})" for one in late)
@@ -303,8 +306,10 @@ def _replicas(target: Target, address: str, facts: Facts) -> Iterator[Finding]:
 
 
 def _keeps_up(replica: Facts) -> bool:
-    return replica.get("state") == "online" and int(replica.get("lag", 0)) < BEHIND
+    return replica.get("state") == "online" and (_number(replica, "lag") or 0) < BEHIND
 
 
-def _number(facts: Facts, name: str) -> int:
-    return int(facts.get(name, 0) or 0)
+def _number(facts: Facts, name: str) -> int | None:
+    """A number that the server says; None if it says none."""
+    said = facts.get(name, "")
+    return int(said) if re.fullmatch("[0-9]{1,20}", said) else None
