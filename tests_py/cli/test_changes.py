@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from nano_graphrag_redis import SyncRedisKVStorage
+from support.cluster import RedisCluster
 from support.conditions import eventually
 from support.peer import Peer
 from support.servers import RedisServer
@@ -227,6 +228,28 @@ def test_follow_shows_a_stream_beside_one_whose_server_does_not_answer(
         assert json.loads(process.stderr.readline())["error"] == "StorageUnavailableError"
         ids.append("3-0")
         assert json.loads(process.stdout.readline())["id"] == "3-0"
+
+
+# The walk over the cluster failed for the part that is away, and nothing was shown.
+@pytest.mark.any_server
+def test_the_streams_of_the_part_of_a_cluster_that_answers_are_shown(
+    command: Command, server_binary: Path
+) -> None:
+    options: dict[str, Any] = {"replicas": False, "cluster_require_full_coverage": "no"}
+    with RedisCluster(server_binary, **options) as cluster:
+        keys = [f"nano_graphrag:@changes:{name}" for name in ("full_docs", "community_reports")]
+        for key in keys:
+            cluster.client().xadd(key, {"op": "upsert", "who": "w", "ids": f'["of {key}"]'})
+        away, stays = keys
+        assert cluster.primary_of(away) is not cluster.primary_of(stays)
+        cluster.primary_of(away).kill()
+        settings = {"REDIS_CLUSTER": "true", "REDIS_MAX_RETRIES": "0"}
+        ended = command("changes", "--url", cluster.url, "--json", **settings)
+        alone = command("changes", "full_docs", "--url", cluster.url, **settings)
+    assert ended.returncode == 3, ended.stderr
+    assert [each["ids"] for each in json.loads(ended.stdout)] == [[f"of {stays}"]]
+    assert json.loads(ended.stderr)["error"] == "StorageUnavailableError"
+    assert (alone.returncode, alone.stdout) == (3, "")
 
 
 def bulk(text: str) -> bytes:

@@ -16,7 +16,7 @@ import typer
 
 from nano_graphrag_redis._core import BlockingKvStore
 from nano_graphrag_redis.config import RedisConfig
-from nano_graphrag_redis.config.namespaces import OF_EVERY_HOST
+from nano_graphrag_redis.config.namespaces import KNOWN_NAMESPACES, OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageOperationError, StorageUnavailableError
 from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.migration.open_store import opened
@@ -140,24 +140,43 @@ class _Streams:
         self.refused: dict[str, StorageOperationError] = {}
         """Why a stream cannot be read, of those that cannot, by namespace."""
         self.away: StorageUnavailableError | None = None
-        """Why a stream was not read by the latest ``new``, if its server did not answer."""
+        """Why streams were not all looked for or read the last time: a server did not answer."""
         self.cut: list[str] = []
         """The streams that had lost entries by the latest ``new`` that nobody has read."""
         self.more = False
         """Whether there may be more than the latest ``new`` has read."""
 
     def look(self) -> None:
-        """Opens the streams that there are and are not known yet."""
-        names = [self._only] if self._only is not None else _recorded(self._config)
-        for name in names:
+        """Opens the streams that there are and are not known yet.
+
+        Where a part of a cluster does not answer, those of the host's namespaces: the others may
+        have them.
+        """
+        self.away = None
+        names = {self._only} if self._only is not None else set()
+        try:
+            if self._only is None:
+                names.update(_recorded(self._config))
+        except StorageUnavailableError as error:
+            if not self._config.redis_cluster:
+                raise
+            self.away = error
+            names.update(KNOWN_NAMESPACES)
+        for name in sorted(names):
             if name not in self._stores and name not in self.refused:
                 self._stores[name] = self._stack.enter_context(opened(name, self._config))
 
     def latest(self, number: int) -> list[_Change]:
-        """The latest changes of all of them, the oldest first; the others are passed over."""
+        """The latest changes, the oldest first, of the streams whose server answers."""
         found: list[_Change] = []
         for name in list(self._stores):
-            entries = self._read(name, None, max(number, 1))
+            try:
+                entries = self._read(name, None, max(number, 1))
+            except StorageUnavailableError as error:
+                if self._only is not None:
+                    raise
+                self.away = error
+                continue
             self._last[name] = entries[0][0] if entries else "0-0"
             found += [_Change.of(name, id, fields) for id, fields in entries]
         return sorted(found)[max(len(found) - number, 0) :]
@@ -211,8 +230,8 @@ def changes(
 
     REDIS_CHANGES=on records it, at most once: an entry may be missing, and none is made up.
 
-    Exits 1 if nothing was recorded, or if a stream cannot be read; the others are shown. With
-    --follow, a server that goes away is waited for.
+    Exits 1 if nothing was recorded, or if a stream cannot be read, and 3 if its server does not
+    answer; the others are shown. With --follow, a server that goes away is waited for.
     """
     config = session.bare.model_copy(update={"redis_changes": False})
     with ExitStack() as stack:
@@ -226,6 +245,9 @@ def changes(
             )
             for error in streams.refused.values():
                 session.output.refuse(error)
+            if streams.away:
+                session.output.refuse(streams.away)
+                return Exit.NO_SERVER
             if not found and last and not streams.refused:
                 session.output.say("no changes were recorded: set REDIS_CHANGES=on", "dim")
                 return Exit.FOUND
@@ -261,12 +283,13 @@ def _follow(session: Session, streams: _Streams) -> NoReturn:
 
 def _looked(streams: _Streams, looks: int) -> StorageUnavailableError | None:
     """Looks for further streams from time to time; the error if the server did not answer."""
-    if looks % _NAMESPACES_EVERY == 0:
-        try:
-            streams.look()
-        except StorageUnavailableError as error:
-            return error
-    return None
+    if looks % _NAMESPACES_EVERY:
+        return None
+    try:
+        streams.look()
+    except StorageUnavailableError as error:
+        return error
+    return streams.away
 
 
 def _shown(session: Session, found: list[_Change]) -> Iterator[str]:
