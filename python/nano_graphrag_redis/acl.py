@@ -19,15 +19,19 @@ _ALWAYS: Final = (
     "exists",
     "get",
     "memory|usage",
+    "persist",
     "ping",
+    "pttl",
     "scan",
     "set",
+    "type",
     "unlink",
     "zremrangebyscore",  # one writer without a registry tells those who keep one
 )
-_NEAR_CACHE: Final = ("client|tracking", "pttl")
+OF_COMMANDS: Final = frozenset({"persist", "type"})
+"""What no storage asks, but ``doctor`` and ``prune --older-than`` do, which are run as it is."""
+_NEAR_CACHE: Final = ("client|tracking",)
 _REGISTRY: Final = (
-    "pttl",
     "zadd",
     "zcount",
     "zrangebyscore",
@@ -36,7 +40,7 @@ _REGISTRY: Final = (
 )
 TRANSACTIONS: Final = frozenset({"exec", "multi", "watch"})
 """By which, on one server, a set of reports is replaced at once."""
-_SLIDING: Final = ("pexpire", "pttl")
+_SLIDING: Final = ("pexpire",)
 _CHANGES: Final = (
     "xadd",
     "xrange",  # these two: who reads what was recorded

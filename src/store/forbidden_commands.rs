@@ -10,7 +10,7 @@ use crate::error::{Result, is_unknown_command};
 
 /// The commands, named as rules of an ACL name them, each with arguments that find nothing to do.
 /// `@` stands for the key.
-const FORMS: [(&str, &[&str]); 26] = [
+const FORMS: [(&str, &[&str]); 28] = [
     ("client|tracking", &["CLIENT", "TRACKING", "OFF"]),
     ("cluster|info", &["CLUSTER", "INFO"]),
     ("cluster|nodes", &["CLUSTER", "NODES"]),
@@ -20,11 +20,13 @@ const FORMS: [(&str, &[&str]); 26] = [
     ("getex", &["GETEX", "@"]),
     ("info", &["INFO", "server"]),
     ("memory|usage", &["MEMORY", "USAGE", "@"]),
+    ("persist", &["PERSIST", "@"]),
     ("pexpire", &["PEXPIRE", "@", "1"]),
     ("ping", &["PING"]),
     ("pttl", &["PTTL", "@"]),
     ("scan", &["SCAN", "0", "COUNT", "1"]),
     ("set", &["SET", "@", "", "XX"]),
+    ("type", &["TYPE", "@"]),
     ("unlink", &["UNLINK", "@"]),
     ("wait", &["WAIT", "0", "1"]),
     ("waitaof", &["WAITAOF", "0", "0", "1"]),

@@ -149,7 +149,10 @@ def test_what_a_refusal_keeps_from_view_is_said_beside_what_was_seen(
     client.config_set("maxmemory-policy", "allkeys-lru")
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": ["*"]}
     client.acl_setuser("ann", **rules, commands=["+@all", f"-{lacks}"])
-    policy, refused = found(redis_username="ann", redis_password="any")
+    *rights, policy, refused = found(redis_username="ann", redis_password="any")
+    assert [(each.check, each.severity) for each in rights] == [
+        ("rights", Severity.WARNING) for _ in range(lacks == "type")
+    ]
     assert policy.check == "eviction-policy"
     assert (refused.check, refused.severity) == ("refused", Severity.ERROR)
     assert f"'{lacks}' command" in refused.title

@@ -12,12 +12,12 @@ import redis
 
 from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
 from nano_graphrag_redis._core import BlockingKvStore
-from nano_graphrag_redis.acl import PLACEHOLDER, acl_line, acl_rules
+from nano_graphrag_redis.acl import PLACEHOLDER, acl_line
 from nano_graphrag_redis.typed_dicts import NearCacheStats
 from support.conditions import eventually
 from support.host import ROOT
 from support.servers import RedisServer
-from support.users import server_version
+from support.users import make_user, refusals, server_version
 
 NAMESPACE = "full_docs"
 
@@ -70,15 +70,6 @@ def settings(request: pytest.FixtureRequest, server: RedisServer) -> dict[str, A
     }
 
 
-def make_user(server: RedisServer, settings: dict[str, Any]) -> list[str]:
-    """Makes the user by the words of the line; returns its rules."""
-    config = RedisConfig(**settings)
-    rules = acl_rules(config, server=server_version(server))
-    words = ["graph", "reset", "on", f">{PLACEHOLDER}", *rules]
-    server.client().execute_command("ACL", "SETUSER", *words)
-    return rules
-
-
 def use(settings: dict[str, Any]) -> None:
     """Every call of a storage, and what it does by itself."""
     with SyncRedisKVStorage(NAMESPACE, settings) as storage:
@@ -116,19 +107,13 @@ def use(settings: dict[str, Any]) -> None:
         core.close()
 
 
-def refusals(client: redis.Redis) -> set[tuple[str, str]]:
-    """Why and at what the server has refused somebody something."""
-    log: Any = client.acl_log()
-    return {(entry["reason"], entry["object"]) for entry in log}
-
-
 def test_nothing_of_ours_is_refused_to_the_user(
     server: RedisServer, settings: dict[str, Any]
 ) -> None:
     make_user(server, settings)
     use(settings)
     # Statistics do without it, and say nothing about the server's memory.
-    assert refusals(server.client()) <= {("command", "info")}
+    assert refusals(server) <= {("command", "info")}
 
 
 @pytest.mark.any_server
@@ -153,7 +138,7 @@ def test_reports_are_replaced_at_once_by_the_user(
         reports.index_done_callback()
         assert reports.all_keys() == ["new"]
     assert "cmdstat_exec" in server.client().info("commandstats")
-    assert refusals(server.client()) <= {("command", "info")}
+    assert refusals(server) <= {("command", "info")}
 
 
 def test_every_command_that_is_granted_is_used(
@@ -166,8 +151,8 @@ def test_every_command_that_is_granted_is_used(
     statistics: Any = admin.info("commandstats")
     used = {name.removeprefix("cmdstat_") for name in statistics}
     granted = {rule[1:] for rule in rules if rule.startswith("+")}
-    # Asked when a registry is counted, swept or mended, and by a doctor.
-    assert granted - used <= {"zcount", "zscore", "zscan", "pttl", "exists"}
+    # Asked when a registry is counted, swept or mended, and by the command.
+    assert granted - used <= {"zcount", "zscore", "zscan", "pttl", "exists", "type", "persist"}
 
 
 @pytest.mark.parametrize(
@@ -203,7 +188,7 @@ def test_the_line_is_read_by_the_server_as_it_stands(
     with RedisServer(server_binary, config=(in_configuration,)) as other:
         url = re.sub(r":\d+", f":{other.port}", settings["redis_url"])
         use(settings | {"redis_url": url})
-        assert refusals(other.client()) <= {("command", "info")}
+        assert refusals(other) <= {("command", "info")}
 
 
 def test_the_line_names_the_user_and_no_password() -> None:

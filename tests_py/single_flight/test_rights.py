@@ -11,8 +11,8 @@ import pytest
 
 from nano_graphrag_redis import RedisKVStorage
 from nano_graphrag_redis.acl import PLACEHOLDER
-from security.test_acl import make_user
 from support.servers import RedisServer
+from support.users import make_user
 
 from .test_the_holder import leases
 

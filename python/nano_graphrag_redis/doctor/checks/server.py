@@ -11,7 +11,7 @@ from typing import Final
 
 from rich import filesize
 
-from nano_graphrag_redis.acl import TRANSACTIONS, acl_rules
+from nano_graphrag_redis.acl import OF_COMMANDS, TRANSACTIONS, acl_rules
 from nano_graphrag_redis.doctor.findings import Finding, Severity
 from nano_graphrag_redis.doctor.target import Facts, Target
 from nano_graphrag_redis.exceptions import StorageOperationError
@@ -111,7 +111,16 @@ def rights(target: Target) -> Iterator[Finding]:
             "new ones, as does everyone after a process was killed meanwhile",
             remedy="make the user anew with the line that doctor --acl prints",
         )
-    if missing := sorted(forbidden & needed - {_SLOTS_IN_FLIGHT} - TRANSACTIONS):
+    if of_commands := sorted(needed & forbidden & OF_COMMANDS):
+        yield Finding(
+            "rights",
+            Severity.WARNING,
+            f"this user may not call {', '.join(of_commands)}, or the server does not have it",
+            why="this looks at no contents and prune at no ages without type, and --repair lets "
+            "nothing live for ever without persist",
+            remedy="make the user anew with the line that doctor --acl prints",
+        )
+    if missing := sorted(forbidden & needed - {_SLOTS_IN_FLIGHT} - TRANSACTIONS - OF_COMMANDS):
         yield Finding(
             "rights",
             Severity.ERROR,
