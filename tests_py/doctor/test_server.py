@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from doctor.conftest import Found
 from nano_graphrag_redis import RedisConfig, SyncRedisKVStorage
+from nano_graphrag_redis.cli.app import main
 from nano_graphrag_redis.doctor import Severity, examine
 from support.conditions import eventually
 from support.peer import Peer
@@ -260,3 +262,28 @@ def test_odd_facts_in_info_are_said_to_be_unknown_and_end_nothing(field: str, od
         assert "not known" in made[unknown[field]].title
     if field == "slave0":
         assert "1 of 1 replicas" in made["replication"].title
+
+
+# SCAN may tell a key twice, where the server's table grows or shrinks meanwhile, or slots move.
+def test_a_key_that_the_walk_meets_twice_is_counted_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def answered(words: list[bytes]) -> bytes:
+        if words[0] == b"SCAN":
+            ids, cursor = (b"ab", b"7") if words[1] == b"0" else (b"bc", b"0")
+            keys = b"".join(b"$25\r\nnano_graphrag:full_docs:%c\r\n" % id for id in ids)
+            return b"*2\r\n$1\r\n%b\r\n*2\r\n%b" % (cursor, keys)
+        if words[0] == b"MGET":
+            return b"*%d\r\n%b" % (len(words) - 1, b"$2\r\n{}\r\n" * (len(words) - 1))
+        answers = {b"TYPE": b"+string\r\n", b"PTTL": b":-1\r\n", b"GET": b"$2\r\n{}\r\n"}
+        return answers.get(words[0], b"$-1\r\n")
+
+    with Peer(answered) as peer:
+        (contents,) = (f for f in examine(RedisConfig(redis_url=peer.url)) if f.check == "contents")
+        assert main(["stats", "--json", "--url", peer.url]) == 0
+    assert contents.title == "keys: 3 in full_docs"
+    counted = {
+        each["namespace"]: each["keys"]
+        for each in json.loads(capsys.readouterr().out)["namespaces"]
+    }
+    assert counted["full_docs"] == 3

@@ -210,8 +210,12 @@ def _single_flight(counted: ProcessMetrics) -> dict[str, int]:
 def _namespaces(config: RedisConfig, bars: Bars, foreign: Foreign) -> tuple[NamespaceFigures, ...]:
     samples: dict[str, set[str]] = defaultdict(set)
     counts: dict[str, int] = dict.fromkeys(HOST_NAMESPACES, 0)
+    # Some are met twice: by their hashes, which take less memory than millions of ids.
+    seen: set[int] = set()
     for met, (namespace, id) in enumerate(entries_of(config, foreign), start=1):
-        counts[namespace] = counts.get(namespace, 0) + 1
+        entry = hash((namespace, id))
+        counts[namespace] = counts.get(namespace, 0) + (entry not in seen)
+        seen.add(entry)
         if len(samples[namespace]) < _SAMPLE:
             samples[namespace].add(id)
         if met % _OFTEN == 0:

@@ -73,12 +73,17 @@ def take(target: Target, progress: Progress | None = None) -> KeyspaceScan:
     """Walks over every key of the keyspace, and reads every value."""
     keyspace = KeyspaceScan()
     met = 0
+    # SCAN may tell a key twice: by their hashes, which take less memory than millions of keys.
+    seen: set[int] = set()
     own = target.root_of(DOCUMENTS)
     shared = {target.root_of(name) for name in HOST_NAMESPACES} - {own}
     for root in (own, *sorted(shared)):
         for keys in _pages(target, root):
             by_namespace: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
-            for key in set(keys):
+            for key in keys:
+                if hash(key) in seen:
+                    continue
+                seen.add(hash(key))
                 name = key.removeprefix(root)
                 if name.startswith(b"@"):
                     with suppress(UnicodeDecodeError):
