@@ -52,7 +52,7 @@ def copy(
     the same prompt. A copied answer gets the full redis_ttl of the namespace.
     Exits 1 if an answer cannot be read or copied; the others are copied.
     """
-    bare = session.bare
+    bare = session.looking if dry_run else session.bare
     if LLM_CACHE in bare.redis_shared_namespaces:
         raise typer.BadParameter(
             f"{LLM_CACHE} is among redis_shared_namespaces: every workspace has these answers"

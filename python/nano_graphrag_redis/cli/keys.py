@@ -16,7 +16,7 @@ def keys(session: Session, namespace: Namespace) -> Exit | None:
 
     Exits 1 if there is no such namespace.
     """
-    with opened(namespace, session.bare) as store:
+    with opened(namespace, session.looking) as store:
         ids = sorted(store.all_keys())
 
     session.output.show(ids, lambda: session.output.lines(map(visible, ids)))

@@ -79,7 +79,7 @@ def prune(
         for name in names:
             ages = _ages(session.config, name)
             chosen = _choice(model, older_than, ages, unparseable)
-            with opened(name, session.bare) as store:
+            with opened(name, session.looking if dry_run else session.bare) as store:
                 pruned[name] = _prune(
                     store, f"prune {name}", bars, chosen, dry_run=dry_run, unreadable=unreadable
                 )

@@ -77,6 +77,11 @@ class Session:
             }
         )
 
+    @property
+    def looking(self) -> RedisConfig:
+        """The same for what only looks: whoever lists the ids of a registry mends it on the way."""
+        return self.bare.model_copy(update={"redis_registry": False})
+
 
 def command(body: Callable[..., Exit | None]) -> Callable[..., None]:
     """A command of ``body``, whose first parameter is the session and the rest its own options.
