@@ -79,7 +79,12 @@ impl fmt::Display for Endpoint {
         match &self.address {
             Address::Tcp(host, port) => {
                 let scheme = if self.secure { "rediss" } else { "redis" };
-                write!(f, "{scheme}://{host}:{port}/{}", self.database)
+                let (open, close) = if host.contains(':') {
+                    ("[", "]")
+                } else {
+                    ("", "")
+                };
+                write!(f, "{scheme}://{open}{host}{close}:{port}/{}", self.database)
             }
             Address::Unix(path) => write!(f, "unix://{}?db={}", path.display(), self.database),
         }
@@ -102,6 +107,7 @@ mod tests {
             ("redis://localhost", "redis://localhost:6379/0"),
             ("redis://10.0.0.1:7000/3", "redis://10.0.0.1:7000/3"),
             ("rediss://cache/3", "rediss://cache:6379/3"),
+            ("redis://[::1]:7000/3", "redis://[::1]:7000/3"),
             ("redis+unix:///run/r.sock?db=2", "unix:///run/r.sock?db=2"),
             ("unix:///run/r.sock", "unix:///run/r.sock?db=0"),
         ] {

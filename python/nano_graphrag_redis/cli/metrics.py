@@ -63,5 +63,14 @@ def metrics(
             f"--address {visible(address)} and --port {port} cannot be listened on: "
             f"{error.strerror}"
         ) from error
-    session.output.say(f"http://{address}:{server.server_port}/metrics, until Ctrl-C")
+    session.output.say(f"{_url(address, server.server_port)}, until Ctrl-C")
     threading.Event().wait()
+
+
+def _url(address: str, port: int) -> str:
+    """Where the metrics are.
+
+    >>> _url("::1", 9400), _url("localhost", 9400)
+    ('http://[::1]:9400/metrics', 'http://localhost:9400/metrics')
+    """
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}/metrics"
