@@ -10,8 +10,11 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from nano_graphrag_redis import _core
+from nano_graphrag_redis.config.warn_once import warn_once
 from nano_graphrag_redis.metrics.exposition import described, metrics_of
+from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.workers.backend_and_hash_seed import this_worker
+from nano_graphrag_redis.workers.counter_files import empty
 from nano_graphrag_redis.workers.counter_writer import SAMPLE_EVERY
 from nano_graphrag_redis.workers.live_workers import counted
 from nano_graphrag_redis.workers.merged_counters import merged
@@ -52,7 +55,13 @@ class DirectoryCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The metrics as they were last written."""
-        return metrics_of(merged(self.directory))
+        try:
+            return metrics_of(merged(self.directory))
+        except FileNotFoundError:
+            # systemd removes it with the service, and makes it anew with the next start.
+            where = visible(self.directory)
+            warn_once(f"{where} is not there: no process of the service writes there")
+            return metrics_of({**empty(), "workers": [], "days": {}})
 
     def describe(self) -> Iterable[Metric]:
         """The metrics without their numbers."""

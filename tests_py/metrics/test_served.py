@@ -1,0 +1,42 @@
+"""``metrics`` as a scraper meets it, whatever becomes of the directory."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+
+def scraped(url: str) -> str:
+    """What one scrape is told."""
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        assert answer.status == 200
+        text: str = answer.read().decode()
+    return text
+
+
+# As systemd removes a RuntimeDirectory= with the service: each scrape was a traceback on stderr.
+def test_a_directory_that_goes_away_is_told_of_once_and_holds_no_counters(tmp_path: Path) -> None:
+    directory = tmp_path / "counters"
+    directory.mkdir()
+    serving = [sys.executable, "-m", "nano_graphrag_redis", "metrics", "--dir", str(directory)]
+    with subprocess.Popen([*serving, "--port", "0"], stderr=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stderr is not None
+            url = served.stderr.readline().partition(",")[0]
+            before = scraped(url)
+            assert "# TYPE nano_graphrag_redis_workers gauge" in before
+            shutil.rmtree(directory)
+            assert [scraped(url) for _ in range(3)] == [before] * 3
+            directory.mkdir()
+            assert scraped(url) == before
+        finally:
+            served.send_signal(signal.SIGINT)
+        assert served.wait(timeout=30) == 130
+        told = served.stderr.read().splitlines()
+    assert len(told) == 2, told
+    assert "is not there: no process of the service writes there" in told[0]
+    assert told[1] == "interrupted"
