@@ -1,4 +1,4 @@
-"""``metrics`` as a scraper meets it, whatever becomes of the directory."""
+"""``metrics`` as a scraper meets it, whatever becomes of the directory and the names in it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from nano_graphrag_redis import SyncRedisKVStorage
+from nano_graphrag_redis.metrics import register, unregister
+from support.servers import RedisServer
 
 
 def scraped(url: str) -> str:
@@ -40,3 +46,19 @@ def test_a_directory_that_goes_away_is_told_of_once_and_holds_no_counters(tmp_pa
     assert len(told) == 2, told
     assert "is not there: no process of the service writes there" in told[0]
     assert told[1] == "interrupted"
+
+
+# A scrape with the same series twice is refused as a whole.
+def test_names_that_look_alike_are_series_of_their_own(server: RedisServer) -> None:
+    registry = CollectorRegistry()
+    register(registry)
+    try:
+        for namespace in ("a\nb", "a\\nb", "a\\\\nb"):
+            with SyncRedisKVStorage(namespace, {"redis_url": server.url}) as storage:
+                storage.get_by_id("nothing")
+        lines = generate_latest(registry).decode().splitlines()
+    finally:
+        unregister(registry)
+    series = [line.rpartition(" ")[0] for line in lines if not line.startswith("#")]
+    assert len(series) == len(set(series))
+    assert sum(one.startswith("nano_graphrag_redis_cache_misses_total{") for one in series) >= 3

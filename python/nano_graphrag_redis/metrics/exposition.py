@@ -57,22 +57,31 @@ def metrics_of(snapshot: ServiceMetrics) -> list[Metric]:
     """The metrics of a snapshot, those without a series too."""
     metrics = {family.name: family.metric() for family in FAMILIES}
     for namespace, told in snapshot["namespaces"].items():
-        _add_namespace(metrics, visible(namespace), told, snapshot["bounds"])
+        _add_namespace(metrics, label(namespace), told, snapshot["bounds"])
     for server, of_server in snapshot["servers"].items():
-        _add_server(metrics, visible(server), of_server)
+        _add_server(metrics, label(server), of_server)
     for worker in snapshot["workers"]:
         metrics["nano_graphrag_redis_workers"].add_metric(
             [worker["backend"], worker["hash_seed"]], worker["count"]
         )
     for namespace, (keys, memory) in namespaces_sampled(snapshot).items():
         if keys is not None:
-            metrics["nano_graphrag_redis_keys"].add_metric([visible(namespace)], keys)
+            metrics["nano_graphrag_redis_keys"].add_metric([label(namespace)], keys)
         if memory is not None:
-            metrics["redis_memory_usage_bytes"].add_metric([visible(namespace)], memory)
+            metrics["redis_memory_usage_bytes"].add_metric([label(namespace)], memory)
     return [
         *metrics.values(),
         *(_under_old_name(metrics[new], old) for new, old in RENAMED.items()),
     ]
+
+
+def label(name: str) -> str:
+    r"""A name as a label, another one for each: two series of one label make a scrape fail.
+
+    >>> print(label("a\nb"), label(r"a\nb"))
+    a\nb a\\nb
+    """
+    return visible(name.replace("\\", r"\\"))
 
 
 def described() -> list[Metric]:
