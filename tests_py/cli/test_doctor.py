@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from nano_graphrag_redis import SyncRedisKVStorage
+from support.peer import Peer
 from support.servers import RedisServer
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -97,6 +101,51 @@ def test_repair_with_dual_writing_is_told_whose_files_follow(
     mended = command(*repair, "--in", str(tmp_path), REDIS_DUAL_WRITE="true")
     assert mended.returncode == 0
     assert json.loads(file.read_text()).keys() == {"doc-2"}
+
+
+# Whose documents were forgotten has to be known: they are to be inserted again.
+@pytest.mark.parametrize("broken_off", ["Ctrl-C", "refused"])
+def test_a_repair_that_is_broken_off_says_what_it_has_done(
+    environ: dict[str, str], broken_off: str
+) -> None:
+    waiting = threading.Event()
+
+    def answered(words: list[bytes]) -> bytes:
+        name = words[0]
+        if name == b"SCAN":
+            chunks = words[3].startswith(b"nano_graphrag:text_chunks:")
+            keys = b"*0\r\n" if chunks else b"*1\r\n$29\r\nnano_graphrag:full_docs:doc-1\r\n"
+            return b"*2\r\n$1\r\n0\r\n" + keys
+        if name == b"PERSIST" and broken_off == "Ctrl-C":
+            waiting.set()
+            return b""
+        answers = {
+            b"TYPE": b"+string\r\n",
+            b"PTTL": b":60000\r\n",
+            b"GET": b'$15\r\n{"content":"x"}\r\n',
+            b"MGET": b'*1\r\n$15\r\n{"content":"x"}\r\n',
+            b"EXISTS": b":1\r\n",
+            b"UNLINK": b":1\r\n",
+            b"PERSIST": b"-NOPERM no permissions to run the 'persist' command\r\n",
+        }
+        return answers.get(name, b"+OK\r\n")
+
+    repair = [sys.executable, "-m", "nano_graphrag_redis", "doctor", "--repair", "--json"]
+    with (
+        Peer(answered) as peer,
+        subprocess.Popen(
+            repair, env=environ | {"REDIS_URL": peer.url}, stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        if broken_off == "Ctrl-C":
+            assert waiting.wait(timeout=60)
+            process.send_signal(signal.SIGINT)
+        shown, _ = process.communicate(timeout=60)
+    assert process.returncode == {"Ctrl-C": 130, "refused": 4}[broken_off]
+    report = json.loads(shown)
+    (done,) = report["repaired"]
+    assert (done["check"], done["ids"]) == ("documents-without-chunks", ["doc-1"])
+    assert report["complete"] is False
 
 
 def test_the_line_of_the_user_asks_no_server(command: Command) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 from nano_graphrag_redis import doctor as diagnosis
 from nano_graphrag_redis.acl import acl_line
 from nano_graphrag_redis.doctor import Finding, Repaired, Severity
-from nano_graphrag_redis.exceptions import StorageConfigError
+from nano_graphrag_redis.exceptions import StorageConfigError, StorageError
 from nano_graphrag_redis.humanize import plural
 from nano_graphrag_redis.printable import visible
 
@@ -72,33 +72,46 @@ def doctor(
         return None
     repaired: list[Repaired] = []
     findings: list[Finding] = []
-    # What a storage would log of its server at first use is a finding here.
-    with session.output.progress() as bars, untold("server_at_risk"):
-        if repair:
-            repaired.extend(_repair(session, directory, bars))
-        findings.extend(
-            diagnosis.examine(
-                session.config,
-                lambda met: bars.tell("examine", met, None, "keys"),
-                metrics_dir=session.metrics_dir,
+    try:
+        # What a storage would log of its server at first use is a finding here.
+        with session.output.progress() as bars, untold("server_at_risk"):
+            if repair:
+                _repair(session, directory, bars, repaired)
+            findings.extend(
+                diagnosis.examine(
+                    session.config,
+                    lambda met: bars.tell("examine", met, None, "keys"),
+                    metrics_dir=session.metrics_dir,
+                )
             )
-        )
-    session.output.show(
-        {
-            "repaired": [asdict(each) for each in repaired],
-            "findings": [_data(finding) for finding in findings],
-            "errors": _count(findings, Severity.ERROR),
-            "warnings": _count(findings, Severity.WARNING),
-        },
-        lambda: _report(repaired, findings, marks=session.output.says("✓✗⚒")),
-    )
+    except (StorageError, KeyboardInterrupt):  # what came before it is in the lists
+        if repaired or findings:
+            _show(session, repaired, findings, complete=False)
+        raise
+    _show(session, repaired, findings, complete=True)
     for finding in findings:
         if finding.check in _WITHOUT_A_SERVER:
             return _WITHOUT_A_SERVER[finding.check]
     return Exit.FOUND if _count(findings, Severity.ERROR) else None
 
 
-def _repair(session: Session, directory: Path | None, bars: Bars) -> list[Repaired]:
+def _show(
+    session: Session, repaired: list[Repaired], findings: list[Finding], *, complete: bool
+) -> None:
+    session.output.show(
+        {
+            "complete": complete,
+            "repaired": [asdict(each) for each in repaired],
+            "findings": [_data(finding) for finding in findings],
+            "errors": _count(findings, Severity.ERROR),
+            "warnings": _count(findings, Severity.WARNING),
+        },
+        lambda: _report(repaired, findings, marks=session.output.says("✓✗⚒"), complete=complete),
+    )
+
+
+def _repair(session: Session, directory: Path | None, bars: Bars, repaired: list[Repaired]) -> None:
+    """Repairs, and notes each repair when it is done."""
     config = session.config
     if directory is not None:
         config = config.model_copy(update={"working_dir": str(directory)})
@@ -107,7 +120,7 @@ def _repair(session: Session, directory: Path | None, bars: Bars) -> list[Repair
             "under redis_dual_write, --repair changes the host's files too: name its working_dir "
             "with --in DIR"
         )
-    return list(diagnosis.repair(config, lambda met: bars.tell("look", met, None, "keys")))
+    repaired.extend(diagnosis.repair(config, lambda met: bars.tell("look", met, None, "keys")))
 
 
 def _count(findings: list[Finding], severity: Severity) -> int:
@@ -118,7 +131,9 @@ def _data(finding: Finding) -> dict[str, Any]:
     return asdict(finding) | {"severity": finding.severity.value}
 
 
-def _report(repaired: list[Repaired], findings: list[Finding], *, marks: bool) -> RenderableType:
+def _report(
+    repaired: list[Repaired], findings: list[Finding], *, marks: bool, complete: bool
+) -> RenderableType:
     lines: list[RenderableType] = [
         Text(f"{'⚒' if marks else '*'} {visible(each.title)}", "cyan") for each in repaired
     ]
@@ -140,6 +155,8 @@ def _report(repaired: list[Repaired], findings: list[Finding], *, marks: bool) -
             lines.append(Text("  --repair mends it", "cyan"))
     errors, warnings = (_count(findings, each) for each in (Severity.ERROR, Severity.WARNING))
     summary = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
+    if not complete:
+        summary += " so far: it was broken off"
     lines.append(Text(summary, "bold red" if errors else "bold green"))
     return Group(*lines)
 
