@@ -225,16 +225,7 @@ impl ChangeLog {
                     raced.mark(Mark::DeleteAsked, id);
                 }
             }
-            let file = match log.take() {
-                // Not the one that was put away to be folded.
-                Some(file) if is_at(&file, &self.paths.log) => file,
-                _ => {
-                    let mut options = File::options();
-                    options.read(true).append(true).create(true);
-                    no_more_open_than(&self.paths.file, &mut options);
-                    open_own(&self.paths.log, &mut options)?
-                }
-            };
+            let file = self.opened(log.take())?;
             write(&file, &[kept, lines, &raced])?;
             if kept.drop || lines.drop {
                 held.count_drop()?;
@@ -248,6 +239,33 @@ impl ChangeLog {
             open.kept = Lines::default();
         }
         Ok(appended.is_some())
+    }
+
+    /// Appends lines that are made by what the log says, which nobody else writes to meanwhile. False as of `try_append`.
+    pub(crate) fn try_append_made(&self, make: impl FnOnce() -> Result<Lines>) -> Result<bool> {
+        let mut open = self.open.lock();
+        let Open { lock, log, .. } = &mut *open;
+        let appended = lock.hold(|_| {
+            let lines = make().map_err(io::Error::other)?;
+            if !lines.is_empty() {
+                let file = self.opened(log.take())?;
+                write(&file, &[&lines])?;
+                *log = Some(file);
+            }
+            Ok(())
+        })?;
+        Ok(appended.is_some())
+    }
+
+    /// The log to append to: not the one that was put away to be folded.
+    fn opened(&self, log: Option<File>) -> io::Result<File> {
+        if let Some(file) = log.filter(|file| is_at(file, &self.paths.log)) {
+            return Ok(file);
+        }
+        let mut options = File::options();
+        options.read(true).append(true).create(true);
+        no_more_open_than(&self.paths.file, &mut options);
+        open_own(&self.paths.log, &mut options)
     }
 
     /// Appends what was kept, if anything was.

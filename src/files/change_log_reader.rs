@@ -165,10 +165,14 @@ impl Changes {
     }
 
     /// Lines that say once more what only the server can tell, and has not told. Those that a drop asks after are named
-    /// one by one: by now the file also holds what was set after it.
-    pub(crate) fn unanswered(&self) -> Lines {
+    /// one by one: by now the file also holds what was set after it. So does the log that they go to, which has `since`
+    /// begun: what is known there of an id is newer than the question.
+    pub(crate) fn unanswered(&self, since: &Self) -> Lines {
         let mut lines = Lines::default();
-        for (id, change) in self.ids.iter().filter(|(_, change)| change.asked) {
+        let is_newer =
+            |id| matches!(since.ids.get(id), Some(newer) if newer.fate != Fate::AsInFile);
+        let asked = self.ids.iter().filter(|(_, change)| change.asked);
+        for (id, change) in asked.filter(|(id, _)| !is_newer(*id)) {
             let mark = if change.delete_asked {
                 Mark::DeleteAsked
             } else {
@@ -341,7 +345,10 @@ mod tests {
         let mut changes = read(&log.paths().log);
         changes.change("in the file".to_owned()).unwrap();
         assert!(try_put_away(log.paths(), None).unwrap().is_some());
-        assert!(log.try_append(&changes.unanswered(), None).unwrap());
+        assert!(
+            log.try_append(&changes.unanswered(&Changes::default()), None)
+                .unwrap()
+        );
         let mut again = read(&log.paths().log);
         for id in ["a", "b", "in the file"] {
             assert!(again.ids[id].delete_asked, "{id}");

@@ -278,12 +278,16 @@ async fn compact_one(
     let ids = writer.ids();
     let size = writer.finish()?;
     // A server that was away is asked again later.
-    if let Some(store) = asked {
-        let unanswered = changes.unanswered();
-        if !unanswered.is_empty() {
-            let next = ChangeLog::new(paths.clone(), store.config().keyspace.prefix());
-            with_patience(&next, || next.try_append(&unanswered, None)).await?;
-        }
+    if let Some(store) = asked
+        && !changes.unanswered(&Changes::default()).is_empty()
+    {
+        let next = ChangeLog::new(paths.clone(), store.config().keyspace.prefix());
+        let unanswered = || {
+            let mut since = Changes::default();
+            since.read(&paths.log, LOG)?;
+            Ok(changes.unanswered(&since))
+        };
+        with_patience(&next, || next.try_append_made(unanswered)).await?;
     }
     fs::remove_file(&paths.compacting)
         .map_err(|error| failed("cannot remove", &paths.compacting, &error))?;

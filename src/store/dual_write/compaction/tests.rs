@@ -122,6 +122,23 @@ async fn a_log_that_was_left_behind_comes_first_and_the_next_one_with_who_waits(
     }
 }
 
+// A delete that nobody could be asked after, behind a value that was set since, took that value out of the file
+// where the server came back without it.
+#[tokio::test]
+async fn what_nobody_could_be_asked_contradicts_nothing_that_was_logged_since() {
+    let (_directory, paths) = files();
+    fs::write(&paths.file, "{\"a\":0,\"b\":0,\"c\":0}").unwrap();
+    fs::write(&paths.compacting, "[\"drop\"]\n[\"set?\",\"d\"]\n").unwrap();
+    let since = "[\"set\",\"a\",1]\n[\"set?\",\"a\"]\n[\"delete\",\"b\"]\n[\"set?\",\"c\"]\n";
+    fs::write(&paths.log, since).unwrap();
+    let compacted = compact(&store(None), &paths, true, false).await;
+    assert_eq!(compacted.unwrap().unwrap().ids, 3);
+    let log = fs::read_to_string(&paths.log).unwrap();
+    let mut again: Vec<_> = log.strip_prefix(since).unwrap().lines().collect();
+    again.sort_unstable();
+    assert_eq!(again, ["[\"delete?\",\"c\"]", "[\"delete?\",\"d\"]"]);
+}
+
 #[tokio::test]
 async fn lines_without_an_end_are_told_of_and_nothing_is_where_there_are_none() {
     let (store, (_directory, paths)) = (store(None), files());
