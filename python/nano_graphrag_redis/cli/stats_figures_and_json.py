@@ -14,7 +14,7 @@ from nano_graphrag_redis import _core
 from nano_graphrag_redis.config import RedisConfig
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE, OF_EVERY_HOST
 from nano_graphrag_redis.exceptions import StorageOperationError
-from nano_graphrag_redis.migration.namespaces_and_foreign_keys import Foreign, entries_of
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import Foreign, Met, entries_of
 from nano_graphrag_redis.migration.open_store import opened
 from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.typed_dicts import ProcessMetrics, SingleFlightStats
@@ -210,12 +210,9 @@ def _single_flight(counted: ProcessMetrics) -> dict[str, int]:
 def _namespaces(config: RedisConfig, bars: Bars, foreign: Foreign) -> tuple[NamespaceFigures, ...]:
     samples: dict[str, set[str]] = defaultdict(set)
     counts: dict[str, int] = dict.fromkeys(HOST_NAMESPACES, 0)
-    # Some are met twice: by their hashes, which take less memory than millions of ids.
-    seen: set[int] = set()
+    seen = Met()
     for met, (namespace, id) in enumerate(entries_of(config, foreign), start=1):
-        entry = hash((namespace, id))
-        counts[namespace] = counts.get(namespace, 0) + (entry not in seen)
-        seen.add(entry)
+        counts[namespace] = counts.get(namespace, 0) + seen.is_new((namespace, id))
         if len(samples[namespace]) < _SAMPLE:
             samples[namespace].add(id)
         if met % _OFTEN == 0:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from nano_graphrag_redis.config.namespaces import HOST_NAMESPACES, LLM_CACHE
 from nano_graphrag_redis.exceptions import CorruptValueError
-from nano_graphrag_redis.migration.namespaces_and_foreign_keys import Foreign, parted
+from nano_graphrag_redis.migration.namespaces_and_foreign_keys import Foreign, Met, parted
 from nano_graphrag_redis.useless_cached_answers import is_empty, is_unparseable
 
 from .target import Target
@@ -73,17 +73,13 @@ def take(target: Target, progress: Progress | None = None) -> KeyspaceScan:
     """Walks over every key of the keyspace, and reads every value."""
     keyspace = KeyspaceScan()
     met = 0
-    # SCAN may tell a key twice: by their hashes, which take less memory than millions of keys.
-    seen: set[int] = set()
+    seen = Met()
     own = target.root_of(DOCUMENTS)
     shared = {target.root_of(name) for name in HOST_NAMESPACES} - {own}
     for root in (own, *sorted(shared)):
         for keys in _pages(target, root):
             by_namespace: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
-            for key in keys:
-                if hash(key) in seen:
-                    continue
-                seen.add(hash(key))
+            for key in filter(seen.is_new, keys):
                 name = key.removeprefix(root)
                 if name.startswith(b"@"):
                     with suppress(UnicodeDecodeError):

@@ -24,6 +24,28 @@ EXAMPLES: Final = 10
 """Foreign keys that are named."""
 
 
+class Met:
+    """What a walk by SCAN has met: it may tell a key twice.
+
+    By hashes, some 100 bytes a key, of the first million. Of more, those that are told twice are
+    counted twice.
+    """
+
+    MOST: Final = 1_000_000
+
+    def __init__(self) -> None:
+        self._hashes: set[int] = set()
+
+    def is_new(self, key: object) -> bool:
+        """Notes it; False if it was met before."""
+        hashed = hash(key)
+        if hashed in self._hashes:
+            return False
+        if len(self._hashes) < self.MOST:
+            self._hashes.add(hashed)
+        return True
+
+
 @dataclass
 class Foreign:
     """Keys under the prefix that belong to no namespace: another program writes there.
