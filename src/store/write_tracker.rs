@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::KvStore;
 use super::dual_write::DualWrite;
 use crate::client::Commands;
-use crate::client::durability::acknowledged_writes::{Change, digest};
+use crate::client::durability::acknowledged_writes::{Change, Sent, digest};
 use crate::error::Result;
 use crate::files::change_log::{Flight, Lines, Mark};
 
@@ -17,7 +17,7 @@ pub(super) struct WriteTracker<'a> {
     mark: Mark,
     ids: Cow<'a, [String]>,
     /// When it was sent, if a barrier wants to know.
-    epoch: Option<u64>,
+    sent: Option<Sent>,
     /// How many drops were logged then, for the log.
     drops: Option<u64>,
     /// Whether the barrier is to be told yet.
@@ -48,13 +48,13 @@ impl Known {
 impl Drop for WriteTracker<'_> {
     fn drop(&mut self) {
         if self.unproved
-            && let Some(epoch) = self.epoch
+            && let Some(sent) = self.sent
         {
             match self.mark {
-                Mark::Drop => self.store.note_unproved(),
+                Mark::Drop => self.store.note_broken_drop(sent),
                 Mark::Delete | Mark::DeleteAsked | Mark::SetAsked => {
                     let unknown = self.ids.iter().map(|id| (id, None));
-                    self.store.note_changes(epoch, unknown);
+                    self.store.note_changes(sent, unknown);
                 }
             }
         }
@@ -74,14 +74,14 @@ impl WriteTracker<'_> {
         change: impl Fn(usize) -> Option<Change>,
     ) {
         self.unproved = false;
-        let Some(epoch) = self.epoch else { return };
+        let Some(sent) = self.sent else { return };
         let ids = self.ids.iter().enumerate();
         let changes = ids.filter_map(|(number, id)| match Known::of(outcomes, number) {
             Known::Done => Some((id, change(number))),
             Known::Nothing => Some((id, None)),
             Known::NotDone => None, // what was there before still is
         });
-        self.store.note_changes(epoch, changes);
+        self.store.note_changes(sent, changes);
     }
 
     /// Logs those of the lines, one for each id, whose id was done.
@@ -123,8 +123,8 @@ impl WriteTracker<'_> {
     pub(super) async fn dropped(mut self) {
         self.unproved = false;
         self.unlogged = true;
-        if let Some(epoch) = self.epoch {
-            self.store.note_dropped(epoch);
+        if let Some(sent) = self.sent {
+            self.store.note_dropped(sent);
         }
         let mut lines = Lines::default();
         lines.drop_all();
@@ -171,15 +171,15 @@ impl KvStore {
         mark: Mark,
         ids: &'a [String],
     ) -> Option<WriteTracker<'a>> {
-        let epoch = self.epoch();
-        if epoch.is_some() && mark == Mark::SetAsked {
+        let sent = self.sent_now();
+        if sent.is_some() && mark == Mark::SetAsked {
             self.note_sending(ids);
         }
-        (epoch.is_some() || self.dual_write.is_some()).then_some(WriteTracker {
+        (sent.is_some() || self.dual_write.is_some()).then_some(WriteTracker {
             store: self,
             mark,
             ids: Cow::Borrowed(ids),
-            epoch,
+            sent,
             drops: self.dual_write.as_ref().and_then(DualWrite::drops),
             unproved: true,
             unlogged: true,
@@ -187,9 +187,9 @@ impl KvStore {
     }
 
     /// To be taken before anything is sent that changes what is there.
-    pub(super) fn epoch(&self) -> Option<u64> {
+    pub(super) fn sent_now(&self) -> Option<Sent> {
         let wanted = self.connections.has_barrier();
-        wanted.then(|| self.connections.barrier_epoch())
+        wanted.then(|| self.connections.sent_now())
     }
 
     pub(super) fn digests(&self, sets: &Commands) -> Digests {
@@ -201,15 +201,15 @@ impl KvStore {
         Digests(digests, self.config.ttl.map(std::num::NonZeroU64::get))
     }
 
-    /// This was done to these ids in this epoch; of None nothing is known, and so nothing can be proved
+    /// This was done to these ids by a request that was sent then; of None nothing is known, and so nothing can be proved
     /// of what was there before either.
     pub(super) fn note_changes<'a>(
         &self,
-        epoch: u64,
+        sent: Sent,
         changes: impl Iterator<Item = (&'a String, Option<Change>)>,
     ) {
         let changes = changes.map(|(id, change)| (self.key(id), change));
-        self.connections.note(epoch, changes);
+        self.connections.note(sent, changes);
         self.connections
             .begin_overdue_barrier(&self.config.keyspace);
     }
@@ -222,15 +222,15 @@ impl KvStore {
     }
 
     /// All ids are gone.
-    pub(super) fn note_dropped(&self, epoch: u64) {
+    pub(super) fn note_dropped(&self, sent: Sent) {
         let prefix = self.config.keyspace.prefix().as_bytes();
-        self.connections.note_drop(epoch, prefix);
+        self.connections.note_drop(sent, prefix);
     }
 
     /// Some ids may be gone, nobody knows which.
-    pub(super) fn note_unproved(&self) {
+    pub(super) fn note_broken_drop(&self, sent: Sent) {
         let prefix = self.config.keyspace.prefix().as_bytes();
-        self.connections.note_unproved(prefix);
+        self.connections.note_broken_drop(sent, prefix);
     }
 }
 
@@ -283,7 +283,7 @@ mod tests {
             let mut settings = settings();
             settings.server.durability = Durability::parse(durability).unwrap();
             let store = open(settings);
-            assert_eq!(store.epoch(), wanted.then_some(0));
+            assert_eq!(store.sent_now(), wanted.then(Sent::default));
             for mark in [Mark::SetAsked, Mark::DeleteAsked, Mark::Drop] {
                 assert_eq!(store.track_write(mark, &a).is_some(), wanted);
             }

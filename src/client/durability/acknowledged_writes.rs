@@ -4,6 +4,10 @@
 //! A server that crashed and came back, or a replica that took over, knows nothing of writes that
 //! had not reached its disk or its memory. A barrier on it would pass all the same. So each write
 //! is remembered, by a digest, until a barrier has passed on a connection that was open before it.
+//!
+//! Answers that are read on several connections do not tell which of two requests the server did
+//! first, if the one was sent before the other was answered. Of such changes of one key, each may
+//! be the last.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -26,10 +30,10 @@ impl Change {
         Self::Set(digest, end)
     }
 
-    /// Whether a key that now holds these bytes, or nothing, still shows it.
-    pub(crate) fn is_shown_by(&self, found: Option<&[u8]>) -> bool {
+    /// Whether a key that now holds a value of this digest, or nothing, still shows it.
+    fn is_shown_by(&self, found: Option<u64>) -> bool {
         match (self, found) {
-            (Self::Set(written, _), Some(bytes)) => *written == digest(bytes),
+            (Self::Set(written, _), Some(found)) => *written == found,
             (Self::Set(_, Some(end)), None) => *end <= Instant::now(),
             (Self::Deleted, None) => true,
             _ => false,
@@ -43,8 +47,18 @@ pub(crate) fn digest(value: &[u8]) -> u64 {
     KEYS.get_or_init(RandomState::new).hash_one(value)
 }
 
+/// When a request was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    epoch: u64,
+    /// How many requests were answered before: those the server did before this one.
+    answered: u64,
+}
+
+/// The change of a key that was answered last.
 struct Entry {
-    change: Change,
+    /// None is not known.
+    change: Option<Change>,
     /// Of the request that did it, in the order of their answers.
     number: u64,
     /// The epoch in which it was sent.
@@ -52,12 +66,29 @@ struct Entry {
     lost: bool,
 }
 
+/// Another change of the key, which the server may have done later.
+struct Rival {
+    change: Option<Change>,
+    number: u64,
+}
+
 /// All keys of a prefix were deleted, which no one key shows.
 struct Drop {
     number: u64,
-    epoch: u64,
-    /// Keys that a write was sent for since: they may be there again.
+    /// None if it broke off: nothing can be proved of it.
+    epoch: Option<u64>,
+    /// Keys that a write was sent for since, or was under way for: they may be there again.
     written: BTreeSet<Vec<u8>>,
+}
+
+impl Drop {
+    /// What it did to a key that was written meanwhile.
+    fn rival(&self) -> Rival {
+        Rival {
+            change: Some(Change::Deleted),
+            number: self.number,
+        }
+    }
 }
 
 /// A drop that a server does not show any more.
@@ -78,6 +109,8 @@ pub(crate) struct AcknowledgedWrites {
     lost: usize,
     /// Ordered: a hash table of very many would keep an event loop waiting while it grows.
     entries: BTreeMap<Vec<u8>, Entry>,
+    /// By key, of those entries that have any.
+    rivals: BTreeMap<Vec<u8>, Vec<Rival>>,
     /// By prefix.
     drops: HashMap<Vec<u8>, Drop>,
     lost_drops: HashMap<Vec<u8>, LostDrop>,
@@ -88,10 +121,13 @@ pub(crate) struct AcknowledgedWrites {
 const MUCH: usize = 65_536;
 
 impl AcknowledgedWrites {
-    /// The epoch of a request that is sent now. Taken before it is: an answer may lie unread for
+    /// The moment for a request that is sent now. Taken before it is: an answer may lie unread for
     /// long, and its server be another when it is.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
+    pub(crate) fn now(&self) -> Sent {
+        Sent {
+            epoch: self.epoch,
+            answered: self.requests,
+        }
     }
 
     /// A connection was opened: it vouches for what is sent from now on.
@@ -100,25 +136,23 @@ impl AcknowledgedWrites {
         self.epoch
     }
 
-    /// One more request was answered, which was sent in this epoch and did this; None is not known.
-    /// A change takes the place of those before.
+    /// One more request was answered, and did this; None is not known. A change takes the place of
+    /// those before.
     pub(crate) fn note(
         &mut self,
-        epoch: u64,
+        sent: Sent,
         changes: impl Iterator<Item = (Vec<u8>, Option<Change>)>,
     ) {
         self.requests += 1;
-        let number = self.requests;
         for (key, change) in changes {
-            let Some(change) = change else {
-                let before = self.entries.remove(&key);
-                self.lost -= usize::from(before.is_some_and(|before| before.lost));
-                continue;
-            };
+            let rivals = self.rivals(sent, &key, change);
+            if !rivals.is_empty() {
+                self.rivals.insert(key.clone(), rivals);
+            }
             let entry = Entry {
                 change,
-                number,
-                epoch,
+                number: self.requests,
+                epoch: sent.epoch,
                 lost: false,
             };
             let before = self.entries.insert(key, entry);
@@ -126,15 +160,58 @@ impl AcknowledgedWrites {
         }
     }
 
-    /// All keys under this prefix were deleted by requests of which the first was sent in this epoch.
-    pub(crate) fn note_drop(&mut self, epoch: u64, prefix: &[u8]) {
-        self.forget(prefix);
+    /// What else may be the last that was done to a key, beside a change that was sent then.
+    fn rivals(&mut self, sent: Sent, key: &[u8], change: Option<Change>) -> Vec<Rival> {
+        let mut rivals = self.rivals.remove(key).unwrap_or_default();
+        rivals.retain(|rival| rival.number > sent.answered);
+        if let Some(before) = self.entries.get(key)
+            && before.number > sent.answered
+        {
+            rivals.push(Rival {
+                change: before.change,
+                number: before.number,
+            });
+        }
+        for (prefix, drop) in &mut self.drops {
+            if drop.number > sent.answered && key.starts_with(prefix) {
+                drop.written.insert(key.to_vec());
+                rivals.push(drop.rival());
+            }
+        }
+        rivals.retain(|rival| rival.change != change);
+        rivals
+    }
+
+    /// All keys under this prefix were deleted by requests of which the first was sent then.
+    pub(crate) fn note_drop(&mut self, sent: Sent, prefix: &[u8]) {
+        self.end_drop(sent, prefix, Some(sent.epoch));
+    }
+
+    /// Keys under this prefix may have been deleted by requests of which the first was sent then.
+    pub(crate) fn note_broken_drop(&mut self, sent: Sent, prefix: &[u8]) {
+        self.end_drop(sent, prefix, None);
+    }
+
+    fn end_drop(&mut self, sent: Sent, prefix: &[u8], epoch: Option<u64>) {
         self.requests += 1;
-        let drop = Drop {
+        let mut drop = Drop {
             number: self.requests,
             epoch,
             written: BTreeSet::new(),
         };
+        let after = |key: &[u8], number| number > sent.answered || !key.starts_with(prefix);
+        self.entries.retain(|key, entry| after(key, entry.number));
+        self.rivals.retain(|key, rivals| {
+            rivals.retain(|rival| after(key, rival.number));
+            !rivals.is_empty() && self.entries.contains_key(key)
+        });
+        for key in self.entries.keys().filter(|key| key.starts_with(prefix)) {
+            let rivals = self.rivals.entry(key.clone()).or_default();
+            rivals.push(drop.rival());
+            drop.written.insert(key.clone());
+        }
+        self.lost = self.entries.values().filter(|entry| entry.lost).count();
+        self.lost_drops.remove(prefix);
         self.drops.insert(prefix.to_vec(), drop);
     }
 
@@ -144,14 +221,6 @@ impl AcknowledgedWrites {
         if let Some(drop) = self.drops.get_mut(prefix) {
             drop.written.extend(keys);
         }
-    }
-
-    /// Nothing can be proved any more of what is under this prefix.
-    pub(crate) fn forget(&mut self, prefix: &[u8]) {
-        self.entries.retain(|known, _| !known.starts_with(prefix));
-        self.lost = self.entries.values().filter(|entry| entry.lost).count();
-        self.drops.remove(prefix);
-        self.lost_drops.remove(prefix);
     }
 
     /// Whether so much is remembered that a barrier is due though nobody has asked for one.
@@ -164,18 +233,21 @@ impl AcknowledgedWrites {
         self.requests
     }
 
-    /// What was sent before this epoch, and what was lost.
-    pub(crate) fn doubtful(&self, epoch: u64) -> Vec<(Vec<u8>, Change)> {
-        let doubtful = |entry: &Entry| entry.epoch < epoch || entry.lost;
+    /// The keys of what was sent before this epoch, and of what was lost, each with the number of
+    /// its change.
+    pub(crate) fn doubtful(&self, epoch: u64) -> Vec<(Vec<u8>, u64)> {
+        let doubtful =
+            |entry: &Entry| (entry.epoch < epoch || entry.lost) && entry.change.is_some();
         let entries = self.entries.iter().filter(|(_, entry)| doubtful(entry));
         entries
-            .map(|(key, entry)| (key.clone(), entry.change))
+            .map(|(key, entry)| (key.clone(), entry.number))
             .collect()
     }
 
     /// The prefixes that were dropped before this epoch, each with the number of its drop.
     pub(crate) fn doubtful_drops(&self, epoch: u64) -> Vec<(Vec<u8>, u64)> {
-        let drops = self.drops.iter().filter(|(_, drop)| drop.epoch < epoch);
+        let doubtful = |drop: &Drop| drop.epoch.is_some_and(|sent| sent < epoch);
+        let drops = self.drops.iter().filter(|(_, drop)| doubtful(drop));
         drops
             .map(|(prefix, drop)| (prefix.clone(), drop.number))
             .collect()
@@ -204,7 +276,7 @@ impl AcknowledgedWrites {
             return; // it was dropped again meanwhile
         }
         let Some(remaining) = remaining else {
-            drop.epoch = drop.epoch.max(epoch);
+            drop.epoch = drop.epoch.max(Some(epoch));
             return;
         };
         self.drops.remove(prefix);
@@ -227,23 +299,28 @@ impl AcknowledgedWrites {
         lost.filter(|lost| lost.number > reported)
     }
 
-    /// A key was looked at in this epoch; it shows what was done to it, or not.
-    pub(crate) fn rechecked(&mut self, epoch: u64, key: &[u8], change: Change, shown: bool) {
+    /// A key was looked at in this epoch, for the change of this number: it holds a value of this
+    /// digest, or nothing.
+    pub(crate) fn rechecked(&mut self, epoch: u64, key: &[u8], number: u64, found: Option<u64>) {
         // One that was changed again meanwhile was not what was looked at.
-        if let Some(entry) = self.entries.get_mut(key)
-            && entry.change == change
-        {
-            self.lost -= usize::from(entry.lost);
-            entry.lost = !shown;
-            entry.epoch = entry.epoch.max(epoch);
-            self.lost += usize::from(entry.lost);
-        }
+        let entry = self.entries.get_mut(key);
+        let Some(entry) = entry.filter(|entry| entry.number == number) else {
+            return;
+        };
+        let rivals = self.rivals.get(key).into_iter().flatten();
+        let mut changes = rivals.map(|rival| rival.change).chain([entry.change]);
+        let shown = changes.any(|change| change.is_none_or(|change| change.is_shown_by(found)));
+        self.lost -= usize::from(entry.lost);
+        entry.lost = !shown;
+        entry.epoch = entry.epoch.max(epoch);
+        self.lost += usize::from(entry.lost);
     }
 
     /// A barrier has passed for everything up to this request.
     pub(crate) fn passed(&mut self, requests: u64) {
         self.entries
             .retain(|_, entry| entry.lost || entry.number > requests);
+        self.rivals.retain(|key, _| self.entries.contains_key(key));
         self.drops.retain(|_, drop| drop.number > requests);
     }
 
@@ -259,162 +336,4 @@ impl AcknowledgedWrites {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(value: &[u8]) -> Change {
-        Change::set(digest(value), None)
-    }
-
-    fn keys(doubtful: Vec<(Vec<u8>, Change)>) -> Vec<Vec<u8>> {
-        let mut keys: Vec<_> = doubtful.into_iter().map(|(key, _)| key).collect();
-        keys.sort();
-        keys
-    }
-
-    #[test]
-    fn what_a_barrier_has_passed_is_forgotten_and_what_came_after_is_not() {
-        let mut unproved = AcknowledgedWrites::default();
-        unproved.note(0, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
-        let covered = unproved.requests();
-        unproved.note(0, [(b"p:b".to_vec(), Some(set(b"1")))].into_iter());
-        unproved.passed(covered);
-        assert_eq!(keys(unproved.doubtful(u64::MAX)), [b"p:b"]);
-    }
-
-    #[test]
-    fn a_barrier_is_due_once_more_is_remembered_than_memory_is_spent_on() {
-        let mut unproved = AcknowledgedWrites::default();
-        let many = |from: usize, to| {
-            (from..to).map(|number| (number.to_be_bytes().to_vec(), Some(set(b"1"))))
-        };
-        unproved.note(0, many(0, MUCH));
-        assert!(!unproved.is_much());
-        unproved.note(0, many(MUCH, MUCH + 1));
-        assert!(unproved.is_much());
-    }
-
-    #[test]
-    fn a_connection_vouches_for_what_was_sent_after_it_was_opened() {
-        let mut unproved = AcknowledgedWrites::default();
-        let sent = unproved.epoch();
-        let opened = unproved.begin_epoch();
-        unproved.note(sent, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
-        let sent = unproved.epoch();
-        unproved.note(sent, [(b"p:b".to_vec(), Some(set(b"1")))].into_iter());
-        assert_eq!(keys(unproved.doubtful(opened)), [b"p:a"]);
-        unproved.rechecked(opened, b"p:a", set(b"1"), true);
-        assert_eq!(keys(unproved.doubtful(opened)), [] as [Vec<u8>; 0]);
-        unproved.note(0, [(b"p:c".to_vec(), Some(set(b"1")))].into_iter());
-        assert_eq!(keys(unproved.doubtful(opened)), [b"p:c"]);
-    }
-
-    #[test]
-    fn a_lost_change_outlives_barriers_until_it_is_made_good() {
-        let mut unproved = AcknowledgedWrites::default();
-        for key in [b"p:a", b"p:b", b"p:c"] {
-            unproved.note(0, [(key.to_vec(), Some(set(b"1")))].into_iter());
-            unproved.rechecked(1, key, set(b"1"), false);
-        }
-        unproved.passed(u64::MAX);
-        assert_eq!(unproved.lost(b"p:").len(), 3);
-        assert_eq!(unproved.lost(b"q:"), [] as [&str; 0]);
-        unproved.note(0, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
-        unproved.note(0, [(b"p:b".to_vec(), Some(Change::Deleted))].into_iter());
-        unproved.rechecked(1, b"p:c", set(b"1"), true);
-        assert_eq!(unproved.lost(b"p:"), [] as [&str; 0]);
-        assert_eq!(unproved.lost, 0);
-    }
-
-    #[test]
-    fn a_drop_takes_the_place_of_what_was_under_its_prefix() {
-        let mut unproved = AcknowledgedWrites::default();
-        unproved.note(0, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
-        unproved.rechecked(1, b"p:a", set(b"1"), false);
-        unproved.note_drop(0, b"p:");
-        assert_eq!(unproved.lost(b"p:"), [] as [&str; 0]);
-        assert_eq!(unproved.doubtful_drops(1), [(b"p:".to_vec(), 2)]);
-        unproved.passed(2);
-        assert_eq!(unproved.doubtful_drops(1), []);
-    }
-
-    #[test]
-    fn a_drop_is_contradicted_by_a_key_that_was_not_written_since() {
-        let mut unproved = AcknowledgedWrites::default();
-        unproved.note_drop(0, b"p:");
-        unproved.note_sending(b"p:", [b"p:a".to_vec()].into_iter());
-        unproved.note_sending(b"q:", [b"q:b".to_vec()].into_iter());
-        assert!(!unproved.contradicts_drop(b"p:", 1, b"p:a"));
-        assert!(unproved.contradicts_drop(b"p:", 1, b"p:b"));
-        unproved.rechecked_drop(1, b"p:", 1, None);
-        assert_eq!(unproved.doubtful_drops(1), []);
-        assert_eq!(unproved.doubtful_drops(2).len(), 1);
-    }
-
-    #[test]
-    fn a_lost_drop_is_reported_once_and_forgotten_with_the_next() {
-        let mut unproved = AcknowledgedWrites::default();
-        unproved.note_drop(0, b"p:");
-        unproved.rechecked_drop(1, b"p:", 1, Some("b".to_owned()));
-        let lost = unproved.lost_drop(b"p:", 0).unwrap();
-        assert_eq!((lost.number, lost.remaining.as_str()), (1, "b"));
-        assert!(unproved.lost_drop(b"p:", 1).is_none());
-        assert!(unproved.lost_drop(b"q:", 0).is_none());
-        assert_eq!(unproved.doubtful_drops(u64::MAX), []);
-        unproved.note_drop(1, b"p:");
-        assert!(unproved.lost_drop(b"p:", 0).is_none());
-        unproved.rechecked_drop(2, b"p:", 1, Some("b".to_owned())); // of the drop before
-        assert!(unproved.lost_drop(b"p:", 0).is_none());
-    }
-
-    #[test]
-    fn a_value_shows_itself_and_an_expired_one_its_absence() {
-        assert!(set(b"1").is_shown_by(Some(b"1")));
-        assert!(!set(b"1").is_shown_by(Some(b"2")) && !set(b"1").is_shown_by(None));
-        let expired = Change::set(digest(b"1"), Some(0));
-        assert!(expired.is_shown_by(None) && !expired.is_shown_by(Some(b"2")));
-        assert!(Change::Deleted.is_shown_by(None) && !Change::Deleted.is_shown_by(Some(b"1")));
-    }
-
-    #[test]
-    fn a_lost_change_is_forgotten_with_one_that_is_not_known() {
-        let mut unproved = AcknowledgedWrites::default();
-        for key in [b"p:a", b"p:b"] {
-            unproved.note(0, [(key.to_vec(), Some(set(b"1")))].into_iter());
-            unproved.rechecked(1, key, set(b"1"), false);
-        }
-        for left in [1, 0] {
-            let [key, none] = [
-                format!("p:{}", if left == 1 { "a" } else { "b" }),
-                "p:c".into(),
-            ];
-            let unknown = [key, none].map(|key| (key.into_bytes(), None));
-            unproved.note(0, unknown.into_iter());
-            assert_eq!((unproved.lost(b"p:").len(), unproved.lost), (left, left));
-        }
-        assert_eq!(keys(unproved.doubtful(u64::MAX)), [] as [Vec<u8>; 0]);
-    }
-
-    #[test]
-    fn lost_drops_are_counted_so_that_who_comes_later_is_not_told_of_them() {
-        let mut unproved = AcknowledgedWrites::default();
-        for count in 1..3 {
-            unproved.note_drop(0, b"p:");
-            let (_, number) = unproved.doubtful_drops(1).remove(0);
-            unproved.rechecked_drop(1, b"p:", number, Some("a".to_owned()));
-            assert_eq!(unproved.drops_lost_so_far(), count);
-            assert!(unproved.lost_drop(b"p:", count - 1).is_some());
-            assert!(unproved.lost_drop(b"p:", count).is_none());
-        }
-    }
-
-    #[test]
-    fn a_drop_after_what_a_barrier_has_passed_is_still_to_be_proved() {
-        let mut unproved = AcknowledgedWrites::default();
-        unproved.note_drop(0, b"p:");
-        let covered = unproved.requests();
-        unproved.note_drop(0, b"q:");
-        unproved.passed(covered);
-        assert_eq!(unproved.doubtful_drops(u64::MAX), [(b"q:".to_vec(), 2)]);
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use redis::Value;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::acknowledged_writes::{AcknowledgedWrites, Change};
+use super::acknowledged_writes::{AcknowledgedWrites, Change, Sent, digest};
 use super::barrier_connections::BarrierSessions;
 use super::wait::AttemptError;
 use crate::client::backoff::Backoff;
@@ -54,26 +54,35 @@ impl Connections {
     }
 
     /// To be taken before a request is sent that will be noted.
-    pub(crate) fn barrier_epoch(&self) -> u64 {
-        self.barrier.state.lock().acknowledged.epoch()
+    pub(crate) fn sent_now(&self) -> Sent {
+        self.barrier.state.lock().acknowledged.now()
     }
 
-    /// A request that was sent in this epoch was answered, and did this.
+    /// A request that was sent then was answered, and did this.
     pub(crate) fn note(
         &self,
-        epoch: u64,
+        sent: Sent,
         changes: impl Iterator<Item = (Vec<u8>, Option<Change>)>,
     ) {
-        self.barrier.state.lock().acknowledged.note(epoch, changes);
+        self.barrier.state.lock().acknowledged.note(sent, changes);
     }
 
-    /// All keys under this prefix were deleted by requests of which the first left in this epoch.
-    pub(crate) fn note_drop(&self, epoch: u64, prefix: &[u8]) {
+    /// All keys under this prefix were deleted by requests of which the first was sent then.
+    pub(crate) fn note_drop(&self, sent: Sent, prefix: &[u8]) {
         self.barrier
             .state
             .lock()
             .acknowledged
-            .note_drop(epoch, prefix);
+            .note_drop(sent, prefix);
+    }
+
+    /// Some keys under this prefix may be gone by such requests, nobody knows which.
+    pub(crate) fn note_broken_drop(&self, sent: Sent, prefix: &[u8]) {
+        self.barrier
+            .state
+            .lock()
+            .acknowledged
+            .note_broken_drop(sent, prefix);
     }
 
     /// A write of these keys, which are under this prefix, is about to be sent.
@@ -88,11 +97,6 @@ impl Connections {
     /// How many drops servers have lost so far.
     pub(crate) fn drops_lost_so_far(&self) -> u64 {
         self.barrier.state.lock().acknowledged.drops_lost_so_far()
-    }
-
-    /// What is under this prefix changed, and nobody knows what or how.
-    pub(crate) fn note_unproved(&self, prefix: &[u8]) {
-        self.barrier.state.lock().acknowledged.forget(prefix);
     }
 
     /// Returns once all that was answered before is as safe as the settings ask. Costs nothing if
@@ -274,15 +278,15 @@ impl Connections {
             let gets = piece.iter().map(|(key, _)| command("GET", [&**key]));
             let replies = self.send(&Request::resendable(gets)).await;
             let replies = replies.map_err(AttemptError::Refused)?;
-            for ((key, change), reply) in piece.iter().zip(replies) {
-                let shown = match reply {
-                    Reply::Text(bytes) => change.is_shown_by(Some(&bytes)),
-                    Reply::Other(Value::Nil) => change.is_shown_by(None),
-                    Reply::Other(_) => false,
+            for ((key, number), reply) in piece.iter().zip(replies) {
+                let found = match reply {
+                    Reply::Text(bytes) => Some(digest(&bytes)),
+                    Reply::Other(Value::Nil) => None,
+                    Reply::Other(_) => Some(digest(b"")), // which is no value that is ever written
                     Reply::Lost(error) => return Err(AttemptError::Refused(error)),
                 };
                 let mut state = self.barrier.state.lock();
-                state.acknowledged.rechecked(epoch, key, *change, shown);
+                state.acknowledged.rechecked(epoch, key, *number, found);
             }
         }
         let drops = self.barrier.state.lock().acknowledged.doubtful_drops(epoch);
