@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,12 @@ struct Entry {
     lost: bool,
 }
 
+/// A key that is to be looked at, for the change of this number.
+pub(crate) struct Doubtful {
+    pub(crate) key: Vec<u8>,
+    pub(crate) number: u64,
+}
+
 /// Another change of the key, which the server may have done later.
 struct Rival {
     change: Option<Change>,
@@ -119,6 +126,8 @@ pub(crate) struct AcknowledgedWrites {
 
 /// Changes remembered from which a barrier is due: some ten megabytes.
 const MUCH: usize = 65_536;
+/// Keys that are looked through at once: whoever has an answer to note waits meanwhile.
+const PAGE: usize = 1024;
 
 impl AcknowledgedWrites {
     /// The moment for a request that is sent now. Taken before it is: an answer may lie unread for
@@ -233,15 +242,24 @@ impl AcknowledgedWrites {
         self.requests
     }
 
-    /// The keys of what was sent before this epoch, and of what was lost, each with the number of
-    /// its change.
-    pub(crate) fn doubtful(&self, epoch: u64) -> Vec<(Vec<u8>, u64)> {
+    /// The next keys after this one.
+    fn page(&self, after: &[u8]) -> impl Iterator<Item = (&Vec<u8>, &Entry)> {
+        let next = (Bound::Excluded(after), Bound::Unbounded);
+        self.entries.range::<[u8], _>(next).take(PAGE)
+    }
+
+    /// Of the next keys after this one, those of what was sent before this epoch, and of what was
+    /// lost; and the last of them all, or None if there are none.
+    pub(crate) fn doubtful(&self, epoch: u64, after: &[u8]) -> (Vec<Doubtful>, Option<Vec<u8>>) {
+        let mut last = None;
+        let page = self.page(after).inspect(|(key, _)| last = Some(*key));
         let doubtful =
-            |entry: &Entry| (entry.epoch < epoch || entry.lost) && entry.change.is_some();
-        let entries = self.entries.iter().filter(|(_, entry)| doubtful(entry));
-        entries
-            .map(|(key, entry)| (key.clone(), entry.number))
-            .collect()
+            page.filter(|(_, entry)| (entry.epoch < epoch || entry.lost) && entry.change.is_some());
+        let doubtful = doubtful.map(|(key, entry)| Doubtful {
+            key: key.clone(),
+            number: entry.number,
+        });
+        (doubtful.collect(), last.cloned())
     }
 
     /// The prefixes that were dropped before this epoch, each with the number of its drop.
@@ -299,12 +317,12 @@ impl AcknowledgedWrites {
         lost.filter(|lost| lost.number > reported)
     }
 
-    /// A key was looked at in this epoch, for the change of this number: it holds a value of this
-    /// digest, or nothing.
-    pub(crate) fn rechecked(&mut self, epoch: u64, key: &[u8], number: u64, found: Option<u64>) {
+    /// A key was looked at in this epoch: it holds a value of this digest, or nothing.
+    pub(crate) fn rechecked(&mut self, epoch: u64, looked_at: &Doubtful, found: Option<u64>) {
+        let Doubtful { key, number } = looked_at;
         // One that was changed again meanwhile was not what was looked at.
         let entry = self.entries.get_mut(key);
-        let Some(entry) = entry.filter(|entry| entry.number == number) else {
+        let Some(entry) = entry.filter(|entry| entry.number == *number) else {
             return;
         };
         let rivals = self.rivals.get(key).into_iter().flatten();
@@ -316,12 +334,19 @@ impl AcknowledgedWrites {
         self.lost += usize::from(entry.lost);
     }
 
-    /// A barrier has passed for everything up to this request.
-    pub(crate) fn passed(&mut self, requests: u64) {
-        self.entries
-            .retain(|_, entry| entry.lost || entry.number > requests);
-        self.rivals.retain(|key, _| self.entries.contains_key(key));
+    /// A barrier has passed for everything up to this request: what it has proved of the next keys
+    /// after this one is forgotten. Gives these keys; once all are forgotten, none.
+    pub(crate) fn passed(&mut self, requests: u64, after: &[u8]) -> Vec<Vec<u8>> {
         self.drops.retain(|_, drop| drop.number > requests);
+        let page: Vec<_> = self.page(after).map(|(key, _)| key.clone()).collect();
+        for key in &page {
+            let entry = self.entries.get(key);
+            if entry.is_some_and(|entry| !entry.lost && entry.number <= requests) {
+                self.entries.remove(key);
+                self.rivals.remove(key);
+            }
+        }
+        page
     }
 
     /// The ids under a prefix whose last change was lost.

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use futures_util::future::{BoxFuture, FutureExt, Shared, join_all};
 use redis::Value;
 use tokio::runtime::Handle;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::acknowledged_writes::{AcknowledgedWrites, Change, Sent, digest};
+use super::acknowledged_writes::{AcknowledgedWrites, Change, Doubtful, Sent, digest};
 use super::barrier_connections::BarrierSessions;
 use super::wait::AttemptError;
 use crate::client::backoff::Backoff;
@@ -206,9 +207,7 @@ impl Connections {
             let error = match self.try_barrier(sessions, marker).await {
                 Ok(everywhere) => {
                     if everywhere {
-                        let mut state = self.barrier.state.lock();
-                        state.passed = state.passed.max(covered);
-                        state.acknowledged.passed(covered);
+                        self.forget_passed(covered).await;
                     }
                     return Ok(());
                 }
@@ -223,6 +222,23 @@ impl Connections {
             sleep(pause).await;
         }
         Ok(())
+    }
+
+    /// Forgets what is proved, in turns: callers wait for as long as one takes.
+    async fn forget_passed(&self, covered: u64) {
+        let mut page: Vec<Vec<u8>> = Vec::new();
+        loop {
+            let after = page.pop().unwrap_or_default();
+            page = {
+                let mut state = self.barrier.state.lock();
+                state.passed = state.passed.max(covered);
+                state.acknowledged.passed(covered, &after)
+            };
+            if page.is_empty() {
+                return;
+            }
+            yield_now().await;
+        }
     }
 
     fn deadline(&self) -> Instant {
@@ -272,22 +288,18 @@ impl Connections {
 
     /// Reads what was written before the session was open: it is there, or it was lost.
     async fn recheck(self: &Arc<Self>, epoch: u64) -> Result<(), AttemptError> {
-        let doubtful = self.barrier.state.lock().acknowledged.doubtful(epoch);
-        for piece in doubtful.chunks(RECHECK_BATCH) {
-            deadline::restart();
-            let gets = piece.iter().map(|(key, _)| command("GET", [&**key]));
-            let replies = self.send(&Request::resendable(gets)).await;
-            let replies = replies.map_err(AttemptError::Refused)?;
-            for ((key, number), reply) in piece.iter().zip(replies) {
-                let found = match reply {
-                    Reply::Text(bytes) => Some(digest(&bytes)),
-                    Reply::Other(Value::Nil) => None,
-                    Reply::Other(_) => Some(digest(b"")), // which is no value that is ever written
-                    Reply::Lost(error) => return Err(AttemptError::Refused(error)),
-                };
-                let mut state = self.barrier.state.lock();
-                state.acknowledged.rechecked(epoch, key, *number, found);
+        let mut after = Vec::new();
+        loop {
+            let (doubtful, last) = {
+                let state = self.barrier.state.lock();
+                state.acknowledged.doubtful(epoch, &after)
+            };
+            for piece in doubtful.chunks(RECHECK_BATCH) {
+                self.look_at(epoch, piece).await?;
             }
+            let Some(last) = last else { break };
+            after = last;
+            yield_now().await;
         }
         let drops = self.barrier.state.lock().acknowledged.doubtful_drops(epoch);
         for (prefix, number) in drops {
@@ -296,6 +308,29 @@ impl Connections {
             state
                 .acknowledged
                 .rechecked_drop(epoch, &prefix, number, remaining);
+        }
+        Ok(())
+    }
+
+    /// Reads what these keys hold now.
+    async fn look_at(
+        self: &Arc<Self>,
+        epoch: u64,
+        doubtful: &[Doubtful],
+    ) -> Result<(), AttemptError> {
+        deadline::restart();
+        let gets = doubtful.iter().map(|of| command("GET", [&*of.key]));
+        let replies = self.send(&Request::resendable(gets)).await;
+        let replies = replies.map_err(AttemptError::Refused)?;
+        for (looked_at, reply) in doubtful.iter().zip(replies) {
+            let found = match reply {
+                Reply::Text(bytes) => Some(digest(&bytes)),
+                Reply::Other(Value::Nil) => None,
+                Reply::Other(_) => Some(digest(b"")), // which is no value that is ever written
+                Reply::Lost(error) => return Err(AttemptError::Refused(error)),
+            };
+            let mut state = self.barrier.state.lock();
+            state.acknowledged.rechecked(epoch, looked_at, found);
         }
         Ok(())
     }

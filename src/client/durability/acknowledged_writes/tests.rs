@@ -12,16 +12,28 @@ fn at(epoch: u64) -> Sent {
     }
 }
 
-fn keys(doubtful: Vec<(Vec<u8>, u64)>) -> Vec<Vec<u8>> {
-    let mut keys: Vec<_> = doubtful.into_iter().map(|(key, _)| key).collect();
-    keys.sort();
+/// A barrier has passed for everything up to this request.
+fn pass(unproved: &mut AcknowledgedWrites, requests: u64) {
+    let mut after = Vec::new();
+    while let Some(last) = unproved.passed(requests, &after).pop() {
+        after = last;
+    }
+}
+
+fn doubtful(unproved: &AcknowledgedWrites, epoch: u64) -> Vec<Vec<u8>> {
+    let (mut keys, mut after) = (Vec::new(), Vec::new());
+    while let (doubtful, Some(last)) = unproved.doubtful(epoch, &after) {
+        keys.extend(doubtful.into_iter().map(|of| of.key));
+        after = last;
+    }
     keys
 }
 
 /// Looks at a key in this epoch, which holds this.
 fn recheck(unproved: &mut AcknowledgedWrites, epoch: u64, key: &[u8], found: Option<&[u8]>) {
     let number = unproved.entries[key].number;
-    unproved.rechecked(epoch, key, number, found.map(digest));
+    let key = key.to_vec();
+    unproved.rechecked(epoch, &Doubtful { key, number }, found.map(digest));
 }
 
 #[test]
@@ -30,8 +42,8 @@ fn what_a_barrier_has_passed_is_forgotten_and_what_came_after_is_not() {
     unproved.note(at(0), [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
     let covered = unproved.requests();
     unproved.note(at(0), [(b"p:b".to_vec(), Some(set(b"1")))].into_iter());
-    unproved.passed(covered);
-    assert_eq!(keys(unproved.doubtful(u64::MAX)), [b"p:b"]);
+    pass(&mut unproved, covered);
+    assert_eq!(doubtful(&unproved, u64::MAX), [b"p:b"]);
 }
 
 #[test]
@@ -46,6 +58,24 @@ fn a_barrier_is_due_once_more_is_remembered_than_memory_is_spent_on() {
 }
 
 #[test]
+fn what_a_barrier_has_passed_is_forgotten_in_turns_in_which_more_may_come() {
+    let mut unproved = AcknowledgedWrites::default();
+    let keys =
+        |from: usize, to| (from..to).map(|number| (number.to_be_bytes().to_vec(), Some(set(b"1"))));
+    unproved.note(at(0), keys(0, 2 * PAGE + 1));
+    assert_eq!(unproved.doubtful(1, b"").0.len(), PAGE);
+    assert_eq!(doubtful(&unproved, 1).len(), 2 * PAGE + 1);
+    let covered = unproved.requests();
+    let page = unproved.passed(covered, b"");
+    assert_eq!((page.len(), unproved.entries.len()), (PAGE, PAGE + 1));
+    unproved.note(at(0), keys(2 * PAGE, 2 * PAGE + 2));
+    let page = unproved.passed(covered, page.last().unwrap());
+    assert_eq!((page.len(), unproved.entries.len()), (PAGE, 2));
+    assert_eq!(unproved.passed(covered, page.last().unwrap()).len(), 2);
+    assert_eq!(unproved.entries.len(), 2);
+}
+
+#[test]
 fn a_connection_vouches_for_what_was_sent_after_it_was_opened() {
     let mut unproved = AcknowledgedWrites::default();
     let sent = unproved.now();
@@ -53,11 +83,11 @@ fn a_connection_vouches_for_what_was_sent_after_it_was_opened() {
     unproved.note(sent, [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
     let sent = unproved.now();
     unproved.note(sent, [(b"p:b".to_vec(), Some(set(b"1")))].into_iter());
-    assert_eq!(keys(unproved.doubtful(opened)), [b"p:a"]);
+    assert_eq!(doubtful(&unproved, opened), [b"p:a"]);
     recheck(&mut unproved, opened, b"p:a", Some(b"1"));
-    assert_eq!(keys(unproved.doubtful(opened)), [] as [Vec<u8>; 0]);
+    assert_eq!(doubtful(&unproved, opened), [] as [Vec<u8>; 0]);
     unproved.note(at(0), [(b"p:c".to_vec(), Some(set(b"1")))].into_iter());
-    assert_eq!(keys(unproved.doubtful(opened)), [b"p:c"]);
+    assert_eq!(doubtful(&unproved, opened), [b"p:c"]);
 }
 
 #[test]
@@ -67,7 +97,7 @@ fn a_lost_change_outlives_barriers_until_it_is_made_good() {
         unproved.note(at(0), [(key.to_vec(), Some(set(b"1")))].into_iter());
         recheck(&mut unproved, 1, key, None);
     }
-    unproved.passed(u64::MAX);
+    pass(&mut unproved, u64::MAX);
     assert_eq!(unproved.lost(b"p:").len(), 3);
     assert_eq!(unproved.lost(b"q:"), [] as [&str; 0]);
     unproved.note(at(0), [(b"p:a".to_vec(), Some(set(b"1")))].into_iter());
@@ -88,7 +118,7 @@ fn a_drop_takes_the_place_of_what_was_under_its_prefix() {
     unproved.note_drop(at(0), b"p:");
     assert_eq!(unproved.lost(b"p:"), [] as [&str; 0]);
     assert_eq!(unproved.doubtful_drops(1), [(b"p:".to_vec(), 2)]);
-    unproved.passed(2);
+    pass(&mut unproved, 2);
     assert_eq!(unproved.doubtful_drops(1), []);
 }
 
@@ -147,7 +177,7 @@ fn a_lost_change_is_forgotten_with_one_that_is_not_known() {
         unproved.note(at(0), unknown.into_iter());
         assert_eq!((unproved.lost(b"p:").len(), unproved.lost), (left, left));
     }
-    assert_eq!(keys(unproved.doubtful(u64::MAX)), [] as [Vec<u8>; 0]);
+    assert_eq!(doubtful(&unproved, u64::MAX), [] as [Vec<u8>; 0]);
 }
 
 #[test]
@@ -169,7 +199,7 @@ fn a_drop_after_what_a_barrier_has_passed_is_still_to_be_proved() {
     unproved.note_drop(at(0), b"p:");
     let covered = unproved.requests();
     unproved.note_drop(at(0), b"q:");
-    unproved.passed(covered);
+    pass(&mut unproved, covered);
     assert_eq!(unproved.doubtful_drops(u64::MAX), [(b"q:".to_vec(), 2)]);
 }
 
@@ -236,6 +266,6 @@ fn a_write_that_was_under_way_with_a_drop_may_be_there_after_it_or_not() {
     unproved.rechecked_drop(9, b"p:", 6, None); // of the drop before
     assert_eq!(unproved.doubtful_drops(u64::MAX), []);
     recheck(&mut unproved, 9, b"p:b", None);
-    unproved.passed(u64::MAX);
+    pass(&mut unproved, u64::MAX);
     assert!(unproved.rivals.is_empty() && unproved.drops.is_empty());
 }
