@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use super::KvStore;
 use super::dual_write::DualWrite;
 use crate::client::Commands;
-use crate::client::durability::acknowledged_writes::{Change, Sent, digest};
+use crate::client::durability::UnderWay;
+use crate::client::durability::acknowledged_writes::{Change, Sent, Target, digest};
 use crate::error::Result;
 use crate::files::change_log::{Flight, Lines, Mark};
 
@@ -16,8 +17,8 @@ pub(super) struct WriteTracker<'a> {
     store: &'a KvStore,
     mark: Mark,
     ids: Cow<'a, [String]>,
-    /// When it was sent, if a barrier wants to know.
-    sent: Option<Sent>,
+    /// If a barrier wants to know.
+    under_way: Option<UnderWay<'a>>,
     /// How many drops were logged then, for the log.
     drops: Option<u64>,
     /// Whether the barrier is to be told yet.
@@ -48,7 +49,7 @@ impl Known {
 impl Drop for WriteTracker<'_> {
     fn drop(&mut self) {
         if self.unproved
-            && let Some(sent) = self.sent
+            && let Some(sent) = self.sent()
         {
             match self.mark {
                 Mark::Drop => self.store.note_broken_drop(sent),
@@ -67,6 +68,10 @@ impl Drop for WriteTracker<'_> {
 }
 
 impl WriteTracker<'_> {
+    fn sent(&self) -> Option<Sent> {
+        self.under_way.as_ref().map(|change| change.sent)
+    }
+
     /// Notes what became of each id for the barrier, which has `change` to prove of one that was done.
     pub(super) fn note<T>(
         &mut self,
@@ -74,7 +79,7 @@ impl WriteTracker<'_> {
         change: impl Fn(usize) -> Option<Change>,
     ) {
         self.unproved = false;
-        let Some(sent) = self.sent else { return };
+        let Some(sent) = self.sent() else { return };
         let ids = self.ids.iter().enumerate();
         let changes = ids.filter_map(|(number, id)| match Known::of(outcomes, number) {
             Known::Done => Some((id, change(number))),
@@ -123,7 +128,7 @@ impl WriteTracker<'_> {
     pub(super) async fn dropped(mut self) {
         self.unproved = false;
         self.unlogged = true;
-        if let Some(sent) = self.sent {
+        if let Some(sent) = self.sent() {
             self.store.note_dropped(sent);
         }
         let mut lines = Lines::default();
@@ -171,25 +176,29 @@ impl KvStore {
         mark: Mark,
         ids: &'a [String],
     ) -> Option<WriteTracker<'a>> {
-        let sent = self.sent_now();
-        if sent.is_some() && mark == Mark::SetAsked {
+        let under_way = self.begin_change(mark, ids);
+        if under_way.is_some() && mark == Mark::SetAsked {
             self.note_sending(ids);
         }
-        (sent.is_some() || self.dual_write.is_some()).then_some(WriteTracker {
+        (under_way.is_some() || self.dual_write.is_some()).then_some(WriteTracker {
             store: self,
             mark,
             ids: Cow::Borrowed(ids),
-            sent,
+            under_way,
             drops: self.dual_write.as_ref().and_then(DualWrite::drops),
             unproved: true,
             unlogged: true,
         })
     }
 
-    /// To be taken before anything is sent that changes what is there.
-    pub(super) fn sent_now(&self) -> Option<Sent> {
-        let wanted = self.connections.has_barrier();
-        wanted.then(|| self.connections.sent_now())
+    fn begin_change(&self, mark: Mark, ids: &[String]) -> Option<UnderWay<'_>> {
+        self.connections.has_barrier().then(|| {
+            let target = match mark {
+                Mark::Drop => Target::Prefix(self.config.keyspace.prefix().as_bytes().to_vec()),
+                _ => Target::Keys(ids.iter().map(|id| self.key(id)).collect()),
+            };
+            self.connections.begin_change(target)
+        })
     }
 
     pub(super) fn digests(&self, sets: &Commands) -> Digests {
@@ -283,7 +292,6 @@ mod tests {
             let mut settings = settings();
             settings.server.durability = Durability::parse(durability).unwrap();
             let store = open(settings);
-            assert_eq!(store.sent_now(), wanted.then(Sent::default));
             for mark in [Mark::SetAsked, Mark::DeleteAsked, Mark::Drop] {
                 assert_eq!(store.track_write(mark, &a).is_some(), wanted);
             }

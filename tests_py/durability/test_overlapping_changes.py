@@ -74,6 +74,26 @@ def test_a_change_whose_answer_is_read_late_is_not_taken_for_the_last(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("second", [2, None])
+def test_what_a_change_that_is_under_way_has_replaced_is_not_called_lost(
+    server: RedisServer, second: int | None
+) -> None:
+    config = {"redis_url": server.url, "redis_durability": "fsync", "redis_max_retries": 0}
+
+    async def main() -> None:
+        async with RedisKVStorage("full_docs", config) as documents:
+            await documents.index_done_callback()
+            await documents.upsert({"shared": 1})
+            change = asyncio.ensure_future(of_shared(second)(documents))
+            await is_done(server, second)
+            server.restart()
+            documents.sync.index_done_callback()
+            await change
+            await documents.index_done_callback()
+
+    asyncio.run(main())
+
+
 def test_a_write_between_two_pages_of_a_drop_does_not_contradict_it(
     server: RedisServer, open_at: Open
 ) -> None:

@@ -64,7 +64,18 @@ struct Entry {
     number: u64,
     /// The epoch in which it was sent.
     epoch: u64,
+}
+
+/// A key did not show its change when it was looked at.
+struct Unshown {
+    /// False if a request was under way for it, of which it may have shown the change.
     lost: bool,
+}
+
+/// What a request is to change.
+pub(crate) enum Target {
+    Keys(Vec<Vec<u8>>),
+    Prefix(Vec<u8>),
 }
 
 /// A key that is to be looked at, for the change of this number.
@@ -113,11 +124,16 @@ pub(crate) struct AcknowledgedWrites {
     requests: u64,
     /// Counts the connections to servers that may not be those of the connections before.
     epoch: u64,
-    lost: usize,
+    /// Keys that requests are under way for, and how many.
+    keys_under_way: BTreeMap<Vec<u8>, usize>,
+    /// Prefixes that are being dropped.
+    drops_under_way: Vec<Vec<u8>>,
     /// Ordered: a hash table of very many would keep an event loop waiting while it grows.
     entries: BTreeMap<Vec<u8>, Entry>,
     /// By key, of those entries that have any.
     rivals: BTreeMap<Vec<u8>, Vec<Rival>>,
+    /// By key, of those entries that a server was found not to show.
+    unshown: BTreeMap<Vec<u8>, Unshown>,
     /// By prefix.
     drops: HashMap<Vec<u8>, Drop>,
     lost_drops: HashMap<Vec<u8>, LostDrop>,
@@ -145,6 +161,43 @@ impl AcknowledgedWrites {
         self.epoch
     }
 
+    /// A request is about to be sent.
+    pub(crate) fn begin(&mut self, target: &Target) {
+        match target {
+            Target::Keys(keys) => {
+                for key in keys {
+                    *self.keys_under_way.entry(key.clone()).or_default() += 1;
+                }
+            }
+            Target::Prefix(prefix) => self.drops_under_way.push(prefix.clone()),
+        }
+    }
+
+    /// A request that was begun is over, and noted.
+    pub(crate) fn end(&mut self, target: &Target) {
+        match target {
+            Target::Keys(keys) => {
+                for key in keys {
+                    if let Some(requests) = self.keys_under_way.get_mut(key) {
+                        *requests -= 1;
+                        if *requests == 0 {
+                            self.keys_under_way.remove(key);
+                        }
+                    }
+                }
+            }
+            Target::Prefix(prefix) => {
+                let place = self.drops_under_way.iter().position(|of| of == prefix);
+                place.map(|place| self.drops_under_way.swap_remove(place));
+            }
+        }
+    }
+
+    fn is_under_way(&self, key: &[u8]) -> bool {
+        self.keys_under_way.contains_key(key)
+            || self.drops_under_way.iter().any(|of| key.starts_with(of))
+    }
+
     /// One more request was answered, and did this; None is not known. A change takes the place of
     /// those before.
     pub(crate) fn note(
@@ -162,10 +215,9 @@ impl AcknowledgedWrites {
                 change,
                 number: self.requests,
                 epoch: sent.epoch,
-                lost: false,
             };
-            let before = self.entries.insert(key, entry);
-            self.lost -= usize::from(before.is_some_and(|before| before.lost));
+            self.unshown.remove(&key);
+            self.entries.insert(key, entry);
         }
     }
 
@@ -219,7 +271,7 @@ impl AcknowledgedWrites {
             rivals.push(drop.rival());
             drop.written.insert(key.clone());
         }
-        self.lost = self.entries.values().filter(|entry| entry.lost).count();
+        self.unshown.retain(|key, _| self.entries.contains_key(key));
         self.lost_drops.remove(prefix);
         self.drops.insert(prefix.to_vec(), drop);
     }
@@ -248,13 +300,15 @@ impl AcknowledgedWrites {
         self.entries.range::<[u8], _>(next).take(PAGE)
     }
 
-    /// Of the next keys after this one, those of what was sent before this epoch, and of what was
-    /// lost; and the last of them all, or None if there are none.
+    /// Of the next keys after this one, those of what was sent before this epoch, and of what a
+    /// server did not show; and the last of them all, or None if there are none.
     pub(crate) fn doubtful(&self, epoch: u64, after: &[u8]) -> (Vec<Doubtful>, Option<Vec<u8>>) {
         let mut last = None;
         let page = self.page(after).inspect(|(key, _)| last = Some(*key));
-        let doubtful =
-            page.filter(|(_, entry)| (entry.epoch < epoch || entry.lost) && entry.change.is_some());
+        let doubtful = page.filter(|(key, entry)| {
+            let is_doubtful = entry.epoch < epoch || self.unshown.contains_key(*key);
+            is_doubtful && entry.change.is_some()
+        });
         let doubtful = doubtful.map(|(key, entry)| Doubtful {
             key: key.clone(),
             number: entry.number,
@@ -275,7 +329,8 @@ impl AcknowledgedWrites {
     /// process's.
     pub(crate) fn contradicts_drop(&self, prefix: &[u8], number: u64, key: &[u8]) -> bool {
         let drop = self.drops.get(prefix).filter(|drop| drop.number == number);
-        drop.is_some_and(|drop| !drop.written.contains(key))
+        let is_written = |drop: &Drop| drop.written.contains(key);
+        drop.is_some_and(|drop| !is_written(drop) && !self.keys_under_way.contains_key(key))
     }
 
     /// All keys under a dropped prefix were looked at in this epoch; one of those that contradict
@@ -328,20 +383,24 @@ impl AcknowledgedWrites {
         let rivals = self.rivals.get(key).into_iter().flatten();
         let mut changes = rivals.map(|rival| rival.change).chain([entry.change]);
         let shown = changes.any(|change| change.is_none_or(|change| change.is_shown_by(found)));
-        self.lost -= usize::from(entry.lost);
-        entry.lost = !shown;
         entry.epoch = entry.epoch.max(epoch);
-        self.lost += usize::from(entry.lost);
+        self.unshown.remove(key);
+        if !shown {
+            let lost = !self.is_under_way(key);
+            self.unshown.insert(key.clone(), Unshown { lost });
+        }
     }
 
     /// A barrier has passed for everything up to this request: what it has proved of the next keys
-    /// after this one is forgotten. Gives these keys; once all are forgotten, none.
+    /// after this one is forgotten, but for those that another request is under way for, which may
+    /// have come before. Gives these keys; once all are forgotten, none.
     pub(crate) fn passed(&mut self, requests: u64, after: &[u8]) -> Vec<Vec<u8>> {
         self.drops.retain(|_, drop| drop.number > requests);
         let page: Vec<_> = self.page(after).map(|(key, _)| key.clone()).collect();
         for key in &page {
             let entry = self.entries.get(key);
-            if entry.is_some_and(|entry| !entry.lost && entry.number <= requests) {
+            let has_passed = entry.is_some_and(|entry| entry.number <= requests);
+            if has_passed && !self.unshown.contains_key(key) && !self.is_under_way(key) {
                 self.entries.remove(key);
                 self.rivals.remove(key);
             }
@@ -351,10 +410,7 @@ impl AcknowledgedWrites {
 
     /// The ids under a prefix whose last change was lost.
     pub(crate) fn lost(&self, prefix: &[u8]) -> Vec<String> {
-        if self.lost == 0 {
-            return Vec::new();
-        }
-        let lost = self.entries.iter().filter(|(_, entry)| entry.lost);
+        let lost = self.unshown.iter().filter(|(_, unshown)| unshown.lost);
         let ids = lost.filter_map(|(key, _)| std::str::from_utf8(key.strip_prefix(prefix)?).ok());
         ids.map(str::to_owned).collect()
     }

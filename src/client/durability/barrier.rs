@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::acknowledged_writes::{AcknowledgedWrites, Change, Doubtful, Sent, digest};
+use super::acknowledged_writes::{AcknowledgedWrites, Change, Doubtful, Sent, Target, digest};
 use super::barrier_connections::BarrierSessions;
 use super::wait::AttemptError;
 use crate::client::backoff::Backoff;
@@ -38,6 +38,21 @@ pub(in crate::client) struct Barrier {
     pub(super) sessions: tokio::sync::Mutex<BarrierSessions>,
 }
 
+/// A change from before its first request leaves until it is noted.
+pub(crate) struct UnderWay<'a> {
+    connections: &'a Connections,
+    target: Target,
+    /// When it began.
+    pub(crate) sent: Sent,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut state = self.connections.barrier.state.lock();
+        state.acknowledged.end(&self.target);
+    }
+}
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) acknowledged: AcknowledgedWrites,
@@ -54,9 +69,15 @@ impl Connections {
         self.config.durability != Durability::Ack
     }
 
-    /// To be taken before a request is sent that will be noted.
-    pub(crate) fn sent_now(&self) -> Sent {
-        self.barrier.state.lock().acknowledged.now()
+    /// A change is about to be sent, which is to be noted before this is dropped.
+    pub(crate) fn begin_change(&self, target: Target) -> UnderWay<'_> {
+        let mut state = self.barrier.state.lock();
+        state.acknowledged.begin(&target);
+        UnderWay {
+            connections: self,
+            target,
+            sent: state.acknowledged.now(),
+        }
     }
 
     /// A request that was sent then was answered, and did this.

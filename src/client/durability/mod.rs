@@ -13,3 +13,4 @@ mod bgsave;
 mod wait;
 
 pub(super) use barrier::Barrier;
+pub(crate) use barrier::UnderWay;

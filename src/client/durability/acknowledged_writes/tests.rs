@@ -107,7 +107,7 @@ fn a_lost_change_outlives_barriers_until_it_is_made_good() {
     );
     recheck(&mut unproved, 1, b"p:c", Some(b"1"));
     assert_eq!(unproved.lost(b"p:"), [] as [&str; 0]);
-    assert_eq!(unproved.lost, 0);
+    assert!(unproved.unshown.is_empty());
 }
 
 #[test]
@@ -129,6 +129,11 @@ fn a_drop_is_contradicted_by_a_key_that_was_not_written_since() {
     unproved.note_sending(b"p:", [b"p:a".to_vec()].into_iter());
     unproved.note_sending(b"q:", [b"q:b".to_vec()].into_iter());
     assert!(!unproved.contradicts_drop(b"p:", 1, b"p:a"));
+    assert!(unproved.contradicts_drop(b"p:", 1, b"p:b"));
+    let target = Target::Keys(vec![b"p:b".to_vec()]);
+    unproved.begin(&target);
+    assert!(!unproved.contradicts_drop(b"p:", 1, b"p:b"));
+    unproved.end(&target);
     assert!(unproved.contradicts_drop(b"p:", 1, b"p:b"));
     unproved.rechecked_drop(1, b"p:", 1, None);
     assert_eq!(unproved.doubtful_drops(1), []);
@@ -175,7 +180,10 @@ fn a_lost_change_is_forgotten_with_one_that_is_not_known() {
         ];
         let unknown = [key, none].map(|key| (key.into_bytes(), None));
         unproved.note(at(0), unknown.into_iter());
-        assert_eq!((unproved.lost(b"p:").len(), unproved.lost), (left, left));
+        assert_eq!(
+            (unproved.lost(b"p:").len(), unproved.unshown.len()),
+            (left, left)
+        );
     }
     assert_eq!(doubtful(&unproved, u64::MAX), [] as [Vec<u8>; 0]);
 }
@@ -268,4 +276,46 @@ fn a_write_that_was_under_way_with_a_drop_may_be_there_after_it_or_not() {
     recheck(&mut unproved, 9, b"p:b", None);
     pass(&mut unproved, u64::MAX);
     assert!(unproved.rivals.is_empty() && unproved.drops.is_empty());
+}
+
+#[test]
+fn what_a_request_under_way_may_have_done_is_no_loss_until_it_is_over() {
+    let mut unproved = AcknowledgedWrites::default();
+    let both = Target::Keys([b"p:a", b"p:b"].map(|key| key.to_vec()).into());
+    for target in [both, Target::Prefix(b"p:".to_vec())] {
+        for key in [b"p:a", b"p:b", b"q:c"] {
+            unproved.note(at(0), [(key.to_vec(), Some(set(b"1")))].into_iter());
+        }
+        let sent = unproved.now();
+        unproved.begin(&target);
+        unproved.begin(&target);
+        unproved.end(&target);
+        for key in [b"p:a", b"p:b", b"q:c"] {
+            recheck(&mut unproved, 1, key, None);
+        }
+        assert_eq!(unproved.lost(b"p:"), [] as [&str; 0]);
+        assert_eq!(unproved.lost(b"q:"), ["c"]);
+        unproved.note(sent, [(b"p:a".to_vec(), Some(Change::Deleted))].into_iter());
+        unproved.end(&target);
+        pass(&mut unproved, u64::MAX);
+        assert_eq!(doubtful(&unproved, 0), [b"p:b", b"q:c"]);
+        recheck(&mut unproved, 1, b"p:b", None);
+        assert_eq!(unproved.lost(b"p:"), ["b"]);
+        recheck(&mut unproved, 1, b"p:b", Some(b"1"));
+        assert!(unproved.keys_under_way.is_empty() && unproved.drops_under_way.is_empty());
+    }
+}
+
+#[test]
+fn what_a_barrier_has_passed_may_still_come_after_a_request_that_was_under_way() {
+    let mut unproved = AcknowledgedWrites::default();
+    let target = Target::Keys(vec![b"p:a".to_vec()]);
+    unproved.begin(&target);
+    let sent = unproved.now();
+    let change = |change| [(b"p:a".to_vec(), Some(change))].into_iter();
+    unproved.note(sent, change(Change::Deleted));
+    pass(&mut unproved, u64::MAX);
+    unproved.note(sent, change(set(b"1")));
+    unproved.end(&target);
+    assert_eq!(accepted(&mut unproved, b"p:a"), [None, Some(&b"1"[..])]);
 }
