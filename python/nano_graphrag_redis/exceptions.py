@@ -138,8 +138,9 @@ class DurabilityError(StorageError):
         wanted: The level in ``redis_durability``, such as ``fsync+replicas:2``.
         achieved: The level reached, in the same form: ``fsync+replicas:1``, or ``ack`` for nothing
             beyond the acknowledgement.
-        unconfirmed_ids: The ids of this namespace whose last write or deletion was lost by a server
-            that was restarted or replaced. Empty if nothing is known to be lost.
+        unconfirmed_ids: The ids of this namespace that do not show this process's last write or
+            deletion on a server that was restarted or replaced: it was lost, or another process has
+            changed the id since. Empty if all is there.
     """
 
     wanted: str

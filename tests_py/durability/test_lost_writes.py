@@ -78,6 +78,44 @@ def test_lost_writes_are_told_to_everyone_until_they_are_made_good(
     documents.index_done_callback()
 
 
+def test_a_loss_is_told_no_more_once_another_has_changed_the_id(
+    server: RedisServer, open_at: Open, lose: Callable[[], None]
+) -> None:
+    documents = open_at(server, "fsync")
+    keep(server)
+    documents.upsert({"written": 1, "missing": 1})
+    lose()
+    for _ in range(2):
+        assert lost_ids(documents) == {"written", "missing"}
+    server.client().set("nano_graphrag:full_docs:written", b"2")
+    assert lost_ids(documents) == {"missing"}
+    server.client().set("nano_graphrag:full_docs:missing", b"2")
+    documents.index_done_callback()
+    server.client().set("nano_graphrag:full_docs:missing", b"3")
+    documents.index_done_callback()
+
+
+# A connection that broke says nothing of a restart.
+def test_a_server_that_may_not_be_asked_who_it_is_is_not_said_to_be_another(
+    kept: RedisServer, open_at: Open
+) -> None:
+    documents = open_at(kept, "replicas:1", **may_ask_nothing(kept))
+    documents.upsert({"0": 1})
+    documents.index_done_callback()
+    documents.upsert({"shared": 1})
+    kept.client().set("nano_graphrag:full_docs:shared", b"2")
+    break_connections(kept)
+    may_be = (
+        "may have been restarted or replaced, which INFO would tell, and does not show 1 writes"
+    )
+    for _ in range(2):
+        with pytest.raises(DurabilityError, match=may_be) as error:
+            documents.index_done_callback()
+        assert error.value.unconfirmed_ids == ("shared",)
+    kept.client().set("nano_graphrag:full_docs:shared", b"3")
+    documents.index_done_callback()
+
+
 def test_a_lost_drop_is_reported_once_to_each_storage_and_can_be_done_again(
     server: RedisServer, open_at: Open, lose: Callable[[], None]
 ) -> None:

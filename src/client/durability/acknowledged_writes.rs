@@ -67,9 +67,22 @@ struct Entry {
 }
 
 /// A key did not show its change when it was looked at.
+#[derive(Clone, Copy)]
 struct Unshown {
+    /// When it was looked at.
+    epoch: u64,
+    /// The digest of what it held.
+    found: Option<u64>,
     /// False if a request was under way for it, of which it may have shown the change.
     lost: bool,
+}
+
+impl Unshown {
+    /// Whether another process has changed it since it was lost: not so if its server may have lost
+    /// more.
+    fn is_newer_than(self, before: Self) -> bool {
+        self.lost && before.lost && self.epoch == before.epoch && self.found != before.found
+    }
 }
 
 /// What a request is to change.
@@ -384,10 +397,20 @@ impl AcknowledgedWrites {
         let mut changes = rivals.map(|rival| rival.change).chain([entry.change]);
         let shown = changes.any(|change| change.is_none_or(|change| change.is_shown_by(found)));
         entry.epoch = entry.epoch.max(epoch);
-        self.unshown.remove(key);
-        if !shown {
-            let lost = !self.is_under_way(key);
-            self.unshown.insert(key.clone(), Unshown { lost });
+        let before = self.unshown.remove(key);
+        if shown {
+            return;
+        }
+        let unshown = Unshown {
+            epoch,
+            found,
+            lost: !self.is_under_way(key),
+        };
+        if before.is_some_and(|before| unshown.is_newer_than(before)) {
+            self.entries.remove(key);
+            self.rivals.remove(key);
+        } else {
+            self.unshown.insert(key.clone(), unshown);
         }
     }
 

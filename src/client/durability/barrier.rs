@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) acknowledged: AcknowledgedWrites,
     /// Requests that a barrier has passed for.
     passed: u64,
+    /// Whether some server may not be asked who it is.
+    unidentified: bool,
     /// The barriers that wait for the one under way, by their markers: one, or one more for
     /// namespaces outside the workspace.
     next: HashMap<Vec<u8>, Round>,
@@ -134,15 +136,16 @@ impl Connections {
         };
         round.await?;
         let prefix = keyspace.prefix().as_bytes();
-        let (ids, drop) = {
+        let (ids, drop, unidentified) = {
             let state = self.barrier.state.lock();
             let drop = state.acknowledged.lost_drop(prefix, reported.load(Relaxed));
             let drop = drop.cloned();
-            (state.acknowledged.lost(prefix), drop)
+            let lost = state.acknowledged.lost(prefix);
+            (lost, drop, state.unidentified)
         };
         let lost = (!ids.is_empty()).then(|| {
             format!(
-                "does not show {} writes of this process: they are lost, unless others have written the ids since; look at them, and write or delete them again where that is right; this is said until then",
+                "does not show {} writes of this process: they are lost, unless others have changed the ids since; look at them, and write or delete them again where that is right; this is said until they change",
                 ids.len()
             )
         });
@@ -157,10 +160,12 @@ impl Connections {
         if found.is_empty() {
             return Ok(());
         }
-        let why = format!(
-            "the server was restarted or replaced, and {}",
-            found.join("; it ")
-        );
+        let what = if unidentified {
+            "may have been restarted or replaced, which INFO would tell,"
+        } else {
+            "was restarted or replaced,"
+        };
+        let why = format!("the server {what} and {}", found.join("; it "));
         let error = self.config.durability.unmet(Durability::Ack, why);
         Err(error.with_unconfirmed(ids))
     }
@@ -278,6 +283,7 @@ impl Connections {
         let opened = timeout_at(self.deadline(), self.open_sessions(sessions, &nodes));
         opened.await.map_err(|_| timed_out())??;
         let epoch = sessions.servers.values().map(|server| server.epoch).max();
+        self.barrier.state.lock().unidentified = !sessions.are_identified();
         self.recheck(epoch.unwrap_or(0)).await?;
         let sessions = &mut sessions.open;
         let confirmed = nodes.iter().map(|node| {

@@ -20,6 +20,14 @@ pub(super) struct BarrierSessions {
     pub(super) servers: HashMap<Endpoint, Server>,
 }
 
+impl BarrierSessions {
+    /// Whether all servers say who they are.
+    pub(super) fn are_identified(&self) -> bool {
+        let mut servers = self.servers.values();
+        servers.all(|server| server.incarnation.is_some())
+    }
+}
+
 pub(super) struct Server {
     /// None where this user may not ask for it.
     incarnation: Option<Incarnation>,

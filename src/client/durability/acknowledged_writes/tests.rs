@@ -216,8 +216,9 @@ fn accepted(unproved: &mut AcknowledgedWrites, key: &[u8]) -> Vec<Option<&'stati
     let values: [&[u8]; 4] = [b"0", b"1", b"2", b"3"];
     let mut found: Vec<Option<&[u8]>> = vec![None];
     found.extend(values.map(Some));
+    let mut epochs = 9..; // each of another server, so that nobody has changed it since
     found.retain(|found| {
-        recheck(unproved, 9, key, *found);
+        recheck(unproved, epochs.next().unwrap(), key, *found);
         unproved.lost(key).is_empty()
     });
     found
@@ -318,4 +319,26 @@ fn what_a_barrier_has_passed_may_still_come_after_a_request_that_was_under_way()
     unproved.note(sent, change(set(b"1")));
     unproved.end(&target);
     assert_eq!(accepted(&mut unproved, b"p:a"), [None, Some(&b"1"[..])]);
+}
+
+#[test]
+fn a_lost_change_is_told_until_the_key_changes_on_the_server_that_lost_it() {
+    let (a, mut unproved) = (b"p:a", AcknowledgedWrites::default());
+    unproved.note(at(0), [(a.to_vec(), Some(set(b"2")))].into_iter());
+    for (epoch, found) in [(1, b"1"), (1, b"1"), (2, b"0"), (2, b"0")] {
+        recheck(&mut unproved, epoch, a, Some(found));
+        assert_eq!(unproved.lost(b"p:"), ["a"], "{epoch}");
+    }
+    recheck(&mut unproved, 2, a, Some(b"3"));
+    assert!(unproved.unshown.is_empty() && unproved.entries.is_empty());
+    // What a request that is under way may have done is no change by another.
+    let target = Target::Prefix(b"p:".to_vec());
+    unproved.note(at(0), [(a.to_vec(), Some(set(b"2")))].into_iter());
+    unproved.begin(&target);
+    recheck(&mut unproved, 1, a, Some(b"1"));
+    unproved.end(&target);
+    for _ in 0..2 {
+        recheck(&mut unproved, 1, a, None);
+        assert_eq!(unproved.lost(b"p:"), ["a"]);
+    }
 }
