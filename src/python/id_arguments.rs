@@ -88,6 +88,11 @@ impl Ids {
         }
     }
 
+    /// How many were read.
+    pub(super) fn len(&self) -> usize {
+        self.given.len()
+    }
+
     /// All that was read, and why one of them cannot be an id.
     pub(super) fn take(&mut self) -> (Vec<Py<PyString>>, Option<Error>) {
         (std::mem::take(&mut self.given), self.refused.take())

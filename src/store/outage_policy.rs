@@ -8,7 +8,7 @@ use crate::log_events::Event;
 use crate::metrics::StoreCounters;
 
 /// The kinds a caller under [`OutagePolicy::Miss`] never sees.
-const FORGIVEN: [Kind; 8] = [
+const FORGIVEN: [Kind; 9] = [
     Kind::Unavailable,
     Kind::CircuitOpen,
     Kind::Timeout,
@@ -17,6 +17,7 @@ const FORGIVEN: [Kind; 8] = [
     Kind::Serialization,
     Kind::Corrupt,
     Kind::Durability,
+    Kind::Memory,
 ];
 
 /// The policy of one namespace, and what it has forgiven so far.
@@ -98,7 +99,7 @@ mod tests {
         let away = told
             .iter()
             .filter(|(event, _)| *event == Event::OutageBegan);
-        assert_eq!((away.count(), told.len()), (1, 6), "{told:?}");
+        assert_eq!((away.count(), told.len()), (1, 7), "{told:?}");
         assert!(outage.answered().is_some());
         assert!(outage.answered().is_none());
         assert!(outage.forgiven().all(|(_, count)| count == 2));

@@ -176,3 +176,48 @@ def test_a_process_without_memory_for_a_value_gets_an_error_and_goes_on(
     assert unbound <= {"get_by_ids of a field"}, (
         f"memory was not refused: the limit shows nothing: {outcomes}"
     )
+
+
+CACHE = """
+import ctypes, json, resource
+
+size = int(sys.argv[2])
+answers = {
+    "text": {"return": "x" * size},
+    "objects": {"return": [{"number": n} for n in range(size // 16)]},
+}
+cache = RedisKVStorage("llm_response_cache", {"redis_url": URL})
+loop = asyncio.new_event_loop()
+ways = [(cache, loop.run_until_complete), (cache.sync, lambda given: given)]
+for storage, wait in ways:
+    wait(storage.upsert(answers))
+    assert wait(storage.get_by_ids(answers)) == [*answers.values()]
+
+gc.collect()
+ctypes.CDLL(None).malloc_trim(0)
+before = resource.getrlimit(resource.RLIMIT_AS)
+with open("/proc/self/statm") as sizes:
+    used = int(sizes.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + size // 2, before[1]))
+for storage, wait in ways:
+    for id in answers:
+        assert wait(storage.get_by_id(id)) is None
+        assert wait(storage.get_by_ids([id, "none"])) == [None, None]
+        wait(storage.upsert({id: answers[id]}))
+resource.setrlimit(resource.RLIMIT_AS, before)
+forgiven = cache.sync.get_stats()["forgiven"]
+print({kind: count for kind, count in forgiven.items() if count})
+assert cache.sync.get_by_ids(answers) == [*answers.values()]
+loop.close()
+"""
+
+
+@pytest.mark.row(41)
+def test_a_cached_answer_for_which_there_is_no_memory_is_a_miss(
+    row: Row, own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # glibc: what was freed is not there for the next call.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(128 * 1024))
+    ended = run_script(CACHE, own_server.url, row.pick(quick=8 * MIB, full=48 * MIB))
+    assert (ended.code, ended.out) == (0, "{'memory': 12}\n"), ended
+    row.none("cached calls that raised without memory", 0, of=12)

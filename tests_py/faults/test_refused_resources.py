@@ -175,3 +175,40 @@ def test_a_process_without_descriptors_gets_an_error_or_works(
     worked = ends(ended).split()
     row.none(f"hangs and aborts without descriptors, {kind}", 0, of=free)
     assert worked[0] == "0", "descriptors were not refused: the limits show nothing"
+
+
+CACHE = """
+way, first = sys.argv[4:]
+cache = RedisKVStorage("llm_response_cache", settings)
+
+def cached_llm_call(storage, wait):
+    assert wait(storage.get_by_id("a")) is None
+    assert wait(storage.get_by_ids(["a", "b"])) == [None, None]
+    assert wait(storage.filter_keys(["a", "b"])) == {"a", "b"}
+    wait(storage.upsert({"a": 1}))
+    wait(storage.index_done_callback())
+
+ways = [(cache, loop.run_until_complete), (cache.sync, lambda given: given)]
+used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+limits = {
+    "stacks": (resource.RLIMIT_AS, address_space() + 2**30),
+    "descriptors": (resource.RLIMIT_NOFILE, used),
+}
+with limited(*limits[way]):
+    for storage, wait in ways if first == "awaited" else reversed(ways):
+        cached_llm_call(storage, wait)
+print({kind: count for kind, count in cache.sync.get_stats()["forgiven"].items() if count})
+loop.run_until_complete(cache.upsert({"a": 1}))
+assert [cache.sync.get_by_id("a"), loop.run_until_complete(cache.get_by_id("a"))] == [1, 1]
+"""
+
+
+@pytest.mark.row(41)
+@pytest.mark.parametrize("first", ["awaited", "blocking"])
+@pytest.mark.parametrize("way", ["stacks", "descriptors"])
+def test_the_first_calls_of_a_cache_miss_where_a_process_is_refused_what_they_need(
+    row: Row, own_server: RedisServer, tmp_path: Path, way: str, first: str
+) -> None:
+    ended = run_script(CALLS + CACHE, own_server.url, "plain", tmp_path, way, first)
+    assert ends(ended) == "{'unavailable': 10}\n"
+    row.none(f"cached calls that raised without {way}", 0, of=10)

@@ -9,9 +9,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use pyo3::prelude::*;
+use tokio::runtime::Runtime;
 
 use super::exit_gate::{self, Pass};
-use super::{Completion, Futures, Job, Process, Spawner, Step, Tasks, To, advance, caught, lost};
+use super::{
+    Completion, Futures, Job, Process, Spawner, Step, Tasks, To, advance, caught, fail, lost,
+    unpanicked,
+};
 use crate::client::{DriveOutcome, Reactor, Waiting};
 use crate::stack;
 
@@ -31,8 +35,12 @@ pub(in crate::python) fn block<E: Into<PyErr>>(
 
 pub(super) fn run(py: Python<'_>, mut job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
     let _pass = exit_gate::hold(py)?;
+    let runtime = match Process::current(py).runtime(py) {
+        Ok(runtime) => runtime,
+        Err(error) => return Ok(fail(py, job.as_mut(), error)?.into_bound(py)),
+    };
     let waiter = Waiter {
-        process: Process::current(py)?,
+        runtime,
         reactor: Reactor::new(Waiting::AtMost(READ_INTERVAL)),
         waker: Waker::from(Arc::new(Unpark(thread::current()))),
     };
@@ -46,7 +54,10 @@ pub(super) fn run(py: Python<'_>, mut job: Box<dyn Job>) -> PyResult<Bound<'_, P
         let completion = match step {
             Step::Done(value) => return Ok(value.into_bound(py)),
             Step::Again => Completion::Turn,
-            Step::Wait => waiter.wait(py, &spawner)?,
+            Step::Wait => match unpanicked(|| waiter.wait(py, &spawner)) {
+                Ok(completion) => completion?,
+                Err(error) => Completion::Lost(error),
+            },
         };
         py.check_signals()?;
         step = advance(py, job.as_mut(), &spawner, Some(completion))?;
@@ -64,7 +75,7 @@ impl Wake for Unpark {
 
 /// A thread that blocks. A caller that is interrupted drops it, and what it waited for.
 struct Waiter {
-    process: &'static Process,
+    runtime: &'static Runtime,
     reactor: Arc<Reactor>,
     waker: Waker,
 }
@@ -117,7 +128,7 @@ impl Waiter {
     }
 
     fn poll(&self, futures: &mut Futures<Completion>) -> Poll<Option<Completion>> {
-        let _runtime = self.process.runtime.enter();
+        let _runtime = self.runtime.enter();
         let _driver = self.reactor.enter();
         futures.poll_next_unpin(&mut Context::from_waker(&self.waker))
     }

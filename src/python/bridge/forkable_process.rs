@@ -4,6 +4,7 @@
 //! locks that nobody will release, sockets that are the parent's. So the child makes everything
 //! anew and never touches, or drops, what it inherited.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ use crate::stack;
 /// The state of this process. Leaked: it ends with the process, and a child's copy is inert.
 pub(in crate::python) struct Process {
     id: ProcessId,
-    pub(super) runtime: Runtime,
+    /// Made by the first call for which the system gives the threads.
+    runtime: OnceLock<Runtime>,
     pub(in crate::python) connections: SharedConnections,
     /// Milliseconds between two checks at what lies on the servers; 0 while nobody wants any.
     sample_every: AtomicU64,
@@ -59,22 +61,35 @@ static CURRENT: Mutex<Option<&'static Process>> = Mutex::new(None);
 
 impl Process {
     /// This process's state, made at first use and again in a forked child.
-    pub(in crate::python) fn current(attached: Python<'_>) -> Result<&'static Self> {
+    pub(in crate::python) fn current(attached: Python<'_>) -> &'static Self {
         observe_process();
         Self::observed(attached)
     }
 
     /// This process's state, for who comes after [`observe_process`].
-    pub(super) fn observed(_attached: Python<'_>) -> Result<&'static Self> {
+    pub(super) fn observed(_attached: Python<'_>) -> &'static Self {
         let mut current = CURRENT.lock();
         if let Some(process) = *current
             && process.is_current()
         {
-            return Ok(process);
+            return process;
         }
-        let process = stack::on_large_stack(Self::new)?;
+        let process = stack::on_large_stack(Self::new);
         *current = Some(process);
-        Ok(process)
+        process
+    }
+
+    /// What its calls need.
+    pub(super) fn runtime(&'static self, _attached: Python<'_>) -> Result<&'static Runtime> {
+        if let Some(made) = self.runtime.get() {
+            return Ok(made);
+        }
+        let _alone = CURRENT.lock();
+        if let Some(made) = self.runtime.get() {
+            return Ok(made);
+        }
+        let made = stack::on_large_stack(runtime)?;
+        Ok(self.runtime.get_or_init(|| made))
     }
 
     /// This process's state, if it was made.
@@ -84,51 +99,57 @@ impl Process {
         current.filter(|process| process.is_current())
     }
 
-    fn new() -> Result<&'static Self> {
-        Ok(Box::leak(Box::new(Self {
+    fn new() -> &'static Self {
+        Box::leak(Box::new(Self {
             id: HERE.load(Relaxed),
-            runtime: runtime()?,
+            runtime: OnceLock::new(),
             connections: SharedConnections::default(),
             sample_every: AtomicU64::new(0),
             stats_begun: AtomicBool::new(false),
-        })))
+        }))
     }
 
     /// Has the servers looked at so often, in the background, from now on; zero is never.
-    pub(in crate::python) fn keep_keyspace_stats(&'static self, every: Duration) {
+    pub(in crate::python) fn keep_keyspace_stats(
+        &'static self,
+        attached: Python<'_>,
+        every: Duration,
+    ) -> Result<()> {
         let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
         self.sample_every.store(every, Relaxed);
-        if every > 0 && !self.stats_begun.swap(true, Relaxed) {
+        if every == 0 {
+            return Ok(());
+        }
+        let runtime = self.runtime(attached)?;
+        if !self.stats_begun.swap(true, Relaxed) {
             let every = || match self.sample_every.load(Relaxed) {
                 0 => None,
                 milliseconds => Some(Duration::from_millis(milliseconds)),
             };
-            stack::on_large_stack(|| {
-                self.runtime
-                    .spawn(keep_keyspace_stats(&self.connections, every))
-            });
+            stack::on_large_stack(|| runtime.spawn(keep_keyspace_stats(&self.connections, every)));
         }
-    }
-
-    /// Runs a future on the runtime's threads; None if it panicked. It ends with who waits for it.
-    pub(super) async fn apart<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        struct Ended<T>(JoinHandle<T>);
-        impl<T> Drop for Ended<T> {
-            fn drop(&mut self) {
-                self.0.abort();
-            }
-        }
-        let mut task = Ended(self.runtime.spawn(future));
-        (&mut task.0).await.ok()
+        Ok(())
     }
 
     /// False in a forked child, for what it inherited.
     pub(super) fn is_current(&self) -> bool {
         self.id == HERE.load(Relaxed)
     }
+}
+
+/// Runs a future on the runtime's threads; None if it panicked. It ends with who waits for it.
+pub(super) async fn apart<T: Send + 'static>(
+    runtime: &'static Runtime,
+    future: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    struct Ended<T>(JoinHandle<T>);
+    impl<T> Drop for Ended<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+    let mut task = Ended(runtime.spawn(future));
+    (&mut task.0).await.ok()
 }
 
 /// Something that only the process that made it may use or drop.

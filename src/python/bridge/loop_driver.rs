@@ -1,7 +1,6 @@
 //! One loop driver per event loop: calls made together leave together, and the loop's own thread polls what
 //! they wait for, drives the sockets it comes over, and delivers it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -11,12 +10,13 @@ use pyo3::exceptions::{PyException, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+use tokio::runtime::Runtime;
 
 use super::loop_wakeup::{LoopWaker, SocketWatcher, WakeChannel};
 use super::pending_calls::{Call, Completions, IntegerMap, PendingCalls};
 use super::{
     Completion, Job, Owned, Process, Spawner, Step, Tasks, To, advance, blocking, caught,
-    exit_gate, lost, observe_process, of_panic, running_loop, status_of,
+    exit_gate, fail, lost, observe_process, running_loop, unpanicked,
 };
 use crate::client::DriveOutcome;
 use crate::mutex::Mutex;
@@ -39,11 +39,12 @@ pub(in crate::python) fn awaitable<E: Into<PyErr>>(
 fn start(py: Python<'_>, job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
     let _pass = exit_gate::hold(py)?;
     let event_loop = running_loop(py)?;
-    let driver = LoopDrivers::current(Process::observed(py)?).of(&event_loop);
+    let driver = LoopDrivers::current(Process::observed(py)).of(&event_loop);
     let future = event_loop.call_method0(intern!(py, "create_future"))?;
     match driver {
         Ok(driver) => LoopDriver::start(&driver, &event_loop, &future, job)?,
-        // At the limit of descriptors. The loop waits with the call, which fails as a rule, as its outage policy has it.
+        // At the limit of descriptors or threads. The loop waits with the call, which fails as a rule, as its outage
+        // policy has it.
         Err(error) if error.is_instance_of::<PyOSError>(py) => {
             let (method, outcome) = match blocking::run(py, job) {
                 Ok(value) => (intern!(py, "set_result"), value),
@@ -63,7 +64,7 @@ fn start(py: Python<'_>, job: Box<dyn Job>) -> PyResult<Bound<'_, PyAny>> {
 /// a loop that is closed lets go of it, of the calls left in it and of their connections.
 #[pyclass(frozen, weakref, module = "nano_graphrag_redis._core")]
 pub(in crate::python) struct LoopDriver {
-    process: &'static Process,
+    runtime: &'static Runtime,
     loop_waker: Arc<LoopWaker>,
     waker: Waker,
     watcher: Owned<SocketWatcher>,
@@ -166,9 +167,10 @@ impl LoopDriver {
         process: &'static Process,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let loop_waker = LoopWaker::new(process, WakeChannel::new(event_loop)?);
+        let runtime = process.runtime(py)?;
+        let loop_waker = LoopWaker::new(runtime, WakeChannel::new(event_loop)?);
         let driver = Self {
-            process,
+            runtime,
             waker: loop_waker.waker(),
             watcher: Owned::new(SocketWatcher::new(&loop_waker.wake_channel)),
             loop_waker,
@@ -276,7 +278,7 @@ impl LoopDriver {
             }
             self.loop_waker.awake();
             let polled = self.with_stack(py, || {
-                state.lock().send_batches(self.process);
+                state.lock().send_batches(self.runtime);
                 self.poll(state)
             });
             completions = polled.unwrap_or_default();
@@ -293,17 +295,16 @@ impl LoopDriver {
     /// Does work that needs a large stack. Where there is none, everybody who waits is told: nobody
     /// would wake them.
     fn with_stack<T>(&self, py: Python<'_>, work: impl FnOnce() -> T) -> Option<T> {
-        let done = catch_unwind(AssertUnwindSafe(|| stack::on_large_stack(work)));
-        let error = match done {
+        let error = match unpanicked(|| stack::on_large_stack(work)) {
             Ok(done) => return Some(done),
-            Err(payload) => of_panic(&*payload),
+            Err(error) => error,
         };
         let mut waiting = Vec::new();
         self.with_state(|state| waiting.extend(state.waiting.drain()));
-        for (_, call) in waiting {
-            call.job.call().end(status_of(py, &error));
+        for (_, mut call) in waiting {
+            let result = caught(|| fail(py, call.job.as_mut(), error.clone()));
             // An interrupt that comes meanwhile is another call's to raise.
-            let _ = settle(py, &call.future, &Err(error.clone_ref(py)));
+            let _ = settle(py, &call.future, &result);
         }
         None
     }
@@ -311,7 +312,7 @@ impl LoopDriver {
     /// What the futures have brought. They run no Python code, so they are polled with the list
     /// locked.
     fn poll(&self, state: &Mutex<PendingCalls>) -> Completions {
-        let _runtime = self.process.runtime.enter();
+        let _runtime = self.runtime.enter();
         let reactor = self.watcher.get().and_then(SocketWatcher::enter);
         let mut completions = Vec::new();
         let mut held = state.lock();
@@ -379,8 +380,8 @@ impl LoopDriver {
         self.with_state(|state| state.writes.add(ticket, store, only));
     }
 
-    pub(super) fn process(&self) -> &'static Process {
-        self.process
+    pub(super) fn runtime(&self) -> &'static Runtime {
+        self.runtime
     }
 
     /// Has a future polled for the job of this ticket.
@@ -485,7 +486,7 @@ impl LoopDrivers {
             return Ok(driver);
         }
         self.sweep(py);
-        let driver = LoopDriver::new(event_loop, Process::observed(py)?)?;
+        let driver = LoopDriver::new(event_loop, Process::observed(py))?;
         let entry = Entry {
             event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
             driver: PyWeakrefReference::new(driver.as_any())?.unbind(),

@@ -12,8 +12,9 @@ use pyo3::exceptions::{PyAttributeError, PyNotImplementedError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use tokio::runtime::Runtime;
 
-use super::{Process, exit_gate, running_loop};
+use super::{exit_gate, running_loop};
 use crate::client::{Connection, Entered, Reactor, Waiting};
 use crate::mutex::Mutex;
 
@@ -136,7 +137,7 @@ impl SocketWatcher {
 
 /// The waker of an event loop's futures: wakes the loop, unless its thread is looking anyway.
 pub(super) struct LoopWaker {
-    process: &'static Process,
+    runtime: &'static Runtime,
     pub(super) wake_channel: WakeChannel,
     /// Whether the loop's thread went to sleep, or does something else.
     asleep: AtomicBool,
@@ -145,9 +146,9 @@ pub(super) struct LoopWaker {
 }
 
 impl LoopWaker {
-    pub(super) fn new(process: &'static Process, wake_channel: WakeChannel) -> Arc<Self> {
+    pub(super) fn new(runtime: &'static Runtime, wake_channel: WakeChannel) -> Arc<Self> {
         Arc::new(Self {
-            process,
+            runtime,
             wake_channel,
             asleep: AtomicBool::new(true),
             woken: AtomicBool::new(false),
@@ -173,7 +174,7 @@ impl LoopWaker {
 
     /// Has the loop look again, after others had their turn.
     pub(super) fn signal(&self) {
-        self.wake_channel.signal(self.process);
+        self.wake_channel.signal(self.runtime);
     }
 }
 
@@ -258,7 +259,7 @@ impl WakeChannel {
         }
     }
 
-    pub(super) fn signal(&self, process: &'static Process) {
+    pub(super) fn signal(&self, runtime: &'static Runtime) {
         match self {
             #[cfg(unix)]
             Self::Socket { button, .. } => {
@@ -268,7 +269,7 @@ impl WakeChannel {
             Self::Callback(callback) => {
                 let made = callback.lock().clone();
                 if let Some(made) = made {
-                    process.runtime.spawn_blocking(move || made.schedule());
+                    runtime.spawn_blocking(move || made.schedule());
                 }
             }
         }

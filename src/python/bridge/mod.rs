@@ -41,6 +41,7 @@ use crate::stack::{self, NoStack};
 use crate::store::{Batch, Call, KvStore, Swap};
 pub(super) use blocking::block;
 pub(super) use exit_gate::close_at_exit;
+use forkable_process::apart;
 pub(super) use forkable_process::{Owned, Process, note_fork, observe_process};
 pub(super) use loop_driver::awaitable;
 
@@ -98,30 +99,53 @@ pub(super) trait Job: Send {
         spawn: &Spawner<'_>,
         completion: Completion,
     ) -> PyResult<Step>;
+    /// What the caller gets for a failure that ends the call, whatever it waits for: the error, unless the outage
+    /// policy forgives it.
+    fn fail(&mut self, _py: Python<'_>, error: Error) -> PyResult<Py<PyAny>> {
+        Err(error.into())
+    }
 }
 
-/// Takes a job a step on, the first one without a reply. The one place where a call is seen to end.
+/// Takes a job a step on, the first one without a reply.
 fn advance(
     py: Python<'_>,
     job: &mut dyn Job,
     spawn: &Spawner<'_>,
     completion: Option<Completion>,
 ) -> PyResult<Step> {
-    let step = match completion {
-        Some(Completion::Lost(error)) => Err(error.into()),
-        Some(completion) => job.resume(py, spawn, completion),
-        None => job.start(py, spawn),
+    let step = unpanicked(|| match completion {
+        Some(Completion::Lost(error)) => Err(error),
+        Some(completion) => Ok(job.resume(py, spawn, completion)),
+        None => Ok(job.start(py, spawn)),
+    });
+    let step = match step.flatten() {
+        Ok(step) => step,
+        Err(error) => return fail(py, job, error).map(Step::Done),
     };
     match &step {
-        Ok(Step::Wait | Step::Again) => return step,
-        Ok(Step::Done(_)) => job.call().end(Status::Ok),
-        Err(error) => job.call().end(status_of(py, error)),
+        Ok(Step::Wait | Step::Again) => {}
+        Ok(Step::Done(_)) => end(py, job, Status::Ok),
+        Err(error) => end(py, job, status_of(py, error)),
     }
+    step
+}
+
+/// Ends a job that cannot go on.
+fn fail(py: Python<'_>, job: &mut dyn Job, error: Error) -> PyResult<Py<PyAny>> {
+    let error = error.in_namespace(&job.call().config().namespace);
+    let given = job.fail(py, error);
+    let status = given.as_ref().err().map(|error| status_of(py, error));
+    end(py, job, status.unwrap_or(Status::Ok));
+    given
+}
+
+/// The one place where a call is seen to end.
+fn end(py: Python<'_>, job: &dyn Job, status: Status) {
+    job.call().end(status);
     // A handler of the application that raises does not change what has come of the call.
     if let Err(error) = report(py, job.call()) {
         error.write_unraisable(py, None);
     }
-    step
 }
 
 /// Where a job's futures run and where their replies go.
@@ -206,7 +230,7 @@ impl<'a> Spawner<'a> {
     {
         match &self.to {
             To::Loop { driver, .. } => self.run(|| {
-                let apart = driver.process().apart(self.kept(make()));
+                let apart = apart(driver.runtime(), self.kept(make()));
                 async { apart.await.unwrap_or_else(|| Completion::Lost(lost())) }
             }),
             To::Caller(_) => self.run(make),
@@ -225,7 +249,7 @@ impl<'a> Spawner<'a> {
     /// Drops what may take long to free: memory that the runtime's threads have allocated.
     pub(super) fn drop_apart<T: Send + 'static>(&self, value: T) {
         if let To::Loop { driver, .. } = &self.to {
-            driver.process().runtime.spawn(async move { drop(value) });
+            driver.runtime().spawn(async move { drop(value) });
         }
     }
 
@@ -264,11 +288,12 @@ impl<'a> Spawner<'a> {
 /// Runs what Python has called. To Python a panic is an error like any other, not an exception that
 /// passes every `except Exception`.
 pub(super) fn caught<T>(call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(of_panic(&*payload)))
+    unpanicked(call)?
 }
 
-fn of_panic(payload: &(dyn Any + Send)) -> PyErr {
-    error_of(payload).into()
+/// What the call gives, or the error of its panic.
+fn unpanicked<T>(call: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| error_of(&*payload))
 }
 
 fn error_of(payload: &(dyn Any + Send)) -> Error {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use pyo3::prelude::*;
+use tokio::runtime::Runtime;
 
-use super::{Completion, Futures, Job, Process, Tasks, error_of, lost};
+use super::{Completion, Futures, Job, Tasks, apart, error_of, lost};
 use crate::client::deadline;
 use crate::error::Result;
 use crate::store::{BATCH_BYTES, BATCH_ITEMS, Batch, KvStore};
@@ -64,9 +65,9 @@ impl PendingCalls {
     }
 
     /// Turns what was batched into requests to be polled.
-    pub(super) fn send_batches(&mut self, process: &'static Process) {
+    pub(super) fn send_batches(&mut self, runtime: &'static Runtime) {
         self.reads.take().send(
-            process,
+            runtime,
             &self.futures,
             |_| 0,
             |store, ids| async move {
@@ -75,7 +76,7 @@ impl PendingCalls {
             },
         );
         self.writes.take().send(
-            process,
+            runtime,
             &self.futures,
             Batch::json_bytes,
             |store, batches| async move {
@@ -175,7 +176,7 @@ impl<T: Send + 'static> TurnBatches<T> {
     /// an item sends.
     pub(super) fn send<F>(
         self,
-        process: &'static Process,
+        runtime: &'static Runtime,
         futures: &Futures<Completions>,
         weigh: impl Fn(&T) -> usize,
         call: impl Fn(Arc<KvStore>, Vec<T>) -> F,
@@ -195,13 +196,13 @@ impl<T: Send + 'static> TurnBatches<T> {
                     chunk.push(item);
                 }
                 // As in `Spawner::run_batch`; one value alone takes less than the way there.
-                let apart = batch.store.compresses() && chunk.len() > 1;
+                let compressed = batch.store.compresses() && chunk.len() > 1;
                 let limit = batch.store.config().server.operation_timeout;
                 let answers = deadline::within(limit, call(Arc::clone(&batch.store), chunk));
                 futures.push(Box::pin(async move {
                     let answers = AssertUnwindSafe(answers).catch_unwind();
-                    let answers = if apart {
-                        process.apart(answers).await
+                    let answers = if compressed {
+                        apart(runtime, answers).await
                     } else {
                         Some(answers.await)
                     };

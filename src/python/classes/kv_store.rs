@@ -38,7 +38,7 @@ impl Handle {
             let error = Error::new(Kind::Closed, "this storage was closed: make a new one");
             return Err(error.in_namespace(&self.config.namespace));
         }
-        let process = Process::current(py)?;
+        let process = Process::current(py);
         let mut held = self.core.lock();
         if let Some(core) = held.as_ref().and_then(Owned::get) {
             return Ok(Arc::clone(core));

@@ -20,11 +20,11 @@ pub(in crate::python) fn metrics(
     py: Python<'_>,
     sample_every: Option<f64>,
 ) -> PyResult<Bound<'_, PyDict>> {
-    let process = Process::current(py)?;
+    let process = Process::current(py);
     if let Some(seconds) = sample_every {
         let every = Duration::try_from_secs_f64(seconds)
             .map_err(|_| PyValueError::new_err("sample_every must be seconds, not below 0"))?;
-        process.keep_keyspace_stats(every);
+        process.keep_keyspace_stats(py, every)?;
     }
     let shared = &process.connections;
     let namespaces = PyDict::new(py);

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PySet, PyString};
 
 use super::unasked;
+use crate::error::Error;
 use crate::python::bridge::{Completion, Job, Spawner, Step};
 use crate::python::id_arguments::{AT_ONCE, Ids, shed};
 use crate::store::{Call, EXISTS_BATCH, EXISTS_WINDOW};
@@ -166,5 +167,20 @@ impl Job for FilterKeys {
         self.fill(py, spawn, EXISTS_WINDOW)?;
         self.take_batch(py, from, &exist)?;
         self.next(py)
+    }
+
+    fn fail(&mut self, py: Python<'_>, error: Error) -> PyResult<Py<PyAny>> {
+        self.store.forgiven(Err::<(), _>(error))?;
+        while !self.given.read(py)? {}
+        let missing = self.missing(py)?;
+        let (given, _) = self.given.take();
+        for id in given
+            .iter()
+            .chain(&self.ids)
+            .chain(self.unknown.iter().flat_map(vec::IntoIter::as_slice))
+        {
+            missing.add(id)?;
+        }
+        Ok(missing.into_any().unbind())
     }
 }

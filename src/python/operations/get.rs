@@ -12,7 +12,7 @@ use pyo3::types::{PyList, PyString};
 
 use super::time_slice::Turn;
 use super::unasked;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::local_single_flight::Landing;
 use crate::python::bridge::{Completion, Job, Spawner, Step};
 use crate::python::id_arguments::{AT_ONCE, Ids, owned, shed};
@@ -76,6 +76,11 @@ impl Job for GetOne {
             }
             _ => Err(unasked()),
         }
+    }
+
+    fn fail(&mut self, py: Python<'_>, error: Error) -> PyResult<Py<PyAny>> {
+        self.store.forgiven(Err::<(), _>(error.about(&self.id)))?;
+        Ok(py.None())
     }
 }
 
@@ -344,8 +349,8 @@ impl Job for GetMany {
             if !self.given.read(py)? {
                 return Ok(Step::Again);
             }
+            let list = nones(py, self.given.len())?;
             let (ids, wrong) = self.given.take();
-            let list = nones(py, ids.len())?;
             if let Some(error) = wrong {
                 self.store.forgiven(Err::<(), _>(error))?;
                 return Ok(Step::Done(list.into_any()));
@@ -394,5 +399,14 @@ impl Job for GetMany {
             return Ok(Step::Wait);
         }
         self.go_on(py, spawn)
+    }
+
+    fn fail(&mut self, py: Python<'_>, error: Error) -> PyResult<Py<PyAny>> {
+        self.store.forgiven(Err::<(), _>(error))?;
+        if let Some(list) = self.list.take() {
+            return Ok(list.into_any());
+        }
+        while !self.given.read(py)? {}
+        Ok(nones(py, self.given.len())?.into_any())
     }
 }

@@ -112,6 +112,14 @@ impl Job for Once {
         };
         convert(py).map(Step::Done)
     }
+
+    fn fail(&mut self, py: Python<'_>, error: Error) -> PyResult<Py<PyAny>> {
+        let Some(otherwise) = self.otherwise.take() else {
+            return Err(error.into());
+        };
+        self.call.forgiven(Err::<(), _>(error))?;
+        otherwise(py)
+    }
 }
 
 type Body = Box<dyn FnOnce(Arc<KvStore>, Packed) -> Pending + Send>;

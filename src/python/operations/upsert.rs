@@ -454,4 +454,9 @@ impl Job for Upsert {
         }
         self.next(py, spawn)
     }
+
+    fn fail(&mut self, py: Python<'_>, error: Error) -> PyResult<Py<PyAny>> {
+        self.store.forgiven(Err::<(), _>(error))?;
+        Ok(py.None())
+    }
 }
