@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import pytest
@@ -102,6 +103,48 @@ def test_eight_loops_without_readers_at_once_are_served(storage: RedisKVStorage)
         served = [pool.submit(run, LoopWithoutReaders, numbered_reads(storage)) for _ in range(8)]
         for each in served:
             each.result()
+
+
+FILES_THAT_NOBODY_WRITES = """
+from contextlib import closing, suppress
+
+class LoopWithoutReaders(asyncio.SelectorEventLoop):
+    def add_reader(self, *_):
+        raise NotImplementedError
+
+def open_pipe(path):
+    with suppress(OSError):  # nobody reads it yet
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    return None
+
+def log_in(user, path):
+    login = {"redis_url": URL, "redis_username": user, "redis_password_file": path}
+    with SyncRedisKVStorage("full_docs", login) as other:
+        other.check_health()
+
+with closing(LoopWithoutReaders()) as loop:
+    loop.run_until_complete(storage.upsert({"a": 1}))
+    pipes = []
+    for number in range(6):  # as many as are read at once
+        path = os.path.join(sys.argv[2], str(number))
+        os.mkfifo(path)
+        threading.Thread(target=log_in, args=(f"user-{number}", path)).start()
+        pipe = None
+        while pipe is None:
+            pipe = open_pipe(path)
+        pipes.append(pipe)
+    read = asyncio.wait_for(storage.get_by_id("a"), 5)
+    print(loop.run_until_complete(read))
+    for pipe in pipes:
+        os.close(pipe)
+"""
+
+
+def test_a_loop_without_readers_is_woken_while_files_and_names_are_waited_for(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    ended = run_script(FILES_THAT_NOBODY_WRITES, server.url, tmp_path)
+    assert (ended.code, ended.out) == (0, "1\n"), ended
 
 
 # The driver of a loop is found by the loop's address, and addresses are used again.

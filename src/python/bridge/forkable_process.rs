@@ -4,6 +4,7 @@
 //! locks that nobody will release, sockets that are the parent's. So the child makes everything
 //! anew and never touches, or drops, what it inherited.
 
+use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -12,9 +13,9 @@ use pyo3::prelude::*;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use super::runtime_threads::runtime;
+use super::runtime_threads::{Ringer, runtime};
 use crate::client::{SharedConnections, keep_keyspace_stats};
-use crate::error::Result;
+use crate::error::Error;
 use crate::mutex::Mutex;
 use crate::stack;
 
@@ -23,6 +24,8 @@ pub(in crate::python) struct Process {
     id: ProcessId,
     /// Made by the first call for which the system gives the threads.
     runtime: OnceLock<Runtime>,
+    /// Made for the first loop that needs it.
+    ringer: OnceLock<Ringer>,
     pub(in crate::python) connections: SharedConnections,
     /// Milliseconds between two checks at what lies on the servers; 0 while nobody wants any.
     sample_every: AtomicU64,
@@ -80,16 +83,13 @@ impl Process {
     }
 
     /// What its calls need.
-    pub(super) fn runtime(&'static self, _attached: Python<'_>) -> Result<&'static Runtime> {
-        if let Some(made) = self.runtime.get() {
-            return Ok(made);
-        }
-        let _alone = CURRENT.lock();
-        if let Some(made) = self.runtime.get() {
-            return Ok(made);
-        }
-        let made = stack::on_large_stack(runtime)?;
-        Ok(self.runtime.get_or_init(|| made))
+    pub(super) fn runtime(&'static self, _attached: Python<'_>) -> Result<&'static Runtime, Error> {
+        made_once(&self.runtime, || stack::on_large_stack(runtime))
+    }
+
+    /// What rings loops that watch no sockets.
+    pub(super) fn ringer(&'static self, _attached: Python<'_>) -> io::Result<&'static Ringer> {
+        made_once(&self.ringer, Ringer::start)
     }
 
     /// This process's state, if it was made.
@@ -103,6 +103,7 @@ impl Process {
         Box::leak(Box::new(Self {
             id: HERE.load(Relaxed),
             runtime: OnceLock::new(),
+            ringer: OnceLock::new(),
             connections: SharedConnections::default(),
             sample_every: AtomicU64::new(0),
             stats_begun: AtomicBool::new(false),
@@ -114,7 +115,7 @@ impl Process {
         &'static self,
         attached: Python<'_>,
         every: Duration,
-    ) -> Result<()> {
+    ) -> Result<(), Error> {
         let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
         self.sample_every.store(every, Relaxed);
         if every == 0 {
@@ -135,6 +136,22 @@ impl Process {
     pub(super) fn is_current(&self) -> bool {
         self.id == HERE.load(Relaxed)
     }
+}
+
+/// What `make` gives, kept from the first time that it succeeds.
+fn made_once<T, E>(
+    kept: &'static OnceLock<T>,
+    make: impl FnOnce() -> Result<T, E>,
+) -> Result<&'static T, E> {
+    if let Some(made) = kept.get() {
+        return Ok(made);
+    }
+    let _alone = CURRENT.lock();
+    if let Some(made) = kept.get() {
+        return Ok(made);
+    }
+    let new = make()?;
+    Ok(kept.get_or_init(|| new))
 }
 
 /// Runs a future on the runtime's threads; None if it panicked. It ends with who waits for it.

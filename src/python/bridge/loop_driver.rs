@@ -168,7 +168,7 @@ impl LoopDriver {
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let runtime = process.runtime(py)?;
-        let loop_waker = LoopWaker::new(runtime, WakeChannel::new(event_loop)?);
+        let loop_waker = LoopWaker::new(WakeChannel::new(event_loop, process)?);
         let driver = Self {
             runtime,
             waker: loop_waker.waker(),

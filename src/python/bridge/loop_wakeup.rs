@@ -12,9 +12,9 @@ use pyo3::exceptions::{PyAttributeError, PyNotImplementedError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use tokio::runtime::Runtime;
 
-use super::{exit_gate, running_loop};
+use super::runtime_threads::Ringer;
+use super::{Process, exit_gate, running_loop};
 use crate::client::{Connection, Entered, Reactor, Waiting};
 use crate::mutex::Mutex;
 
@@ -137,7 +137,6 @@ impl SocketWatcher {
 
 /// The waker of an event loop's futures: wakes the loop, unless its thread is looking anyway.
 pub(super) struct LoopWaker {
-    runtime: &'static Runtime,
     pub(super) wake_channel: WakeChannel,
     /// Whether the loop's thread went to sleep, or does something else.
     asleep: AtomicBool,
@@ -146,9 +145,8 @@ pub(super) struct LoopWaker {
 }
 
 impl LoopWaker {
-    pub(super) fn new(runtime: &'static Runtime, wake_channel: WakeChannel) -> Arc<Self> {
+    pub(super) fn new(wake_channel: WakeChannel) -> Arc<Self> {
         Arc::new(Self {
-            runtime,
             wake_channel,
             asleep: AtomicBool::new(true),
             woken: AtomicBool::new(false),
@@ -174,7 +172,7 @@ impl LoopWaker {
 
     /// Has the loop look again, after others had their turn.
     pub(super) fn signal(&self) {
-        self.wake_channel.signal(self.runtime);
+        self.wake_channel.signal();
     }
 }
 
@@ -198,7 +196,10 @@ pub(super) enum WakeChannel {
     Socket { ear: UnixStream, button: UnixStream },
     /// The loop watches no sockets of others, as Windows' Proactor does not: a thread takes the
     /// interpreter's lock and schedules a callback.
-    Callback(Mutex<Option<Arc<Callback>>>),
+    Callback {
+        ringer: &'static Ringer,
+        callback: Mutex<Option<Arc<Callback>>>,
+    },
 }
 
 pub(super) struct Callback {
@@ -208,7 +209,7 @@ pub(super) struct Callback {
 
 impl WakeChannel {
     /// A way to wake the loop, which nobody answers yet: see [`Self::attach`].
-    pub(super) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(super) fn new(event_loop: &Bound<'_, PyAny>, process: &'static Process) -> PyResult<Self> {
         #[cfg(unix)]
         if watches_sockets(event_loop)? {
             let (ear, button) = UnixStream::pair()?;
@@ -216,13 +217,15 @@ impl WakeChannel {
             button.set_nonblocking(true)?;
             return Ok(Self::Socket { ear, button });
         }
-        let _ = event_loop;
-        Ok(Self::Callback(Mutex::new(None)))
+        Ok(Self::Callback {
+            ringer: process.ringer(event_loop.py())?,
+            callback: Mutex::new(None),
+        })
     }
 
     /// Whether it is heard without the interpreter's lock.
     pub(super) fn is_socket(&self) -> bool {
-        !matches!(self, Self::Callback(_))
+        !matches!(self, Self::Callback { .. })
     }
 
     /// From now on ringing has the loop call `deliver`.
@@ -237,7 +240,7 @@ impl WakeChannel {
             Self::Socket { ear, .. } => {
                 event_loop.call_method1(intern!(py, "add_reader"), (ear.as_raw_fd(), deliver))?;
             }
-            Self::Callback(callback) => {
+            Self::Callback { callback, .. } => {
                 let call_soon_threadsafe = event_loop
                     .getattr(intern!(py, "call_soon_threadsafe"))?
                     .unbind();
@@ -253,23 +256,23 @@ impl WakeChannel {
 
     /// Lets go of the loop, which is closed.
     pub(super) fn detach(&self) {
-        if let Self::Callback(callback) = self {
+        if let Self::Callback { callback, .. } = self {
             let made = callback.lock().take();
             drop(made);
         }
     }
 
-    pub(super) fn signal(&self, runtime: &'static Runtime) {
+    pub(super) fn signal(&self) {
         match self {
             #[cfg(unix)]
             Self::Socket { button, .. } => {
                 // A full socket has bytes that still wake the loop, and one that fails has no loop.
                 let _ = (&*button).write(&[1]);
             }
-            Self::Callback(callback) => {
+            Self::Callback { ringer, callback } => {
                 let made = callback.lock().clone();
                 if let Some(made) = made {
-                    runtime.spawn_blocking(move || made.schedule());
+                    ringer.run(move || made.schedule());
                 }
             }
         }

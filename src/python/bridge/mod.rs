@@ -5,7 +5,7 @@
 //! [`Completion`] of each. Futures are polled on the thread of their caller, who drives the sockets they
 //! use: the event loop's own thread ([`loop_driver`]), or the thread that blocks ([`blocking`]). The
 //! runtime keeps the time and the connections that are shared; its threads own no Python object
-//! and, but for loops that cannot watch a socket, never take the interpreter's lock.
+//! and never take the interpreter's lock: a thread of its own does, for loops that cannot watch a socket.
 
 mod blocking;
 mod exit_gate;

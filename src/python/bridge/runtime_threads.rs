@@ -1,5 +1,8 @@
 //! The runtime and its threads: how many there are, and what is done where the system gives fewer.
 
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -9,10 +12,11 @@ use crate::error::{Error, Kind, Result};
 use crate::mutex::Mutex;
 use crate::panics;
 
+const NAME: &str = "nano-graphrag-redis";
 /// Threads that drive sockets. One Redis connection fills about one core.
 const MAX_WORKERS: usize = 2;
-/// Threads for host name look-ups, for files, and for loops that must be rung with the interpreter's lock. They are made
-/// when they are needed. A name whose server is silent keeps two for as long as the system asks: others still have one.
+/// Threads for host name look-ups and for files. They are made when they are needed. A name whose server is silent keeps
+/// two for as long as the system asks: others still have one.
 const BLOCKING_THREADS: usize = 6;
 /// How long the system may count a thread that has ended.
 const LEAVING: Duration = Duration::from_millis(5);
@@ -35,6 +39,28 @@ pub(super) fn runtime() -> Result<Runtime> {
         );
         Error::new(Kind::Unavailable, message)
     })
+}
+
+/// A thread that rings loops. It waits for the interpreter's lock, as none of the runtime's may, and not in line with
+/// what reads files and looks up names, which may be stuck.
+pub(super) struct Ringer(Sender<Box<dyn FnOnce() + Send>>);
+
+impl Ringer {
+    pub(super) fn start() -> io::Result<Self> {
+        let (sender, asked) = channel::<Box<dyn FnOnce() + Send>>();
+        let serve = move || {
+            for ring in asked {
+                let _ = catch_unwind(AssertUnwindSafe(ring));
+            }
+        };
+        let thread = thread::Builder::new().name(NAME.to_owned());
+        thread.spawn(serve)?;
+        Ok(Self(sender))
+    }
+
+    pub(super) fn run(&self, ring: impl FnOnce() + Send + 'static) {
+        let _ = self.0.send(Box::new(ring));
+    }
 }
 
 /// How many of so many threads the system gives this process at once. Tokio cannot be asked: where it
@@ -75,7 +101,7 @@ fn started(workers: usize) -> Result<Runtime, String> {
                 .worker_threads(workers)
                 .max_blocking_threads(BLOCKING_THREADS)
                 .thread_keep_alive(Duration::MAX)
-                .thread_name("nano-graphrag-redis")
+                .thread_name(NAME)
                 .enable_io()
                 .enable_time()
                 .build()
