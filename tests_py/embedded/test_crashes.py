@@ -53,6 +53,27 @@ def test_members_go_on_without_their_guardian_and_the_last_one_out_calls_another
     eventually(lambda: not is_running(server))
 
 
+_BLOCKS_SIGNALS = """
+import signal, sys
+from pathlib import Path
+from nano_graphrag_redis import embedded
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+embedded.acquire(Path(sys.argv[1]))
+print("joined", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_server_that_was_started_where_sigterm_is_blocked_ends_with_its_last_member(
+    directory: Path, start_member: StartMember
+) -> None:
+    member = start_member(script=_BLOCKS_SIGNALS).join()
+    server = server_pid(directory)
+    member.leave()
+    eventually(lambda: not is_running(server))
+
+
 def test_release_calls_another_guardian_as_leaving_at_exit_does(directory: Path) -> None:
     embedded.acquire(directory)
     server = server_pid(directory)

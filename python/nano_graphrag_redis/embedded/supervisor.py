@@ -145,6 +145,8 @@ def main() -> None:
     # A handler, not SIG_IGN: the server would inherit that, and be deaf to us while it starts.
     for name in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: None)
+    # What the thread that started us has blocked would be blocked for the server too.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o077)
     Supervisor(sys.argv[1:]).run()
 
