@@ -150,7 +150,7 @@ class Backend:
             StorageConfigError: The directory or the server binary cannot be used.
             StorageUnavailableError: The server does not start.
         """
-        from .embedded import acquire
+        from .embedded import acquire, keep_watch
 
         with _joining:
             if self._directory is None or self.ready or self.store.closed:
@@ -166,6 +166,7 @@ class Backend:
                 self._join_after = time.monotonic() + self.config.redis_breaker_recovery
             else:
                 self.ready = True
+                keep_watch()
 
     def close(self) -> None:
         """Releases the connections and the embedded server. May be called again.

@@ -15,6 +15,7 @@ import pytest
 from nano_graphrag_redis import SyncRedisKVStorage
 from nano_graphrag_redis.embedded.holder import dismiss_holder, facts_of, holder_of
 from support.conditions import eventually
+from support.members import guardian_pid, kill, server_pid
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -73,6 +74,17 @@ def test_the_server_ends_with_a_keeper_that_is_killed(command: Command, home: Pa
     os.kill(keeper, signal.SIGKILL)
     eventually(lambda: not facts_of(home))
     assert holder_of(home) is None
+
+
+def test_a_keeper_gets_its_server_back_though_the_guardian_was_killed_before_it(
+    command: Command, home: Path
+) -> None:
+    command("server", "start", str(home))
+    guardian, server = guardian_pid(home), server_pid(home)
+    kill(guardian)
+    kill(server)
+    eventually(lambda: bool(facts_of(home)))
+    assert server_pid(home) != server
 
 
 def test_the_directory_is_that_of_the_setting(command: Command, home: Path) -> None:

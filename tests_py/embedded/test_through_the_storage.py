@@ -24,6 +24,7 @@ from support.members import (
     client,
     eventually,
     guardian_pid,
+    is_locked,
     is_running,
     kill,
     server_pid,
@@ -102,6 +103,34 @@ def test_a_call_after_a_crash_of_the_server_finds_it_started_again(directory: Pa
         storage.upsert({"id": 1})
         kill(server_pid(directory))
         assert storage.get_by_id("id") == 1
+
+
+def test_a_storage_that_lives_on_gets_its_server_back_though_the_guardian_was_killed_before_it(
+    directory: Path,
+) -> None:
+    with SyncRedisKVStorage("full_docs", settings(directory)) as storage:
+        storage.upsert({"id": 1})
+        guardian, server = guardian_pid(directory), server_pid(directory)
+        kill(guardian)
+        kill(server)
+        eventually(storage.check_health)
+        assert storage.get_by_id("id") == 1
+        killed = server_pid(directory)
+        kill(killed)  # which the new guardian starts again
+        eventually(storage.check_health)
+        assert storage.get_by_id("id") == 1
+        last = server_pid(directory)
+    assert len({server, killed, last}) == 3
+    eventually(lambda: not is_running(last))
+
+
+def test_a_storage_that_lives_on_brings_another_guardian_to_its_server(directory: Path) -> None:
+    with SyncRedisKVStorage("full_docs", settings(directory)) as storage:
+        storage.upsert({"id": 1})
+        server = server_pid(directory)
+        kill(guardian_pid(directory))
+        eventually(lambda: is_locked(directory / "guardian.lock"))
+        assert server_pid(directory) == server
 
 
 @pytest.mark.usefixtures("runtime")

@@ -3,7 +3,8 @@
 All processes that name the directory share one server on a Unix socket; it stops when the last of
 them leaves. In reading order:
 
-- ``clients``: ``acquire`` and ``release``, by which a process joins and leaves a directory
+- ``join_and_leave``: ``acquire`` and ``release``, by which a process joins and leaves a directory;
+  ``keep_watch``, by which it replaces what was killed meanwhile
 - ``supervisor``: the small process that runs the server and stops it after the last member
 - ``launch``: how a member starts a supervisor
 - ``server_binary``: which server binary is run, and where it is found
@@ -25,7 +26,7 @@ if sys.platform == "win32":
         "set REDIS_URL to a running server"
     )
 
-from nano_graphrag_redis.embedded.join_and_leave import acquire, release
+from nano_graphrag_redis.embedded.join_and_leave import acquire, keep_watch, release
 from nano_graphrag_redis.embedded.socket_paths import socket_path
 
-__all__ = ["acquire", "release", "socket_path"]
+__all__ = ["acquire", "keep_watch", "release", "socket_path"]

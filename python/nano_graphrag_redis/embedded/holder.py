@@ -18,7 +18,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nano_graphrag_redis.embedded import supervisor
-from nano_graphrag_redis.embedded.join_and_leave import acquire, release, try_lock
+from nano_graphrag_redis.embedded.join_and_leave import (
+    acquire,
+    keep_watch,
+    release,
+    try_lock,
+)
 from nano_graphrag_redis.embedded.socket_paths import socket_path
 from nano_graphrag_redis.exceptions import (
     StorageConfigError,
@@ -90,6 +95,7 @@ def keep(directory: str) -> None:
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123 - a descriptor is wanted
         for descriptor in (0, 1, 2):
             os.dup2(nothing.fileno(), descriptor)
+    keep_watch()
     _await_dismissal(pipe)
     release(home)
 

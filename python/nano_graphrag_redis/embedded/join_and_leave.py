@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from nano_graphrag_redis import threads
 from nano_graphrag_redis.embedded import supervisor
 from nano_graphrag_redis.embedded.launch import log_tail, server_command, start_supervisor
 from nano_graphrag_redis.embedded.ownership import check_ours
@@ -28,8 +29,16 @@ _POLL_INTERVAL = 0.01
 _END_TIMEOUT = 5.0
 """Seconds that the server of a removed directory is waited for; others may still be its members."""
 
+_WATCH_EVERY = 1.0
+"""Seconds between two looks at whether a directory still has its guardian."""
+_LONGEST_PAUSE = 60.0
+"""Seconds at most between two starts of a guardian whose server does not come up."""
+
 _members: dict[Path, Member] = {}
 _mutex = threading.Lock()
+_left = threading.Condition(_mutex)
+"""Told when this process is a member of nothing any more."""
+_watcher: threading.Thread | None = None
 
 
 def acquire(directory: Path) -> None:
@@ -73,6 +82,30 @@ def release(directory: Path) -> None:
         if not member.holders:
             del _members[home]
             member.leave()
+            if not _members:
+                _left.notify_all()
+
+
+def keep_watch() -> None:
+    """Has a thread bring a guardian, and by it the server, wherever both were killed.
+
+    It ends once this process is a member of nothing. A forked child has none before it asks for it.
+    Where the system gives no thread, a directory gets its guardian with the next newcomer.
+    """
+    global _watcher
+    with _mutex:
+        if _watcher is None and _members:
+            _watcher = threads.started(_watch, "nano-graphrag-redis-embedded")
+
+
+def _watch() -> None:
+    global _watcher
+    with _left:
+        while _members:
+            for member in _members.values():
+                member.call_a_guardian()
+            _left.wait(_WATCH_EVERY)
+        _watcher = None
 
 
 class Member:
@@ -89,6 +122,8 @@ class Member:
         self._server: int | None = None
         """The process id of the server that was joined."""
         self._end_until = 0.0
+        self._pause = _WATCH_EVERY
+        self._call_after = 0.0
 
     def wait_for_server(self) -> None:
         """Returns when the server answers and this process is among its members."""
@@ -131,13 +166,35 @@ class Member:
             finally:
                 os.close(lock)
 
+    def call_a_guardian(self) -> None:
+        """Starts another guardian should it have been killed, and by it the server if that is gone.
+
+        What does not start is tried again after pauses that grow.
+        """
+        if self._server is None or time.monotonic() < self._call_after:
+            return
+        called = True
+        with contextlib.suppress(Exception):  # the watch goes on
+            called = self._is_member() and self._start_if_unguarded(again=False)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE) if called else _WATCH_EVERY
+        self._call_after = time.monotonic() + self._pause
+
+    def _is_member(self) -> bool:
+        """False where the directory of the lock that is held was removed, too."""
+        if self._lock is None:
+            return False
+        try:
+            found = (self.home / supervisor.MEMBERS_LOCK).stat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(os.fstat(self._lock), found)
+
     def _join(self) -> bool:
         """True with this process among the members, False while a supervisor ends the server."""
         path = self.home / supervisor.MEMBERS_LOCK
+        if self._is_member():
+            return True
         if self._lock is not None:
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._lock), path.stat()):
-                    return True
             # Somebody removed the directory: what we hold is a lock on nothing. Its server goes on
             # until it is missed, and this process's connections would go on writing to it.
             os.close(self._lock)
@@ -211,8 +268,17 @@ def _leave_no_server_unguarded() -> None:
 
 at_exit(_leave_no_server_unguarded)
 
+
+def _begin_anew_in_child() -> None:
+    """A child has no thread of its parent, nor one that waits."""
+    global _left, _watcher
+    _mutex.release()
+    _left = threading.Condition(_mutex)
+    _watcher = None
+
+
 # A child forked by one thread while another starts a guardian would keep that guardian's lock, and
 # ``_mutex`` would stay locked in it for ever.
 os.register_at_fork(
-    before=_mutex.acquire, after_in_parent=_mutex.release, after_in_child=_mutex.release
+    before=_mutex.acquire, after_in_parent=_mutex.release, after_in_child=_begin_anew_in_child
 )
