@@ -71,7 +71,7 @@ class RedisKVStorage(BaseKVStorage[Value]):
         raise uncopied(self, self.namespace)
 
     async def _store(self) -> KvStore:
-        await aside(self._backend.join_server)
+        await self._backend.join_aside()
         if self._backend.ready:
             self._core = self._backend.calls
         return self._backend.calls

@@ -19,6 +19,7 @@ from .config.secrets import guarded
 from .exceptions import StorageConfigError, StorageError, StorageUnavailableError
 from .printable import visible
 from .process_exit import at_exit, not_at_exit
+from .threads import aside
 
 logger = logging.getLogger("nano_graphrag_redis")
 
@@ -160,13 +161,29 @@ class Backend:
             try:
                 acquire(self._directory)
             except StorageUnavailableError as error:
-                if self.config.outage_policy_for(self.namespace) == "raise":
-                    raise
-                logger.warning("%s: %s", visible(self.namespace), visible(error))
-                self._join_after = time.monotonic() + self.config.redis_breaker_recovery
+                self._not_joined(error)
             else:
                 self.ready = True
                 keep_watch()
+
+    async def join_aside(self) -> None:
+        """``join_server`` in a thread of the event loop's executor.
+
+        Raises:
+            StorageConfigError: As for ``join_server``.
+            StorageUnavailableError: As for ``join_server``, or no thread can be started.
+        """
+        try:
+            await aside(self.join_server)
+        except StorageUnavailableError as error:
+            self._not_joined(error)
+
+    def _not_joined(self, error: StorageUnavailableError) -> None:
+        """Raises the error, unless the outage policy forgives it."""
+        if self.config.outage_policy_for(self.namespace) == "raise":
+            raise error
+        logger.warning("%s: %s", visible(self.namespace), visible(error))
+        self._join_after = time.monotonic() + self.config.redis_breaker_recovery
 
     def close(self) -> None:
         """Releases the connections and the embedded server. May be called again.

@@ -29,6 +29,7 @@ from support.members import (
     kill,
     server_pid,
 )
+from support.scripts import run_script
 
 StartMember = Callable[..., Member]
 
@@ -172,6 +173,47 @@ def test_a_process_that_never_closes_its_storage_ends_cleanly_and_leaves_the_ser
     server = server_pid(directory)
     worker.leave()
     eventually(lambda: not is_running(server))
+
+
+_REFUSED = """
+import resource
+import concurrent.futures.thread
+from nano_graphrag_redis import embedded
+
+cache = RedisKVStorage("llm_response_cache", {"redis_url": URL, "redis_breaker_recovery": 0.1})
+loop = asyncio.new_event_loop()
+wait = loop.run_until_complete
+if sys.argv[2] == "threads":
+    threading.stack_size(2**30)
+    with open("/proc/self/statm") as sizes:
+        used = int(sizes.read().split()[0]) * resource.getpagesize()
+    which, limit = resource.RLIMIT_AS, used + 2**29
+else:
+    which, limit = resource.RLIMIT_NOFILE, max(map(int, os.listdir("/proc/self/fd"))) + 1
+before = resource.getrlimit(which)
+resource.setrlimit(which, (limit, before[1]))
+assert wait(cache.get_by_id("a")) is None
+wait(cache.upsert({"a": 1}))
+wait(cache.index_done_callback())
+try:
+    wait(storage.get_by_id("a"))
+except StorageUnavailableError:
+    print("a miss")
+resource.setrlimit(which, before)
+threading.stack_size(0)
+while wait(cache.get_by_id("a")) != 1:
+    wait(cache.upsert({"a": 1}))
+wait(cache.close())
+loop.close()
+"""
+
+
+@pytest.mark.parametrize("refused", ["threads", "descriptors"])
+def test_what_a_process_is_refused_to_join_its_server_is_a_miss_of_the_llm_cache(
+    directory: Path, refused: str
+) -> None:
+    ended = run_script(_REFUSED, f"embedded://{directory}", refused)
+    assert (ended.code, ended.out) == (0, "a miss\n"), ended
 
 
 def test_a_server_that_does_not_start_is_a_miss_of_the_llm_cache_and_tried_again(

@@ -10,6 +10,7 @@ them leaves. In reading order:
 - ``server_binary``: which server binary is run, and where it is found
 - ``server_version``: which server wrote the files, and which may read them
 - ``holder``: a member that only keeps the server running, for ``server start``
+- ``shortages``: which errors of the system pass
 - ``ownership``: checks that the directory belongs to this user alone
 - ``socket_paths``: the path of the socket, however long the directory's name
 """

@@ -14,6 +14,7 @@ from nano_graphrag_redis.embedded import supervisor
 from nano_graphrag_redis.embedded.launch import log_tail, server_command, start_supervisor
 from nano_graphrag_redis.embedded.ownership import check_ours
 from nano_graphrag_redis.embedded.server_version import from_info, process_id, record
+from nano_graphrag_redis.embedded.shortages import passes
 from nano_graphrag_redis.embedded.socket_paths import make_reachable, socket_path
 from nano_graphrag_redis.exceptions import (
     StorageConfigError,
@@ -64,6 +65,10 @@ def acquire(directory: Path) -> None:
     except BaseException as error:
         release(home)
         if isinstance(error, OSError) and not isinstance(error, StorageError):
+            if passes(error):
+                raise StorageUnavailableError(
+                    f"the server of embedded://{home} cannot be started or joined now: {error}"
+                ) from error
             raise StorageConfigError(
                 f"REDIS_URL=embedded://{home} cannot be used ({error}): "
                 "name a directory on a local disk that this user may write"

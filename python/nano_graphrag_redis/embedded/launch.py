@@ -12,7 +12,7 @@ from pathlib import Path
 from nano_graphrag_redis.embedded import supervisor
 from nano_graphrag_redis.embedded.server_binary import find_server
 from nano_graphrag_redis.embedded.server_version import check_readable
-from nano_graphrag_redis.exceptions import StorageConfigError
+from nano_graphrag_redis.exceptions import StorageConfigError, StorageUnavailableError
 
 LOG = "server.log"
 _LOG_LINES = 10
@@ -54,7 +54,8 @@ def start_supervisor(home: Path, lock: int, command: Sequence[str]) -> None:
         command: What ``server_command`` gave; empty for a server that runs and lost its supervisor.
 
     Raises:
-        StorageConfigError: No Python runs it.
+        StorageConfigError: There is no Python to run it.
+        StorageUnavailableError: It does not start, as where the system gives no process.
     """
     python = _python()
     with (home / LOG).open("ab") as log:
@@ -70,7 +71,7 @@ def start_supervisor(home: Path, lock: int, command: Sequence[str]) -> None:
             check=False,
         )
     if started.returncode:
-        raise StorageConfigError(
+        raise StorageUnavailableError(
             f"{python} cannot run the guardian of embedded://{home}: {log_tail(home)}"
         )
 

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from nano_graphrag_redis.embedded.shortages import passes
 from nano_graphrag_redis.exceptions import StorageConfigError
 
 RECORD = "server.json"
@@ -44,6 +45,7 @@ def identify(binary: Path) -> Server:
     """Asks a program which server it is.
 
     Raises:
+        OSError: The system runs nothing now.
         StorageConfigError: It does not run, or is neither Redis nor Valkey.
     """
     try:
@@ -55,6 +57,8 @@ def identify(binary: Path) -> Server:
             check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
+        if isinstance(error, OSError) and passes(error):
+            raise
         raise StorageConfigError(f"{binary} --version does not run: {error}") from error
     if match := re.match(r"(Redis|Valkey) server v=([\d.]+)", answer):
         return Server(match[1].lower(), _numbers(match[2]))

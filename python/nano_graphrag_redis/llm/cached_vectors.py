@@ -17,7 +17,6 @@ from nano_graphrag_redis.config.warn_once import warn_once
 from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.storage_lifetime import Backend
-from nano_graphrag_redis.threads import aside
 
 from .vector_encoding import Vector, decoded, encoded
 
@@ -116,7 +115,7 @@ class EmbeddingCache:
 
     async def _store(self) -> KvStore:
         if not self._backend.ready:
-            await aside(self._backend.join_server)
+            await self._backend.join_aside()
         return self._backend.calls
 
     async def _read(self, ids: list[str]) -> dict[str, Vector]:

@@ -25,7 +25,6 @@ from nano_graphrag_redis.config.namespaces import LLM_LIMITS
 from nano_graphrag_redis.exceptions import StorageError
 from nano_graphrag_redis.printable import visible
 from nano_graphrag_redis.storage_lifetime import Backend
-from nano_graphrag_redis.threads import aside
 
 from . import slot_renewal
 from .fallback_limit import POLL, LocalLimit, Rates, SlotCount
@@ -197,7 +196,7 @@ class SharedLimit:
 
     async def _store(self) -> KvStore:
         if not self._backend.ready:
-            await aside(self._backend.join_server)
+            await self._backend.join_aside()
         return self._backend.store
 
     def _blocking(self) -> BlockingKvStore:
