@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import closing
+from typing import Any, NoReturn
 
 import pytest
 import redis
@@ -263,3 +265,33 @@ def test_a_cancelled_waiter_leaves_at_once_and_is_never_promoted(
         await holder
 
     asyncio.run(main())
+
+
+class LoopWithoutDescriptors(asyncio.SelectorEventLoop):
+    """Can watch nothing more, as at the limit of descriptors."""
+
+    def add_reader(self, *_: Any) -> NoReturn:  # type: ignore[override]
+        raise OSError(errno.EMFILE, "too many open files")
+
+
+# Such a loop waits with each call, so that whoever makes the answer would not go on.
+def test_in_a_loop_that_waits_with_its_calls_none_waits_for_another(
+    open_cache: OpenCache,
+) -> None:
+    cache = open_cache(redis_single_flight_wait=5)
+
+    async def answer() -> Any:
+        found = await cache.get_by_id("question")
+        if found is None:
+            await asyncio.sleep(0)
+            await cache.upsert({"question": ANSWER})
+        return found
+
+    async def both() -> Any:
+        return await asyncio.gather(answer(), answer())
+
+    with closing(LoopWithoutDescriptors()) as loop:
+        assert loop.run_until_complete(both()) == [None, None]
+        stats = loop.run_until_complete(cache.get_stats(light=True))["single_flight"]
+    assert stats is not None
+    assert stats["waits"] == 0

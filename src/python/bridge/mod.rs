@@ -192,6 +192,11 @@ impl<'a> Spawner<'a> {
         }
     }
 
+    /// Whether nobody else of the caller's thread goes on meanwhile.
+    pub(super) fn blocks(&self) -> bool {
+        matches!(self.to, To::Caller(_))
+    }
+
     /// Has a future polled; its reply resumes the job. It is made here, where there is stack for it:
     /// a future takes tens of kilobytes wherever it is moved through.
     pub(super) fn run<F>(&self, make: impl FnOnce() -> F)

@@ -65,7 +65,10 @@ impl Job for GetOne {
         completion: Completion,
     ) -> PyResult<Step> {
         match (completion, &self.asker) {
-            (Completion::Found(Ok(None)), Some(asker)) => Ok(self.join(asker, spawn)),
+            // Where its loop waits with it, so would the task that it waits for.
+            (Completion::Found(Ok(None)), Some(asker)) if !spawn.blocks() => {
+                Ok(self.join(asker, spawn))
+            }
             (Completion::Found(found), _) => self.given(py, found),
             (Completion::Landed(Landing::Value(json)), _) => self.given(py, Ok(Some(json))),
             (Completion::Landed(landing), Some(asker)) => {
