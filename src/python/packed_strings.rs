@@ -50,7 +50,9 @@ impl Packed {
 
     pub(super) fn into_strings(mut self) -> Vec<String> {
         let mut texts = Vec::new();
-        memory::claim(&mut texts, self.len());
+        if memory::reserve_texts(&mut texts, self.len()).is_err() {
+            memory::unwind();
+        }
         while let Some(text) = self.take() {
             texts.push(text.to_owned());
         }
