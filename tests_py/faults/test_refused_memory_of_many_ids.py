@@ -18,7 +18,7 @@ from .rows import Row
 MIB = 2**20
 
 CALLS = """
-import ctypes, json, resource
+import json, resource
 from pathlib import Path
 from nano_graphrag_redis import migration
 
@@ -51,12 +51,15 @@ def address_space():
     with open("/proc/self/statm") as sizes:
         return int(sizes.read().split()[0]) * resource.getpagesize()
 
+def waits(stat):
+    # A thread that has come so far has what glibc gives each at its start.
+    return stat.parent.name == str(os.getpid()) or stat.read_text().split(") ")[1][0] == "S"
+
 def limited(call, left):
     with SyncRedisKVStorage("full_docs", settings) as storage:
-        # Threads have begun, and have what glibc gives each, before memory is refused.
-        assert call(storage)
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
+        storage.get_by_id(ids[0])
+        while not all(map(waits, Path("/proc/self/task").glob("[0-9]*/stat"))):
+            time.sleep(0.001)
         unlimited = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (address_space() + left, unlimited[1]))
         try:
