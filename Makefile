@@ -252,7 +252,7 @@ test-values: $(VENV)/.built ## 10,500 values of hypothesis against the JSON back
 	$(BIN)/python -m pytest tests_py/values --hypothesis-profile=full --hypothesis-seed=$$seed
 
 .PHONY: faults
-faults: $(VENV)/.built ## Every row of the matrix of faults, in full; writes docs/reliability.md. 25 minutes
+faults: $(VENV)/.built ## Every row of the matrix of faults, in full; writes docs/reliability.md. An hour or more
 	$(BIN)/python -m pytest $(or $(FAULTS),tests_py/faults) --faults=full --timeout=1200 --faults-page=docs/reliability.md $(PYTEST)
 
 .PHONY: migrate-large
