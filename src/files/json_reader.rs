@@ -13,8 +13,6 @@ use crate::memory;
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 * 1024;
-/// Bytes that the ids in a piece of the file may take, for each byte of it, with what is noted of each.
-const OF_IDS: usize = 8;
 /// How finely file systems tell two moments of writing apart, with room.
 const CLOCK: Duration = Duration::from_millis(20);
 
@@ -275,7 +273,7 @@ impl JsonFile {
         self.base += self.start as u64;
         self.start = 0;
         let before = self.buffer.len();
-        memory::look_for(OF_IDS * CHUNK)?;
+        memory::look_for(8 * CHUNK)?; // the ids in it, and what is noted of each
         memory::reserve(&mut self.buffer, CHUNK)?;
         self.buffer.resize(before + CHUNK, 0);
         let read = loop {
